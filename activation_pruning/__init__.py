@@ -1,0 +1,27 @@
+"""Prune any Keras 3 model with one callback, and see what the pruning did."""
+
+from activation_pruning import allocations, criteria, masks, reports, schedules, sites
+from activation_pruning.attachment import detach
+from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
+from activation_pruning.layers import PrunedLayer, strip, wrap
+from activation_pruning.pruning import PruningReport, prune
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationCounter",
+    "KeepPruned",
+    "PrunedLayer",
+    "PruningCallback",
+    "PruningReport",
+    "allocations",
+    "criteria",
+    "detach",
+    "masks",
+    "prune",
+    "reports",
+    "schedules",
+    "sites",
+    "strip",
+    "wrap",
+]

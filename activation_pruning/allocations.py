@@ -1,0 +1,283 @@
+"""Allocations: how one sparsity target is shared among the sites.
+
+An allocation is `f(sites, items, sparsity) -> {site name: number of items to prune}`: it says how
+many, always the lowest of the ranking below, counting those already pruned. `masks.select` makes
+the masks; it protects the last item of a site and asks again for the others with what is left.
+
+The ranking, the same everywhere: low scores first; among equal scores the higher index first (of
+several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from activation_pruning.registry import lookup
+
+_SAMPLE = 1 << 16  # values drawn to bracket a rank
+_CHUNK = 1 << 16  # values looked at together: fits a core's cache
+
+
+@dataclass(frozen=True)
+class Items:
+    """What an allocation ranks in one site: weights, units, blocks or groups.
+
+    Args:
+        scores: 1-D float, one score per item; -inf for an item with nothing left to prune.
+        sizes: 1-D int, the weights that pruning the item adds to those already pruned (0 where
+            nothing is left); or the int 1: each item is one weight.
+    """
+
+    scores: np.ndarray
+    sizes: np.ndarray | int = 1
+
+
+def kth_lowest(arrays, k):
+    """Return the k-th lowest value (k from 0) of several arrays, without copying them.
+
+    A random sample brackets the value; one pass counts what lies below and gathers what lies
+    inside the bracket, a few percent; only that is partitioned. The answer is exact for any data:
+    if the bracket missed, everything is partitioned. Ties at the bracket's ends are counted, not
+    gathered, so that millions of equal scores need no memory.
+
+    Args:
+        arrays: sequence of 1-D arrays of one float dtype, no NaN.
+        k: 0 <= k < total number of values.
+
+    Returns:
+        The value, a scalar of that dtype.
+
+    Example:
+        >>> float(kth_lowest([np.array([3.0, 1.0]), np.array([2.0])], 1))
+        2.0
+    """
+    total = sum(a.size for a in arrays)
+    if total > 4 * _SAMPLE:
+        low, high = _bracket(arrays, k, total)
+        below = to_low = to_high = 0
+        inside = []
+        for a in arrays:
+            for chunk in (a[i : i + _CHUNK] for i in range(0, a.size, _CHUNK)):
+                above = chunk > low
+                below += np.count_nonzero(chunk < low)
+                to_low += chunk.size - np.count_nonzero(above)
+                to_high += np.count_nonzero(chunk <= high)
+                inside.append(chunk[above & (chunk < high)])
+        if below <= k < to_low:
+            return low
+        inside = np.concatenate(inside)
+        if to_low <= k < to_low + inside.size:
+            inside.partition(k - to_low)
+            return inside[k - to_low]
+        if to_low + inside.size <= k < to_high:
+            return high
+    return np.partition(np.concatenate(arrays), k)[k]
+
+
+def _bracket(arrays, k, total):
+    """Return two values between which the k-th lowest lies but for about one case in 10**9."""
+    # Drawn at random (fixed seed), not with a stride: kernels have a period, that of their columns.
+    draw = np.random.default_rng(0)
+    drawn = [a[draw.integers(0, a.size, _SAMPLE * a.size // total + 1)] for a in arrays if a.size]
+    sample = np.sort(np.concatenate(drawn))
+    centre = k * sample.size // total
+    margin = 3 * int(np.sqrt(sample.size))  # 6 standard deviations of the rank at the median
+    inf = sample.dtype.type(np.inf)
+    low = sample[centre - margin] if centre >= margin else -inf
+    high = sample[centre + margin] if centre + margin < sample.size else inf
+    return low, high
+
+
+def ranking(scores):
+    """Return the indices of `scores` in the order of pruning.
+
+    Args:
+        scores: 1-D array, no NaN.
+
+    Returns:
+        Permutation of the indices: low scores first, the higher index first among equal ones.
+
+    Example:
+        >>> ranking(np.array([2.0, 1.0, 1.0])).tolist()
+        [2, 1, 0]
+    """
+    return scores.size - 1 - np.argsort(scores[::-1], kind="stable")
+
+
+def rounded(sparsity, weights):
+    """Return the exact budget k = floor(sparsity * weights + 0.5).
+
+    Example:
+        >>> rounded(0.25, 10), rounded(0.0, 10)
+        (3, 0)
+    """
+    return int(np.floor(sparsity * weights + 0.5))
+
+
+def class_blind(sites, items, sparsity):
+    """One ranking over all sites ("global", class-blind; See et al. 2016).
+
+    The k = floor(sparsity * n + 0.5) lowest weights of all n; for bigger items the longest prefix
+    of the ranking that does not prune more than k.
+
+    Args:
+        sites: sequence of Site, in the order of the model.
+        items: dict from site name to Items.
+        sparsity: target over all sites, in [0, 1].
+
+    Returns:
+        dict from site name to the number of items to prune.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
+        >>> items = {"a": Items(np.array([1.0, 2.0])), "b": Items(np.array([3.0, 4.0]))}
+        >>> class_blind(sites, items, 0.5)
+        {'a': 2, 'b': 0}
+    """
+    names = [site.name for site in sites]
+    scores = [items[name].scores for name in names]
+    budget = rounded(sparsity, sum(site.mask.size for site in sites))
+    if all(isinstance(items[name].sizes, int) for name in names):
+        return dict(zip(names, _share_of_lowest(scores, budget), strict=True))
+    budget -= sum(_pruned(site) for site in sites)
+    order = ranking(np.concatenate(scores))
+    taken = order[: _prefix(np.concatenate([items[name].sizes for name in names])[order], budget)]
+    ends = np.cumsum([s.size for s in scores])
+    counts = np.bincount(np.searchsorted(ends, taken, side="right"), minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def uniform(sites, items, sparsity):
+    """The same fraction of every site (class-uniform): floor(sparsity * n_i + 0.5) of its n_i.
+
+    Args, returns: as `class_blind`.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
+        >>> items = {"a": Items(np.array([1.0, 2.0])), "b": Items(np.array([3.0, 4.0]))}
+        >>> uniform(sites, items, 0.5)
+        {'a': 1, 'b': 1}
+    """
+    return {s.name: _fitting(s, items[s.name], rounded(sparsity, s.mask.size)) for s in sites}
+
+
+def distributed(sites, items, sparsity):
+    """Global after dividing each site's scores by the standard deviation of its alive weights.
+
+    Class-distributed (See et al. 2016). A site whose alive weights are all equal has no deviation;
+    its scores stay as they are.
+
+    Args, returns: as `class_blind`.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> w = {"a": np.array([1.0, 3.0]), "b": np.array([10.0, 30.0])}
+        >>> sites = [Site(name=n, kernel=w[n], mask=np.ones(2, bool)) for n in "ab"]
+        >>> distributed(sites, {n: Items(w[n]) for n in "ab"}, 0.5)
+        {'a': 1, 'b': 1}
+    """
+    scaled = {}
+    for site in sites:
+        alive = site.mask.any()
+        deviation = np.std(site.kernel, where=site.mask, dtype=np.float64) if alive else 0.0
+        own = items[site.name]
+        scale = own.scores.dtype.type(deviation if deviation > 0 else 1.0)
+        scaled[site.name] = replace(own, scores=own.scores / scale)
+    return class_blind(sites, scaled, sparsity)
+
+
+def erk(sites, items, sparsity):
+    """Erdos-Renyi-Kernel: density of a site proportional to sum(shape) / prod(shape).
+
+    (in + out) / (in * out) for Dense, all dimensions for Conv. Densities over 1 are cut to 1 and
+    the rest is shared among the others, so that the total is met exactly (largest remainder).
+
+    Args, returns: as `class_blind`.
+
+    Source: Evci et al., ICML 2020 (RigL), section 3; Mocanu et al. 2018.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> sites = [Site(name=n, kernel=np.zeros(s), mask=np.ones(s, bool))
+        ...          for n, s in (("wide", (10, 10)), ("thin", (10, 2)))]
+        >>> erk(sites, {s.name: Items(np.zeros(s.mask.size)) for s in sites}, 0.6)
+        {'wide': 70, 'thin': 2}
+    """
+    sizes = np.array([site.mask.size for site in sites], float)
+    raw = np.array([sum(site.kernel.shape) for site in sites], float) / sizes
+    budget = rounded(sparsity, int(sizes.sum()))
+    dense = np.zeros(len(sites), bool)
+    density = np.ones(len(sites))
+    while not dense.all():
+        left = sizes.sum() - budget - sizes[dense].sum()
+        density = np.where(dense, 1.0, raw * left / (raw * sizes)[~dense].sum())
+        if (density <= 1.0).all():
+            break
+        dense |= density >= 1.0
+    exact = np.clip((1.0 - density) * sizes, 0.0, sizes)
+    pruned = np.floor(exact)
+    short = budget - int(pruned.sum())
+    pruned[np.argsort(pruned - exact, kind="stable")[:short]] += 1
+    return {s.name: _fitting(s, items[s.name], int(p)) for s, p in zip(sites, pruned, strict=True)}
+
+
+ALLOCATIONS = {"global": class_blind, "uniform": uniform, "distributed": distributed, "erk": erk}
+
+
+def get(spec):
+    """Return the allocation for a name; a callable is returned as it is.
+
+    Args:
+        spec: a name in `ALLOCATIONS`, or a callable with the arguments of `class_blind`.
+
+    Returns:
+        The callable.
+
+    Raises:
+        ValueError: unknown name.
+        TypeError: neither a name nor a callable.
+
+    Example:
+        >>> get("global") is class_blind
+        True
+    """
+    if isinstance(spec, str):
+        return lookup("allocation", spec, ALLOCATIONS)
+    if callable(spec):
+        return spec
+    raise TypeError(
+        f"allocation={spec!r} is a {type(spec).__name__}; give one of {sorted(ALLOCATIONS)} "
+        "or a function of (sites, items, sparsity)."
+    )
+
+
+def _pruned(site):
+    return site.mask.size - int(np.count_nonzero(site.mask))
+
+
+def _share_of_lowest(arrays, count):
+    """Return how many of the `count` lowest values of all arrays lie in each."""
+    if count == 0:
+        return [0] * len(arrays)
+    threshold = kth_lowest(arrays, count - 1)
+    shares = [int(np.count_nonzero(a < threshold)) for a in arrays]
+    ties = count - sum(shares)
+    for i in reversed(range(len(arrays))):  # among equal scores the later site goes first
+        own = min(ties, int(np.count_nonzero(arrays[i] == threshold)))
+        shares[i] += own
+        ties -= own
+    return shares
+
+
+def _prefix(sizes, budget):
+    """Return the length of the longest prefix of `sizes` that sums to at most `budget`."""
+    return int(np.searchsorted(np.cumsum(sizes), budget, side="right"))
+
+
+def _fitting(site, items, weights):
+    """Return how many of the site's lowest items leave at most `weights` of its weights pruned."""
+    if isinstance(items.sizes, int):
+        return weights
+    return _prefix(items.sizes[ranking(items.scores)], weights - _pruned(site))

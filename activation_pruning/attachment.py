@@ -1,0 +1,306 @@
+"""In-place counting and masking: what hangs on a plain compiled model while `fit` runs.
+
+Counting shadows the `call` of the layer whose output is counted. Masking shadows the optimizer's
+`apply`: the total gradient (loss, regularizers, everything) is masked before the update and the
+weights are masked after it, so pruned weights stay exact zeros whatever the optimizer does, and
+clipping, momenta and averages see only living weights. Both act inside training steps only.
+"""
+
+import contextlib
+import functools
+import weakref
+
+import keras
+import numpy as np
+from keras import ops
+
+from activation_pruning import internals
+from activation_pruning.sites import Activity
+
+_ATTACHED = weakref.WeakKeyDictionary()  # model -> Attachment
+
+
+class _State(keras.Layer):
+    """Holds variables for a training step; shows none of them to `get_weights` or a saved file."""
+
+    def __init__(self, **variables):
+        super().__init__(name="activation_pruning_state", trainable=False)
+        for name, variable in variables.items():
+            setattr(self, name, variable)
+        self.built = True
+
+    @property
+    def weights(self):
+        # Seen by Keras as `variables` (so that JAX carries them) but not as `weights`: callbacks
+        # that keep and restore weights must neither store nor roll back masks and counts.
+        return []
+
+
+def _counter(shape):
+    # float32 whatever the dtype policy (a bfloat16 count saturates at 256); under tf.distribute
+    # every replica counts its share and reading sums them.
+    return keras.Variable(
+        np.zeros(shape, "float32"),
+        trainable=False,
+        dtype="float32",
+        autocast=False,
+        aggregation="sum",
+        synchronization="on_read",
+    )
+
+
+class Counter:
+    """Counts how often each unit in one output is active.
+
+    For every sample the share of positions with output > threshold is added to the unit's count,
+    and likewise its mean output and mean squared output.
+
+    Args:
+        source: the `sites.Source` that says where the units are seen.
+        threshold: a unit is active where its output is greater.
+    """
+
+    def __init__(self, source, threshold):
+        self.source, self.threshold = source, threshold
+        self.sums = _counter((3, source.units))  # active, output, squared output
+        self.samples = _counter(())
+
+    def update(self, outputs):
+        """Add one batch of the source's outputs."""
+        x = ops.stop_gradient(keras.tree.flatten(outputs)[self.source.output])
+        batch, rank = ops.shape(x)[0], len(x.shape)
+        axes = [axis % rank for axis in self.source.axes]
+        if axes != list(range(rank - len(axes), rank)):
+            x = ops.transpose(x, [a for a in range(rank) if a not in axes] + axes)
+        if len(x.shape) != 2:
+            x = ops.reshape(x, (batch, -1, self.source.width))
+        x = x[..., self.source.start : self.source.start + self.source.units]
+        active = ops.cast(x > self.threshold, "float32")
+        x = ops.cast(x, "float32")
+        stacked = ops.stack([active, x, ops.square(x)], axis=0)
+        if len(stacked.shape) == 4:
+            stacked = ops.mean(stacked, axis=2)
+        self.sums.assign_add(ops.sum(stacked, axis=1))
+        self.samples.assign_add(ops.cast(batch, "float32"))
+
+    def read(self):
+        """The counts so far as an `Activity`; frequencies are 0 before the first sample."""
+        samples = int(round(float(ops.convert_to_numpy(self.samples))))
+        sums = ops.convert_to_numpy(self.sums).astype("float64")
+        active, mean, square = sums / max(samples, 1)
+        return Activity(active, mean, np.sqrt(square), samples)
+
+    def reset(self):
+        """Start again from zero."""
+        self.sums.assign(np.zeros(self.sums.shape, "float32"))
+        self.samples.assign(0.0)
+
+
+class Attachment:
+    """Everything of ours on one model. Callbacks add and release what they need by `owner`."""
+
+    def __init__(self, model):
+        self._model = weakref.ref(model)
+        self._counters = {}  # owner -> {source: Counter}
+        self._masks = {}  # owner -> {id(variable): (live site, mask variable)}
+        self._states = []  # (layer, state) pairs in place
+        self._overridden = []  # (owner, name, what vars(owner) held before)
+        self._training, self._traced = False, {}
+        self._masking = False
+
+    @property
+    def model(self):
+        return self._model()
+
+    # -- what callbacks ask for ------------------------------------------------------------
+
+    def count(self, owner, live_sites, threshold=0.0):
+        """Count for `live_sites` from now on; sites that share a source share a counter."""
+        with internals.strategy_scope(self.model):
+            sources = dict.fromkeys(site.source for site in live_sites)
+            self._counters[owner] = {s: Counter(s, threshold) for s in sources}
+        self._rebuild()
+        return self._counters[owner]
+
+    def mask(self, owner, live_sites):
+        """Keep what `set_masks` prunes at zero; no mask costs anything before the first one."""
+        with internals.strategy_scope(self.model):
+            self._masks[owner] = {
+                id(site.variable): (site, _mask_variable(site.variable)) for site in live_sites
+            }
+        self._rebuild()
+
+    def set_masks(self, owner, live_sites, masks):
+        """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
+
+        Args:
+            owner: whoever called `mask`.
+            live_sites: the sites to write.
+            masks: {site name: bool array, True where alive}.
+        """
+        self.sync()
+        if not self._masking and all(mask.all() for mask in masks.values()):
+            return
+        with internals.strategy_scope(self.model):
+            for site in live_sites:
+                self._masks[owner][id(site.variable)][1].assign(masks[site.name])
+                assign_mask(site, masks[site.name])
+                for optimizer in internals.optimizers(self.model):
+                    _clear_slots(optimizer, site.variable, masks[site.name])
+        if not self._masking:
+            self._masking = True
+            self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
+
+    def sync(self):
+        """Bring the variables up to date in the middle of an epoch (JAX keeps them to itself)."""
+        internals.sync(self.model)
+
+    def release(self, owner):
+        """Take away what `owner` added."""
+        self._counters.pop(owner, None)
+        self._masks.pop(owner, None)
+        self._rebuild()
+
+    def remove(self):
+        """Take everything away; the model is as it was before."""
+        self._counters, self._masks = {}, {}
+        self._rebuild()
+
+    @contextlib.contextmanager
+    def observing(self):
+        """Count every forward pass inside the block, as a training step would."""
+        self._training = True
+        try:
+            yield
+        finally:
+            self._training = False
+
+    # -- hooks -----------------------------------------------------------------------------
+
+    def _rebuild(self):
+        """Bring the hooks in line with what is asked for, and have the step traced anew."""
+        self._unhook()
+        if self._counters or self._masks:
+            self._hook()
+            _ATTACHED[self.model] = self
+        else:
+            self._masking = False
+            _ATTACHED.pop(self.model, None)
+        internals.retrace(self.model)
+
+    def _hook(self):
+        model = self.model
+        counted = {}
+        for counters in self._counters.values():
+            for source, counter in counters.items():
+                counted.setdefault(source.layer, []).append(counter)
+                self._keep(source.layer, sums=counter.sums, samples=counter.samples)
+        for layer, counters in counted.items():
+            self._override(layer, "call", functools.partial(self._call, layer.call, counters))
+        for masks in self._masks.values():
+            for site, mask in masks.values():
+                self._keep(site.layer, mask=mask)
+        self._override(model, "train_step", functools.partial(self._step, model.train_step))
+        if self._masks:
+            for optimizer in internals.optimizers(model):
+                hooked = functools.partial(self._apply, optimizer.apply, optimizer)
+                self._override(optimizer, "apply", hooked)
+
+    def _unhook(self):
+        for owner, name, original in reversed(self._overridden):
+            internals.restore(owner, name, original)
+        for layer, state in self._states:
+            internals.remove_state(layer, state)
+        self._overridden, self._states = [], []
+
+    def _keep(self, layer, **variables):
+        state = _State(**variables)
+        internals.add_state(layer, state)
+        self._states.append((layer, state))
+
+    def _override(self, owner, name, function):
+        self._overridden.append((owner, name, vars(owner).get(name)))
+        internals.override(owner, name, function)
+
+    # -- what runs inside a step -----------------------------------------------------------
+
+    def _step(self, original, *args, **kwargs):
+        self._training = True  # predict and evaluate, even within callbacks, count nothing
+        self._traced = internals.training_state(self.model, args)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._training, self._traced = False, {}
+
+    def _call(self, original, counters, *args, **kwargs):
+        outputs = original(*args, **kwargs)
+        if self._training:
+            for counter in counters:
+                counter.update(outputs)
+        return outputs
+
+    def _apply(self, original, optimizer, grads, trainable_variables=None):
+        if not self._masking:
+            return original(grads, trainable_variables)
+        variables = trainable_variables
+        if variables is None:
+            variables = internals.optimizer_variables(optimizer)
+        variables, grads = list(variables), list(grads)
+        masks = [self._mask_of(variable) for variable in variables]
+        for index, (gradient, mask) in enumerate(zip(grads, masks, strict=True)):
+            if gradient is not None and mask is not None:
+                grads[index] = internals.masked(gradient, mask)
+        result = original(grads, trainable_variables)
+        for variable, mask in zip(variables, masks, strict=True):
+            if mask is not None:  # optimizers that mix entries (Muon), constraints that shift
+                variable.assign(internals.masked(variable.value, mask))
+        return result
+
+    def _mask_of(self, variable):
+        found = [masks[id(variable)][1] for masks in self._masks.values() if id(variable) in masks]
+        if not found:
+            return None
+        values = [self._traced.get(id(mask), mask.value) for mask in found]
+        return functools.reduce(ops.logical_and, values)
+
+
+def attachment(model):
+    """The `Attachment` of `model`, made when there is none."""
+    return _ATTACHED.get(model) or Attachment(model)
+
+
+def detach(model):
+    """Remove every hook that this package left on `model`, as after a `fit` that died.
+
+    Weights are not touched: pruned weights are zeros already. Calling it twice is fine.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> ap.detach(model)
+    """
+    if model in _ATTACHED:
+        _ATTACHED[model].remove()
+
+
+def assign_mask(site, mask):
+    """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one."""
+    values = ops.convert_to_numpy(site.variable)
+    site.variable.assign(np.where(mask, values, np.zeros((), values.dtype)))
+    if site.mask_variable is not None:
+        site.mask_variable.assign(mask)
+
+
+def _mask_variable(variable):
+    return keras.Variable(
+        np.ones(variable.shape, bool), trainable=False, dtype="bool", autocast=False
+    )
+
+
+def _clear_slots(optimizer, variable, mask):
+    if any(known is variable for known in internals.optimizer_variables(optimizer)):
+        for slot in internals.slots(optimizer, variable):
+            values = ops.convert_to_numpy(slot)
+            slot.assign(np.where(mask, values, np.zeros((), values.dtype)))
+

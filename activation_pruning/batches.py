@@ -1,0 +1,59 @@
+"""Model inputs, batch by batch, from whatever users have their data in."""
+
+import keras
+import numpy as np
+
+
+def inputs_of(data, batch_size=256):
+    """Yield the inputs of `data` in batches.
+
+    Args:
+        data: an array or tensor; a list or dict of them (several inputs); a tuple
+            `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
+            (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
+        batch_size: samples per batch for arrays; data that is batched already keeps its own.
+
+    Raises:
+        ValueError: when there are no samples.
+        TypeError: when `data` is none of these.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from activation_pruning import batches
+    >>> [len(x) for x in batches.inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
+    [2, 2, 1]
+    """
+    if isinstance(data, tuple):
+        data = data[0]
+    if isinstance(data, keras.utils.PyDataset):
+        batched = (data[index] for index in range(len(data)))
+    elif hasattr(data, "shape") or (isinstance(data, (list, dict)) and _holds_arrays(data)):
+        batched = _slices(data, batch_size)
+    elif hasattr(data, "__iter__"):
+        batched = iter(data)
+    else:
+        raise TypeError(
+            f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
+            f"batches, received {type(data).__name__}"
+        )
+    empty = True
+    for batch in batched:
+        empty = False
+        yield batch[0] if isinstance(batch, (tuple, list)) else batch  # as `fit` reads it
+    if empty:
+        raise ValueError("data is empty: give at least one sample")
+
+
+def _holds_arrays(data):
+    leaves = keras.tree.flatten(data)
+    return bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
+
+
+def _slices(data, batch_size):
+    lengths = {int(leaf.shape[0]) for leaf in keras.tree.flatten(data)}
+    if len(lengths) != 1:
+        raise ValueError(f"data holds arrays of different lengths: {sorted(lengths)}")
+    for start in range(0, lengths.pop(), batch_size):
+        stop = start + batch_size
+        yield keras.tree.map_structure(lambda leaf: np.asarray(leaf[start:stop]), data)  # noqa: B023

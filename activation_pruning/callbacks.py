@@ -1,0 +1,419 @@
+"""The callbacks that users add to `model.fit`: thin, the work is done elsewhere."""
+
+import gc
+import warnings
+
+import keras
+import numpy as np
+import pandas as pd
+
+from activation_pruning import attachment, pruning, schedules, sites
+
+
+class _Attached(keras.callbacks.Callback):
+    """Attaches when a `fit` takes the callback up and detaches when it ends.
+
+    `set_model` comes before Keras builds the training step of this `fit`, which is when hooks
+    must be in place; `evaluate` and `predict` pass through here too and leave nothing behind.
+    """
+
+    def __init__(self, include=None, exclude=None):
+        super().__init__()
+        self.include, self.exclude = include, exclude
+        self._sites, self._fitting = [], False
+
+    def set_model(self, model):
+        if getattr(self, "_model", None) is not None:
+            attachment.attachment(self._model).release(self)  # a `fit` that died left it
+        super().set_model(model)
+        self._sites = sites.find(model, self.include, self.exclude).sites
+        self._check()
+        self._attach(attachment.attachment(model))
+
+    def on_train_begin(self, logs=None):
+        self._fitting = True
+
+    def on_train_end(self, logs=None):
+        self._fitting = False
+        self._release()
+
+    def on_test_end(self, logs=None):
+        if not self._fitting:
+            self._release()
+
+    def on_predict_end(self, logs=None):
+        if not self._fitting:
+            self._release()
+
+    def _release(self):
+        attachment.attachment(self.model).release(self)
+
+    def _check(self):
+        """Raise for settings that cannot work with these sites, before training starts."""
+
+    def _attach(self, hooks):
+        """Ask the model's attachment for what this callback needs."""
+
+
+class ActivationCounter(_Attached):
+    """Count how often each unit is active while the model trains; changes nothing.
+
+    frequency = active samples / samples seen, where a unit is active for a sample when its
+    output after the activation is greater than `threshold` (for Conv: the share of positions).
+
+    Args:
+        threshold: output above which a unit is active.
+        include: layers to count (names, patterns, layers); None takes all.
+        exclude: layers to leave out; the default `()` leaves out nothing.
+
+    Raises:
+        ValueError: at the start of `fit`, for an unbuilt model or an unknown layer name.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="a")])
+    >>> model.compile("sgd", "mse")
+    >>> counter = ap.ActivationCounter()
+    >>> _ = model.fit(np.ones((8, 2)), np.ones((8, 3)), verbose=0, callbacks=[counter])
+    >>> counter.table()["samples"].tolist()
+    [8, 8, 8]
+    """
+
+    def __init__(self, threshold=0.0, include=None, exclude=()):
+        super().__init__(include, exclude)
+        self.threshold = threshold
+        self._counters, self._activity = None, None
+
+    def _attach(self, hooks):
+        self._activity = None
+        self._counters = hooks.count(self, self._sites, self.threshold)
+
+    def on_train_end(self, logs=None):
+        self._activity = pruning.activity_of(self._sites, self._counters)
+        super().on_train_end(logs)
+
+    def table(self):
+        """Tidy DataFrame: layer, unit, frequency, mean, rms, samples, source.
+
+        Raises:
+            ValueError: before the callback has been in a `fit`.
+        """
+        if self._counters is None:
+            raise ValueError("nothing counted yet: pass this callback to model.fit first")
+        activity = self._activity
+        if activity is None:
+            attachment.attachment(self.model).sync()
+            activity = pruning.activity_of(self._sites, self._counters)
+        return pruning.activity_table(self._sites, activity)
+
+
+class KeepPruned(_Attached):
+    """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
+
+    Args:
+        include: layers to keep (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; the default `()` leaves out nothing.
+
+    Raises:
+        ValueError: at the start of `fit`, for an unbuilt model or an unknown layer name.
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> report = ap.prune(model, 0.5)
+    >>> _ = model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0, callbacks=[ap.KeepPruned()])
+    >>> int((model.layers[0].get_weights()[0] == 0).sum())
+    10
+    """
+
+    def __init__(self, include=None, exclude=()):
+        super().__init__(include, exclude)
+        self._masks = None
+
+    def _attach(self, hooks):
+        hooks.mask(self, self._sites)
+        self._masks = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._masks is None:  # not earlier: BackupAndRestore loads weights as training begins
+            self._take_masks()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["sparsity"] = pruning.total_sparsity(pruning.measure(self._sites))
+
+    def on_train_end(self, logs=None):
+        if self._masks is not None:
+            self._reapply()
+        super().on_train_end(logs)
+
+    def _take_masks(self, respect_zeros=True):
+        self._masks = pruning.alive_masks(self._sites, respect_zeros)
+        self._write(self._masks)
+
+    def _write(self, masks):
+        self._masks = masks
+        attachment.attachment(self.model).set_masks(self, self._sites, masks)
+
+    def _reapply(self):
+        """Zero what came back after the last step, and say so: restored or averaged weights."""
+        back = {
+            site.path: count
+            for site in self._sites
+            if (count := np.count_nonzero(site.kernel()[~self._masks[site.name]]))
+        }
+        if back:
+            warnings.warn(
+                f"weights from before the last pruning event were restored ({back} non-zero "
+                "weights under the masks); the masks were applied to them again",
+                stacklevel=2,
+            )
+            self._write(self._masks)
+
+
+class PruningCallback(KeepPruned):
+    """Count, prune on schedule, and keep pruned weights at exactly zero, all within `fit`.
+
+    Works in place on the compiled model: no clone, no wrapper, no second compile. Whenever it
+    prunes, callbacks that watch a metric (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau)
+    start their comparison over: their best value belongs to a denser network.
+
+    Args:
+        schedule: an object of `activation_pruning.schedules`, or of tfmot.
+        criterion: a name in `criteria.CRITERIA` or `f(site) -> scores`; low scores go first.
+        allocation: "global", "uniform", "distributed", "erk", or a callable.
+        granularity: "weight", "unit", "2:4", a block `(height, width)`, or an object of `masks`.
+        include: layers to prune (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        seed: for criteria that are random.
+        threshold: output above which a unit counts as active.
+        respect_zeros: whether exact zeros found at the start count as pruned already.
+        reset_counts: count anew after each event instead of over the whole training.
+
+    Raises:
+        ValueError: before the first step, for unknown names, shapes that the granularity does
+            not divide, non-finite weights, or a watched metric that `fit` does not produce.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"),
+    ...                           keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.75, at=1))
+    >>> history = model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=2, verbose=0,
+    ...                     callbacks=[pruner])
+    >>> history.history["sparsity"]
+    [0.75, 0.75]
+    """
+
+    def __init__(
+        self,
+        schedule,
+        criterion="activation_magnitude",
+        allocation="global",
+        granularity="weight",
+        include=None,
+        exclude=None,
+        seed=0,
+        threshold=0.0,
+        respect_zeros=True,
+        reset_counts=False,
+    ):
+        super().__init__(include, exclude)
+        self.schedule = schedules.get(schedule)
+        self.settings = pruning.Settings(criterion, allocation, granularity, seed)
+        self.threshold, self.respect_zeros = threshold, respect_zeros
+        self.reset_counts = reset_counts
+        self._events, self._counters, self._activity = [], {}, None
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def table(self):
+        """The events, one row per event and site.
+
+        Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity,
+        pruned, weights. `sparsity` is that of the site, measured after the event.
+        """
+        columns = ["event", "epoch", "step", "layer", "site", "target_sparsity"]
+        columns += ["total_sparsity", "sparsity", "pruned", "weights"]
+        return pd.DataFrame([row for event in self._events for row in event], columns=columns)
+
+    def activity(self):
+        """Tidy DataFrame of the activity counted: layer, unit, frequency, mean, rms, ...
+
+        Raises:
+            ValueError: when the criterion needs no activity, so nothing was counted.
+        """
+        if not self._counters:
+            raise ValueError(
+                "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
+            )
+        return pruning.activity_table(self._sites, self._read_activity())
+
+    # -- Keras's hooks ---------------------------------------------------------------------
+
+    def _check(self):
+        self.settings.check(self._sites, self.schedule.final_sparsity)
+
+    def _attach(self, hooks):
+        super()._attach(hooks)
+        self._events, self._activity, self._counters = [], None, {}
+        if "activity" in self.settings.needs:
+            self._counters = hooks.count(self, self._sites, self.threshold)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._check_monitor()
+        self._epoch, self._step, self._steps_before, self._target = 0, 0, 0, 0.0
+        self._monitors = [(callback, callback.best) for callback in _monitors(self)]
+        self._restart_monitors = False
+        message = self.schedule.unreachable(self.params["epochs"], self.params.get("steps"))
+        if message:
+            warnings.warn(message, stacklevel=2)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._steps_before = self._step
+        if self._restart_monitors:
+            self._reset_monitors()
+            self._restart_monitors = False
+        if self._masks is None:
+            self._epoch = epoch
+            self._step = self._steps_before = epoch * (self.params.get("steps") or 0)
+            self._take_masks(self.respect_zeros)
+            if epoch == 0:
+                self._ask({})  # once before training
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step = self._steps_before + batch + 1
+        if self.schedule.by == "step":
+            self._ask(logs or {})
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch = epoch + 1
+        logs = {} if logs is None else logs
+        if self.schedule.by == "epoch":
+            self._ask(logs)
+        super().on_epoch_end(epoch, logs)
+        logs["target_sparsity"] = self._target
+
+    def on_train_end(self, logs=None):
+        if self._restart_monitors:
+            self._reset_monitors()  # a best epoch that is restored now would be a denser network
+        if self._counters:
+            self._activity = pruning.activity_of(self._sites, self._counters)
+        super().on_train_end(logs)
+        self._warn_short()
+
+    # -- one event -------------------------------------------------------------------------
+
+    def _ask(self, logs):
+        progress = schedules.Progress(
+            epoch=self._epoch,
+            step=self._step,
+            logs=logs,
+            sparsity=self._sparsity(),
+            epochs=self.params["epochs"],
+            steps_per_epoch=self.params.get("steps"),
+        )
+        target = self.schedule(progress)
+        if target is not None:
+            self._prune(target)
+
+    def _prune(self, target):
+        hooks = attachment.attachment(self.model)
+        hooks.sync()
+        activity = self._read_activity() if self._counters else {}
+        self._check_counted(activity)
+        self._write(self.settings.decide(self._sites, self._masks, target, activity))
+        self._target = target
+        self._record(target)
+        self._reset_monitors()
+        self._restart_monitors = True
+        if self.reset_counts:
+            for counter in self._counters.values():
+                counter.reset()
+
+    def _record(self, target):
+        table = pruning.measure(self._sites)
+        table = table.assign(
+            event=len(self._events) + 1,
+            epoch=self._epoch,
+            step=self._step,
+            target_sparsity=target,
+            total_sparsity=pruning.total_sparsity(table),
+        )
+        self._events.append(table.to_dict("records"))
+
+    def _sparsity(self):
+        pruned = sum(mask.size - np.count_nonzero(mask) for mask in self._masks.values())
+        return pruned / sum(mask.size for mask in self._masks.values())
+
+    def _read_activity(self):
+        if self._activity is not None:
+            return self._activity
+        attachment.attachment(self.model).sync()
+        return pruning.activity_of(self._sites, self._counters)
+
+    def _reset_monitors(self):
+        for callback, best in self._monitors:
+            callback.best = best
+            callback.wait = 0
+            if hasattr(callback, "best_weights"):
+                callback.best_weights = None
+
+    # -- what can go wrong -----------------------------------------------------------------
+
+    def _check_monitor(self):
+        monitor = getattr(self.schedule, "monitor", None)
+        custom = type(self.model).train_step is not keras.Model.train_step
+        if monitor is None or custom:
+            return  # a train_step of the user's own may log anything
+        known = sorted(self.model.get_metrics_result())
+        if monitor.removeprefix("val_") not in known:
+            raise ValueError(
+                f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
+                f"of the compiled model: {known} (and 'val_...' of each with validation data). "
+                "Add it to compile(metrics=[...]) or choose another monitor."
+            )
+
+    def _check_counted(self, activity):
+        if any(counted.samples == 0 for counted in activity.values()):
+            raise ValueError(
+                "the schedule prunes before any training step, when no activity has been counted "
+                "yet: let it begin later, or use a criterion such as 'magnitude'"
+            )
+
+    def _warn_short(self):
+        final, reached = self.schedule.final_sparsity, self._sparsity()
+        weights = sum(mask.size for mask in self._masks.values())
+        if final is not None and reached < final - 1 / weights:
+            warnings.warn(
+                f"training ended after {self._epoch} epochs at sparsity {reached:.4f}, before the "
+                f"schedule reached {final:.4f} ({len(self._events)} events fired). Train longer, "
+                "let the schedule end earlier, or give EarlyStopping more patience.",
+                stacklevel=2,
+            )
+
+
+def _monitors(callback):
+    """The metric-watching callbacks in the same `fit` as `callback`.
+
+    Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
+    """
+    lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
+    neighbours = {id(item): item for owner in lists for item in owner}
+    return [
+        item
+        for item in neighbours.values()
+        if isinstance(item, keras.callbacks.Callback)
+        and hasattr(item, "best")
+        and item.model is callback.model
+    ]

@@ -1,0 +1,159 @@
+"""The only file that knows what Keras does not promise: everything private, in one place.
+
+Each function wraps one private fact about Keras 3 (checked for 3.12 to 3.15), so that a new
+Keras release is met here and nowhere else. Nothing in here decides anything about pruning.
+"""
+
+import keras
+from keras import ops
+
+
+def sublayers(layer):
+    """The layers tracked directly by `layer`, in tracking order (no public list exists for leaves)."""
+    if isinstance(layer, keras.Sequential):
+        return list(layer.layers)  # `_layers` would add the implicit InputLayer
+    return list(layer._layers)
+
+
+def consumers(layer, operations):
+    """The operations (ids in `operations`) that use the symbolic outputs of `layer`."""
+    found = [node.operation for node in layer._outbound_nodes]
+    return [operation for operation in found if id(operation) in operations]
+
+
+def producers(layer, operations):
+    """The operations (ids in `operations`) whose outputs `layer` takes as inputs."""
+    nodes = [node for node in layer._inbound_nodes if not node.is_input]
+    found = [parent.operation for node in nodes for parent in node.parent_nodes]
+    return [operation for operation in found if id(operation) in operations]
+
+
+def calls_in_graph(layer, operations):
+    """How often `layer` is called within the graph made of `operations`."""
+    if not producers(layer, operations):
+        return 1
+    return sum(
+        any(id(parent.operation) in operations for parent in node.parent_nodes)
+        for node in layer._inbound_nodes
+    )
+
+
+def output_operations(model):
+    """The operations that produce the outputs of a Functional or built Sequential model."""
+    return [tensor._keras_history.operation for tensor in keras.tree.flatten(model.outputs)]
+
+
+def add_state(layer, state):
+    """Let `layer` track the layer `state`: it joins every training step and no saved file.
+
+    `_layers` is skipped when Keras saves, and appending to it passes the lock that Keras puts on
+    a built layer; attribute assignment would do neither.
+    """
+    if state not in layer._layers:
+        layer._layers.append(state)
+
+
+def remove_state(layer, state):
+    """Undo `add_state`."""
+    layer._layers[:] = [child for child in layer._layers if child is not state]
+
+
+def override(owner, name, function):
+    """Shadow the method `name` of one instance (past Keras's attribute tracking)."""
+    object.__setattr__(owner, name, function)
+
+
+def restore(owner, name, original):
+    """Undo `override`; `original` is what `vars(owner)` held before, or None."""
+    if original is not None:
+        object.__setattr__(owner, name, original)
+    else:
+        vars(owner).pop(name, None)
+
+
+def retrace(model):
+    """Have the next training step traced anew: Keras caches the traced function across fits."""
+    if model.compiled and getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)
+
+
+def sync(model):
+    """Write the values that a running JAX epoch keeps to itself back into the variables."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+
+
+def optimizers(model):
+    """Every optimizer that the model holds, innermost first under loss scaling."""
+    held = [value for value in vars(model).values() if isinstance(value, keras.Optimizer)]
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.Optimizer) and optimizer not in held:
+        held.append(optimizer)
+    return list(dict.fromkeys(getattr(item, "inner_optimizer", item) for item in held))
+
+
+def optimizer_variables(optimizer):
+    """The model variables that `optimizer` was built with, in its order."""
+    return list(optimizer._trainable_variables)
+
+
+def slots(optimizer, variable):
+    """The optimizer's variables that accompany `variable` entry by entry (momenta, averages).
+
+    Keras keeps each kind of slot in a list aligned with the trainable variables; a list that is
+    not aligned, or a slot of another shape (factored moments), has no entry to speak of.
+    """
+    index = [id(v) for v in optimizer._trainable_variables].index(id(variable))
+    lists = [
+        value
+        for value in vars(optimizer).values()
+        if isinstance(value, (list, tuple)) and len(value) == len(optimizer._trainable_variables)
+    ]
+    candidates = [value[index] for value in lists]
+    return [
+        slot
+        for slot in candidates
+        if isinstance(slot, keras.Variable)
+        and slot is not variable
+        and tuple(slot.shape) == tuple(variable.shape)
+    ]
+
+
+def training_state(model, arguments):
+    """{id(variable): value} of the non-trainable variables inside a JAX training step.
+
+    JAX hands the state to `train_step(state, data)` as bare arrays in the order of
+    `model.non_trainable_variables`; on the other backends a variable is read directly.
+    """
+    if keras.backend.backend() != "jax":
+        return {}
+    return {
+        id(variable): value
+        for variable, value in zip(model.non_trainable_variables, arguments[0][1], strict=True)
+    }
+
+
+def masked(values, mask):
+    """`values` with zeros where `mask` is False; `where`, so that NaN and inf vanish too."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(values, tf.IndexedSlices):  # Embedding: rows that the batch touched
+            kept = tf.where(tf.gather(mask, values.indices), values.values, 0)
+            return tf.IndexedSlices(kept, values.indices, values.dense_shape)
+    return ops.where(mask, values, ops.zeros((), dtype=values.dtype))
+
+
+def metric_names(model):
+    """The names that `fit` will log for the training data, or None when they cannot be known."""
+    names = set()
+    for metric in model.metrics:
+        names.update(part.name for part in getattr(metric, "metrics", None) or [metric])
+    return names or None
+
+
+def strategy_scope(model):
+    """The scope in which variables of `model` are made and assigned under `tf.distribute`."""
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.scope()
+    return keras.name_scope("activation_pruning")

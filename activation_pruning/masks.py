@@ -1,0 +1,448 @@
+"""Exact masks: what is removed as one (weight, unit, block, N:M group), and which ones go.
+
+`select` turns scores into masks. The tie rule is that of `allocations.ranking`, everywhere: among
+equal scores the lower index is kept.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from activation_pruning import allocations
+from activation_pruning.allocations import Items, kth_lowest, rounded
+from activation_pruning.criteria import unit_sums
+
+_CHUNK = 1 << 20
+
+
+def lowest(scores, count):
+    """Mark the `count` lowest scores, exactly, whatever the ties.
+
+    Args:
+        scores: 1-D float array without NaN; -inf is allowed.
+        count: how many, 0 <= count <= scores.size.
+
+    Returns:
+        bool array, True for the chosen; among equal scores the lower index is not chosen.
+
+    Example:
+        >>> lowest(np.array([3.0, 1.0, 1.0, 1.0]), 2).tolist()
+        [False, False, True, True]
+    """
+    if count <= 0:
+        return np.zeros(scores.size, bool)
+    threshold = kth_lowest([scores], count - 1)
+    chosen = scores < threshold
+    ties = count - int(np.count_nonzero(chosen))
+    # Ties are taken from the end, by chunks: listing the indices of millions of equal scores at
+    # once would take more memory than the scores.
+    for end in range(scores.size, 0, -_CHUNK):
+        if ties == 0:
+            break
+        start = max(end - _CHUNK, 0)
+        tied = np.flatnonzero(scores[start:end] == threshold)[-ties:]
+        chosen[start + tied] = True
+        ties -= tied.size
+    return chosen
+
+
+def check_finite(name, values, what="scores"):
+    """Raise if an array holds a NaN or an infinity; allocates nothing.
+
+    Args:
+        name: of the site, for the message.
+        values: numeric array.
+        what: "scores" or "weights", for the message.
+
+    Raises:
+        ValueError: names the site.
+
+    Example:
+        >>> check_finite("dense/kernel", np.array([1.0, np.nan]))
+        Traceback (most recent call last):
+            ...
+        ValueError: dense/kernel: the scores hold NaN or infinite values; look at the criterion.
+    """
+    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        cause = (
+            "look at the criterion."
+            if what == "scores"
+            else "the training diverged; lower the learning rate or go back to a checkpoint."
+        )
+        raise ValueError(f"{name}: the {what} hold NaN or infinite values; {cause}")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Single weights.
+
+    Example:
+        >>> granularity("weight")
+        Weight()
+    """
+
+    max_sparsity: ClassVar[float] = 1.0
+    protected: ClassVar[int] = 1  # items of a site that are never pruned
+
+    def items(self, site, scores):
+        """Return the weights as Items: the flat scores themselves, -inf where already pruned."""
+        flat = scores.reshape(-1)
+        if site.mask.all():
+            return Items(flat)
+        return Items(np.where(site.mask.reshape(-1), flat, flat.dtype.type(-np.inf)))
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        return chosen.reshape(site.kernel.shape)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Output units: all weights with the same index in `site.units`.
+
+    Example:
+        >>> granularity("unit")
+        Unit()
+    """
+
+    max_sparsity: ClassVar[float] = 1.0
+    protected: ClassVar[int] = 1
+
+    def items(self, site, scores):
+        """Return the units as Items; the score is the mean score of the unit's alive weights."""
+        alive = unit_sums(site, np.broadcast_to(np.True_, scores.shape))
+        return _mean_items(unit_sums(site, scores), alive)
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        return np.array(np.broadcast_to(chosen[site.units], site.kernel.shape))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Blocks of `height` x `width` over the kernel reshaped to (-1, last axis).
+
+    Blocks at the lower and right edge may be smaller. They are numbered row by row.
+
+    Args:
+        height, width: positive integers.
+
+    Raises:
+        ValueError: not positive integers.
+
+    Example:
+        >>> granularity((4, 1))
+        Block(height=4, width=1)
+    """
+
+    height: int
+    width: int
+    max_sparsity: ClassVar[float] = 1.0
+    protected: ClassVar[int] = 1
+
+    def __post_init__(self):
+        for name, value in (("height", self.height), ("width", self.width)):
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"block {name}={value!r}; it must be an integer of at least 1.")
+
+    def items(self, site, scores):
+        """Return the blocks as Items; the score is the mean score of the block's alive weights."""
+        sums = self._sums(np.where(site.mask, scores, 0), np.float64)
+        return _mean_items(sums, self._sums(site.mask, np.int64))
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        rows, columns = site.kernel.size // site.kernel.shape[-1], site.kernel.shape[-1]
+        grid = chosen.reshape(-1, -(-columns // self.width))
+        tall = grid.repeat(self.height, axis=0)[:rows]
+        return tall.repeat(self.width, axis=1)[:, :columns].reshape(site.kernel.shape)
+
+    def _sums(self, values, dtype):
+        matrix = values.reshape(-1, values.shape[-1])
+        starts = [np.arange(0, n, step) for n, step in zip(matrix.shape, self._shape, strict=True)]
+        tall = np.add.reduceat(matrix, starts[0], axis=0, dtype=dtype)
+        return np.add.reduceat(tall, starts[1], axis=1).reshape(-1)
+
+    @property
+    def _shape(self):
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class NM:
+    """N:M groups: of each `m` consecutive weights along the input axis, `n` are kept.
+
+    An item is one group; choosing it prunes its m - n lowest weights, those already pruned first.
+    A schedule can so ramp up by converting the cheapest groups first, up to sparsity 1 - n/m.
+    Groups are numbered with the input axis innermost.
+
+    Args:
+        n, m: integers, 0 < n < m.
+
+    Raises:
+        ValueError: otherwise.
+
+    Source: Mishra et al. 2021, arXiv:2104.08378 (2:4).
+
+    Example:
+        >>> granularity("2:4").max_sparsity
+        0.5
+    """
+
+    n: int
+    m: int
+    protected: ClassVar[int] = 0  # n weights of each group are kept anyway
+
+    def __post_init__(self):
+        if not 0 < self.n < self.m:
+            raise ValueError(
+                f"N:M granularity {self.n}:{self.m}; it must keep n of m weights with 0 < n < m, "
+                "as in '2:4'."
+            )
+
+    @property
+    def max_sparsity(self):
+        """Return 1 - n/m, the sparsity when all groups are pruned."""
+        return 1.0 - self.n / self.m
+
+    def items(self, site, scores):
+        """Return the groups as Items; the score is the summed score of the weights to be pruned."""
+        alive = self._groups(site, site.mask)
+        groups = np.where(alive, self._groups(site, scores), -np.inf)
+        going = self._going(groups)
+        cost = np.where(np.isfinite(going), going, 0).sum(axis=1, dtype=np.float64)
+        sizes = np.isfinite(going).sum(axis=1)
+        return Items(np.where(sizes > 0, cost, -np.inf), sizes)
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
+        pruned = np.zeros(groups.shape, bool)
+        picked = np.flatnonzero(chosen)
+        pruned[picked[:, None], self._order(groups[picked])] = True
+        moved = np.moveaxis(site.kernel, site.input_axis, -1).shape
+        return np.moveaxis(pruned.reshape(moved), -1, site.input_axis)
+
+    def _order(self, groups):
+        """Return the positions, in each group, of its m - n lowest weights."""
+        backwards = np.argsort(groups[:, ::-1], axis=1, kind="stable")  # ties: higher index first
+        return self.m - 1 - backwards[:, : self.m - self.n]
+
+    def _going(self, groups):
+        return np.take_along_axis(groups, self._order(groups), axis=1)
+
+    def _groups(self, site, values):
+        length = values.shape[site.input_axis]
+        if length % self.m:
+            raise ValueError(
+                f"{site.name}: {self.n}:{self.m} granularity needs an input axis that {self.m} "
+                f"divides, got {length}; exclude the layer or choose another granularity."
+            )
+        return np.moveaxis(values, site.input_axis, -1).reshape(-1, self.m)
+
+
+def granularity(spec):
+    """Return the granularity for a name, a block shape or an object.
+
+    Args:
+        spec: "weight", "unit", "n:m" such as "2:4", a tuple (height, width), or an object with
+            `items`, `expand`, `max_sparsity` and `protected`.
+
+    Returns:
+        The granularity object.
+
+    Raises:
+        ValueError: anything else.
+
+    Example:
+        >>> granularity("2:4")
+        NM(n=2, m=4)
+    """
+    if isinstance(spec, str):
+        pair = re.fullmatch(r"(\d+):(\d+)", spec)
+        if pair:
+            return NM(int(pair[1]), int(pair[2]))
+        if spec in ("weight", "unit"):
+            return Weight() if spec == "weight" else Unit()
+    elif isinstance(spec, tuple) and len(spec) == 2:
+        return Block(*spec)
+    elif hasattr(spec, "items") and hasattr(spec, "expand") and not isinstance(spec, type):
+        return spec
+    raise ValueError(
+        f"granularity={spec!r}; give 'weight', 'unit', 'n:m' such as '2:4', a tuple "
+        "(height, width) for blocks, or a granularity object such as masks.Block(4, 1)."
+    )
+
+
+def select(sites, scores, sparsity, granularity, allocation):
+    """Return the new masks at a target sparsity; pruned weights stay pruned.
+
+    k = floor(sparsity * n + 0.5) of the n weights of all sites end up pruned, those pruned before
+    included: exactly k for weights under "global" and "erk"; for bigger items the longest prefix
+    of the ranking that does not prune more. No site loses its last item (weight, unit, block): the
+    best one is protected and its budget goes to the other sites. If k weights are already pruned,
+    the masks stay as they are.
+
+    Args:
+        sites: sequence of Site.
+        scores: dict from site name to an array of the kernel's shape; low scores go first.
+        sparsity: target over all sites, in [0, 1).
+        granularity: see `granularity`.
+        allocation: see `allocations.get`.
+
+    Returns:
+        dict from site name to a new bool mask of the kernel's shape, True = alive.
+
+    Raises:
+        ValueError: sparsity outside [0, 1); no sites; scores of a wrong shape; NaN or infinite
+            scores or weights; an unknown name; N:M that does not divide.
+
+    Warns:
+        UserWarning: a site was kept from being emptied, or the target was missed by more than one
+            item of each site.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> w = np.array([[1.0, 4.0], [2.0, 3.0]])
+        >>> site = Site(name="a", kernel=w, mask=np.ones((2, 2), bool))
+        >>> select([site], {"a": w}, 0.5, "weight", "global")["a"]
+        array([[False,  True],
+               [False,  True]])
+    """
+    grain, share = _granularity(granularity), allocations.get(allocation)
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
+    if not sites:
+        raise ValueError("there are no sites to prune; look at include and exclude.")
+    scores = _checked(sites, scores)
+    budget = rounded(sparsity, sum(s.mask.size for s in sites))
+    if budget <= sum(s.mask.size - np.count_nonzero(s.mask) for s in sites):
+        return {s.name: s.mask.copy() for s in sites}
+    items = {s.name: grain.items(s, scores[s.name]) for s in sites}
+    counts, guarded = _counts(sites, items, sparsity, grain.protected, share)
+    masks, rounding = {}, 0
+    for site in sites:
+        own = items.pop(site.name)  # freed as the mask is made
+        chosen = lowest(own.scores, counts[site.name])
+        rounding += _largest(own, ~chosen)
+        mask = grain.expand(site, scores[site.name], chosen)
+        masks[site.name] = np.logical_and(site.mask, np.logical_not(mask, out=mask), out=mask)
+    _warn(sites, masks, sparsity, budget, rounding, guarded)
+    return masks
+
+
+_granularity = granularity  # the argument of `select` hides the function
+
+
+def granule(sites, granularity):
+    """Return how far below a target sparsity, at most, rounding to whole items leaves the masks.
+
+    Half a weight for each site, or the site's largest item, over the weights of all sites.
+
+    Args:
+        sites: sequence of Site.
+        granularity: see `granularity`.
+
+    Returns:
+        A fraction of the weights, for `schedules.Progress`.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> granule([Site(kernel=np.ones((2, 5)), mask=np.ones((2, 5), bool))], "weight")
+        0.05
+    """
+    grain = _granularity(granularity)
+    items = [grain.items(site, site.kernel) for site in sites]
+    weights = [0.5 if isinstance(i.sizes, int) else int(i.sizes.max(initial=0)) for i in items]
+    return sum(weights) / sum(site.mask.size for site in sites)
+
+
+def _largest(items, among):
+    """Return the size of the largest of the items marked in `among`."""
+    if isinstance(items.sizes, int):
+        return int(among.any())
+    return int(items.sizes.max(where=among, initial=0))
+
+
+def _mean_items(sums, alive):
+    scores = np.divide(sums, alive, out=np.full(alive.size, -np.inf), where=alive > 0)
+    return Items(scores, alive.astype(np.int64))
+
+
+def _checked(sites, scores):
+    """Return the scores as arrays of one float dtype, so that all sites compare exactly."""
+    arrays = {}
+    for site in sites:
+        own = np.asarray(scores[site.name])
+        if own.shape != site.kernel.shape:
+            raise ValueError(
+                f"{site.name}: scores of shape {own.shape} for a kernel of shape "
+                f"{site.kernel.shape}; a criterion must return one score per weight."
+            )
+        check_finite(site.name, site.kernel, "weights")
+        check_finite(site.name, own)
+        arrays[site.name] = own
+    # float16 and bfloat16 are widened; -inf has no integer
+    dtype = np.result_type(np.float32, *[a.dtype for a in arrays.values()])
+    return {name: own.astype(dtype, copy=False) for name, own in arrays.items()}
+
+
+def _counts(sites, items, sparsity, protected, share):
+    """Ask the allocation; where it goes out of a site's bounds, fix that site and ask again.
+
+    A site's lower bound are the items pruned before, its upper bound all but the protected ones.
+    """
+    low = {s.name: int(np.count_nonzero(items[s.name].scores == -np.inf)) for s in sites}
+    high = {s.name: max(items[s.name].scores.size - protected, low[s.name]) for s in sites}
+    budget = rounded(sparsity, sum(s.mask.size for s in sites))
+    counts, guarded, open_sites, target = {}, [], list(sites), sparsity
+    while open_sites:
+        wanted = share(open_sites, items, target)
+        # What pruned sites hold beyond their share is taken from the others first.
+        fixed = {s.name: low[s.name] for s in open_sites if wanted[s.name] < low[s.name]}
+        if not fixed:
+            fixed = {s.name: high[s.name] for s in open_sites if wanted[s.name] > high[s.name]}
+            guarded += fixed
+        counts |= {s.name: wanted[s.name] for s in open_sites} | fixed
+        if not fixed:
+            break
+        for site in open_sites:
+            if site.name in fixed:
+                budget -= _pruned_by(site, items[site.name], fixed[site.name])
+        open_sites = [s for s in open_sites if s.name not in fixed]
+        weights = sum(s.mask.size for s in open_sites)
+        target = min(max(budget, 0) / max(weights, 1), 1.0)
+    return counts, guarded
+
+
+def _pruned_by(site, items, count):
+    """Return how many weights of the site are pruned once its `count` lowest items are."""
+    if isinstance(items.sizes, int):
+        return count
+    before = site.mask.size - int(np.count_nonzero(site.mask))
+    return before + int(items.sizes[lowest(items.scores, count)].sum())
+
+
+def _warn(sites, masks, sparsity, budget, rounding, guarded):
+    reached = sum(int(np.count_nonzero(~m)) for m in masks.values())
+    total = sum(s.mask.size for s in sites)
+    if guarded:
+        cause = "the best item is kept, so that nothing is emptied, in "
+    elif abs(budget - reached) > rounding:
+        cause = "the granularity and the weights pruned before leave no other choice in "
+    else:
+        return
+    names = [
+        f"{n} (now {1 - np.count_nonzero(m) / m.size:.4f})"
+        for n, m in masks.items()
+        if n in guarded or not guarded
+    ]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    warnings.warn(
+        f"target sparsity {sparsity:.4f}, reached {reached / total:.4f}: {cause}"
+        f"{', '.join(names[:5])}{more}.",
+        stacklevel=3,
+    )

@@ -1,0 +1,32 @@
+"""One helper for everything that is chosen by name."""
+
+from difflib import get_close_matches
+
+
+def lookup(kind, name, table):
+    """Return `table[name]`, or say which names there are.
+
+    Args:
+        kind: what is being looked up, for the message ("criterion").
+        name: the name asked for.
+        table: dict from name to object.
+
+    Returns:
+        The object registered under `name`.
+
+    Raises:
+        ValueError: `name` is not in `table`; lists the valid names and the closest match.
+
+    Example:
+        >>> lookup("criterion", "magnitude", {"magnitude": abs})
+        <built-in function abs>
+        >>> lookup("criterion", "magnitud", {"magnitude": abs, "erk": id})
+        Traceback (most recent call last):
+            ...
+        ValueError: unknown criterion 'magnitud'; did you mean 'magnitude'? Valid: erk, magnitude.
+    """
+    if name in table:
+        return table[name]
+    close = get_close_matches(name, table, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(table))}.")

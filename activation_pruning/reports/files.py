@@ -1,0 +1,238 @@
+"""What every kind of report shares: how a number reads, and how a file gets to its place."""
+
+import contextlib
+import datetime
+import difflib
+import math
+import os
+import re
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+# From dark to light (CIE lightness 13 to 74), so that neighbours stay apart in grey.
+PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#74c2e1")
+
+GENERAL, TEXT, DATE = "General", "@", "yyyy-mm-dd hh:mm:ss"
+_SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
+_BAD_TEXT = re.compile(ILLEGAL_CHARACTERS_RE.pattern + "|[\ud800-\udfff\ufffe\uffff]")
+_LONGEST_TEXT = 32_767  # characters in one Excel cell
+_EXACT = (
+    10**15
+)  # Excel keeps 15 digits: a larger integer would be changed, so it is written as text
+
+
+def column_format(name, values):
+    """Number format (an Excel code) of a column, by its name and its values.
+
+    Fractions (``sparsity``, ``accuracy``, ``frequency``, ``share``, ``top5`` in the name, and all
+    values in [-1, 1]) read ``0.0%``; seconds (``time_s``) ``0.00``; whole numbers and bytes
+    ``#,##0``; other numbers show four significant digits of the largest one.
+
+    Args:
+        name: the column's name.
+        values: the column, a Series or a sequence of any type.
+
+    Returns:
+        The format code; ``"General"`` for text, truth values and columns of mixed type.
+
+    Example:
+        >>> column_format("test_accuracy", [0.5, 0.25]), column_format("size_bytes", [2048])
+        ('0.0%', '#,##0')
+    """
+    values = pd.Series(values).infer_objects().dropna()
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return DATE
+    if values.empty or pd.api.types.is_bool_dtype(values):
+        return GENERAL
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_complex_dtype(values):
+        return GENERAL
+    return _numeric_format(str(name).lower(), values)
+
+
+def _numeric_format(name, values):
+    finite = np.abs(values.to_numpy(dtype=float))
+    largest = finite[np.isfinite(finite)].max(initial=0.0)
+    if _SHARE.search(name) and largest <= 1:
+        return "0.0%"
+    if re.search(r"(^|_)time_s$", name):
+        return "0.00"
+    if re.search(r"(^|_)seed$", name):
+        return "0"  # a seed is a name: no thousands separator
+    if name.endswith("_bytes") or np.all(finite == np.floor(finite)):
+        return "#,##0"  # also whole numbers that pandas holds as floats because some are missing
+    digits = 3 - math.floor(math.log10(largest)) if largest else 3
+    if not -6 <= digits <= 7:
+        return "0.000E+00"
+    return "#,##0." + "0" * digits if digits > 0 else "#,##0"
+
+
+def as_text(value, code):
+    """The value as the workbook shows it under this format code; a missing one is empty.
+
+    Args:
+        value: anything that a table holds.
+        code: a code that `column_format` returned.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> as_text(0.8, "0.0%"), as_text(266610, "#,##0"), as_text(None, "0.00")
+        ('80.0%', '266,610', '')
+    """
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, datetime.datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+        return str(value)
+    if code in (GENERAL, TEXT):
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+    places = len(re.search(r"\.?(0*)(%|E\+00)?$", code.partition(".")[2])[1])
+    kind = "%" if code.endswith("%") else "E" if "E" in code else "f"
+    return format(value, f"{',' if ',' in code else ''}.{places}{kind}")
+
+
+def plain(value):
+    """One table cell as the Python value that a file can hold, or None where it is missing.
+
+    Numbers stay numbers; infinities, integers beyond 15 digits and everything else become text.
+    A time with a zone is given in UTC, since Excel knows no zones. In text, characters that XML
+    forbids become U+FFFD, and text beyond 32,767 characters is cut and ends in an ellipsis.
+
+    Args:
+        value: anything that a table holds.
+
+    Returns:
+        None, bool, int, float, datetime, timedelta or str.
+
+    Example:
+        >>> plain(np.float32(0.5)), plain(float("nan")), plain(float("inf"))
+        (0.5, None, 'inf')
+    """
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NaT or value is pd.NA or value != value:
+        return None
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return _moment(value)
+    if isinstance(value, (bool, datetime.timedelta)):
+        return value
+    if isinstance(value, int) and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    text = _BAD_TEXT.sub("\ufffd", str(value))
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+
+
+def _moment(value):
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    value = value.to_pydatetime(warn=False) if isinstance(value, pd.Timestamp) else value
+    if value.tzinfo is not None:
+        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    return value if value.year >= 1900 else value.isoformat(sep=" ")  # Excel counts from 1900
+
+
+def table_of(table, name):
+    """The table with text column names, and with a named index turned into columns.
+
+    Args:
+        table: a DataFrame.
+        name: how messages call it.
+
+    Returns:
+        A DataFrame with a plain index.
+
+    Raises:
+        ValueError: it is not a DataFrame, or has no columns.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"{name} is a {type(table).__name__}; give a pandas DataFrame")
+    if any(level is not None for level in table.index.names):
+        table = table.reset_index()
+    if table.shape[1] == 0:
+        raise ValueError(f"{name} has no columns; give a DataFrame with at least one")
+    names = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in table.columns]
+    return table.set_axis(names, axis=1).reset_index(drop=True)
+
+
+def one_of(name, valid, what):
+    """The name, if it is valid.
+
+    Raises:
+        ValueError: it is not; the message lists the valid names and the closest one.
+    """
+    if name in valid:
+        return name
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(map(repr, valid))}{hint}")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A temporary path beside `path` to write to; on success it takes the place of `path`.
+
+    Missing folders are made. When the block fails, the temporary file is gone and an older
+    file at `path` is as it was.
+
+    Args:
+        path: where the file shall be.
+
+    Yields:
+        The temporary path, with the same suffix.
+
+    Raises:
+        OSError: the path is a folder, or cannot be written; the message names it.
+    """
+    target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
+    temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
+    try:
+        if target.is_dir():
+            raise IsADirectoryError("it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone after a success; not there under a bad folder
+            temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder):
+    """Make the folder if need be and try whether a file can be written there.
+
+    Args:
+        folder: where results shall go. Call this before a long run.
+
+    Returns:
+        The folder, as a `Path`.
+
+    Raises:
+        OSError: it cannot be made or written; the message names it and says what to do.
+    """
+    probe = Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return Path(folder)
+
+
+def _unwritable(path, error):
+    return type(error)(
+        f"cannot write {str(path)!r}: {error.strerror or error}. Give a path in a folder that can "
+        "be written, check that the disk has room and that no other program holds the file open"
+    )

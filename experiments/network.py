@@ -1,0 +1,157 @@
+"""The network of the experiments and its training, the same code for Keras 3 and legacy tf_keras.
+
+Every function takes the Keras module to work with, so that a peer that needs legacy Keras trains
+the same network, from the same starting weights, under the same stopping rules.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+
+def build(keras, inputs: int, hidden: list[int], classes: int, seed: int):
+    """Build the multilayer perceptron: ReLU layers, softmax output; weights drawn by NumPy.
+
+    The starting weights are Glorot uniform, U(-l, l) with l = sqrt(6 / (inputs + outputs)) of each
+    layer, and depend on the seed alone, not on the Keras version or backend.
+    """
+    sizes = [inputs, *hidden, classes]
+    model = keras.Sequential(
+        [
+            keras.Input((inputs,)),
+            *(
+                keras.layers.Dense(units, activation="relu", name=f"dense_{i}")
+                for i, units in enumerate(hidden, start=1)
+            ),
+            keras.layers.Dense(classes, activation="softmax", name="output"),
+        ]
+    )
+    random = np.random.default_rng(seed)
+    weights = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        weights += [random.uniform(-limit, limit, (fan_in, fan_out)), np.zeros(fan_out)]
+    model.set_weights(weights)
+    return model
+
+
+def hidden_kernels(model) -> dict[str, np.ndarray]:
+    """Return the prunable kernels by layer name: all but the output layer's."""
+    kernels = {}
+    for layer in model.layers[:-1]:
+        layer = getattr(layer, "layer", layer)  # tfmot wraps each layer
+        kernels[layer.name] = np.array(layer.get_weights()[0])
+    return kernels
+
+
+def sparsity(model) -> float:
+    """Measure zero weights / weights, over the hidden kernels."""
+    kernels = list(hidden_kernels(model).values())
+    return sum(int((k == 0).sum()) for k in kernels) / sum(k.size for k in kernels)
+
+
+def scores(model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Measure cross-entropy loss (nats), accuracy and top-5 accuracy (shares) on one data set."""
+    probabilities = np.asarray(model.predict(x, batch_size=1024, verbose=0), dtype=np.float64)
+    true = probabilities[np.arange(len(y)), y]
+    # How many classes beat the true one; a class with an equal probability and a lower index does.
+    earlier = np.arange(probabilities.shape[1]) < y[:, None]
+    beats = (probabilities > true[:, None]) | (probabilities == true[:, None]) & earlier
+    ahead = beats.sum(axis=1)
+    return {
+        "loss": float(-np.log(np.maximum(true, 1e-7)).mean()),
+        "accuracy": float((ahead == 0).mean()),
+        "top_5": float((ahead < 5).mean()),
+    }
+
+
+def train(keras, model, data, settings: dict, callbacks=(), finished=lambda: True):
+    """Train with SGD until a stopping rule acts; return the history (one dict per epoch) and time_s.
+
+    settings: learning_rate, batch_size, epochs (the most), patience (epochs without a lower
+        validation loss), target_accuracy (training accuracy that suffices), steps_per_execution.
+    finished: tells whether all pruning is done. Neither stopping rule looks at an epoch that did
+        not begin fully pruned: the losses before belong to a denser network.
+    """
+    model.compile(
+        optimizer=keras.optimizers.SGD(settings["learning_rate"]),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=settings["steps_per_execution"],
+    )
+    observer, *rules = _stopping(keras, finished, settings)
+    begin = time.perf_counter()
+    model.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=settings["batch_size"],
+        epochs=settings["epochs"],
+        validation_data=(data.x_validation, data.y_validation),
+        callbacks=[*callbacks, observer, *rules],
+        verbose=0,
+    )
+    return observer.epochs, time.perf_counter() - begin
+
+
+def measured(model, data) -> dict[str, float]:
+    """Measure the trained network: loss and accuracies on the three parts, and its sparsity."""
+    parts = {
+        "train": scores(model, data.x_train, data.y_train),
+        "validation": scores(model, data.x_validation, data.y_validation),
+        "test": scores(model, data.x_test, data.y_test),
+    }
+    result = {f"{part}_{key}": parts[part][key] for part in parts for key in ("accuracy", "loss")}
+    return result | {"test_top_5": parts["test"]["top_5"], "sparsity": sparsity(model)}
+
+
+def _stopping(keras, finished, settings):
+    class Observer(keras.callbacks.Callback):
+        """Keep the history, and whether the present epoch began with all pruning done."""
+
+        def __init__(self):
+            super().__init__()
+            self.epochs = []
+            self.pruned = False
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.pruned = finished()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs.append(
+                {
+                    "epoch": epoch + 1,
+                    "train_accuracy": float(logs["accuracy"]),
+                    "train_loss": float(logs["loss"]),
+                    "validation_accuracy": float(logs["val_accuracy"]),
+                    "validation_loss": float(logs["val_loss"]),
+                    "sparsity": sparsity(self.model),
+                }
+            )
+
+    observer = Observer()
+
+    class EarlyStoppingOncePruned(keras.callbacks.EarlyStopping):
+        """EarlyStopping that looks only at epochs of the fully pruned network."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            if observer.pruned:
+                super().on_epoch_end(epoch, logs)
+
+        def on_train_end(self, logs=None):
+            # Legacy Keras restores only where this rule itself ended the training.
+            if self.best_weights is not None:
+                self.model.set_weights(self.best_weights)
+
+    class StopWhenPruned(keras.callbacks.Callback):
+        """Stop once the fully pruned network has reached the training accuracy target."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            if observer.pruned and logs["accuracy"] >= settings["target_accuracy"]:
+                self.model.stop_training = True
+
+    early = EarlyStoppingOncePruned(
+        monitor="val_loss", patience=settings["patience"], restore_best_weights=True
+    )
+    return observer, early, StopWhenPruned()
