@@ -260,7 +260,8 @@ class Attachment:
         found = [masks[id(variable)][1] for masks in self._masks.values() if id(variable) in masks]
         if not found:
             return None
-        values = [self._traced.get(id(mask), mask.value) for mask in found]
+        traced = self._traced
+        values = [traced[id(mask)] if id(mask) in traced else mask.value for mask in found]
         return functools.reduce(ops.logical_and, values)
 
 

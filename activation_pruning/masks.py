@@ -15,6 +15,7 @@ from activation_pruning import allocations
 from activation_pruning.allocations import Items, kth_lowest, rounded
 from activation_pruning.criteria import unit_sums
 
+_CACHED = 1 << 16  # weights handled together: fits a core's cache
 _CHUNK = 1 << 20
 
 
@@ -92,7 +93,14 @@ class Weight:
         flat = scores.reshape(-1)
         if site.mask.all():
             return Items(flat)
-        return Items(np.where(site.mask.reshape(-1), flat, flat.dtype.type(-np.inf)))
+        # min(score, inf) or min(score, -inf), looked up by chunks: np.where branches on each weight
+        # and takes three times as long on a random mask.
+        mask, bounds = site.mask.reshape(-1).view(np.uint8), np.array([-np.inf, np.inf], flat.dtype)
+        ranked = np.empty_like(flat)
+        for i in range(0, flat.size, _CACHED):
+            part = slice(i, i + _CACHED)
+            np.minimum(flat[part], bounds.take(mask[part], mode="clip"), out=ranked[part])
+        return Items(ranked)
 
     def expand(self, site, scores, chosen):
         """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""

@@ -4,7 +4,7 @@
 
 Both are timed in one process, interleaved. Peak memory is the array plus what the selection adds:
 the rise of the resident peak (ru_maxrss) in a fresh process that holds the array and calls
-`masks.select` once. Kernels and the masks from before are not counted, the new masks are.
+`masks.select` once. The new masks are counted, the masks from before (a quarter of the array) not.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def train(settings: dict) -> dict:
     import tf_keras as keras
 
     keras.utils.set_random_seed(settings["seed"])
-    arrays = datasets.load(settings["dataset"], settings["data_dir"])
+    arrays = datasets.load(settings["dataset"])
     data = datasets.split(arrays, settings["seed"])
     steps = plan(
         len(data.x_train), settings["batch_size"], settings["epochs"], settings["end_share"]

@@ -24,7 +24,7 @@ from .files import PALETTE, one_of, replacing
 _WIDTH = 7.2  # inches, the text width of an A4 or letter page: 9-point type prints as 9 points
 _MARKERS = "osD^vPX"
 _LINES = ("-", "--", (0, (1, 1)), "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 2)))
-_HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps a number readable on lines
+_HALO = [withStroke(linewidth=4, foreground="white")]  # keeps a number readable on lines
 _RC = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -90,7 +90,8 @@ def intervals(results, by, metric, level=0.95):
         level: confidence, in (0, 1).
 
     Returns:
-        DataFrame: the `by` columns, mean, low, high, runs; groups in order of appearance.
+        DataFrame: the `by` columns, the mean under the metric's own name, `<metric>_low`,
+        `<metric>_high`, runs; groups in order of appearance.
 
     Raises:
         ValueError: a column is missing or empty.
@@ -105,8 +106,9 @@ def intervals(results, by, metric, level=0.95):
     table = grouped.agg(["mean", "std", "count"]).reset_index()
     quantiles = {n: _t_quantile(n - 1, level) for n in table["count"].unique() if n > 1}
     half = table["count"].map(quantiles) * table["std"] / np.sqrt(table["count"])
-    table = table.assign(low=table["mean"] - half, high=table["mean"] + half)
-    return table.rename(columns={"count": "runs"})[[*by, "mean", "low", "high", "runs"]]
+    names = {metric: table["mean"], f"{metric}_low": table["mean"] - half}
+    names |= {f"{metric}_high": table["mean"] + half, "runs": table["count"]}
+    return table[list(by)].assign(**names)
 
 
 def _t_quantile(freedom, level):
@@ -165,9 +167,9 @@ def accuracy_against_sparsity(results, metric="test_accuracy", reference=None):
             _draw_reference(ax, reference)
         for arm, rows in part.groupby("arm", sort=False, observed=True):
             rows = rows.sort_values("sparsity")
-            bars = (rows["mean"] - rows["low"]).fillna(0)
+            bars = (rows[metric] - rows[f"{metric}_low"]).fillna(0)
             ax.errorbar(
-                rows["sparsity"] + offsets[arm], rows["mean"], bars, label=arm, capsize=3,
+                rows["sparsity"] + offsets[arm], rows[metric], bars, label=arm, capsize=3,
                 elinewidth=1, **looks[arm],
             )  # fmt: skip
         ticks = sorted(part["sparsity"].unique())
@@ -189,9 +191,9 @@ def _draw_reference(ax, values):
     values = pd.DataFrame({"arm": "dense", "value": np.ravel(np.asarray(values, dtype=float))})
     row = intervals(values, ["arm"], "value").iloc[0]
     label = "dense" if row["runs"] == 1 else "dense, mean and interval"
-    ax.axhline(row["mean"], color="#444444", linestyle=(0, (6, 3)), linewidth=1.2, label=label)
+    ax.axhline(row["value"], color="#444444", linestyle=(0, (6, 3)), linewidth=1.2, label=label)
     if row["runs"] > 1:
-        ax.axhspan(row["low"], row["high"], color="#444444", alpha=0.12, linewidth=0)
+        ax.axhspan(row["value_low"], row["value_high"], color="#444444", alpha=0.12, linewidth=0)
 
 
 def _dodge(sparsity, looks):
@@ -364,7 +366,7 @@ def mask_heatmap(masks):
 
     Example:
         >>> mask_heatmap({"dense": np.eye(4, dtype=bool)}).axes[0].get_title()
-        'dense\\n4 × 4, 25.0% alive'
+        'dense, 4 × 4\\n25.0% alive'
     """
     by_arm = masks if masks and isinstance(next(iter(masks.values())), dict) else {None: masks}
     layers = list(dict.fromkeys(layer for arm in by_arm.values() for layer in arm))
@@ -396,7 +398,7 @@ def mask_heatmap(masks):
 def _draw_mask(ax, place, mask, shares, top):
     arm, layer = place
     ax.imshow(shares, cmap="Greys", vmin=0, vmax=top, aspect="auto", interpolation="none")
-    title = f"{layer}\n{mask.shape[0]} × {mask.shape[1]}, {mask.mean():.1%} alive"
+    title = f"{layer}, {mask.shape[0]} × {mask.shape[1]}\n{mask.mean():.1%} alive"
     ax.set_title(title if arm is None else f"{arm}\n{title}")
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
