@@ -17,6 +17,12 @@ from keras import ops
 from activation_pruning import internals
 from activation_pruning.sites import Activity
 
+_O, _C = keras.optimizers, keras.constraints
+_ENTRYWISE = {
+    _O.SGD, _O.Adam, _O.AdamW, _O.Adamax, _O.Nadam, _O.RMSprop, _O.Adagrad, _O.Adadelta, _O.Lion,
+    _O.Ftrl, _O.Lamb, _O.Adafactor,
+}  # fmt: skip
+_SCALING = {_C.MaxNorm, _C.MinMaxNorm, _C.UnitNorm, _C.NonNeg}
 _ATTACHED = weakref.WeakKeyDictionary()  # model -> Attachment
 
 
@@ -36,64 +42,73 @@ class _State(keras.Layer):
         return []
 
 
-def _counter(shape):
-    # float32 whatever the dtype policy (a bfloat16 count saturates at 256); under tf.distribute
-    # every replica counts its share and reading sums them.
-    return keras.Variable(
-        np.zeros(shape, "float32"),
-        trainable=False,
-        dtype="float32",
-        autocast=False,
-        aggregation="sum",
-        synchronization="on_read",
-    )
+STATISTICS = {
+    "frequency": lambda x, threshold: ops.cast(x > threshold, "float32"),
+    "mean": lambda x, threshold: ops.cast(x, "float32"),
+    "rms": lambda x, threshold: ops.square(ops.cast(x, "float32")),
+}
 
 
 class Counter:
-    """Counts how often each unit in one output is active.
+    """Sums over samples, for each unit in one output, what the statistics need.
 
     For every sample the share of positions with output > threshold is added to the unit's count,
     and likewise its mean output and mean squared output.
 
     Args:
-        source: the `sites.Source` that says where the units are seen.
+        source: the `sources.Source` that says where the units are seen.
         threshold: a unit is active where its output is greater.
+        statistics: names in `STATISTICS`; each costs a pass over the output.
     """
 
-    def __init__(self, source, threshold):
-        self.source, self.threshold = source, threshold
-        self.sums = _counter((3, source.units))  # active, output, squared output
-        self.samples = _counter(())
+    def __init__(self, source, threshold=0.0, statistics=tuple(STATISTICS)):
+        self.source, self.threshold, self.statistics = source, threshold, tuple(statistics)
+        # One variable, the sample count last: each variable in a step has a price of its own.
+        # float32 whatever the dtype policy (a bfloat16 count saturates at 256); under
+        # tf.distribute every replica counts its share and reading sums them.
+        self.sums = keras.Variable(
+            np.zeros(len(self.statistics) * source.units + 1, "float32"),
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+            aggregation="sum",
+            synchronization="on_read",
+        )
 
     def update(self, outputs):
         """Add one batch of the source's outputs."""
         x = ops.stop_gradient(keras.tree.flatten(outputs)[self.source.output])
-        batch, rank = ops.shape(x)[0], len(x.shape)
+        rank = len(x.shape)
         axes = [axis % rank for axis in self.source.axes]
         if axes != list(range(rank - len(axes), rank)):
             x = ops.transpose(x, [a for a in range(rank) if a not in axes] + axes)
-        if len(x.shape) != 2:
-            x = ops.reshape(x, (batch, -1, self.source.width))
-        x = x[..., self.source.start : self.source.start + self.source.units]
-        active = ops.cast(x > self.threshold, "float32")
-        x = ops.cast(x, "float32")
-        stacked = ops.stack([active, x, ops.square(x)], axis=0)
-        if len(stacked.shape) == 4:
-            stacked = ops.mean(stacked, axis=2)
-        self.sums.assign_add(ops.sum(stacked, axis=1))
-        self.samples.assign_add(ops.cast(batch, "float32"))
+        batch = ops.shape(x)[0]
+        if rank != 2:
+            x = ops.reshape(x, (batch, -1))
+        # Samples are summed first, as a product with ones: XLA's own reductions took three
+        # times as long on a CPU. Zeros and ones are exact in any matmul precision.
+        values = [STATISTICS[name](x, self.threshold) for name in self.statistics]
+        ones = ops.ones_like(values[0][:, 0])
+        sums = ops.stack([ops.matmul(ones, value) for value in values])
+        source = self.source
+        sums = ops.reshape(sums, (len(values), -1, source.width))  # positions in the middle
+        sums = ops.mean(sums, axis=1)[:, source.start : source.start + source.units]
+        samples = ops.reshape(ops.cast(batch, "float32"), (1,))
+        self.sums.assign_add(ops.concatenate([ops.reshape(sums, (-1,)), samples]))
 
     def read(self):
-        """The counts so far as an `Activity`; frequencies are 0 before the first sample."""
-        samples = int(round(float(ops.convert_to_numpy(self.samples))))
-        sums = ops.convert_to_numpy(self.sums).astype("float64")
-        active, mean, square = sums / max(samples, 1)
-        return Activity(active, mean, np.sqrt(square), samples)
+        """The counts so far as an `Activity`; zeros before the first sample."""
+        values = ops.convert_to_numpy(self.sums).astype("float64")
+        samples = int(values[-1])
+        rows = values[:-1].reshape(len(self.statistics), -1) / max(samples, 1)
+        found = dict(zip(self.statistics, rows, strict=True))
+        if "rms" in found:
+            found["rms"] = np.sqrt(found["rms"])
+        return Activity(samples=samples, **found)
 
     def reset(self):
         """Start again from zero."""
         self.sums.assign(np.zeros(self.sums.shape, "float32"))
-        self.samples.assign(0.0)
 
 
 class Attachment:
@@ -114,11 +129,11 @@ class Attachment:
 
     # -- what callbacks ask for ------------------------------------------------------------
 
-    def count(self, owner, live_sites, threshold=0.0):
+    def count(self, owner, live_sites, threshold=0.0, statistics=tuple(STATISTICS)):
         """Count for `live_sites` from now on; sites that share a source share a counter."""
         with internals.strategy_scope(self.model):
             sources = dict.fromkeys(site.source for site in live_sites)
-            self._counters[owner] = {s: Counter(s, threshold) for s in sources}
+            self._counters[owner] = {s: Counter(s, threshold, statistics) for s in sources}
         self._rebuild()
         return self._counters[owner]
 
@@ -194,7 +209,7 @@ class Attachment:
         for counters in self._counters.values():
             for source, counter in counters.items():
                 counted.setdefault(source.layer, []).append(counter)
-                self._keep(source.layer, sums=counter.sums, samples=counter.samples)
+                self._keep(source.layer, sums=counter.sums)
         for layer, counters in counted.items():
             self._override(layer, "call", functools.partial(self._call, layer.call, counters))
         for masks in self._masks.values():
@@ -252,7 +267,7 @@ class Attachment:
                 grads[index] = internals.masked(gradient, mask)
         result = original(grads, trainable_variables)
         for variable, mask in zip(variables, masks, strict=True):
-            if mask is not None:  # optimizers that mix entries (Muon), constraints that shift
+            if mask is not None and not _keeps_zeros(optimizer, variable):
                 variable.assign(internals.masked(variable.value, mask))
         return result
 
@@ -262,7 +277,7 @@ class Attachment:
             return None
         traced = self._traced
         values = [traced[id(mask)] if id(mask) in traced else mask.value for mask in found]
-        return functools.reduce(ops.logical_and, values)
+        return functools.reduce(ops.multiply, values)
 
 
 def attachment(model):
@@ -293,10 +308,21 @@ def assign_mask(site, mask):
         site.mask_variable.assign(mask)
 
 
+def _keeps_zeros(optimizer, variable):
+    """Whether a zero weight with a zero gradient and zero slots stays zero by itself.
+
+    True for the update rules of Keras that work entry by entry. Everything else (Muon mixes the
+    entries of a matrix, optimizers of users' own, constraints of users' own) is masked again
+    after each update, a further pass over the weights.
+    """
+    constraint = variable.constraint
+    return type(optimizer) in _ENTRYWISE and (constraint is None or type(constraint) in _SCALING)
+
+
 def _mask_variable(variable):
-    return keras.Variable(
-        np.ones(variable.shape, bool), trainable=False, dtype="bool", autocast=False
-    )
+    # As wide as the weights: XLA multiplies floats faster than it selects by booleans.
+    ones = np.ones(variable.shape, "float32")
+    return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False)
 
 
 def _clear_slots(optimizer, variable, mask):

@@ -24,30 +24,40 @@ def inputs_of(data, batch_size=256):
     >>> [len(x) for x in batches.inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
     [2, 2, 1]
     """
+    empty = True
+    for inputs in _batched(data, batch_size):
+        empty = False
+        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(inputs)):
+            raise TypeError(
+                f"data must yield batches whose inputs are arrays, received "
+                f"{type(inputs).__name__}; convert with np.asarray"
+            )
+        yield inputs
+    if empty:
+        raise ValueError("data is empty: give at least one sample")
+
+
+def _batched(data, batch_size):
     if isinstance(data, tuple):
         data = data[0]
     if isinstance(data, keras.utils.PyDataset):
         batched = (data[index] for index in range(len(data)))
-    elif hasattr(data, "shape") or (isinstance(data, (list, dict)) and _holds_arrays(data)):
-        batched = _slices(data, batch_size)
-    elif hasattr(data, "__iter__"):
-        batched = iter(data)
+    elif _arrays(data):
+        return _slices(data, batch_size)
+    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict)):
+        batched = data
     else:
         raise TypeError(
             f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
             f"batches, received {type(data).__name__}"
         )
-    empty = True
-    for batch in batched:
-        empty = False
-        yield batch[0] if isinstance(batch, (tuple, list)) else batch  # as `fit` reads it
-    if empty:
-        raise ValueError("data is empty: give at least one sample")
+    return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
 
 
-def _holds_arrays(data):
-    leaves = keras.tree.flatten(data)
-    return bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
+def _arrays(data):
+    """Whether `data` is an array, or a list or dict of arrays (a list of tuples is batches)."""
+    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else [data]
+    return bool(parts) and all(hasattr(part, "shape") for part in parts)
 
 
 def _slices(data, batch_size):

@@ -1,13 +1,13 @@
 """The callbacks that users add to `model.fit`: thin, the work is done elsewhere."""
 
-import gc
 import warnings
 
 import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import attachment, pruning, schedules, sites
+from activation_pruning import attachment, masks, pruning, schedules, sites
+from activation_pruning.monitors import Monitors
 
 
 class _Attached(keras.callbacks.Callback):
@@ -24,11 +24,16 @@ class _Attached(keras.callbacks.Callback):
 
     def set_model(self, model):
         if getattr(self, "_model", None) is not None:
-            attachment.attachment(self._model).release(self)  # a `fit` that died left it
+            self._release()  # a `fit` that died left it
         super().set_model(model)
+        self._fitting = False
+        hooks = attachment.attachment(model)
+        for owner in hooks.owners:
+            if getattr(owner, "_fitting", False):
+                hooks.release(owner)  # left by a `fit` that died, and not in this one
         self._sites = sites.find(model, self.include, self.exclude).sites
         self._check()
-        self._attach(attachment.attachment(model))
+        self._attach(hooks)
 
     def on_train_begin(self, logs=None):
         self._fitting = True
@@ -144,13 +149,16 @@ class KeepPruned(_Attached):
             self._take_masks()
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs["sparsity"] = pruning.total_sparsity(pruning.measure(self._sites))
+        if logs is not None:  # a PruningCallback in the same fit has the say
+            logs.setdefault("sparsity", self._measured())
 
     def on_train_end(self, logs=None):
         if self._masks is not None:
             self._reapply()
         super().on_train_end(logs)
+
+    def _measured(self):
+        return pruning.total_sparsity(pruning.measure(self._sites))
 
     def _take_masks(self, respect_zeros=True):
         self._masks = pruning.alive_masks(self._sites, respect_zeros)
@@ -266,14 +274,15 @@ class PruningCallback(KeepPruned):
     def _attach(self, hooks):
         super()._attach(hooks)
         self._events, self._activity, self._counters = [], None, {}
-        if "activity" in self.settings.needs:
-            self._counters = hooks.count(self, self._sites, self.threshold)
+        if self.settings.statistics:
+            statistics = self.settings.statistics
+            self._counters = hooks.count(self, self._sites, self.threshold, statistics)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._check_monitor()
-        self._epoch, self._step, self._steps_before, self._target = 0, 0, 0, 0.0
-        self._monitors = [(callback, callback.best) for callback in _monitors(self)]
+        self._epoch, self._step, self._steps_before = 0, 0, 0
+        self._target, self._owed = 0.0, None
         self._restart_monitors = False
         message = self.schedule.unreachable(self.params["epochs"], self.params.get("steps"))
         if message:
@@ -281,32 +290,28 @@ class PruningCallback(KeepPruned):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._steps_before = self._step
-        if self._restart_monitors:
-            self._reset_monitors()
-            self._restart_monitors = False
         if self._masks is None:
-            self._epoch = epoch
-            self._step = self._steps_before = epoch * (self.params.get("steps") or 0)
-            self._take_masks(self.respect_zeros)
-            if epoch == 0:
-                self._ask({})  # once before training
+            self._begin(epoch)
+        elif self._restart_monitors:
+            self._monitors.restart()
+            self._restart_monitors = False
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step = self._steps_before + batch + 1
+        before, self._step = self._step, self._steps_before + batch + 1
         if self.schedule.by == "step":
-            self._ask(logs or {})
+            # One by one: with steps_per_execution the steps in between are over unseen.
+            self._ask(logs or {}, range(before + 1, self._step + 1))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
         logs = {} if logs is None else logs
         if self.schedule.by == "epoch":
-            self._ask(logs)
-        super().on_epoch_end(epoch, logs)
-        logs["target_sparsity"] = self._target
+            self._ask(logs, [self._step])
+        logs["sparsity"], logs["target_sparsity"] = self._measured(), self._target
 
     def on_train_end(self, logs=None):
         if self._restart_monitors:
-            self._reset_monitors()  # a best epoch that is restored now would be a denser network
+            self._monitors.restart()  # a best epoch restored now would be a denser network
         if self._counters:
             self._activity = pruning.activity_of(self._sites, self._counters)
         super().on_train_end(logs)
@@ -314,29 +319,56 @@ class PruningCallback(KeepPruned):
 
     # -- one event -------------------------------------------------------------------------
 
-    def _ask(self, logs):
+    def _begin(self, epoch):
+        self._monitors = Monitors(self)  # by now each has begun its own training
+        self._epoch = epoch
+        self._step = self._steps_before = epoch * (self.params.get("steps") or 0)
+        self._take_masks(self.respect_zeros)
+        snapshots = [site.snapshot(self._masks[site.name]) for site in self._sites]
+        self._granule = masks.granule(snapshots, self.settings.granularity)
+        if epoch == 0:
+            self._ask({}, [0])  # once before training
+        else:
+            # Resumed from weights that may have been saved just before the event of their
+            # epoch; it is made up for when the schedule is asked next and activity is counted.
+            self._owed = self._answer({}, self._step)
+
+    def _answer(self, logs, step):
+        """The schedule's target at `step`, or None."""
         progress = schedules.Progress(
             epoch=self._epoch,
-            step=self._step,
+            step=step,
             logs=logs,
             sparsity=self._sparsity(),
             epochs=self.params["epochs"],
             steps_per_epoch=self.params.get("steps"),
+            granule=self._granule,
         )
-        target = self.schedule(progress)
-        if target is not None:
-            self._prune(target)
+        return self.schedule(progress)
+
+    def _ask(self, logs, steps):
+        """Prune to the last target that the schedule gives for `steps`, if any."""
+        targets = [self._answer(logs, step) for step in steps]
+        targets = [target for target in targets if target is not None]
+        owed, self._owed = self._owed, None
+        if targets:
+            self._prune(targets[-1])
+        elif owed is not None and owed > self._sparsity() + self._granule:
+            self._prune(owed)
 
     def _prune(self, target):
         hooks = attachment.attachment(self.model)
         hooks.sync()
         activity = self._read_activity() if self._counters else {}
         self._check_counted(activity)
+        before = self._sparsity()
         self._write(self.settings.decide(self._sites, self._masks, target, activity))
         self._target = target
         self._record(target)
-        self._reset_monitors()
-        self._restart_monitors = True
+        if self._sparsity() != before:
+            self._monitors.restart()
+            # And once more when this epoch is over: its metrics are of the denser network.
+            self._restart_monitors = True
         if self.reset_counts:
             for counter in self._counters.values():
                 counter.reset()
@@ -362,13 +394,6 @@ class PruningCallback(KeepPruned):
         attachment.attachment(self.model).sync()
         return pruning.activity_of(self._sites, self._counters)
 
-    def _reset_monitors(self):
-        for callback, best in self._monitors:
-            callback.best = best
-            callback.wait = 0
-            if hasattr(callback, "best_weights"):
-                callback.best_weights = None
-
     # -- what can go wrong -----------------------------------------------------------------
 
     def _check_monitor(self):
@@ -393,27 +418,10 @@ class PruningCallback(KeepPruned):
 
     def _warn_short(self):
         final, reached = self.schedule.final_sparsity, self._sparsity()
-        weights = sum(mask.size for mask in self._masks.values())
-        if final is not None and reached < final - 1 / weights:
+        if final is not None and reached < final - self._granule - 1e-9:
             warnings.warn(
                 f"training ended after {self._epoch} epochs at sparsity {reached:.4f}, before the "
                 f"schedule reached {final:.4f} ({len(self._events)} events fired). Train longer, "
                 "let the schedule end earlier, or give EarlyStopping more patience.",
                 stacklevel=2,
             )
-
-
-def _monitors(callback):
-    """The metric-watching callbacks in the same `fit` as `callback`.
-
-    Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
-    """
-    lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
-    neighbours = {id(item): item for owner in lists for item in owner}
-    return [
-        item
-        for item in neighbours.values()
-        if isinstance(item, keras.callbacks.Callback)
-        and hasattr(item, "best")
-        and item.model is callback.model
-    ]

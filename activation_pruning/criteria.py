@@ -18,7 +18,8 @@ def criterion(needs=()):
     """Register the decorated function under its own name and declare what it needs.
 
     Args:
-        needs: names of what the caller must gather first; today only "activity".
+        needs: what the caller must gather first: statistics of `site.activity`, any of
+            "frequency", "mean", "rms".
 
     Returns:
         A decorator that sets `needs` (a frozenset) on the function and returns the function.
@@ -106,7 +107,7 @@ def random(site):
     return generator.random(site.kernel.shape, dtype=dtype)
 
 
-@criterion(needs=("activity",))
+@criterion(needs=("frequency",))
 def activation(site):
     """Activation frequency of the weight's unit; equal frequencies are ordered by |w|.
 
@@ -137,7 +138,7 @@ def activation(site):
     return _ordered_by_magnitude(site, _activity(site).frequency)
 
 
-@criterion(needs=("activity",))
+@criterion(needs=("frequency",))
 def activation_magnitude(site):
     """Activation frequency times magnitude: score = f * |w|.
 
@@ -162,7 +163,7 @@ def activation_magnitude(site):
     return _times_magnitude(site, _activity(site).frequency)
 
 
-@criterion(needs=("activity",))
+@criterion(needs=("mean",))
 def mean_activation(site):
     """Mean output of the unit times magnitude: score = |mean| * |w|.
 
@@ -190,7 +191,7 @@ def mean_activation(site):
     return _times_magnitude(site, np.abs(_activity(site).mean))
 
 
-@criterion(needs=("activity",))
+@criterion(needs=("frequency",))
 def inactivity(site):
     """The inverted count, for the ablation only: the most active units are pruned first.
 

@@ -134,22 +134,14 @@ def training_state(model, arguments):
 
 
 def masked(values, mask):
-    """`values` with zeros where `mask` is False; `where`, so that NaN and inf vanish too."""
+    """`values * mask`: zeros where the mask is 0 or False (a product runs faster than a select)."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         if isinstance(values, tf.IndexedSlices):  # Embedding: rows that the batch touched
-            kept = tf.where(tf.gather(mask, values.indices), values.values, 0)
+            kept = values.values * tf.gather(tf.cast(mask, values.dtype), values.indices)
             return tf.IndexedSlices(kept, values.indices, values.dense_shape)
-    return ops.where(mask, values, ops.zeros((), dtype=values.dtype))
-
-
-def metric_names(model):
-    """The names that `fit` will log for the training data, or None when they cannot be known."""
-    names = set()
-    for metric in model.metrics:
-        names.update(part.name for part in getattr(metric, "metrics", None) or [metric])
-    return names or None
+    return values * ops.cast(mask, values.dtype)
 
 
 def strategy_scope(model):

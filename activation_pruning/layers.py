@@ -39,12 +39,13 @@ class PrunedLayer(keras.layers.Wrapper):
     def __init__(self, layer, count=True, threshold=0.0, **kwargs):
         kwargs.setdefault("name", f"pruned_{layer.name}")
         super().__init__(layer, **kwargs)
+        self.supports_masking = layer.supports_masking
         self.count, self.threshold = count, threshold
         self._counters, self._pairs = {}, []
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        self._live = sites.find(self.layer, exclude=()).sites
+        self._live = _all_sites(self.layer)
         for site in self._live:
             name = site.name.removeprefix(f"{self.layer.name}/").replace("/", "_")
             mask = self.add_weight(
@@ -57,38 +58,40 @@ class PrunedLayer(keras.layers.Wrapper):
             )
             self._pairs.append((name, site, mask))
         if self.count:
-            for index, source in enumerate(dict.fromkeys(site.source for site in self._live)):
+            seen = [site.source for site in self._live if site.source.layer is self.layer]
+            for index, source in enumerate(dict.fromkeys(seen)):
                 counter = attachment.Counter(source, self.threshold)
                 setattr(self, f"sums_{index}", counter.sums)  # tracked, hence saved
-                setattr(self, f"samples_{index}", counter.samples)
                 self._counters[source] = counter
 
-    def call(self, inputs, training=None, mask=None):
-        accepted = inspect.signature(self.layer.call).parameters
-        given = {"training": training, "mask": mask}
-        kwargs = {name: value for name, value in given.items() if name in accepted}
+    def call(self, inputs, training=None, **kwargs):
+        if "training" in inspect.signature(self.layer.call).parameters:
+            kwargs["training"] = training
         masks = {id(site.variable): mask for _, site, mask in self._pairs}
-        before = {id(v): v.value for v in self.layer.variables}
         mapping = [
             (v, internals.masked(v.value, masks[id(v)].value) if id(v) in masks else v.value)
             for v in self.layer.variables
         ]
+        updatable = self.layer.non_trainable_variables
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            before = [scope.get_current_value(variable) for variable in updatable]
             outputs = self.layer(inputs, **kwargs)
-        for variable in self.layer.non_trainable_variables:
-            value = scope.get_current_value(variable)
-            if value is not before[id(variable)]:
-                variable.assign(value)
+        for variable, old in zip(updatable, before, strict=True):
+            new = scope.get_current_value(variable)
+            if new is not old:
+                variable.assign(new)
         for loss in scope.losses:
-            self.add_loss(loss)
+            self.add_loss(loss + 0)  # a tensor of its own: Keras knows the layer's by identity
         if training:
             self._count(outputs)
         return outputs
 
     def _count(self, outputs):
-        for source, counter in self._counters.items():
-            if source.layer is self.layer:
-                counter.update(outputs)
+        for counter in self._counters.values():
+            counter.update(outputs)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return self.layer.compute_mask(inputs, previous_mask)
 
     def mask_of(self, variable):
         """The mask variable of one of the layer's kernels, or None."""
@@ -110,10 +113,12 @@ class PrunedLayer(keras.layers.Wrapper):
     def activity(self):
         """Tidy DataFrame of what was counted: layer, unit, frequency, mean, rms, ..."""
         if not self._counters:
-            raise ValueError("nothing counted: the layer was made with count=False or is not built")
-        return pruning.activity_table(
-            self._live, pruning.activity_of(self._live, self._counters)
-        )
+            raise ValueError(
+                "nothing counted: the layer was made with count=False, is not built, or is a "
+                "composite, whose parts `ap.ActivationCounter` can count"
+            )
+        counted = [site for site in self._live if site.source in self._counters]
+        return pruning.activity_table(counted, pruning.activity_of(counted, self._counters))
 
     def get_config(self):
         return {**super().get_config(), "count": self.count, "threshold": self.threshold}
@@ -148,9 +153,9 @@ def wrap(model, include=None, exclude=None):
     wanted = sites.find(model, include, exclude).sites
     left, missed = {id(site.variable) for site in wanted if site.mask_variable is None}, []
 
-    def replace(layer, copy):
-        held = [v for v in layer.variables if id(v) in left]
-        if not held or isinstance(layer, PrunedLayer):
+    def replace(layer):
+        copy = _copy(layer)
+        if not any(id(v) in left for v in layer.variables):
             return copy
         if isinstance(layer, keras.layers.MultiHeadAttention):
             missed.append(layer.name)
@@ -158,12 +163,14 @@ def wrap(model, include=None, exclude=None):
         return PrunedLayer(copy)
 
     def transfer(layer, new):
-        if isinstance(new, PrunedLayer) and not isinstance(layer, PrunedLayer):
-            new.layer.set_weights(layer.get_weights())
-            for _, site, mask in new._pairs:
-                mask.assign(pruning.alive_masks([site])[site.name])
-        else:
+        if not isinstance(new, PrunedLayer) or isinstance(layer, PrunedLayer):
             new.set_weights(layer.get_weights())
+            return
+        new.layer.set_weights(layer.get_weights())
+        live = _all_sites(new)
+        alive = pruning.alive_masks(live)
+        for site in live:
+            attachment.assign_mask(site, alive[site.name])
 
     wrapped = _rebuild(model, replace, transfer)
     if missed:
@@ -198,16 +205,17 @@ def strip(model):
     """
     _check_graph(model, "strip")
 
-    def replace(layer, copy):
-        return copy.layer if isinstance(layer, PrunedLayer) else copy
+    def replace(layer):
+        return _copy(layer.layer if isinstance(layer, PrunedLayer) else layer)
 
     def transfer(layer, new):
         if not isinstance(layer, PrunedLayer):
             new.set_weights(layer.get_weights())
             return
-        for _, site, mask in layer._pairs:
-            attachment.assign_mask(site, ops.convert_to_numpy(mask))
         new.set_weights(layer.layer.get_weights())
+        pairs = zip(_all_sites(layer), _all_sites(new), strict=True)
+        for masked, plain in pairs:
+            attachment.assign_mask(plain, ops.convert_to_numpy(masked.mask_variable))
 
     return _rebuild(model, replace, transfer)
 
@@ -222,19 +230,27 @@ def _check_graph(model, name):
         )
 
 
+def _all_sites(layer):
+    return sites.find(layer, exclude=()).sites
+
+
+def _copy(layer):
+    return type(layer).from_config(layer.get_config())
+
+
 def _rebuild(model, replace, transfer):
-    """Clone `model`, each layer through `replace(layer, copy)`; then `transfer` the weights."""
-    pairs = []
+    """Clone `model` with `replace(layer)` for each layer; then `transfer` the weights."""
+    made = {}  # id -> (layer, new); a layer may be met again, in another nested model
 
     def clone(layer):
         if sites.is_graph(layer):
             return keras.models.clone_model(layer, clone_function=clone)
-        new = replace(layer, type(layer).from_config(layer.get_config()))
-        pairs.append((layer, new))
-        return new
+        if id(layer) not in made:
+            made[id(layer)] = layer, replace(layer)
+        return made[id(layer)][1]
 
     rebuilt = keras.models.clone_model(model, clone_function=clone)
-    for layer, new in pairs:
+    for layer, new in made.values():
         transfer(layer, new)
     if model.compiled:
         rebuilt.compile_from_config(model.get_compile_config())

@@ -15,8 +15,7 @@ from activation_pruning import allocations
 from activation_pruning.allocations import Items, kth_lowest, rounded
 from activation_pruning.criteria import unit_sums
 
-_CACHED = 1 << 16  # weights handled together: fits a core's cache
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # weights handled together: fits a core's cache
 
 
 def lowest(scores, count):
@@ -97,8 +96,8 @@ class Weight:
         # and takes three times as long on a random mask.
         mask, bounds = site.mask.reshape(-1).view(np.uint8), np.array([-np.inf, np.inf], flat.dtype)
         ranked = np.empty_like(flat)
-        for i in range(0, flat.size, _CACHED):
-            part = slice(i, i + _CACHED)
+        for i in range(0, flat.size, _CHUNK):
+            part = slice(i, i + _CHUNK)
             np.minimum(flat[part], bounds.take(mask[part], mode="clip"), out=ranked[part])
         return Items(ranked)
 
@@ -346,26 +345,28 @@ _granularity = granularity  # the argument of `select` hides the function
 
 
 def granule(sites, granularity):
-    """Return how far below a target sparsity, at most, rounding to whole items leaves the masks.
+    """Return by how many weights a target must rise so that surely something more is pruned.
 
-    Half a weight for each site, or the site's largest item, over the weights of all sites.
+    Rounding may leave up to half a weight for each site unpruned, or nearly its largest item: so
+    sites // 2 + 1 for weights, else the sum of the largest items. Holds for every allocation.
 
     Args:
         sites: sequence of Site.
         granularity: see `granularity`.
 
     Returns:
-        A fraction of the weights, for `schedules.Progress`.
+        Number of weights, at least 1, for `schedules.Progress`.
 
     Example:
         >>> from types import SimpleNamespace as Site
         >>> granule([Site(kernel=np.ones((2, 5)), mask=np.ones((2, 5), bool))], "weight")
-        0.05
+        1
     """
     grain = _granularity(granularity)
     items = [grain.items(site, site.kernel) for site in sites]
-    weights = [0.5 if isinstance(i.sizes, int) else int(i.sizes.max(initial=0)) for i in items]
-    return sum(weights) / sum(site.mask.size for site in sites)
+    if all(isinstance(own.sizes, int) for own in items):
+        return len(sites) // 2 + 1
+    return max(1, sum(int(np.max(own.sizes, initial=0)) for own in items))
 
 
 def _largest(items, among):

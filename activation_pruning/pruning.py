@@ -1,6 +1,7 @@
 """Score, allocate, mask, assign: one pruning event, shared by `prune` and the callbacks."""
 
 import dataclasses
+from numbers import Real
 
 import keras
 import numpy as np
@@ -28,8 +29,15 @@ class Settings:
         object.__setattr__(self, "granularity", masks.granularity(self.granularity))
 
     @property
-    def needs(self):
-        return getattr(self.criterion, "needs", frozenset())
+    def statistics(self):
+        """The activity statistics that the criterion needs, each counted at a price."""
+        needs = frozenset(getattr(self.criterion, "needs", ()))
+        unknown = needs - set(attachment.STATISTICS)
+        if unknown:
+            raise ValueError(
+                f"criterion needs {sorted(unknown)}; known are {sorted(attachment.STATISTICS)}"
+            )
+        return tuple(name for name in attachment.STATISTICS if name in needs)
 
     def check(self, live_sites, sparsity):
         """Raise before training when these sites could never be pruned to `sparsity`.
@@ -45,8 +53,10 @@ class Settings:
                     "them. Lower the learning rate or load weights from before they diverged."
                 )
             self.granularity.items(snapshot, np.abs(snapshot.kernel))
+        if sparsity is None:  # a schedule that does not say where it ends
+            return
         most = getattr(self.granularity, "max_sparsity", 1.0)
-        if not 0 <= sparsity < 1 or sparsity > most:
+        if not (isinstance(sparsity, Real) and 0 <= sparsity < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
 
@@ -114,7 +124,15 @@ def _units_alive(site, mask):
 
 
 class PruningReport:
-    """What one call of `prune` did, layer by layer; prints as a table."""
+    """What one call of `prune` did, layer by layer; prints as a table.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6), keras.layers.Dense(2)])
+    >>> ap.prune(model, 0.75).sparsity
+    0.75
+    """
 
     def __init__(self, table, target, notes):
         self._table, self.target, self.notes = table, target, notes
@@ -129,11 +147,9 @@ class PruningReport:
         return total_sparsity(self._table.dropna(subset=["sparsity"]))
 
     def __str__(self):
-        shown = self._table.drop(columns="layer").astype({"weights": "Int64", "pruned": "Int64"})
-        shown = shown.astype({"units": "Int64", "units_removed": "Int64"})
-        text = shown.to_string(
-            index=False, na_rep="", formatters={"sparsity": lambda s: f"{s:.1%}" if s == s else ""}
-        )
+        shown = self._table.drop(columns="layer")
+        percent = shown["sparsity"].map(lambda share: f"{share:.1%}", na_action="ignore")
+        text = shown.assign(sparsity=percent).to_string(index=False, na_rep="")
         pruned, weights = int(self._table["pruned"].sum()), int(self._table["weights"].sum())
         head = f"{pruned:,} of {weights:,} prunable weights pruned: {self.sparsity:.2%}"
         return f"{head} (target {self.target:.2%})\n{text}\n{self.notes}"
@@ -195,25 +211,28 @@ def prune(
     found = sites.find(model, include, exclude)
     settings.check(found.sites, sparsity)
     activity = {}
-    if "activity" in settings.needs:
+    if settings.statistics:
         if data is None:
             raise ValueError(
                 f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "
                 "inputs, or use PruningCallback, which counts while the model trains"
             )
-        activity = observe(model, found.sites, data)
+        activity = observe(model, found.sites, data, statistics=settings.statistics)
     alive = alive_masks(found.sites, respect_zeros)
     chosen = settings.decide(found.sites, alive, sparsity, activity)
     for site in found.sites:
         attachment.assign_mask(site, chosen[site.name])
-    table = measure(found.sites)
-    table["note"] = ""
-    for path, reason in found.skipped:
-        table.loc[len(table), ["layer", "site", "note"]] = [path, path, f"not pruned: {reason}"]
+    skipped = [
+        {"layer": path, "site": path, "note": f"not pruned: {reason}"}
+        for path, reason in found.skipped
+    ]
+    table = pd.concat([measure(found.sites).assign(note=""), pd.DataFrame(skipped)])
+    counts = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
+    table = table.reset_index(drop=True).astype(counts)  # Int64: skipped layers have no counts
     return PruningReport(table, sparsity, _physical(model))
 
 
-def observe(model, live_sites, data, threshold=0.0):
+def observe(model, live_sites, data, threshold=0.0, statistics=tuple(attachment.STATISTICS)):
     """Activity of `live_sites` over `data`, in inference mode: {site name: Activity}.
 
     Args:
@@ -221,13 +240,14 @@ def observe(model, live_sites, data, threshold=0.0):
         live_sites: from `sites.find`.
         data: as for `prune`.
         threshold: a unit is active where its output is greater.
+        statistics: which of "frequency", "mean" and "rms" to gather.
 
     Raises:
         ValueError: when `data` holds no samples.
     """
     owner = object()
     hooks = attachment.attachment(model)
-    counters = hooks.count(owner, live_sites, threshold)
+    counters = hooks.count(owner, live_sites, threshold, statistics)
     try:
         samples = 0
         with hooks.observing():
@@ -251,36 +271,28 @@ def activity_of(live_sites, counters):
     for site in live_sites:
         activity = counters[site.source].read()
         if not site.observed:
-            means = [
-                np.full(site.n_units, values.mean())
-                for values in (activity.frequency, activity.mean, activity.rms)
-            ]
-            activity = sites.Activity(*means, activity.samples)
+            means = {
+                name: np.full(site.n_units, getattr(activity, name).mean())
+                for name in counters[site.source].statistics
+            }
+            activity = sites.Activity(activity.samples, **means)
         found[site.name] = activity
     return found
 
 
 def activity_table(live_sites, activity):
-    """Tidy DataFrame: layer, unit, frequency, mean, rms, samples, source; one row per unit."""
+    """Tidy DataFrame: layer, unit, the statistics counted, samples, source; one row per unit."""
     parts, seen = [], set()
     for site in live_sites:
         if (site.path, site.source) in seen or not site.observed:
             continue  # kernel and recurrent kernel share their units
         seen.add((site.path, site.source))
         counted = activity[site.name]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "layer": site.path,
-                    "unit": np.arange(site.n_units),
-                    "frequency": counted.frequency,
-                    "mean": counted.mean,
-                    "rms": counted.rms,
-                    "samples": counted.samples,
-                    "source": site.source.label,
-                }
-            )
-        )
+        found = {name: getattr(counted, name) for name in attachment.STATISTICS}
+        part = {"layer": site.path, "unit": np.arange(site.n_units)}
+        part |= {name: values for name, values in found.items() if values is not None}
+        part |= {"samples": counted.samples, "source": site.source.label}
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -27,8 +27,9 @@ class Progress:
         sparsity: measured over all prunable weights, in [0, 1).
         epochs: epochs planned in this fit.
         steps_per_epoch: steps in an epoch, None when unknown.
-        granule: how far below a target, at most, rounding to whole items leaves the sparsity
-            (see `masks.granule`); None when unknown.
+        weights: number of prunable weights, None when unknown.
+        granule: the least rise of the target, in weights, that surely prunes something; 1 for
+            single weights under "global" (see `masks.granule`).
     """
 
     epoch: int
@@ -37,7 +38,8 @@ class Progress:
     sparsity: float
     epochs: int
     steps_per_epoch: int | None = None
-    granule: float | None = None
+    weights: int | None = None
+    granule: int = 1
 
 
 @dataclass(frozen=True)
@@ -233,9 +235,9 @@ class AccuracyTriggered:
     the shares sum to `final_sparsity`. At most one event fires per epoch. For a metric that falls
     (a name with "loss", or start > stop) an event fires at or below its level.
 
-    The next event is read from the measured sparsity: the first whose cumulated target lies above
-    it by more than rounding explains, `progress.granule`, or half of the event's share if that is
-    unknown.
+    The next event is read from the measured sparsity: the first whose cumulated target lies
+    `progress.granule` weights or more above it (events that ask for less are skipped), or, when the
+    number of weights is unknown, by more than half of the event's share.
 
     Args:
         start, stop: first and last level, in the metric's unit.
@@ -299,17 +301,22 @@ class AccuracyTriggered:
                 f"monitor={self.monitor!r} is not among the metrics of this fit: "
                 f"{sorted(progress.logs)}; add it to compile(metrics=[...]) or watch one of these."
             )
-        targets = self.targets
-        rounding = np.diff(targets, prepend=0.0) / 2
-        if progress.granule is not None:
-            rounding = progress.granule + 1e-9
-        pending = np.flatnonzero(targets - progress.sparsity > rounding)
-        if pending.size == 0:
+        event = self._next_event(progress)
+        if event is None:
             return None
-        event, value = pending[0], float(progress.logs[self.monitor])
+        value, level = float(progress.logs[self.monitor]), self.levels[event]
         falls = "loss" in self.monitor or self.start > self.stop
-        reached = value <= self.levels[event] if falls else value >= self.levels[event]
-        return float(targets[event]) if reached else None
+        reached = value <= level if falls else value >= level
+        return float(self.targets[event]) if reached else None
+
+    def _next_event(self, progress):
+        targets = self.targets
+        if progress.weights is None:
+            pending = targets - progress.sparsity > np.diff(targets, prepend=0.0) / 2
+        else:  # in whole weights, as the budget itself is rounded
+            budgets = np.floor(targets * progress.weights + 0.5)
+            pending = budgets - round(progress.sparsity * progress.weights) >= progress.granule
+        return int(np.argmax(pending)) if pending.any() else None
 
     def unreachable(self, epochs, steps_per_epoch):
         """Return why this schedule does nothing, or not all, in such a fit; None if it is fine."""

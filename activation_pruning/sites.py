@@ -3,22 +3,28 @@
 import dataclasses
 import difflib
 import fnmatch
-import math
 
 import keras
 import numpy as np
 
-from activation_pruning import internals
+from activation_pruning import internals, kernels, sources
+from activation_pruning.kernels import Kernel, register
+from activation_pruning.sources import Source
+
+__all__ = ["Activity", "Found", "Kernel", "LiveSite", "Site", "Source", "find", "register"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-    """What was counted for the units of one site (arrays of shape (units,), float64)."""
+    """What was counted for the units of one site (arrays of shape (units,), float64).
 
-    frequency: np.ndarray
-    mean: np.ndarray
-    rms: np.ndarray
+    A statistic that was not counted is None.
+    """
+
     samples: int
+    frequency: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    rms: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,42 +43,6 @@ class Site:
     input_axis: int = 0
     activity: Activity | None = None
     seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernel:
-    """Where a layer class keeps a prunable weight, and which of its axes number the units.
-
-    attribute: dotted name of the variable, such as "kernel" or "cell.kernel".
-    unit_axes: axes of the weight that index output units, in increasing order.
-    input_axis: axis along which consecutive weights feed the same unit (for N:M groups).
-    copies: how often the units repeat along the unit axes (4 for the gates of an LSTM).
-    output_axes: axes of the layer's output that index the same units.
-    observed: False where the units never show in the output (the first half of SeparableConv).
-    """
-
-    attribute: str
-    unit_axes: tuple[int, ...] = (-1,)
-    input_axis: int = -2
-    copies: int = 1
-    output_axes: tuple[int, ...] = (-1,)
-    observed: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The output in which a site's units are seen: `layer`'s, `units` of `width` from `start`.
-
-    `output` picks one of several outputs; `axes` are the unit axes of that output.
-    """
-
-    layer: keras.Layer
-    units: int
-    width: int
-    start: int = 0
-    axes: tuple[int, ...] = (-1,)
-    output: int = 0
-    label: str = "own output"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,17 +64,20 @@ class LiveSite:
         return int(self.units.max()) + 1
 
     def kernel(self):
-        """The current weights as a NumPy array (bfloat16 is widened to float32)."""
+        """The weights that act now, as a NumPy array (bfloat16 is widened to float32).
+
+        Under the mask of a wrapper these are zeros, whatever momentum made of the variable.
+        """
         values = keras.ops.convert_to_numpy(self.variable)
+        if self.mask_variable is not None:
+            values = np.where(keras.ops.convert_to_numpy(self.mask_variable), values, 0)
         return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
 
     def snapshot(self, mask=None, activity=None, seed=0):
         """The `Site` that criteria see now; without `mask`, exact zeros count as pruned."""
         kernel = self.kernel()
         mask = kernel != 0 if mask is None else mask
-        return Site(
-            self.name, self.path, kernel, mask, self.units, self.input_axis, activity, seed
-        )
+        return Site(self.name, self.path, kernel, mask, self.units, self.input_axis, activity, seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,104 +89,6 @@ class Found:
 
 
 _L = keras.layers
-_REGISTRY = {}
-_PASSED_THROUGH = (
-    _L.BatchNormalization, _L.LayerNormalization, _L.Dropout, _L.SpatialDropout1D,
-    _L.SpatialDropout2D, _L.SpatialDropout3D, _L.GaussianDropout, _L.GaussianNoise,
-    _L.AlphaDropout, _L.ActivityRegularization, _L.Identity, _L.Flatten, _L.Reshape,
-)  # fmt: skip
-_ACTIVATIONS = (_L.Activation, _L.ReLU, _L.LeakyReLU, _L.PReLU, _L.ELU, _L.Softmax)
-
-
-def register(layer_class, *kernels):
-    """Make the weights of your own layer class prunable.
-
-    Args:
-        layer_class: a subclass of `keras.Layer`; its subclasses are covered as well.
-        *kernels: one `Kernel` for each prunable weight, or a single function
-            `layer -> list of Kernel` where the axes depend on the instance.
-
-    Raises:
-        TypeError: when `layer_class` is not a layer class or no kernel is given.
-
-    Example:
-
-    >>> import keras
-    >>> from activation_pruning import sites
-    >>> class Scale(keras.Layer):
-    ...     def build(self, shape):
-    ...         self.table = self.add_weight(shape=(shape[-1], 3), name="table")
-    ...     def call(self, x):
-    ...         return keras.ops.matmul(x, self.table)
-    >>> sites.register(Scale, sites.Kernel("table"))
-    >>> model = keras.Sequential([keras.Input((2,)), Scale(name="scale")])
-    >>> [site.name for site in sites.find(model, exclude=()).sites]
-    ['scale/table']
-    """
-    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
-        raise TypeError(f"layer_class must be a subclass of keras.Layer, received {layer_class!r}")
-    if not kernels:
-        raise TypeError(f"register({layer_class.__name__}) needs at least one sites.Kernel")
-    single = kernels[0]
-    _REGISTRY[layer_class] = single if callable(single) else lambda layer: list(kernels)
-
-
-def _conv(transposed=False):
-    def kernels(layer):
-        channels_first = layer.data_format == "channels_first"
-        output_axes = (1,) if channels_first else (-1,)
-        axes, inputs = ((-2,), -1) if transposed else ((-1,), -2)
-        return [Kernel("kernel", axes, inputs, output_axes=output_axes)]
-
-    return kernels
-
-
-def _depthwise(layer):
-    output_axes = (1,) if layer.data_format == "channels_first" else (-1,)
-    return [Kernel("kernel", (-2, -1), 0, output_axes=output_axes)]
-
-
-def _separable(layer):
-    output_axes = (1,) if layer.data_format == "channels_first" else (-1,)
-    return [
-        Kernel("depthwise_kernel", (-2, -1), 0, output_axes=output_axes, observed=False),
-        Kernel("pointwise_kernel", (-1,), -2, output_axes=output_axes),
-    ]
-
-
-def _einsum(layer):
-    """Unit axes are the kernel's letters that reach the output; the others are contracted."""
-    inputs, result = layer.equation.replace("...", "").split("->")
-    letters = inputs.split(",")[1]
-    units = [axis for axis, letter in enumerate(letters) if letter in result]
-    contracted = [axis for axis, letter in enumerate(letters) if letter not in result]
-    output_axes = tuple(result.index(letters[axis]) - len(result) for axis in units)
-    return [Kernel("kernel", tuple(units), (contracted or [0])[-1], output_axes=output_axes)]
-
-
-def _recurrent(copies):
-    def kernels(layer):
-        return [
-            Kernel("cell.kernel", copies=copies, input_axis=0),
-            Kernel("cell.recurrent_kernel", copies=copies, input_axis=0),
-        ]
-
-    return kernels
-
-
-for _class in (_L.Conv1D, _L.Conv2D, _L.Conv3D):
-    register(_class, _conv())
-for _class in (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose):
-    register(_class, _conv(transposed=True))
-for _class in (_L.DepthwiseConv1D, _L.DepthwiseConv2D):
-    register(_class, _depthwise)
-for _class in (_L.SeparableConv1D, _L.SeparableConv2D):
-    register(_class, _separable)
-for _class, _copies in ((_L.LSTM, 4), (_L.GRU, 3), (_L.SimpleRNN, 1)):
-    register(_class, _recurrent(_copies))
-register(_L.Dense, Kernel("kernel", input_axis=0))
-register(_L.Embedding, Kernel("embeddings", input_axis=0))
-register(_L.EinsumDense, _einsum)
 
 
 class _Walk:
@@ -222,43 +97,58 @@ class _Walk:
     def __init__(self):
         self.sites, self.skipped, self._seen, self._names = [], [], set(), set()
 
-    def visit(self, layer, path, graph=frozenset(), source=None, mask_of=None):
-        """Collect the sites of `layer` and of everything inside it."""
+    def visit(self, layer, path, graph=frozenset(), outer=(), mask_of=None):
+        """Collect the sites of `layer` and of everything inside it.
+
+        `graph` is the innermost graph around it, `outer` the wrappers that stand for it there.
+        """
         if id(layer) in self._seen:
             return  # shared layers are found once
         self._seen.add(id(layer))
-        describe = _lookup(layer)
-        if describe is not None:
-            self._add(layer, path, describe(layer), graph, source, mask_of)
+        described = kernels.of(layer)
+        if described is not None:
+            self._add(layer, path, described, graph, outer, mask_of)
             return
         children = internals.sublayers(layer)
         self._note_unknown(layer, path, children)
         if isinstance(layer, _L.RNN):
             return  # a cell of another kind: listed above, never called on its own
-        mask_of = getattr(layer, "mask_of", mask_of)
-        graph = _graph(layer) or graph
+        masking = hasattr(layer, "mask_of")
+        if masking:
+            mask_of = layer.mask_of
+        outer = (*outer, layer) if masking or isinstance(layer, sources.WRAPPERS) else ()
         for child in children:
-            inner = path if hasattr(layer, "mask_of") else f"{path}/{child.name}".lstrip("/")
-            self.visit(child, inner, graph, _wrapped_source(layer, child) or source, mask_of)
+            inner = path if masking else f"{path}/{child.name}".lstrip("/")
+            self.visit(child, inner, sources.graph(layer) or graph, outer, mask_of)
 
-    def _add(self, layer, path, kernels, graph, source, mask_of):
+    def _add(self, layer, path, described, graph, outer, mask_of):
         reason = _refusal(layer)
         if reason:
             self.skipped.append((path, reason))
             return
-        for kernel in kernels:
-            variable = _variable(layer, kernel.attribute)
+        for kernel in described:
+            variable = kernel.variable(layer)
             if variable is None:
                 self.skipped.append((path, f"`{kernel.attribute}` is not a plain variable"))
             elif id(variable) not in self._seen:
                 self._seen.add(id(variable))
-                units = _unit_index(variable.shape, kernel)
-                seen_in = source or _follow(layer, kernel, int(units.max()) + 1, graph)
                 name = self._unique(f"{path}/{kernel.attribute.split('.')[-1]}")
-                mask = mask_of(variable) if mask_of else None
-                axis = kernel.input_axis
-                live = (name, path, layer, variable, units, axis, seen_in, kernel.observed, mask)
-                self.sites.append(LiveSite(*live))
+                self.sites.append(
+                    LiveSite(
+                        name,
+                        path,
+                        layer,
+                        variable,
+                        kernel.unit_index(variable.shape),
+                        kernel.input_axis,
+                        # units that never show are seen in those that do
+                        sources.find(
+                            layer, kernel if kernel.observed else described[-1], graph, outer
+                        ),
+                        kernel.observed,
+                        mask_of(variable) if mask_of else None,
+                    )
+                )
 
     def _note_unknown(self, layer, path, children):
         inside = {id(variable) for child in children for variable in child.weights}
@@ -278,10 +168,6 @@ class _Walk:
         return fresh
 
 
-def _lookup(layer):
-    return next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
-
-
 def _refusal(layer):
     """Why the weights of `layer` cannot be pruned as they are, or None."""
     if getattr(layer, "lora_enabled", False):
@@ -292,77 +178,6 @@ def _refusal(layer):
     if not layer.built:
         return "not built: call the model on data once"
     return None
-
-
-def _variable(layer, attribute):
-    value = layer
-    for part in attribute.split("."):
-        value = getattr(value, part, None)
-    return value if isinstance(value, keras.Variable) else None
-
-
-def _unit_index(shape, kernel):
-    axes = [axis % len(shape) for axis in kernel.unit_axes]
-    index = np.arange(math.prod(shape[axis] for axis in axes))
-    if kernel.copies > 1:
-        index %= len(index) // kernel.copies  # gate blocks lie side by side
-    return index.reshape([size if axis in axes else 1 for axis, size in enumerate(shape)])
-
-
-def _graph(layer):
-    """Ids of the operations of a Functional or Sequential model; empty for anything else."""
-    if isinstance(layer, keras.Sequential):
-        return frozenset(map(id, layer.layers))
-    operations = getattr(layer, "operations", None) if isinstance(layer, keras.Model) else None
-    return frozenset(map(id, operations or ()))
-
-
-def is_graph(model):
-    """Whether `model` is a Sequential or Functional model, whose layers form a known graph."""
-    return bool(_graph(model))
-
-
-def _wrapped_source(wrapper, child):
-    """Wrappers that call past `child.__call__`: its units are seen in the wrapper's own output."""
-    if isinstance(wrapper, _L.TimeDistributed) and _lookup(child) is not None:
-        kernel = _lookup(child)(child)[-1]
-        units = int(_unit_index(_variable(child, kernel.attribute).shape, kernel).max()) + 1
-        return Source(wrapper, units, units, axes=kernel.output_axes, label=wrapper.name)
-    if isinstance(wrapper, _L.Bidirectional) and hasattr(child, "units"):
-        backward = child is wrapper.backward_layer
-        separate = wrapper.merge_mode is None
-        joined = wrapper.merge_mode == "concat"
-        return Source(
-            wrapper,
-            child.units,
-            child.units * (2 if joined else 1),
-            start=child.units * (joined and backward),
-            output=int(separate and backward),
-            label=wrapper.name,
-        )
-    return None
-
-
-def _follow(layer, kernel, units, graph):
-    """The output that says "active": the layer's own, or that of the next activation layer."""
-    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    own = Source(layer, units, units, axes=kernel.output_axes)
-    if isinstance(layer, _L.RNN) or not linear:
-        return dataclasses.replace(own, label="own activation")
-    current = layer
-    while internals.calls_in_graph(current, graph) == 1:
-        following = internals.consumers(current, graph)
-        if len(following) != 1:
-            break
-        current = following[0]
-        reshaped = isinstance(current, (_L.Flatten, _L.Reshape))
-        if reshaped and kernel.output_axes != (-1,):
-            break  # only with units last does flattening keep every unit's positions together
-        if isinstance(current, _ACTIVATIONS) and internals.calls_in_graph(current, graph) == 1:
-            return dataclasses.replace(own, layer=current, label=current.name)
-        if not isinstance(current, _PASSED_THROUGH):
-            break
-    return own
 
 
 def find(model, include=None, exclude=None):
@@ -408,6 +223,11 @@ def find(model, include=None, exclude=None):
     return Found(chosen, list(dict.fromkeys(walk.skipped)))
 
 
+def is_graph(model):
+    """Whether `model` is a Sequential or Functional model, whose layers form a known graph."""
+    return bool(sources.graph(model))
+
+
 def check_model(model):
     """Raise unless `model` is a built Keras 3 model (or layer)."""
     if not isinstance(model, keras.Layer):
@@ -439,7 +259,7 @@ def _matching(argument, wanted, sites):
     wanted = [wanted] if isinstance(wanted, (str, keras.Layer)) else list(wanted)
     matched = []
     for item in wanted:
-        hits = [site for site in sites if _names(item, site)]
+        hits = [site for site in sites if _names(argument, item, site)]
         if not hits:
             names = sorted({site.path for site in sites})
             text = item if isinstance(item, str) else item.name
@@ -452,9 +272,11 @@ def _matching(argument, wanted, sites):
     return matched
 
 
-def _names(item, site):
+def _names(argument, item, site):
     if isinstance(item, keras.Layer):
         return any(w is site.variable for w in item.weights)
+    if not isinstance(item, str):
+        raise TypeError(f"{argument} takes names, patterns or layers, received {item!r}")
     parts = site.path.split("/")
     prefixes = {"/".join(parts[: end + 1]) for end in range(len(parts))}
     return any(fnmatch.fnmatch(name, item) for name in prefixes | {site.layer.name, site.name})
@@ -466,7 +288,7 @@ def _outputs(model, sites):
     Walks back from the outputs of a graph. A subclassed model has no graph to follow: its last
     site in tracking order is taken.
     """
-    if not _graph(model):
+    if not sources.graph(model):
         return [site for site in sites if sites and site.layer is sites[-1].layer]
     found, frontier, seen = [], list(internals.output_operations(model)), set()
     while frontier:
@@ -479,9 +301,11 @@ def _outputs(model, sites):
             weights = {id(variable) for variable in operation.weights}
             inside = [site for site in sites if id(site.variable) in weights]
         if not inside:
-            frontier.extend(internals.producers(operation, _graph(model)))
+            frontier.extend(internals.producers(operation, sources.graph(model)))
         elif isinstance(operation, keras.Model):
             found.extend(_outputs(operation, inside))
+        elif isinstance(operation, _L.Bidirectional):
+            found.extend(inside)
         else:
             found.extend(site for site in inside if site.layer is inside[-1].layer)
     return found

@@ -19,6 +19,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,10 +27,10 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import comparison
 import datasets
 import keras
 import network
+import presentation
 import runner
 
 import activation_pruning as ap
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         last = record["traceback"].strip().splitlines()[-1]
         print(f"failed: {record['name']}: {last}", file=sys.stderr)
     if len(failed) < len(records):
-        comparison.report(records, out, vars(options), notes)
+        presentation.report(records, out, vars(options), notes)
     return 1 if failed else 0
 
 
@@ -108,17 +109,14 @@ def work(settings: dict) -> tuple[dict, dict]:
     """Train, prune and measure one network; runs in a worker process."""
     if settings["arm"] == "tfmot":
         return _peer(settings), {}
+    logging.getLogger("tensorflow").setLevel("ERROR")  # its advice on retracing is not for us
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     data = datasets.split(_arrays(settings["dataset"]), settings["seed"])
-    model = network.build(
-        keras, data.inputs, settings["hidden"], data.classes, settings["seed"]
-    )
-    if settings["arm"] == "dense":
-        history, time_s = network.train(keras, model, data, settings)
-        events, activity = [], []
-    else:
-        history, time_s, events, activity = _pruned(model, data, settings)
+    model = network.build(keras, data.inputs, settings["hidden"], data.classes, settings["seed"])
+    with warnings.catch_warnings(record=True) as told:  # kept with the result, shown in the table
+        warnings.simplefilter("default")
+        history, time_s, events, activity = _trained(model, data, settings)
     result = network.measured(model, data) | {
         "epochs": len(history),
         "time_s": time_s,
@@ -126,6 +124,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         "history": history,
         "events": events,
         "activity": activity,
+        "warnings": sorted({str(warning.message) for warning in told}),
     }
     masks = network.hidden_kernels(model) if settings["pictures"] else {}
     return result, {layer: kernel != 0 for layer, kernel in masks.items()}
@@ -139,25 +138,23 @@ def describe(result: dict) -> str:
     )
 
 
-def _pruned(model, data, settings):
+def _trained(model, data, settings):
+    """Train, pruning or not: history, seconds, and the rows of the event and activity tables."""
+    if settings["arm"] == "dense":
+        return *network.train(keras, model, data, settings), [], []
     pruner = ap.PruningCallback(
         _schedule(settings), criterion=settings["arm"], seed=settings["seed"]
     )
 
     def finished():
-        table = pruner.table()
-        return bool((table["target_sparsity"] >= settings["sparsity"] - 1e-9).any())
+        return bool((pruner.table()["target_sparsity"] >= settings["sparsity"] - 1e-9).any())
 
-    with warnings.catch_warnings():
-        # That events did not fire is told by the results: events_fired, reached.
-        warnings.filterwarnings("ignore", message="training ended after")
-        history, time_s = network.train(keras, model, data, settings, [pruner], finished)
-    table = pruner.table()
+    history, time_s = network.train(keras, model, data, settings, [pruner], finished)
     activity = []
     if settings["pictures"] and settings["arm"] not in ("magnitude", "random"):
         activity = pruner.activity()[["layer", "unit", "frequency", "mean", "samples"]]
         activity = activity.to_dict("records")
-    return history, time_s, table.to_dict("records"), activity
+    return history, time_s, pruner.table().to_dict("records"), activity
 
 
 def _peer(settings):
@@ -255,14 +252,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--hidden", nargs="+", type=_count, default=[300, 200, 100, 50], help="units by layer")
     add("--learning-rate", type=_positive, default=0.1, help="of SGD")
     add("--batch-size", type=_count, default=32, help="samples in a training step")
-    per_set = f"(default: by data set: { {name: '' for name in DEFAULTS} })"
-    del per_set
     add("--epochs", type=_count, help="at most")
     add("--patience", type=_count, default=5, help="epochs without a lower validation loss")
     add("--start", type=_share, help="training accuracy at which the first event comes")
     add("--stop", type=_share, help="training accuracy at which the last event comes")
     add("--target-accuracy", type=_positive, help="training accuracy that ends a pruned training")
-    add("--tfmot-end-share", type=_share, default=0.5, help="share of --epochs in which tfmot prunes")
+    add(
+        "--tfmot-end-share",
+        type=_share,
+        default=0.5,
+        help="share of --epochs for tfmot to prune",
+    )
     add("--steps-per-execution", type=_count, default=1, help="batches in one call; faster above 1")
     add("--jobs", type=_count, default=1, help="runs side by side, one thread each")
     add("--fresh", action="store_true", help="forget the results kept in --out")

@@ -152,7 +152,9 @@ def _prepared(arrays: dict[str, np.ndarray], source: str) -> dict[str, np.ndarra
         found = f"{len(labels['train'])} samples, {classes} class(es)"
         _refuse(source, "y_train", found, "at least 2 samples and 2 classes")
     if labels["test"].max() >= classes:
-        _refuse(source, "y_test", f"label {labels['test'].max()}", f"0 to {classes - 1}, as trained")
+        _refuse(
+            source, "y_test", f"label {labels['test'].max()}", f"0 to {classes - 1}, as trained"
+        )
     scale = max(float(pixels["train"].max()), 1.0)
     return {
         f"x_{part}": (pixels[part].reshape(len(pixels[part]), -1) / scale).astype("float32")

@@ -6,6 +6,7 @@ the same network, from the same starting weights, under the same stopping rules.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -30,7 +31,7 @@ def build(keras, inputs: int, hidden: list[int], classes: int, seed: int):
     )
     random = np.random.default_rng(seed)
     weights = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         limit = np.sqrt(6 / (fan_in + fan_out))
         weights += [random.uniform(-limit, limit, (fan_in, fan_out)), np.zeros(fan_out)]
     model.set_weights(weights)
@@ -68,9 +69,9 @@ def scores(model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 def train(keras, model, data, settings: dict, callbacks=(), finished=lambda: True):
-    """Train with SGD until a stopping rule acts; return the history (one dict per epoch) and time_s.
+    """Train with SGD until a stopping rule acts; return the history (a dict per epoch) and time_s.
 
-    settings: learning_rate, batch_size, epochs (the most), patience (epochs without a lower
+    settings: seed, learning_rate, batch_size, epochs (the most), patience (epochs without a lower
         validation loss), target_accuracy (training accuracy that suffices), steps_per_execution.
     finished: tells whether all pruning is done. Neither stopping rule looks at an epoch that did
         not begin fully pruned: the losses before belong to a denser network.
@@ -84,15 +85,27 @@ def train(keras, model, data, settings: dict, callbacks=(), finished=lambda: Tru
     observer, *rules = _stopping(keras, finished, settings)
     begin = time.perf_counter()
     model.fit(
-        data.x_train,
-        data.y_train,
-        batch_size=settings["batch_size"],
+        batches(data.x_train, data.y_train, settings["batch_size"], settings["seed"]),
         epochs=settings["epochs"],
         validation_data=(data.x_validation, data.y_validation),
         callbacks=[*callbacks, observer, *rules],
         verbose=0,
     )
     return observer.epochs, time.perf_counter() - begin
+
+
+def batches(x, y, batch_size: int, seed: int):
+    """Make a tf.data.Dataset of batches in an order that is new in each epoch, given by the seed.
+
+    fit(x, y) after set_random_seed will not do: on the TensorFlow backend Keras 3 (3.15) then
+    repeats one order in every epoch, while legacy Keras, JAX and PyTorch draw new ones.
+    """
+    import tensorflow as tf
+
+    x, y = tf.constant(x), tf.constant(y)
+    order = tf.data.Dataset.range(len(x)).shuffle(len(x), seed, reshuffle_each_iteration=True)
+    picked = order.batch(batch_size).map(lambda i: (tf.gather(x, i), tf.gather(y, i)))
+    return picked.prefetch(2)
 
 
 def measured(model, data) -> dict[str, float]:

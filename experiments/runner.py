@@ -1,4 +1,4 @@
-"""Run a grid of settings in worker processes, keep each result as it finishes, go on after a stop."""
+"""Run a grid of settings in worker processes; keep what finishes, go on after a stop."""
 
 from __future__ import annotations
 
@@ -111,6 +111,13 @@ def keep(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
     part = target.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1))
     os.replace(part, target)
+
+
+def forget(folder: Path) -> None:
+    """Delete the records in a folder, and nothing else that may be there."""
+    for path in folder.glob("*-seed*"):
+        if path.suffix in (".json", ".npz", ".part"):
+            path.unlink()
 
 
 def _work_off(waiting, work, jobs, progress):

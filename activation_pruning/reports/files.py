@@ -119,9 +119,11 @@ def plain(value):
         value = pd.Timestamp(value)
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value is pd.NaT or value is pd.NA or value != value:
+    if value is None or value is pd.NaT or value is pd.NA:
         return None
-    if isinstance(value, (datetime.datetime, datetime.date)):
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, datetime.date):  # a datetime is one, too
         return _moment(value)
     if isinstance(value, (bool, datetime.timedelta)):
         return value
@@ -200,6 +202,7 @@ def replacing(path):
         if target.is_dir():
             raise IsADirectoryError("it is a folder")
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # what cannot be written fails here, before any work
         yield temporary
         os.replace(temporary, target)
     except OSError as error:

@@ -51,7 +51,7 @@ th.n, td.n { text-align: right; white-space: nowrap; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .box { max-height: none; overflow: visible; border: 0; }
   table { font-size: 8pt; } th { position: static; } thead { display: table-header-group; }
-  tr, figure { break-inside: avoid; } h2 { break-after: avoid; } }
+  tr, .picture { break-inside: avoid; } h2 { break-after: avoid; } }
 """
 
 

@@ -14,7 +14,7 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.chart import BarChart, LineChart, Reference, ScatterChart, Series
 from openpyxl.chart.axis import ChartLines
-from openpyxl.chart.data_source import AxDataSource, StrRef
+from openpyxl.chart.data_source import AxDataSource, NumRef, StrRef
 from openpyxl.chart.marker import Marker
 from openpyxl.chart.series import SeriesLabel
 from openpyxl.chart.shapes import GraphicalProperties
@@ -41,7 +41,7 @@ _KINDS = ("line", "scatter", "bar")
 _MARKERS = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
 _DASHES = ("solid", "dash", "sysDot", "dashDot", "lgDash", "sysDash", "lgDashDot")
 _WIDEST = 60  # characters; longer text wraps
-_CHART_ROWS = 20  # a chart of 9 cm and some air, in rows of 15 points
+_CHART_ROWS = 21  # a chart of 10 cm and some air, in rows of 15 points
 
 
 @dataclass(frozen=True)
@@ -97,19 +97,18 @@ def write(path, tables, charts=(), settings=None):
         raise ValueError(f"path {str(path)!r} must end in .xlsx, the format that is written")
     sheets = _checked(tables, settings)
     sheets, blocks = _arranged(sheets, charts)
-    book = Workbook(write_only=True)
-    book.properties.creator = "activation-pruning"
-    for title, table in sheets.items():
-        _fill(book.create_sheet(title), table)
-    seen = dict.fromkeys(sheets, 0)
-    for chart in charts:
-        sheet, table = book[chart.sheet], sheets[chart.sheet]
-        row = 2 + _CHART_ROWS * seen[chart.sheet]
-        anchor = f"{get_column_letter(min(table.shape[1] + 2, MAX_COLUMNS))}{row}"
-        sheet.add_chart(_native(chart, sheet, table, blocks[chart.sheet]), anchor)
-        seen[chart.sheet] += 1
     with replacing(path) as temporary:
-        book.save(temporary)
+        book = Workbook(write_only=True)  # rows go to disk as they come
+        book.properties.creator = "activation-pruning"
+        try:
+            for title, table in sheets.items():
+                _fill(book.create_sheet(title), table)
+            _add_charts(book, sheets, blocks, charts)
+            book.save(temporary)
+        finally:
+            for sheet in book.worksheets:
+                if not sheet.closed:  # after a failure; else openpyxl complains later, on stderr
+                    sheet.close()
     return path
 
 
@@ -288,8 +287,8 @@ def _lay_out(sheet, table, codes):
     sheet.page_setup.fitToHeight = 0  # as many pages as needed, each as wide as the sheet
     sheet.sheet_properties.pageSetUpPr.fitToPage = True
     for i, (name, code) in enumerate(zip(table.columns, codes, strict=True)):
-        shown = table.iloc[:1000, i].map(lambda value, code=code: len(as_text(value, code)))
-        longest = max(len(name) + 3, shown.max() if len(shown) else 0)  # 3: the filter's button
+        shown = (len(as_text(value, code)) for value in table.iloc[:1000, i])
+        longest = max(len(name) + 3, max(shown, default=0))  # 3: the filter's button
         sheet.column_dimensions[get_column_letter(i + 1)].width = min(longest + 2, _WIDEST)
 
 
@@ -309,6 +308,17 @@ def _cell(sheet, value, code):
     return cell
 
 
+def _add_charts(book, sheets, blocks, charts):
+    """Charts to the right of the data, one below the other."""
+    seen = dict.fromkeys(sheets, 0)
+    for chart in charts:
+        sheet, table = book[chart.sheet], sheets[chart.sheet]
+        column = get_column_letter(min(table.shape[1] + 2, MAX_COLUMNS))
+        anchor = f"{column}{2 + _CHART_ROWS * seen[chart.sheet]}"
+        sheet.add_chart(_native(chart, sheet, table, blocks[chart.sheet]), anchor)
+        seen[chart.sheet] += 1
+
+
 def _native(chart, sheet, table, blocks):
     """The openpyxl chart, one series per block of rows."""
     numeric = _numeric_x(chart, table)
@@ -320,15 +330,15 @@ def _native(chart, sheet, table, blocks):
         y = Reference(sheet, column[chart.y], first, column[chart.y], last)
         series = Series(y, x) if numeric else Series(y)
         if not numeric:
-            series.cat = _categories(x)
+            series.cat = _categories(x, table[chart.x])
         name = get_column_letter(column[chart.series or chart.y])
         row = 1 if chart.series is None else first  # the header names the only curve
         where = f"{quote_sheetname(chart.sheet)}!${name}${row}"
         series.tx = SeriesLabel(strRef=StrRef(where))
         _paint(series, i, chart.kind)
         native.series.append(series)
-    native.title = _title(chart.title or f"{chart.y} against {chart.x}", 1200)
-    native.width, native.height = 17, 9  # cm
+    native.title = _title(chart.title or f"{chart.y} against {chart.x}".replace("_", " "), 1200)
+    native.width, native.height = 17, 10  # cm
     native.roundedCorners = False
     if chart.series is None:
         native.legend = None
@@ -347,7 +357,9 @@ def _native(chart, sheet, table, blocks):
     return native
 
 
-def _categories(reference):
+def _categories(reference, values):
+    if pd.api.types.is_numeric_dtype(values):
+        return AxDataSource(numRef=NumRef(str(reference)))
     return AxDataSource(strRef=StrRef(str(reference)))
 
 
@@ -379,18 +391,21 @@ def _title(text, size):
     return title
 
 
-def _axis(axis, title, name, values, numeric):
+def _axis(axis, title, name, values, scaled):
     axis.title = _title(title, 1000)
     axis.delete = False  # openpyxl hides the axes by default
     axis.tickLblPos = "low"  # also when the other axis crosses in the middle
-    if not numeric:
-        return
     code = column_format(name, values)
-    if code == "0.0%":  # tight bounds on whole percents, and no tick labelled 120 %
+    if code == GENERAL:
+        return
+    if code == "0.0%" and scaled:  # tight bounds on whole percents, and no tick labelled 120 %
         low, high = values.min(), values.max()
-        step = 0.05 if high - low > 0.1 else 0.01
-        axis.scaling.min = round(step * math.floor(low / step - 0.01), 2)
-        axis.scaling.max = round(min(1, step * math.ceil(high / step + 0.01)), 2)
-        code = "0%" if high - low > 0.05 else "0.0%"
+        spread = round(high - low, 6)
+        step = 0.2 if spread > 0.5 else 0.05 if spread >= 0.1 else 0.01
+        floor, ceiling = math.floor(low / step - 0.01), math.ceil(high / step + 0.01)
+        axis.scaling.min = round(step * (max(floor, 0) if low >= 0 else floor), 2)
+        axis.scaling.max = round(min(1, step * ceiling), 2)
+        axis.majorUnit = step
+        code = "0%"
     axis.number_format = code
     axis.numFmt.sourceLinked = False

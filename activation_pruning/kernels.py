@@ -1,0 +1,169 @@
+"""Which weights of which layer class are prunable, and how their axes are numbered."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+_L = keras.layers
+_REGISTRY = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """Where a layer class keeps a prunable weight, and which of its axes number the units.
+
+    attribute: dotted name of the variable, such as "kernel" or "cell.kernel".
+    unit_axes: axes of the weight that index output units, in increasing order.
+    input_axis: axis along which consecutive weights feed the same unit (for N:M groups).
+    copies: how often the units repeat along the unit axes (4 for the gates of an LSTM).
+    output_axes: axes of the layer's output that index the same units.
+    observed: False where the units never show in the output (the first half of SeparableConv).
+    """
+
+    attribute: str
+    unit_axes: tuple[int, ...] = (-1,)
+    input_axis: int = -2
+    copies: int = 1
+    output_axes: tuple[int, ...] = (-1,)
+    observed: bool = True
+
+    def variable(self, layer):
+        """The variable of `layer`, or None where the attribute holds anything else."""
+        value = layer
+        for part in self.attribute.split("."):
+            value = getattr(value, part, None)
+        return value if isinstance(value, keras.Variable) else None
+
+    def unit_index(self, shape):
+        """The unit of each weight: an int array that broadcasts to `shape`.
+
+        Example:
+
+        >>> Kernel("kernel").unit_index((4, 3))
+        array([[0, 1, 2]])
+        """
+        axes = [axis % len(shape) for axis in self.unit_axes]
+        index = np.arange(math.prod(shape[axis] for axis in axes))
+        if self.copies > 1:
+            index %= len(index) // self.copies  # gate blocks lie side by side
+        return index.reshape([size if axis in axes else 1 for axis, size in enumerate(shape)])
+
+
+def register(layer_class, *kernels):
+    """Make the weights of your own layer class prunable.
+
+    Args:
+        layer_class: a subclass of `keras.Layer`; its subclasses are covered as well.
+        *kernels: one `Kernel` for each prunable weight, or a single function
+            `layer -> list of Kernel` where the axes depend on the instance.
+
+    Raises:
+        TypeError: when `layer_class` is not a layer class or no kernel is given.
+
+    Example:
+
+    >>> import keras
+    >>> from activation_pruning import sites
+    >>> class Scale(keras.Layer):
+    ...     def build(self, shape):
+    ...         self.table = self.add_weight(shape=(shape[-1], 3), name="table")
+    ...     def call(self, x):
+    ...         return keras.ops.matmul(x, self.table)
+    >>> sites.register(Scale, sites.Kernel("table"))
+    >>> model = keras.Sequential([keras.Input((2,)), Scale(name="scale")])
+    >>> [site.name for site in sites.find(model, exclude=()).sites]
+    ['scale/table']
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise TypeError(f"layer_class must be a subclass of keras.Layer, received {layer_class!r}")
+    if not kernels:
+        raise TypeError(f"register({layer_class.__name__}) needs at least one sites.Kernel")
+    if len(kernels) == 1 and callable(kernels[0]):
+        _REGISTRY[layer_class] = kernels[0]
+        return
+    for kernel in kernels:
+        if not isinstance(kernel, Kernel):
+            raise TypeError(f"kernels must be sites.Kernel objects, received {kernel!r}")
+    _REGISTRY[layer_class] = lambda layer: list(kernels)
+
+
+def _channels(layer):
+    # Counted from the end, so that it also holds behind a TimeDistributed axis.
+    return (-1 - layer.rank,) if layer.data_format == "channels_first" else (-1,)
+
+
+def _conv(layer):
+    return [Kernel("kernel", (-1,), -2, output_axes=_channels(layer))]
+
+
+def _conv_transpose(layer):
+    return [Kernel("kernel", (-2,), -1, output_axes=_channels(layer))]
+
+
+def _depthwise(layer):
+    return [Kernel("kernel", (-2, -1), 0, output_axes=_channels(layer))]
+
+
+def _separable(layer):
+    return [
+        Kernel("depthwise_kernel", (-2, -1), 0, observed=False),
+        Kernel("pointwise_kernel", (-1,), -2, output_axes=_channels(layer)),
+    ]
+
+
+def _einsum(layer):
+    """Unit axes are the kernel's letters that reach the output; the others are contracted."""
+    inputs, result = layer.equation.split("->")
+    letters = inputs.split(",")[1].replace("...", "")
+    units = [axis for axis, letter in enumerate(letters) if letter in result]
+    contracted = [axis for axis, letter in enumerate(letters) if letter not in result]
+    output_axes = tuple(_output_axis(result, letters[axis]) for axis in units)
+    return [Kernel("kernel", tuple(units), (contracted or [0])[-1], output_axes=output_axes)]
+
+
+def _output_axis(result, letter):
+    """The output axis of `letter`; an ellipsis hides axes, so count from the end it is not at."""
+    before = result.index(letter)
+    if "..." in result[before:]:
+        return before
+    return before - len(result)
+
+
+def _recurrent(copies):
+    def kernels(layer):
+        return [
+            Kernel("cell.kernel", copies=copies, input_axis=0),
+            Kernel("cell.recurrent_kernel", copies=copies, input_axis=0),
+        ]
+
+    return kernels
+
+
+def of(layer):
+    """The `Kernel`s of `layer`, or None when its class is not registered.
+
+    Example:
+
+    >>> import keras
+    >>> [kernel.attribute for kernel in of(keras.layers.Dense(3))]
+    ['kernel']
+    """
+    describe = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+    return None if describe is None else describe(layer)
+
+
+for _class in (_L.Conv1D, _L.Conv2D, _L.Conv3D):
+    register(_class, _conv)
+for _class in (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose):
+    register(_class, _conv_transpose)
+for _class in (_L.DepthwiseConv1D, _L.DepthwiseConv2D):
+    register(_class, _depthwise)
+for _class in (_L.SeparableConv1D, _L.SeparableConv2D):
+    register(_class, _separable)
+for _class, _copies in ((_L.LSTM, 4), (_L.GRU, 3), (_L.SimpleRNN, 1)):
+    register(_class, _recurrent(_copies))
+register(_L.Dense, Kernel("kernel", input_axis=0))
+register(_L.Embedding, Kernel("embeddings", input_axis=0))
+register(_L.EinsumDense, _einsum)

@@ -1,0 +1,166 @@
+"""From the records of a pruning comparison to tables, and to findings in words."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from activation_pruning.reports import figures
+
+MEASURED = (
+    "test_accuracy",
+    "test_top_5",
+    "test_loss",
+    "validation_accuracy",
+    "validation_loss",
+    "train_accuracy",
+    "train_loss",
+    "measured_sparsity",
+    "events_fired",
+    "epochs",
+    "time_s",
+)
+SETTING = ["arm", "sparsity", "events"]
+PAIRS = (
+    ("activation_magnitude", "magnitude"),
+    ("activation", "magnitude"),
+    ("activation_magnitude", "tfmot"),
+    ("magnitude", "tfmot"),
+    ("activation", "random"),
+    ("activation", "inactivity"),
+)
+DIFFERENCES = (
+    "first",
+    "second",
+    "sparsity",
+    "events",
+    "pairs",
+    "accuracy_difference",
+    "low",
+    "high",
+    "verdict",
+)
+
+
+def runs_table(records: list[dict]) -> pd.DataFrame:
+    """One row per finished run.
+
+    sparsity is the target, measured_sparsity what the weights say; reached tells whether they
+    agree to within 0.0001. events is what was asked for, 0 for the arms without such events.
+    """
+    rows = []
+    for record in records:
+        settings, result = record["settings"], dict(record["result"])
+        measured = result.pop("sparsity")
+        row = {key: settings[key] for key in (*SETTING, "seed")}
+        row |= {"reached": measured >= settings["sparsity"] - 1e-4, "measured_sparsity": measured}
+        row |= {key: value for key, value in result.items() if key in MEASURED}
+        rows.append(row | {"warnings": "\n".join(result.get("warnings", []))})
+    return pd.DataFrame(rows)
+
+
+def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over the seeds by arm, sparsity and events; test accuracy with its 95 % interval.
+
+    test_accuracy_ci95 is the half-width: the interval is test_accuracy plus or minus it.
+    """
+    grouped = runs.groupby(SETTING, sort=False)
+    table = _intervals(runs, SETTING, "test_accuracy")
+    table = table.assign(test_accuracy_ci95=table["high"] - table["mean"])
+    table = table[[*SETTING, "runs", "test_accuracy_ci95"]]
+    means = grouped[list(MEASURED)].mean().reset_index()
+    reached = grouped["reached"].sum().rename("runs_reached").reset_index()
+    table = table.merge(reached, on=SETTING).merge(means, on=SETTING)
+    order = [*SETTING, "runs", "runs_reached", "test_accuracy", "test_accuracy_ci95"]
+    return table[[*order, *(name for name in MEASURED if name not in order)]]
+
+
+def intervals_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t-interval over the seeds of everything measured, one row per metric."""
+    tables = [_intervals(runs, SETTING, metric).assign(metric=metric) for metric in MEASURED]
+    table = pd.concat(tables, ignore_index=True)
+    return table[[*SETTING, "metric", "mean", "low", "high", "runs"]]
+
+
+def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences in test accuracy between arms: the same seed, sparsity and events.
+
+    Only runs that reached their sparsity count. The verdict is "indistinguishable" where the 95 %
+    interval of the mean difference contains 0.
+    """
+    used, rows = runs[runs["reached"]], []
+    for first, second in PAIRS:
+        left, right = (used[used["arm"] == arm] for arm in (first, second))
+        keys = ["sparsity", "events", "seed"]
+        if (right["events"] == 0).all():  # an arm without events of its own meets every number
+            keys, right = ["sparsity", "seed"], right.drop(columns="events")
+        pairs = left.merge(right, on=keys)
+        pairs["all"], pairs["change"] = 0, pairs["test_accuracy_x"] - pairs["test_accuracy_y"]
+        for (sparsity, events), pair in pairs.groupby(["sparsity", "events"]):
+            found = _intervals(pair, ["all"], "change").iloc[0]
+            rows.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "sparsity": sparsity,
+                    "events": events,
+                    "pairs": len(pair),
+                    "accuracy_difference": found["mean"],
+                    "low": found["low"],
+                    "high": found["high"],
+                    "verdict": _verdict(found["low"], found["high"]),
+                }
+            )
+    return pd.DataFrame(rows, columns=DIFFERENCES)
+
+
+def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+    """Say in plain words what the numbers say, whoever wins."""
+    lines = []
+    pruned = runs[runs["reached"] & (runs["arm"] != "dense")]
+    dense = runs.loc[runs["arm"] == "dense", "test_accuracy"]
+    if len(dense):
+        lines.append(f"The dense network: {dense.mean():.2%} test accuracy on average.")
+    for (sparsity, events), rows in pruned[pruned["events"] > 0].groupby(["sparsity", "events"]):
+        peer = pruned[(pruned["events"] == 0) & (pruned["sparsity"] == sparsity)]
+        means = pd.concat([rows, peer]).groupby("arm")["test_accuracy"].mean()
+        ranking = means.sort_values(ascending=False)
+        order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in ranking.items())
+        lines.append(f"{sparsity:.0%} sparsity, {events} events, best mean first: {order}.")
+    for (first, second), rows in differences.groupby(["first", "second"], sort=False):
+        lines.append(_comparison(first, second, rows))
+    if len(differences):
+        lines.append(
+            "Higher and lower mean that the 95 % t-interval of the paired differences excludes 0; "
+            f"of {len(differences)} such intervals about {0.05 * len(differences):.1f} do so by "
+            "chance alone."
+        )
+    missed = runs[~runs["reached"]].groupby(SETTING, sort=False)["seed"].count()
+    for (arm, sparsity, events), count in missed.items():
+        lines.append(
+            f"{arm} at {sparsity:.0%} with {events} events: {count} run(s) ended below the target "
+            "sparsity and are left out of these comparisons."
+        )
+    return lines
+
+
+def _intervals(runs, by, metric):
+    table = figures.intervals(runs, by, metric)
+    return table.rename(columns={metric: "mean", f"{metric}_low": "low", f"{metric}_high": "high"})
+
+
+def _comparison(first: str, second: str, rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    verdicts = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items())
+    low, high = rows["accuracy_difference"].min() * 100, rows["accuracy_difference"].max() * 100
+    return (
+        f"{first} against {second}: {verdicts} of {len(rows)} settings; mean differences in test "
+        f"accuracy from {low:+.2f} to {high:+.2f} percentage points."
+    )
+
+
+def _verdict(low: float, high: float) -> str:
+    if low > 0:
+        return "higher"
+    if high < 0:
+        return "lower"
+    return "indistinguishable" if low <= 0 <= high else "one pair, no interval"

@@ -1,0 +1,170 @@
+"""How one target is shared, with the sharing done by hand as the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from activation_pruning import allocations
+from activation_pruning.allocations import Items, kth_lowest, ranking
+from activation_pruning.sites import Site
+
+
+def make_sites(**kernels):
+    """Sites with all weights alive, and their weights as items with score |w|."""
+    sites = [
+        Site(n, n, np.asarray(k, float), np.ones(np.shape(k), bool), np.arange(1)[None])
+        for n, k in kernels.items()
+    ]
+    return sites, {s.name: Items(np.abs(s.kernel).reshape(-1)) for s in sites}
+
+
+def test_global_is_one_ranking():
+    sites, items = make_sites(a=[[1.0, 9.0], [2.0, 8.0]], b=[[3.0, 4.0], [5.0, 6.0]])
+    assert allocations.class_blind(sites, items, 0.5) == {"a": 2, "b": 2}
+    assert allocations.class_blind(sites, items, 0.75) == {"a": 2, "b": 4}
+    assert allocations.class_blind(sites, items, 0.0) == {"a": 0, "b": 0}
+
+
+def test_global_takes_ties_from_the_last_site_first():
+    sites, items = make_sites(a=[[1.0, 1.0]], b=[[1.0, 1.0]], c=[[0.0, 1.0]])
+    shares = [allocations.class_blind(sites, items, k / 6) for k in range(1, 6)]
+    assert [list(share.values()) for share in shares] == [
+        [0, 0, 1],
+        [0, 0, 2],
+        [0, 1, 2],
+        [0, 2, 2],
+        [1, 2, 2],
+    ]
+
+
+def test_global_takes_bigger_items_while_the_budget_lasts():
+    sites, _ = make_sites(a=np.ones((4, 2)), b=np.ones((3, 2)))
+    items = {
+        "a": Items(np.array([0.3, 0.1]), np.array([4, 4])),
+        "b": Items(np.array([0.2, 0.4]), np.array([3, 3])),
+    }
+    taken = {k: allocations.class_blind(sites, items, k / 14) for k in (3, 4, 6, 7, 11, 13)}
+    assert {k: tuple(t.values()) for k, t in taken.items()} == {
+        3: (0, 0),
+        4: (1, 0),
+        6: (1, 0),
+        7: (1, 1),
+        11: (2, 1),
+        13: (2, 1),
+    }
+
+
+def test_uniform_takes_the_same_fraction_and_rounds_half_up():
+    sites, items = make_sites(a=np.ones((1, 10)), b=np.ones((1, 5)), c=np.ones((1, 1)))
+    assert allocations.uniform(sites, items, 0.5) == {"a": 5, "b": 3, "c": 1}
+    assert allocations.uniform(sites, items, 0.15) == {"a": 2, "b": 1, "c": 0}
+
+
+def test_distributed_ignores_the_scale_of_a_site():
+    weights = np.array([[1.0, -2.0], [3.0, -4.0]])
+    sites, items = make_sites(a=weights, b=1000 * weights, c=weights / 1000)
+    assert allocations.distributed(sites, items, 0.5) == {"a": 2, "b": 2, "c": 2}
+    assert allocations.class_blind(sites, items, 0.5) == {"a": 2, "b": 0, "c": 4}
+
+
+def test_distributed_leaves_a_site_of_equal_weights_as_it_is():
+    sites, items = make_sites(a=[[2.0, 2.0]], b=[[1.0, -1.0]])
+    assert allocations.distributed(sites, items, 0.5) == {"a": 0, "b": 2}
+
+
+def test_erk_by_hand():
+    # raw densities 0.2 and 0.6; 48 weights stay: 0.2 * 1.5 * 100 = 30 and 0.6 * 1.5 * 20 = 18
+    sites, items = make_sites(wide=np.ones((10, 10)), thin=np.ones((10, 2)))
+    assert allocations.erk(sites, items, 0.6) == {"wide": 70, "thin": 2}
+    # 60 stay: thin would get 22.5 of its 20, so it stays dense and wide keeps 40
+    assert allocations.erk(sites, items, 0.5) == {"wide": 60, "thin": 0}
+
+
+def test_erk_counts_all_dimensions_of_a_convolution():
+    # raw 20 / 900 and 7 / 12: the second stays dense, the first gives all
+    sites, items = make_sites(conv=np.ones((3, 3, 10, 10)), dense=np.ones((3, 4)))
+    assert allocations.erk(sites, items, 0.25) == {"conv": 228, "dense": 0}
+
+
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5),
+    sparsity=st.floats(0, 0.999),
+)
+@settings(max_examples=60, deadline=None)
+def test_erk_meets_the_total_exactly(shapes, sparsity):
+    sites, items = make_sites(**{f"s{i}": np.ones(shape) for i, shape in enumerate(shapes)})
+    shares = allocations.erk(sites, items, sparsity)
+    assert sum(shares.values()) == allocations.rounded(sparsity, sum(a * b for a, b in shapes))
+    assert all(0 <= shares[s.name] <= s.mask.size for s in sites)
+
+
+ARRAYS = st.lists(
+    npst.arrays(np.float32, st.integers(1, 30), elements=st.sampled_from([-np.inf, 0, 1, 2, 3.5])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(arrays=ARRAYS, sparsity=st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_global_agrees_with_a_stable_sort_of_everything(arrays, sparsity):
+    sites, _ = make_sites(**{f"s{i}": a for i, a in enumerate(arrays)})
+    items = {s.name: Items(a) for s, a in zip(sites, arrays, strict=True)}
+    budget = allocations.rounded(sparsity, sum(a.size for a in arrays))
+    owner = np.repeat(np.arange(len(arrays)), [a.size for a in arrays])
+    taken = owner[ranking(np.concatenate(arrays))[:budget]]
+    expected = np.bincount(taken, minlength=len(arrays)).tolist()
+    assert list(allocations.class_blind(sites, items, sparsity).values()) == expected
+
+
+def test_ranking_puts_the_higher_index_of_equal_scores_first():
+    assert ranking(np.array([1.0, 0.0, 1.0, -np.inf, 0.0])).tolist() == [3, 4, 1, 2, 0]
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "half -inf", "sorted", "constant", "periodic"])
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_kth_lowest_of_many_values_agrees_with_a_sort(kind, fraction):
+    generator = np.random.default_rng(5)
+    values = generator.standard_normal(400_000, dtype=np.float32)
+    if kind == "ties":
+        values = np.round(values)
+    elif kind == "half -inf":
+        values[generator.random(values.size) < 0.5] = -np.inf
+    elif kind == "sorted":
+        values.sort()
+    elif kind == "constant":
+        values[:] = 1.5
+    elif kind == "periodic":
+        values = np.tile(values[:400], 1000)
+    k = int(fraction * (values.size - 1))
+    arrays = np.split(values, [7, 100_000])
+    assert kth_lowest(arrays, k) == np.sort(values)[k]
+
+
+def test_kth_lowest_is_right_even_when_the_bracket_misses(monkeypatch):
+    values = np.random.default_rng(5).standard_normal(400_000, dtype=np.float32)
+    outside = (np.float32(3.0), np.float32(4.0))
+    monkeypatch.setattr(allocations, "_bracket", lambda *_: outside)
+    assert kth_lowest([values], 200_000) == np.sort(values)[200_000]
+
+
+def test_get_takes_names_and_callables():
+    def own(sites, items, sparsity):
+        return {}
+
+    assert allocations.get(own) is own
+    assert {name: allocations.get(name) for name in allocations.ALLOCATIONS} == {
+        "global": allocations.class_blind,
+        "uniform": allocations.uniform,
+        "distributed": allocations.distributed,
+        "erk": allocations.erk,
+    }
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match=r"'globl'; did you mean 'global'\?.*distributed, erk"):
+        allocations.get("globl")
+    with pytest.raises(TypeError, match="allocation=None is a NoneType; give one of"):
+        allocations.get(None)

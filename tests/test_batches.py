@@ -1,0 +1,97 @@
+"""Whatever users hold their data in, the same inputs come out."""
+
+import keras
+import numpy as np
+import pytest
+
+from activation_pruning import batches
+
+X = np.arange(20, dtype="float32").reshape(10, 2)
+Y = np.arange(10)
+
+
+def joined(data, **kwargs):
+    return np.concatenate([np.asarray(x) for x in batches.inputs_of(data, **kwargs)])
+
+
+class Pairs(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return X[4 * index : 4 * index + 4], Y[4 * index : 4 * index + 4]
+
+
+def _tensorflow_dataset(*arrays):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(4)
+
+
+def _torch_loader():
+    torch = pytest.importorskip("torch")
+    dataset = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    return torch.utils.data.DataLoader(dataset, batch_size=4)
+
+
+KINDS = {
+    "array": lambda: X,
+    "x_y": lambda: (X, Y),
+    "x_y_weights": lambda: (X, Y, np.ones(10)),
+    "tensor": lambda: keras.ops.convert_to_tensor(X),
+    "py_dataset": lambda: Pairs(),
+    "generator_of_pairs": lambda: ((X[i : i + 4], Y[i : i + 4]) for i in (0, 4, 8)),
+    "generator_of_inputs": lambda: (X[i : i + 4] for i in (0, 4, 8)),
+    "list_of_pairs": lambda: [(X[:4], Y[:4]), (X[4:], Y[4:])],
+    "tf_data_of_pairs": lambda: _tensorflow_dataset(X, Y),
+    "tf_data_of_inputs": lambda: _tensorflow_dataset(X),
+    "torch_loader": _torch_loader,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_data_yields_the_same_inputs(kind):
+    np.testing.assert_array_equal(joined(KINDS[kind]()), X)
+
+
+def test_arrays_are_cut_into_batches_with_a_smaller_last_one():
+    assert [len(x) for x in batches.inputs_of(X, batch_size=4)] == [4, 4, 2]
+    assert [len(x) for x in batches.inputs_of(X)] == [10]
+
+
+def test_several_inputs_stay_together():
+    for data in ([X, X + 1], ([X, X + 1], Y)):
+        parts = list(batches.inputs_of(data, batch_size=6))
+        assert [len(part) for part in parts] == [2, 2]
+        np.testing.assert_array_equal(parts[1][0], X[6:])
+        np.testing.assert_array_equal(parts[1][1], X[6:] + 1)
+    for data in ({"a": X, "b": X + 1}, ({"a": X, "b": X + 1}, Y)):
+        parts = list(batches.inputs_of(data, batch_size=6))
+        np.testing.assert_array_equal(parts[0]["b"], X[:6] + 1)
+        np.testing.assert_array_equal(parts[1]["a"], X[6:])
+
+
+def test_batches_of_several_inputs_stay_together():
+    for inputs in ([X, X + 1], (X, X + 1)):
+        (batch,) = batches.inputs_of(iter([(inputs, Y)]))
+        np.testing.assert_array_equal(batch[1], X + 1)
+    (batch,) = batches.inputs_of(iter([({"a": X}, Y)]))
+    np.testing.assert_array_equal(batch["a"], X)
+
+
+@pytest.mark.parametrize(
+    "data", [X[:0], (X[:0], Y[:0]), [], iter([]), [X[:0], X[:0]]], ids=repr
+)
+def test_empty_data_raises(data):
+    with pytest.raises(ValueError, match="data is empty: give at least one sample"):
+        list(batches.inputs_of(data))
+
+
+@pytest.mark.parametrize("data", [3, "images", None, {}, [[1.0, 2.0], [3.0, 4.0]], {"a": 3}])
+def test_other_things_raise_and_say_what_is_allowed(data):
+    with pytest.raises(TypeError, match="data must"):
+        list(batches.inputs_of(data))
+
+
+def test_inputs_of_different_lengths_raise():
+    with pytest.raises(ValueError, match=r"different lengths: \[9, 10\]"):
+        list(batches.inputs_of([X, X[:9]]))
