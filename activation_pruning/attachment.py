@@ -20,10 +20,10 @@ from activation_pruning.sites import Activity
 _O, _C = keras.optimizers, keras.constraints
 _ENTRYWISE = {
     _O.SGD, _O.Adam, _O.AdamW, _O.Adamax, _O.Nadam, _O.RMSprop, _O.Adagrad, _O.Adadelta, _O.Lion,
-    _O.Ftrl, _O.Lamb, _O.Adafactor,
+    _O.Lamb, _O.Adafactor,
 }  # fmt: skip
 _SCALING = {_C.MaxNorm, _C.MinMaxNorm, _C.UnitNorm, _C.NonNeg}
-_ATTACHED = weakref.WeakKeyDictionary()  # model -> Attachment
+_PLACE = "_activation_pruning"  # where a model keeps its Attachment while it has one
 
 
 class _State(keras.Layer):
@@ -127,6 +127,11 @@ class Attachment:
     def model(self):
         return self._model()
 
+    @property
+    def owners(self):
+        """Whoever counts or masks here now."""
+        return list(dict.fromkeys([*self._counters, *self._masks]))
+
     # -- what callbacks ask for ------------------------------------------------------------
 
     def count(self, owner, live_sites, threshold=0.0, statistics=tuple(STATISTICS)):
@@ -197,10 +202,10 @@ class Attachment:
         self._unhook()
         if self._counters or self._masks:
             self._hook()
-            _ATTACHED[self.model] = self
+            internals.override(self.model, _PLACE, self)
         else:
             self._masking = False
-            _ATTACHED.pop(self.model, None)
+            internals.restore(self.model, _PLACE, None)
         internals.retrace(self.model)
 
     def _hook(self):
@@ -268,7 +273,8 @@ class Attachment:
         result = original(grads, trainable_variables)
         for variable, mask in zip(variables, masks, strict=True):
             if mask is not None and not _keeps_zeros(optimizer, variable):
-                variable.assign(internals.masked(variable.value, mask))
+                zeros = ops.zeros_like(variable.value)
+                variable.assign(ops.where(mask > 0, variable.value, zeros))  # even over NaN
         return result
 
     def _mask_of(self, variable):
@@ -282,7 +288,7 @@ class Attachment:
 
 def attachment(model):
     """The `Attachment` of `model`, made when there is none."""
-    return _ATTACHED.get(model) or Attachment(model)
+    return vars(model).get(_PLACE) or Attachment(model)
 
 
 def detach(model):
@@ -296,8 +302,7 @@ def detach(model):
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     >>> ap.detach(model)
     """
-    if model in _ATTACHED:
-        _ATTACHED[model].remove()
+    attachment(model).remove()
 
 
 def assign_mask(site, mask):
@@ -320,7 +325,6 @@ def _keeps_zeros(optimizer, variable):
 
 
 def _mask_variable(variable):
-    # As wide as the weights: XLA multiplies floats faster than it selects by booleans.
     ones = np.ones(variable.shape, "float32")
     return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False)
 

@@ -28,7 +28,7 @@ class _Attached(keras.callbacks.Callback):
         super().set_model(model)
         self._fitting = False
         hooks = attachment.attachment(model)
-        for owner in hooks.owners:
+        for owner in [*hooks._counters, *hooks._masks]:
             if getattr(owner, "_fitting", False):
                 hooks.release(owner)  # left by a `fit` that died, and not in this one
         self._sites = sites.find(model, self.include, self.exclude).sites
@@ -70,9 +70,12 @@ class ActivationCounter(_Attached):
         threshold: output above which a unit is active.
         include: layers to count (names, patterns, layers); None takes all.
         exclude: layers to leave out; the default `()` leaves out nothing.
+        statistics: what to count: "frequency", "mean" (of the output) and "rms" (root mean
+            square of the output); fewer are cheaper.
 
     Raises:
-        ValueError: at the start of `fit`, for an unbuilt model or an unknown layer name.
+        ValueError: for an unknown statistic; at the start of `fit`, for an unbuilt model or an
+            unknown layer name.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
 
@@ -87,21 +90,27 @@ class ActivationCounter(_Attached):
     [8, 8, 8]
     """
 
-    def __init__(self, threshold=0.0, include=None, exclude=()):
+    def __init__(
+        self, threshold=0.0, include=None, exclude=(), statistics=("frequency", "mean", "rms")
+    ):
         super().__init__(include, exclude)
-        self.threshold = threshold
+        unknown = set(statistics) - set(attachment.STATISTICS)
+        if unknown or not statistics:
+            known = sorted(attachment.STATISTICS)
+            raise ValueError(f"statistics={statistics!r}: give at least one of {known}")
+        self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters, self._activity = None, None
 
     def _attach(self, hooks):
         self._activity = None
-        self._counters = hooks.count(self, self._sites, self.threshold)
+        self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)
 
     def on_train_end(self, logs=None):
         self._activity = pruning.activity_of(self._sites, self._counters)
         super().on_train_end(logs)
 
     def table(self):
-        """Tidy DataFrame: layer, unit, frequency, mean, rms, samples, source.
+        """Tidy DataFrame: layer, unit, the statistics counted, samples, source.
 
         Raises:
             ValueError: before the callback has been in a `fit`.
@@ -297,7 +306,9 @@ class PruningCallback(KeepPruned):
             self._restart_monitors = False
 
     def on_train_batch_end(self, batch, logs=None):
-        before, self._step = self._step, self._steps_before + batch + 1
+        # With steps_per_execution the last batch number of an epoch may lie beyond its end.
+        done = min(batch + 1, self.params.get("steps") or batch + 1)
+        before, self._step = self._step, self._steps_before + done
         if self.schedule.by == "step":
             # One by one: with steps_per_execution the steps in between are over unseen.
             self._ask(logs or {}, range(before + 1, self._step + 1))
@@ -315,7 +326,8 @@ class PruningCallback(KeepPruned):
         if self._counters:
             self._activity = pruning.activity_of(self._sites, self._counters)
         super().on_train_end(logs)
-        self._warn_short()
+        if self._masks is not None:  # there was an epoch
+            self._warn_short()
 
     # -- one event -------------------------------------------------------------------------
 
@@ -401,11 +413,13 @@ class PruningCallback(KeepPruned):
         custom = type(self.model).train_step is not keras.Model.train_step
         if monitor is None or custom:
             return  # a train_step of the user's own may log anything
-        known = sorted(self.model.get_metrics_result())
-        if monitor.removeprefix("val_") not in known:
+        known = _metric_names(self.model)
+        watched = monitor.removeprefix("val_")
+        # Several outputs put a name of theirs in front: "left_accuracy".
+        if None not in known and not any(f"_{watched}".endswith(f"_{name}") for name in known):
             raise ValueError(
                 f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
-                f"of the compiled model: {known} (and 'val_...' of each with validation data). "
+                f"of the compiled model: {sorted(known)} (and 'val_...' of each with validation data). "
                 "Add it to compile(metrics=[...]) or choose another monitor."
             )
 
@@ -425,3 +439,18 @@ class PruningCallback(KeepPruned):
                 "let the schedule end earlier, or give EarlyStopping more patience.",
                 stacklevel=2,
             )
+
+
+def _metric_names(model):
+    """The names that training will log, {..., None} if one of them cannot be told.
+
+    Read from what `compile` was given: Keras builds its metrics with the first batch only.
+    """
+    config = model._compile_config.config
+    entries = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
+    names = [
+        entry if isinstance(entry, str) else getattr(entry, "name", getattr(entry, "__name__", None))
+        for entry in entries
+        if entry is not None
+    ]
+    return {"loss", *names}

@@ -26,7 +26,7 @@ def criterion(needs=()):
 
     Example:
         >>> magnitude.needs, sorted(activation.needs)
-        (frozenset(), ['activity'])
+        (frozenset(), ['frequency'])
     """
 
     def register(function):
@@ -135,7 +135,7 @@ def activation(site):
         ...                 activity=seen))
         array([[0.53125, 0.375  ]])
     """
-    return _ordered_by_magnitude(site, _activity(site).frequency)
+    return _ordered_by_magnitude(site, _counted(site, "frequency"))
 
 
 @criterion(needs=("frequency",))
@@ -160,7 +160,7 @@ def activation_magnitude(site):
         ...                           units=np.array([[0, 1]]), activity=seen))
         array([[0.5, 1. ]])
     """
-    return _times_magnitude(site, _activity(site).frequency)
+    return _times_magnitude(site, _counted(site, "frequency"))
 
 
 @criterion(needs=("mean",))
@@ -188,7 +188,7 @@ def mean_activation(site):
         ...                      units=np.array([[0, 1]]), activity=seen))
         array([[2., 2.]])
     """
-    return _times_magnitude(site, np.abs(_activity(site).mean))
+    return _times_magnitude(site, np.abs(_counted(site, "mean")))
 
 
 @criterion(needs=("frequency",))
@@ -215,7 +215,7 @@ def inactivity(site):
         ...                 activity=seen))
         array([[0.53125, 0.875  ]])
     """
-    return _ordered_by_magnitude(site, 1.0 - _activity(site).frequency)
+    return _ordered_by_magnitude(site, 1.0 - _counted(site, "frequency"))
 
 
 @criterion()
@@ -269,13 +269,15 @@ def unit_sums(site, values):
     return np.bincount(ids.ravel(), weights=sums.ravel())
 
 
-def _activity(site):
-    if site.activity is None:
+def _counted(site, statistic):
+    """Return one statistic of the site's units, which the caller must have gathered."""
+    if getattr(site.activity, statistic, None) is None:
         raise ValueError(
-            f"{site.name}: this criterion needs the activity of the units, which was not counted; "
-            "prune during fit with PruningCallback, or give prune(..., data=) the inputs to count."
+            f"{site.name}: this criterion needs the activity of the units ({statistic}), which was "
+            "not counted; prune during fit with PruningCallback, or give prune(..., data=) the "
+            f"inputs. One of your own declares it by @criterion(needs=({statistic!r},))."
         )
-    return site.activity
+    return getattr(site.activity, statistic)
 
 
 def _by_weight(site, per_unit):

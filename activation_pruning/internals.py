@@ -106,8 +106,10 @@ def slots(optimizer, variable):
     index = [id(v) for v in optimizer._trainable_variables].index(id(variable))
     lists = [
         value
-        for value in vars(optimizer).values()
-        if isinstance(value, (list, tuple)) and len(value) == len(optimizer._trainable_variables)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, (list, tuple))
+        and len(value) == len(optimizer._trainable_variables)
+        and name != "_accumulators"  # Adagrad and Ftrl divide by these sums: never zero
     ]
     candidates = [value[index] for value in lists]
     return [
@@ -134,7 +136,10 @@ def training_state(model, arguments):
 
 
 def masked(values, mask):
-    """`values * mask`: zeros where the mask is 0 or False (a product runs faster than a select)."""
+    """`values * mask`: zeros where the mask is 0 or False.
+
+    A product, because XLA multiplies floats faster than it selects by booleans.
+    """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -235,6 +235,8 @@ def _all_sites(layer):
 
 
 def _copy(layer):
+    if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
+        return type(layer).from_config(layer.get_config(), safe_mode=False)
     return type(layer).from_config(layer.get_config())
 
 

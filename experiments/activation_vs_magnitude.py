@@ -116,10 +116,10 @@ def work(settings: dict) -> tuple[dict, dict]:
     model = network.build(keras, data.inputs, settings["hidden"], data.classes, settings["seed"])
     with warnings.catch_warnings(record=True) as told:  # kept with the result, shown in the table
         warnings.simplefilter("default")
-        history, time_s, events, activity = _trained(model, data, settings)
-    result = network.measured(model, data) | {
+        history, times, events, activity = _trained(model, data, settings)
+    result = network.measured(model, data) | times
+    result |= {
         "epochs": len(history),
-        "time_s": time_s,
         "events_fired": len({row["event"] for row in events}),
         "history": history,
         "events": events,
@@ -139,7 +139,7 @@ def describe(result: dict) -> str:
 
 
 def _trained(model, data, settings):
-    """Train, pruning or not: history, seconds, and the rows of the event and activity tables."""
+    """Train, pruning or not: history, times, and the rows of the event and activity tables."""
     if settings["arm"] == "dense":
         return *network.train(keras, model, data, settings), [], []
     pruner = ap.PruningCallback(
@@ -149,12 +149,11 @@ def _trained(model, data, settings):
     def finished():
         return bool((pruner.table()["target_sparsity"] >= settings["sparsity"] - 1e-9).any())
 
-    history, time_s = network.train(keras, model, data, settings, [pruner], finished)
+    history, times = network.train(keras, model, data, settings, [pruner], finished)
     activity = []
     if settings["pictures"] and settings["arm"] not in ("magnitude", "random"):
-        activity = pruner.activity()[["layer", "unit", "frequency", "mean", "samples"]]
-        activity = activity.to_dict("records")
-    return history, time_s, pruner.table().to_dict("records"), activity
+        activity = pruner.activity().to_dict("records")
+    return history, times, pruner.table().to_dict("records"), activity
 
 
 def _peer(settings):

@@ -18,6 +18,7 @@ MEASURED = (
     "events_fired",
     "epochs",
     "time_s",
+    "cpu_time_s",
 )
 SETTING = ["arm", "sparsity", "events"]
 PAIRS = (

@@ -159,12 +159,11 @@ def _where(shown):
 
 
 def _masks(shown, out):
-    masks = {
+    return {
         record["settings"]["arm"]: runner.arrays_of(out / "runs", record)
         for record in shown
-        if record["settings"]["arm"] in MASKED
+        if record["has_arrays"] and record["settings"]["arm"] in MASKED
     }
-    return {arm: layers for arm, layers in masks.items() if layers}
 
 
 def _chart_data(runs, summary):

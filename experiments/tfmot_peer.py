@@ -50,7 +50,7 @@ def train(settings: dict) -> dict:
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, settings["sparsity"], **steps)
     plain = network.build(keras, data.inputs, settings["hidden"], data.classes, settings["seed"])
     model = _wrapped(keras, tfmot.sparsity.keras, plain, schedule)
-    history, time_s = network.train(
+    history, times = network.train(
         keras,
         model,
         data,
@@ -60,9 +60,9 @@ def train(settings: dict) -> dict:
     )
     taken = int(model.optimizer.iterations.numpy())
     stripped = tfmot.sparsity.keras.strip_pruning(model)
-    return network.measured(stripped, data) | {
+    result = network.measured(stripped, data) | times
+    return result | {
         "epochs": len(history),
-        "time_s": time_s,
         "events_fired": min(taken, steps["end_step"]) // steps["frequency"],
         "history": history,
     }

@@ -1,7 +1,15 @@
 """What every test shares: the same seed, and nothing left over from the test before."""
 
+import gc
+
 import keras
 import pytest
+
+
+def pytest_collection_finish(session):
+    """Take what was imported out of the garbage collector, which `clear_session` runs each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ KERNEL = np.array([[1.0, -2.0, 4.0], [-3.0, 0.5, 2.0], [0.0, 1.0, -4.0]], np.flo
 
 def make_site(kernel=KERNEL, frequency=(0.5, 0.5, 0.25), mean=(1.0, -2.0, 0.0), **changes):
     """A Dense site, with activity unless told otherwise."""
-    activity = Activity(np.array(frequency), np.array(mean), np.ones(len(mean)), samples=4)
+    activity = Activity(samples=4, frequency=np.array(frequency), mean=np.array(mean))
     fields = {
         "name": "dense/kernel",
         "layer": "dense",
@@ -126,12 +126,12 @@ def test_unit_sums_follow_the_unit_ids(units, expected):
 def test_a_new_criterion_is_one_decorated_function(monkeypatch):
     monkeypatch.setattr(criteria, "CRITERIA", {})
 
-    @criteria.criterion(needs=("activity",))
+    @criteria.criterion(needs=("frequency",))
     def signed(site):
         return site.kernel
 
     assert criteria.get("signed") is signed
-    assert signed.needs == {"activity"}
+    assert signed.needs == {"frequency"}
 
 
 def test_get_takes_names_and_callables():
@@ -149,5 +149,7 @@ def test_errors_say_what_to_do():
         criteria.get(3)
     with pytest.raises(ValueError, match="dense/kernel: this criterion needs the activity"):
         criteria.activation(make_site(activity=None))
+    with pytest.raises(ValueError, match=r"\(mean\), which was not counted"):
+        criteria.mean_activation(make_site(activity=Activity(samples=4, frequency=np.ones(3))))
     with pytest.raises(ValueError, match="activity of 2 units for a kernel with 3 units"):
         criteria.activation_magnitude(make_site(frequency=(0.5, 0.5), mean=(0.0, 0.0)))

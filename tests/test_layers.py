@@ -179,6 +179,19 @@ def test_arguments_of_the_call_reach_the_layer():
     close(outputs(ap.strip(wrapped), data), outputs(model, data))
 
 
+def test_custom_classes_and_lambdas_need_no_registration():
+    class Mine(layers.Dense):
+        pass
+
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Lambda(lambda x: 2 * x), Mine(4), layers.Dense(2, name="out")]
+    )
+    x = noise(3, 6)
+    wrapped = ap.wrap(model)
+    assert isinstance(wrapped_layers(wrapped)[0].layer, Mine)
+    close(outputs(ap.strip(wrapped), x), outputs(model, x))
+
+
 def test_compile_settings_are_kept():
     model = mlp()
     model.compile(keras.optimizers.Adam(0.05), "mse", metrics=["mae"])
@@ -279,7 +292,9 @@ def test_counting_can_be_left_out():
 
 
 def test_composite_layers_are_masked_but_not_counted():
-    inner = keras.Sequential([keras.Input((6,)), layers.Dense(4, name="p"), layers.Dense(3, name="q")])
+    inner = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(4, name="p"), layers.Dense(3, name="q")]
+    )
     layer, x = ap.PrunedLayer(inner), noise(5, 6)
     layer(x, training=True)
     layer.set_mask("p_kernel", np.zeros((6, 4), bool))

@@ -371,7 +371,7 @@ def test_report_prints_as_a_table():
     text = str(ap.prune(mlp(), 0.5))
     assert text.startswith("108 of 216 prunable weights pruned: 50.00% (target 50.00%)\n")
     lines = text.splitlines()
-    assert lines[1].split() == "site weights pruned sparsity units units_removed note".split()
+    assert " ".join(lines[1].split()) == "site weights pruned sparsity units units_removed note"
     assert lines[2].split()[0] == "hidden_0/kernel"
     assert lines[2].split()[3].endswith("%")
     assert "not pruned: output layer" in lines[4]

@@ -1,0 +1,49 @@
+# Everything happens in a virtual environment of its own, .venv (PYTHON picks the interpreter).
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch
+DEMO ?= results/demo
+BIN = $(VENV)/bin
+CORE = $(addprefix tests/test_, attachment.py batches.py callbacks.py contract.py layers.py \
+	pruning.py saving.py sites.py training.py)
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test test-backends test-lowest lint bench clean
+
+demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
+	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
+		--events 5 --jobs 2 --out $(DEMO)
+
+test: $(VENV)/installed  ## the whole suite on the TensorFlow backend
+	$(BIN)/python -m pytest
+
+test-backends: $(VENV)/backends  ## what depends on the backend, on JAX and on PyTorch
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(CORE)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(CORE)
+
+test-lowest:  ## the same on the lowest versions that setup.cfg declares (.ci/lowest.txt)
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[test,tfmot]"
+	$(VENV)-lowest/bin/python -m pytest $(CORE) tests/test_reports_*.py
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and about ten minutes
+	$(BIN)/python benchmarks/fit_overhead.py
+	$(BIN)/python benchmarks/mask_selection.py
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[test,tfmot]"
+	touch $@
+
+$(VENV)/backends: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[jax]" "$(TORCH)"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-lowest build *.egg-info results

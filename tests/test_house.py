@@ -1,0 +1,225 @@
+"""The rules of the house, checked on the source itself."""
+
+import ast
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+import activation_pruning as ap
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "activation_pruning"
+# Each module may import those below it; `reports` and `analysis` hang off the side.
+FLOORS = [
+    ["__init__"],
+    ["callbacks"],
+    ["layers"],
+    ["pruning"],
+    ["attachment", "batches"],
+    ["sites"],
+    ["kernels", "sources"],
+    ["masks", "schedules"],
+    ["allocations"],
+    ["criteria"],
+    ["registry", "internals"],
+]
+HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
+NUMPY_ONLY = ["criteria", "allocations", "masks", "schedules", "registry"]
+SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
+EVERYTHING = [
+    path
+    for folder in ("activation_pruning", "experiments", "benchmarks", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+MODULES = [path for path in SOURCES if PACKAGE in path.parents]
+
+
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def imported(path):
+    """Dotted names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def inside(path):
+    """First names below `activation_pruning` that a file imports."""
+    parts = [name.split(".") for name in imported(path)]
+    return {name[1] if len(name) > 1 else "__init__" for name in parts if name[0] == ap.__name__}
+
+
+def functions(node):
+    return [n for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+# -- imports ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent == PACKAGE], ids=name_of)
+def test_imports_point_downward(path):
+    assert path.stem in HEIGHT, f"{path.stem} has no floor: add it to FLOORS and to the design"
+    side = {"reports", "analysis"} if path.stem == "__init__" else set()
+    for other in inside(path) - side:
+        assert HEIGHT[other] < HEIGHT[path.stem], f"{path.stem} imports {other}"
+
+
+@pytest.mark.parametrize("name", NUMPY_ONLY)
+def test_the_ground_floor_knows_numpy_only(name):
+    foreign = {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py")}
+    assert foreign - {ap.__name__} - sys.stdlib_module_names <= {"numpy"}
+    assert inside(PACKAGE / f"{name}.py") <= set(NUMPY_ONLY)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if PACKAGE / "reports" in p.parents], ids=name_of
+)
+def test_reports_know_tables_not_models(path):
+    assert inside(path) <= {"reports"}
+    known = {module.split(".")[0] for module in imported(path)}
+    assert not known & {"keras", "tensorflow", "jax", "torch"}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p not in MODULES], ids=name_of)
+def test_experiments_import_the_public_package_only(path):
+    assert {name for name in inside(path) if name.startswith("_")} <= {"__init__"}
+    assert not inside(path) & {"attachment", "internals", "kernels", "sources", "registry"}
+
+
+def test_internals_know_nothing_of_pruning():
+    assert inside(PACKAGE / "internals.py") == set()
+
+
+# -- private things of others ------------------------------------------------------------------
+
+
+def foreign_privates(path):
+    """`x._y` where x is not self or cls, and everything of `keras.src`."""
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Attribute):
+            continue
+        name, owner = node.attr, node.value
+        own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+        dunder = name.startswith("__") and name.endswith("__")
+        if name.startswith("_") and not dunder and not own:
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+        if ast.unparse(node) == "keras.src":
+            yield f"line {node.lineno}: keras.src"
+    yield from (module for module in imported(path) if module.startswith("keras.src"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_only_internals_touch_private_names(path):
+    if path == PACKAGE / "internals.py":
+        assert list(foreign_privates(path))  # the check does see them
+    else:
+        assert list(foreign_privates(path)) == []
+
+
+# -- size --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 450
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_function_bodies_are_short(path):
+    for function in functions(tree(path)):
+        body = function.body[1:] if ast.get_docstring(function) else function.body
+        lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+        assert lines <= 60, f"{function.name}: {lines} lines"
+
+
+# -- docstrings --------------------------------------------------------------------------------
+
+
+def public(path):
+    """The public functions and classes of a module, and the public methods of those classes."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    for node in tree(path).body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            yield node.name, node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_public_names_have_docstrings(path):
+    assert ast.get_docstring(tree(path)), "the module has none"
+    missing = [name for name, node in public(path) if not ast.get_docstring(node)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ap.__all__ if not inspect.ismodule(getattr(ap, name))]
+)
+def test_exported_names_have_an_example(name):
+    text = inspect.getdoc(getattr(ap, name))
+    assert text
+    assert "Example" in text
+    assert ">>> " in text
+
+
+def test_exported_names_exist_and_are_sorted():
+    assert ap.__all__ == sorted(ap.__all__)
+    for name in ap.__all__:
+        assert getattr(ap, name) is not None
+    assert importlib.import_module("activation_pruning").__version__
+
+
+# -- tidiness ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
+def test_nothing_is_left_to_do(path):
+    text = path.read_text(encoding="utf-8")
+    for word in ("TO" + "DO", "FIX" + "ME", "X" * 3):
+        assert word not in text
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
+def test_no_error_is_swallowed(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            empty = all(isinstance(line, ast.Pass) for line in node.body)
+            assert not (broad and empty), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", [p for p in EVERYTHING if p.name.startswith("test_")], ids=name_of)
+def test_every_test_asserts_something(path):
+    helpers = {f.name for f in functions(tree(path)) if _asserts(f, set())}
+    for function in functions(tree(path)):
+        if function.name.startswith("test_"):
+            assert _asserts(function, helpers), function.name
+
+
+def _asserts(function, helpers):
+    text = ast.unparse(function)
+    if any(isinstance(node, ast.Assert) for node in ast.walk(function)):
+        return True
+    calls = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
+    marks = ("pytest.raises", "pytest.warns", "np.testing", "testing.assert", "models.assert")
+    return bool(names & helpers) or any(mark in text for mark in marks)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "CHANGELOG.md", "LICENSE", "Makefile", "setup.cfg", "pyproject.toml", ".ci/run"],
+)
+def test_the_house_has_its_papers(name):
+    assert (ROOT / name).stat().st_size > 0
