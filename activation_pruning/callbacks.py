@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import attachment, masks, pruning, schedules, sites
+from activation_pruning import attachment, internals, masks, pruning, schedules, sites
 from activation_pruning.monitors import Monitors
 
 
@@ -28,7 +28,7 @@ class _Attached(keras.callbacks.Callback):
         super().set_model(model)
         self._fitting = False
         hooks = attachment.attachment(model)
-        for owner in [*hooks._counters, *hooks._masks]:
+        for owner in hooks.owners:
             if getattr(owner, "_fitting", False):
                 hooks.release(owner)  # left by a `fit` that died, and not in this one
         self._sites = sites.find(model, self.include, self.exclude).sites
@@ -175,6 +175,7 @@ class KeepPruned(_Attached):
 
     def _write(self, masks):
         self._masks = masks
+        self._alive = sum(int(np.count_nonzero(mask)) for mask in masks.values())
         attachment.attachment(self.model).set_masks(self, self._sites, masks)
 
     def _reapply(self):
@@ -337,6 +338,7 @@ class PruningCallback(KeepPruned):
         self._step = self._steps_before = epoch * (self.params.get("steps") or 0)
         self._take_masks(self.respect_zeros)
         snapshots = [site.snapshot(self._masks[site.name]) for site in self._sites]
+        self._weights = sum(snapshot.kernel.size for snapshot in snapshots)
         self._granule = masks.granule(snapshots, self.settings.granularity)
         if epoch == 0:
             self._ask({}, [0])  # once before training
@@ -354,6 +356,7 @@ class PruningCallback(KeepPruned):
             sparsity=self._sparsity(),
             epochs=self.params["epochs"],
             steps_per_epoch=self.params.get("steps"),
+            weights=self._weights,
             granule=self._granule,
         )
         return self.schedule(progress)
@@ -365,7 +368,7 @@ class PruningCallback(KeepPruned):
         owed, self._owed = self._owed, None
         if targets:
             self._prune(targets[-1])
-        elif owed is not None and owed > self._sparsity() + self._granule:
+        elif owed is not None and self._lacks(owed):
             self._prune(owed)
 
     def _prune(self, target):
@@ -397,8 +400,11 @@ class PruningCallback(KeepPruned):
         self._events.append(table.to_dict("records"))
 
     def _sparsity(self):
-        pruned = sum(mask.size - np.count_nonzero(mask) for mask in self._masks.values())
-        return pruned / sum(mask.size for mask in self._masks.values())
+        return 1 - self._alive / self._weights
+
+    def _lacks(self, target):
+        """Whether `target` is further off than whole weights, units or blocks can explain."""
+        return target * self._weights - (self._weights - self._alive) >= self._granule
 
     def _read_activity(self):
         if self._activity is not None:
@@ -413,7 +419,7 @@ class PruningCallback(KeepPruned):
         custom = type(self.model).train_step is not keras.Model.train_step
         if monitor is None or custom:
             return  # a train_step of the user's own may log anything
-        known = _metric_names(self.model)
+        known = internals.metric_names(self.model)
         watched = monitor.removeprefix("val_")
         # Several outputs put a name of theirs in front: "left_accuracy".
         if None not in known and not any(f"_{watched}".endswith(f"_{name}") for name in known):
@@ -432,7 +438,7 @@ class PruningCallback(KeepPruned):
 
     def _warn_short(self):
         final, reached = self.schedule.final_sparsity, self._sparsity()
-        if final is not None and reached < final - self._granule - 1e-9:
+        if final is not None and self._lacks(final):
             warnings.warn(
                 f"training ended after {self._epoch} epochs at sparsity {reached:.4f}, before the "
                 f"schedule reached {final:.4f} ({len(self._events)} events fired). Train longer, "
@@ -440,17 +446,3 @@ class PruningCallback(KeepPruned):
                 stacklevel=2,
             )
 
-
-def _metric_names(model):
-    """The names that training will log, {..., None} if one of them cannot be told.
-
-    Read from what `compile` was given: Keras builds its metrics with the first batch only.
-    """
-    config = model._compile_config.config
-    entries = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
-    names = [
-        entry if isinstance(entry, str) else getattr(entry, "name", getattr(entry, "__name__", None))
-        for entry in entries
-        if entry is not None
-    ]
-    return {"loss", *names}

@@ -149,6 +149,36 @@ def masked(values, mask):
     return values * ops.cast(mask, values.dtype)
 
 
+def clone(model, clone_function):
+    """`keras.models.clone_model` without its compile step, which stumbles over users' functions."""
+    compiled = vars(model).get("compiled")
+    override(model, "compiled", False)
+    try:
+        return keras.models.clone_model(model, clone_function=clone_function)
+    finally:
+        override(model, "compiled", compiled)
+
+
+def compile_arguments(model):
+    """What `model.compile` was given: the very objects, functions of users' own included."""
+    return dict(model._compile_config.config) if model.compiled else {}
+
+
+def metric_names(model):
+    """The names that training will log, with None among them if one cannot be told.
+
+    Read from what `compile` was given: Keras builds its metrics with the first batch only.
+    """
+    config = compile_arguments(model)
+    given = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
+    names = [
+        item if isinstance(item, str) else getattr(item, "name", getattr(item, "__name__", None))
+        for item in given
+        if item is not None
+    ]
+    return {"loss", *names}
+
+
 def strategy_scope(model):
     """The scope in which variables of `model` are made and assigned under `tf.distribute`."""
     if keras.backend.backend() == "tensorflow":

@@ -246,14 +246,22 @@ def _rebuild(model, replace, transfer):
 
     def clone(layer):
         if sites.is_graph(layer):
-            return keras.models.clone_model(layer, clone_function=clone)
+            return internals.clone(layer, clone)
         if id(layer) not in made:
             made[id(layer)] = layer, replace(layer)
         return made[id(layer)][1]
 
-    rebuilt = keras.models.clone_model(model, clone_function=clone)
+    rebuilt = internals.clone(model, clone)
     for layer, new in made.values():
         transfer(layer, new)
     if model.compiled:
-        rebuilt.compile_from_config(model.get_compile_config())
+        arguments = internals.compile_arguments(model)
+        rebuilt.compile(**keras.tree.map_structure(_fresh, arguments))
     return rebuilt
+
+
+def _fresh(item):
+    """A copy of an optimizer or metric, which hold state; anything else as it is."""
+    if isinstance(item, (keras.Optimizer, keras.Metric)):
+        return type(item).from_config(item.get_config())
+    return item

@@ -1,21 +1,29 @@
-"""Exact masks: what is removed as one (weight, unit, block, N:M group), and which ones go.
+"""Exact masks: which weights go.
 
-`select` turns scores into masks. The tie rule is that of `allocations.ranking`, everywhere: among
-equal scores the lower index is kept.
+`select` turns scores into masks. What is removed as one (weight, unit, block, N:M group) is said by
+`granularities`, whose names stand here, too. The tie rule is that of `allocations.ranking`,
+everywhere: among equal scores the lower index is kept.
 """
 
-import re
 import warnings
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from activation_pruning import allocations
-from activation_pruning.allocations import Items, kth_lowest, rounded
-from activation_pruning.criteria import unit_sums
+from activation_pruning import allocations, granularities
+from activation_pruning.allocations import kth_lowest, rounded
+from activation_pruning.granularities import CHUNK, NM, Block, Unit, Weight, granularity
 
-_CHUNK = 1 << 16  # weights handled together: fits a core's cache
+__all__ = [
+    "NM",
+    "Block",
+    "Unit",
+    "Weight",
+    "check_finite",
+    "granularity",
+    "granule",
+    "lowest",
+    "select",
+]
 
 
 def lowest(scores, count):
@@ -39,10 +47,10 @@ def lowest(scores, count):
     ties = count - int(np.count_nonzero(chosen))
     # Ties are taken from the end, by chunks: listing the indices of millions of equal scores at
     # once would take more memory than the scores.
-    for end in range(scores.size, 0, -_CHUNK):
+    for end in range(scores.size, 0, -CHUNK):
         if ties == 0:
             break
-        start = max(end - _CHUNK, 0)
+        start = max(end - CHUNK, 0)
         tied = np.flatnonzero(scores[start:end] == threshold)[-ties:]
         chosen[start + tied] = True
         ties -= tied.size
@@ -73,215 +81,6 @@ def check_finite(name, values, what="scores"):
             else "the training diverged; lower the learning rate or go back to a checkpoint."
         )
         raise ValueError(f"{name}: the {what} hold NaN or infinite values; {cause}")
-
-
-@dataclass(frozen=True)
-class Weight:
-    """Single weights.
-
-    Example:
-        >>> granularity("weight")
-        Weight()
-    """
-
-    max_sparsity: ClassVar[float] = 1.0
-    protected: ClassVar[int] = 1  # items of a site that are never pruned
-
-    def items(self, site, scores):
-        """Return the weights as Items: the flat scores themselves, -inf where already pruned."""
-        flat = scores.reshape(-1)
-        if site.mask.all():
-            return Items(flat)
-        # min(score, inf) or min(score, -inf), looked up by chunks: np.where branches on each weight
-        # and takes three times as long on a random mask.
-        mask, bounds = site.mask.reshape(-1).view(np.uint8), np.array([-np.inf, np.inf], flat.dtype)
-        ranked = np.empty_like(flat)
-        for i in range(0, flat.size, _CHUNK):
-            part = slice(i, i + _CHUNK)
-            np.minimum(flat[part], bounds.take(mask[part], mode="clip"), out=ranked[part])
-        return Items(ranked)
-
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
-        return chosen.reshape(site.kernel.shape)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Output units: all weights with the same index in `site.units`.
-
-    Example:
-        >>> granularity("unit")
-        Unit()
-    """
-
-    max_sparsity: ClassVar[float] = 1.0
-    protected: ClassVar[int] = 1
-
-    def items(self, site, scores):
-        """Return the units as Items; the score is the mean score of the unit's alive weights."""
-        alive = unit_sums(site, np.broadcast_to(np.True_, scores.shape))
-        return _mean_items(unit_sums(site, scores), alive)
-
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
-        return np.array(np.broadcast_to(chosen[site.units], site.kernel.shape))
-
-
-@dataclass(frozen=True)
-class Block:
-    """Blocks of `height` x `width` over the kernel reshaped to (-1, last axis).
-
-    Blocks at the lower and right edge may be smaller. They are numbered row by row.
-
-    Args:
-        height, width: positive integers.
-
-    Raises:
-        ValueError: not positive integers.
-
-    Example:
-        >>> granularity((4, 1))
-        Block(height=4, width=1)
-    """
-
-    height: int
-    width: int
-    max_sparsity: ClassVar[float] = 1.0
-    protected: ClassVar[int] = 1
-
-    def __post_init__(self):
-        for name, value in (("height", self.height), ("width", self.width)):
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"block {name}={value!r}; it must be an integer of at least 1.")
-
-    def items(self, site, scores):
-        """Return the blocks as Items; the score is the mean score of the block's alive weights."""
-        sums = self._sums(np.where(site.mask, scores, 0), np.float64)
-        return _mean_items(sums, self._sums(site.mask, np.int64))
-
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
-        rows, columns = site.kernel.size // site.kernel.shape[-1], site.kernel.shape[-1]
-        grid = chosen.reshape(-1, -(-columns // self.width))
-        tall = grid.repeat(self.height, axis=0)[:rows]
-        return tall.repeat(self.width, axis=1)[:, :columns].reshape(site.kernel.shape)
-
-    def _sums(self, values, dtype):
-        matrix = values.reshape(-1, values.shape[-1])
-        starts = [np.arange(0, n, step) for n, step in zip(matrix.shape, self._shape, strict=True)]
-        tall = np.add.reduceat(matrix, starts[0], axis=0, dtype=dtype)
-        return np.add.reduceat(tall, starts[1], axis=1).reshape(-1)
-
-    @property
-    def _shape(self):
-        return self.height, self.width
-
-
-@dataclass(frozen=True)
-class NM:
-    """N:M groups: of each `m` consecutive weights along the input axis, `n` are kept.
-
-    An item is one group; choosing it prunes its m - n lowest weights, those already pruned first.
-    A schedule can so ramp up by converting the cheapest groups first, up to sparsity 1 - n/m.
-    Groups are numbered with the input axis innermost.
-
-    Args:
-        n, m: integers, 0 < n < m.
-
-    Raises:
-        ValueError: otherwise.
-
-    Source: Mishra et al. 2021, arXiv:2104.08378 (2:4).
-
-    Example:
-        >>> granularity("2:4").max_sparsity
-        0.5
-    """
-
-    n: int
-    m: int
-    protected: ClassVar[int] = 0  # n weights of each group are kept anyway
-
-    def __post_init__(self):
-        if not 0 < self.n < self.m:
-            raise ValueError(
-                f"N:M granularity {self.n}:{self.m}; it must keep n of m weights with 0 < n < m, "
-                "as in '2:4'."
-            )
-
-    @property
-    def max_sparsity(self):
-        """Return 1 - n/m, the sparsity when all groups are pruned."""
-        return 1.0 - self.n / self.m
-
-    def items(self, site, scores):
-        """Return the groups as Items; the score is the summed score of the weights to be pruned."""
-        alive = self._groups(site, site.mask)
-        groups = np.where(alive, self._groups(site, scores), -np.inf)
-        going = self._going(groups)
-        cost = np.where(np.isfinite(going), going, 0).sum(axis=1, dtype=np.float64)
-        sizes = np.isfinite(going).sum(axis=1)
-        return Items(np.where(sizes > 0, cost, -np.inf), sizes)
-
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
-        groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
-        pruned = np.zeros(groups.shape, bool)
-        picked = np.flatnonzero(chosen)
-        pruned[picked[:, None], self._order(groups[picked])] = True
-        moved = np.moveaxis(site.kernel, site.input_axis, -1).shape
-        return np.moveaxis(pruned.reshape(moved), -1, site.input_axis)
-
-    def _order(self, groups):
-        """Return the positions, in each group, of its m - n lowest weights."""
-        backwards = np.argsort(groups[:, ::-1], axis=1, kind="stable")  # ties: higher index first
-        return self.m - 1 - backwards[:, : self.m - self.n]
-
-    def _going(self, groups):
-        return np.take_along_axis(groups, self._order(groups), axis=1)
-
-    def _groups(self, site, values):
-        length = values.shape[site.input_axis]
-        if length % self.m:
-            raise ValueError(
-                f"{site.name}: {self.n}:{self.m} granularity needs an input axis that {self.m} "
-                f"divides, got {length}; exclude the layer or choose another granularity."
-            )
-        return np.moveaxis(values, site.input_axis, -1).reshape(-1, self.m)
-
-
-def granularity(spec):
-    """Return the granularity for a name, a block shape or an object.
-
-    Args:
-        spec: "weight", "unit", "n:m" such as "2:4", a tuple (height, width), or an object with
-            `items`, `expand`, `max_sparsity` and `protected`.
-
-    Returns:
-        The granularity object.
-
-    Raises:
-        ValueError: anything else.
-
-    Example:
-        >>> granularity("2:4")
-        NM(n=2, m=4)
-    """
-    if isinstance(spec, str):
-        pair = re.fullmatch(r"(\d+):(\d+)", spec)
-        if pair:
-            return NM(int(pair[1]), int(pair[2]))
-        if spec in ("weight", "unit"):
-            return Weight() if spec == "weight" else Unit()
-    elif isinstance(spec, tuple) and len(spec) == 2:
-        return Block(*spec)
-    elif hasattr(spec, "items") and hasattr(spec, "expand") and not isinstance(spec, type):
-        return spec
-    raise ValueError(
-        f"granularity={spec!r}; give 'weight', 'unit', 'n:m' such as '2:4', a tuple "
-        "(height, width) for blocks, or a granularity object such as masks.Block(4, 1)."
-    )
 
 
 def select(sites, scores, sparsity, granularity, allocation):
@@ -319,7 +118,7 @@ def select(sites, scores, sparsity, granularity, allocation):
         array([[False,  True],
                [False,  True]])
     """
-    grain, share = _granularity(granularity), allocations.get(allocation)
+    grain, share = granularities.granularity(granularity), allocations.get(allocation)
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
     if not sites:
@@ -341,9 +140,6 @@ def select(sites, scores, sparsity, granularity, allocation):
     return masks
 
 
-_granularity = granularity  # the argument of `select` hides the function
-
-
 def granule(sites, granularity):
     """Return by how many weights a target must rise so that surely something more is pruned.
 
@@ -362,7 +158,7 @@ def granule(sites, granularity):
         >>> granule([Site(kernel=np.ones((2, 5)), mask=np.ones((2, 5), bool))], "weight")
         1
     """
-    grain = _granularity(granularity)
+    grain = granularities.granularity(granularity)
     items = [grain.items(site, site.kernel) for site in sites]
     if all(isinstance(own.sizes, int) for own in items):
         return len(sites) // 2 + 1
@@ -374,11 +170,6 @@ def _largest(items, among):
     if isinstance(items.sizes, int):
         return int(among.any())
     return int(items.sizes.max(where=among, initial=0))
-
-
-def _mean_items(sums, alive):
-    scores = np.divide(sums, alive, out=np.full(alive.size, -np.inf), where=alive > 0)
-    return Items(scores, alive.astype(np.int64))
 
 
 def _checked(sites, scores):

@@ -15,7 +15,6 @@ Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
 import json
@@ -27,6 +26,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import command_line
 import datasets
 import keras
 import network
@@ -38,19 +38,11 @@ import activation_pruning as ap
 CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
 ARMS = ("dense", *CRITERIA, "tfmot")
 
-# For options that are not given. The learning rate is one that suits the dense network; the levels
-# lie between its first epochs and what a network pruned to 90 % still reaches.
-DEFAULTS = {
-    "digits": {"epochs": 60, "start": 0.85, "stop": 0.95, "target_accuracy": 0.999},
-    "mnist": {"epochs": 30, "start": 0.90, "stop": 0.97, "target_accuracy": 0.999},
-    "fashion_mnist": {"epochs": 30, "start": 0.80, "stop": 0.86, "target_accuracy": 0.98},
-}
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code: 0, or 1 if a run failed."""
-    parser = _parser()
-    options = _completed(parser.parse_args(arguments))
+    parser = command_line.parser(ARMS)
+    options = command_line.completed(parser.parse_args(arguments))
     try:
         out = ap.reports.files.check_folder(options.out)
         if options.data_dir:
@@ -58,8 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         arrays = datasets.load(options.dataset)
         notes = _without_tfmot(options)
         grid = settings_grid(options, datasets.fingerprint(arrays))
-        for settings in grid:
-            _schedule(settings)  # raises for levels that make no sense
+        command_line.check(options)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     if options.fresh:
@@ -174,8 +165,6 @@ def _peer(settings):
 
 
 def _schedule(settings):
-    if settings["arm"] not in CRITERIA:
-        return None
     return ap.schedules.AccuracyTriggered(
         start=settings["start"],
         stop=settings["stop"],
@@ -204,68 +193,6 @@ def _without_tfmot(options) -> list[str]:
     )
     print(note, flush=True)
     return [note]
-
-
-def _completed(options):
-    defaults = DEFAULTS.get(options.dataset, DEFAULTS["mnist"])
-    for name, value in defaults.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    return options
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in (0, 1); for 80 % write 0.8")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Prune by activation, by magnitude and at random, and compare.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
-    add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
-    add("--out", default="results/activation_vs_magnitude", help="folder of the results")
-    add("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="what to compare")
-    add("--sparsities", nargs="+", type=_share, default=[0.80, 0.85, 0.90], help="final ones")
-    add("--events", nargs="+", type=_count, default=[5, 10], help="pruning events")
-    add("--seeds", type=_count, default=3, help="how many; they are 0, 1, ...")
-    add("--hidden", nargs="+", type=_count, default=[300, 200, 100, 50], help="units by layer")
-    add("--learning-rate", type=_positive, default=0.1, help="of SGD")
-    add("--batch-size", type=_count, default=32, help="samples in a training step")
-    add("--epochs", type=_count, help="at most")
-    add("--patience", type=_count, default=5, help="epochs without a lower validation loss")
-    add("--start", type=_share, help="training accuracy at which the first event comes")
-    add("--stop", type=_share, help="training accuracy at which the last event comes")
-    add("--target-accuracy", type=_positive, help="training accuracy that ends a pruned training")
-    add(
-        "--tfmot-end-share",
-        type=_share,
-        default=0.5,
-        help="share of --epochs for tfmot to prune",
-    )
-    add("--steps-per-execution", type=_count, default=1, help="batches in one call; faster above 1")
-    add("--jobs", type=_count, default=1, help="runs side by side, one thread each")
-    add("--fresh", action="store_true", help="forget the results kept in --out")
-    return parser
 
 
 if __name__ == "__main__":

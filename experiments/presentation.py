@@ -14,6 +14,13 @@ NAME = "activation_vs_magnitude"
 MASKED = ("activation", "activation_magnitude", "magnitude", "random")
 CLOSE = 0.10  # the close-up shows arms that stay within this much of the best accuracy
 
+ABOUT = (
+    "Means over the seeds; test_accuracy_ci95 is the half-width of the 95 % t-interval. sparsity "
+    "is the target, measured_sparsity what the weights say; both leave the output layer out. "
+    "time_s is the wall time of the training, one thread each, with other runs at its side; "
+    "cpu_time_s is its processor time."
+)
+
 
 def report(records: list[dict], out: Path, options: dict, notes: list[str]) -> None:
     """Print the summary and the findings; write workbook, pictures and page; print their paths."""
@@ -195,7 +202,7 @@ def _settings(records, options, notes):
 def _page(said, tables, pictures, settings):
     return [
         page.Section("Findings", text="\n\n".join(said)),
-        page.Section("Summary", text="Means over the seeds.", table=tables["Summary"]),
+        page.Section("Summary", text=ABOUT, table=tables["Summary"]),
         *(page.Section(title, figure=path, caption=caption) for path, title, caption in pictures),
         *(
             page.Section(title, table=tables[title])

@@ -1,11 +1,11 @@
 """Counting: equal to a NumPy oracle, only in training steps, and gone after the fit."""
 
 import keras
+import models
 import numpy as np
 import pytest
 
 import activation_pruning as ap
-import models
 
 BACKEND = keras.backend.backend()
 
@@ -23,8 +23,9 @@ def check(table, oracle, positions=1):
         counts = rows["frequency"].to_numpy() * samples * positions
         assert np.abs(counts - np.rint(counts)).max() < 1e-6, layer
         assert np.rint(counts).astype(int).tolist() == np.rint(sums[0] * positions).tolist(), layer
-        np.testing.assert_allclose(rows["mean"], sums[1] / samples, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(rows["rms"] ** 2, sums[2] / samples, rtol=1e-4, atol=1e-5)
+        if "mean" in rows:  # a PruningCallback counts no more than its criterion needs
+            np.testing.assert_allclose(rows["mean"], sums[1] / samples, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(rows["rms"] ** 2, sums[2] / samples, rtol=1e-4, atol=1e-5)
 
 
 def through(model, *names):

@@ -82,9 +82,9 @@ def test_criteria_declare_what_they_need(name):
     assert criterion.needs <= set(attachment.STATISTICS)
     without = dataclasses.replace(SITES["dense"], activity=None)
     if criterion.needs:
-        with pytest.raises(ValueError, match="dense: .*needs"):
+        with pytest.raises(ValueError, match=r"dense: .*needs"):
             criterion(without)
-        unneeded = {name: None for name in set(attachment.STATISTICS) - criterion.needs}
+        unneeded = dict.fromkeys(set(attachment.STATISTICS) - criterion.needs)
         just = dataclasses.replace(SITES["dense"].activity, **unneeded)
         np.testing.assert_array_equal(
             criterion(dataclasses.replace(SITES["dense"], activity=just)),

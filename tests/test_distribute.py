@@ -6,9 +6,8 @@ import sys
 import textwrap
 
 import keras
-import pytest
-
 import models
+import pytest
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
@@ -54,7 +53,8 @@ SCRIPT = """
     }.items():
         with strategy.scope():
             model = models.compiled(models.mlp(), optimizer())
-        pruner = ap.PruningCallback(ap.schedules.Linear(0.5, 4, 8, by="step"), "activation_magnitude")
+        schedule = ap.schedules.Linear(0.5, 4, 8, by="step")
+        pruner = ap.PruningCallback(schedule, "activation_magnitude")
         history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[pruner])
         copies = [[(v.numpy() == 0).sum() for v in model.get_layer(layer).kernel.value.values]
                   for layer in ("a", "b")]

@@ -5,9 +5,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from scipy import stats
 
-from activation_pruning.reports import figures, files
+from activation_pruning.reports import figures, files, style
 
 
 def results(events=(5,)):
@@ -69,11 +68,16 @@ def everything():
     }
 
 
-@pytest.mark.parametrize("runs", [2, 3, 4, 5, 10, 31, 200])
-@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
-def test_t_quantile_against_scipy(runs, level):
-    expected = stats.t.ppf((1 + level) / 2, runs - 1)
-    assert figures._t_quantile(runs - 1, level) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize(
+    ("runs", "level", "quantile"),  # from a table of Student's t
+    [(2, 0.95, 12.706205), (5, 0.999, 8.610302), (11, 0.5, 0.699812), (31, 0.95, 2.042272)],
+)
+def test_interval_widths_against_a_printed_table(runs, level, quantile):
+    table = pd.DataFrame({"arm": "a", "loss": np.arange(float(runs))})
+    row = figures.intervals(table, ["arm"], "loss", level).iloc[0]
+    half = quantile * np.std(table["loss"], ddof=1) / np.sqrt(runs)
+    assert row["loss_high"] - row["loss"] == pytest.approx(half, rel=1e-6)
+    assert row["loss"] - row["loss_low"] == pytest.approx(half, rel=1e-6)
 
 
 def test_interval_of_three_seeds():
@@ -141,7 +145,7 @@ def test_accuracy_panels_and_reference():
 
 
 def test_arms_differ_by_more_than_hue():
-    looks = figures._looks([f"arm {i}" for i in range(14)])
+    looks = style.looks([f"arm {i}" for i in range(14)])
     for keys in (("color", "marker"), ("color", "marker", "linestyle")):
         first = [tuple(look[key] for key in keys) for look in looks.values()][:7]
         assert len(set(first)) == 7

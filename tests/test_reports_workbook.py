@@ -8,7 +8,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from activation_pruning.reports import files, workbook
+from activation_pruning.reports import charts, files, workbook
 from activation_pruning.reports.workbook import Chart
 
 
@@ -353,7 +353,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_an_error_that_is_no_oserror_leaves_the_old_file_too(tmp_path, monkeypatch):
     path = workbook.write(tmp_path / "out.xlsx", {"Old": runs()})
     before = path.read_bytes()
-    monkeypatch.setattr(workbook, "_native", lambda *args: 1 / 0)
+    monkeypatch.setattr(charts, "_native", lambda *args: 1 / 0)
     chart = Chart("New", "sparsity", "loss")
     with pytest.raises(ZeroDivisionError):
         workbook.write(path, {"New": runs()}, charts=[chart])

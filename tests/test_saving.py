@@ -1,4 +1,4 @@
-"""What is saved during and after a pruning fit is a plain Keras model, with nothing of ours in it."""
+"""What is saved during and after a pruning fit is a plain Keras model."""
 
 import copy
 import pickle
@@ -7,11 +7,11 @@ import sys
 import textwrap
 
 import keras
+import models
 import numpy as np
 import pytest
 
 import activation_pruning as ap
-import models
 
 KINDS = {
     "mlp": (6,),

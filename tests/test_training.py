@@ -1,11 +1,11 @@
 """Pruned weights stay exact zeros and the others learn, whatever `fit` is asked to do."""
 
 import keras
+import models
 import numpy as np
 import pytest
 
 import activation_pruning as ap
-import models
 
 BACKEND = keras.backend.backend()
 LAYERS = ("a", "b")
@@ -58,33 +58,33 @@ def train(model, epochs=3, callbacks=(), **kwargs):
     return history
 
 
-O = keras.optimizers
+KO = keras.optimizers
 OPTIMIZERS = {
-    "sgd": lambda: O.SGD(0.1),
-    "momentum": lambda: O.SGD(0.1, momentum=0.9),
-    "nesterov": lambda: O.SGD(0.1, momentum=0.9, nesterov=True),
-    "adam": lambda: O.Adam(0.01),
-    "amsgrad": lambda: O.Adam(0.01, amsgrad=True),
-    "adamw": lambda: O.AdamW(0.01, weight_decay=0.1),
-    "adam ema": lambda: O.Adam(0.01, use_ema=True, ema_momentum=0.9),
-    "adam ema overwriting": lambda: O.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
-    "lion": lambda: O.Lion(0.01),
-    "rmsprop": lambda: O.RMSprop(0.01, momentum=0.9, centered=True),
-    "adafactor": lambda: O.Adafactor(0.1, epsilon_1=1e-7),  # Keras's 1e-30 gives NaN by itself
-    "adagrad": lambda: O.Adagrad(0.1),
-    "adadelta": lambda: O.Adadelta(1.0),
-    "ftrl": lambda: O.Ftrl(0.1),
-    "lamb": lambda: O.Lamb(0.01),
-    "nadam": lambda: O.Nadam(0.01),
-    "adamax": lambda: O.Adamax(0.01),
-    "muon": lambda: O.Muon(0.01),
-    "muon ema": lambda: O.Muon(0.01, use_ema=True, ema_overwrite_frequency=2),
-    "accumulation": lambda: O.Adam(0.01, gradient_accumulation_steps=2),
-    "clipnorm": lambda: O.SGD(0.1, momentum=0.9, clipnorm=0.1),
-    "global clipnorm": lambda: O.SGD(0.1, momentum=0.9, global_clipnorm=0.1),
-    "weight decay": lambda: O.SGD(0.1, momentum=0.9, weight_decay=0.1),
-    "loss scale": lambda: O.LossScaleOptimizer(O.Adam(0.01), initial_scale=4.0),
-    "learning rate schedule": lambda: O.Adam(O.schedules.CosineDecay(0.05, 20)),
+    "sgd": lambda: KO.SGD(0.1),
+    "momentum": lambda: KO.SGD(0.1, momentum=0.9),
+    "nesterov": lambda: KO.SGD(0.1, momentum=0.9, nesterov=True),
+    "adam": lambda: KO.Adam(0.01),
+    "amsgrad": lambda: KO.Adam(0.01, amsgrad=True),
+    "adamw": lambda: KO.AdamW(0.01, weight_decay=0.1),
+    "adam ema": lambda: KO.Adam(0.01, use_ema=True, ema_momentum=0.9),
+    "adam ema overwriting": lambda: KO.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
+    "lion": lambda: KO.Lion(0.01),
+    "rmsprop": lambda: KO.RMSprop(0.01, momentum=0.9, centered=True),
+    "adafactor": lambda: KO.Adafactor(0.1, epsilon_1=1e-7),  # Keras's 1e-30 gives NaN by itself
+    "adagrad": lambda: KO.Adagrad(0.1),
+    "adadelta": lambda: KO.Adadelta(1.0),
+    "ftrl": lambda: KO.Ftrl(0.1),
+    "lamb": lambda: KO.Lamb(0.01),
+    "nadam": lambda: KO.Nadam(0.01),
+    "adamax": lambda: KO.Adamax(0.01),
+    "muon": lambda: KO.Muon(0.01),
+    "muon ema": lambda: KO.Muon(0.01, use_ema=True, ema_overwrite_frequency=2),
+    "accumulation": lambda: KO.Adam(0.01, gradient_accumulation_steps=2),
+    "clipnorm": lambda: KO.SGD(0.1, momentum=0.9, clipnorm=0.1),
+    "global clipnorm": lambda: KO.SGD(0.1, momentum=0.9, global_clipnorm=0.1),
+    "weight decay": lambda: KO.SGD(0.1, momentum=0.9, weight_decay=0.1),
+    "loss scale": lambda: KO.LossScaleOptimizer(KO.Adam(0.01), initial_scale=4.0),
+    "learning rate schedule": lambda: KO.Adam(KO.schedules.CosineDecay(0.05, 20)),
 }
 
 
@@ -94,7 +94,7 @@ def test_zeros_stay_zeros_under(name):
 
 
 def test_averages_swapped_in_by_the_callback_of_keras():
-    optimizer = O.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    optimizer = KO.Adam(0.01, use_ema=True, ema_momentum=0.9)
     model = models.compiled(models.mlp(), optimizer)
     train(
         model, callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
@@ -103,11 +103,11 @@ def test_averages_swapped_in_by_the_callback_of_keras():
     assert models.pruned(model, *LAYERS) == 0.5
 
 
-@pytest.mark.skipif(not hasattr(O, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
+@pytest.mark.skipif(not hasattr(KO, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
 def test_several_optimizers_in_one():
-    adam = O.Adam(0.01, use_ema=True, ema_momentum=0.9)
-    sgd = O.SGD(0.1, momentum=0.9)
-    optimizer = O.MultiOptimizer(lambda variable: adam if "a/" in variable.path else sgd)
+    adam = KO.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    sgd = KO.SGD(0.1, momentum=0.9)
+    optimizer = KO.MultiOptimizer(lambda variable: adam if "a/" in variable.path else sgd)
     train(models.compiled(models.mlp(), optimizer))
 
 
@@ -136,13 +136,13 @@ def test_zeros_stay_zeros_with(name):
             keras.layers.Dense(models.CLASSES, "softmax", name="out"),
         ]
     )
-    train(models.compiled(model, O.Adam(0.01)))
+    train(models.compiled(model, KO.Adam(0.01)))
 
 
 def test_a_frozen_layer_is_pruned_and_kept():
     model = models.mlp()
     model.get_layer("a").trainable = False
-    models.compiled(model, O.Adam(0.01))
+    models.compiled(model, KO.Adam(0.01))
     x, y = models.data()
     model.fit(x, y, verbose=0, epochs=2, callbacks=[pruner()])
     before = models.kernels(model, *LAYERS)
@@ -155,10 +155,11 @@ def test_a_frozen_layer_is_pruned_and_kept():
 
 
 @pytest.mark.parametrize(
-    "kind", ["nested", "shared", "subclassed", "convolutional", "recurrent", "attention", "embedded"]
+    "kind",
+    ["nested", "shared", "subclassed", "convolutional", "recurrent", "attention", "embedded"],
 )
 def test_every_model_kind_keeps_its_zeros(kind):
-    model = models.compiled(getattr(models, kind)(), O.Adam(0.01))
+    model = models.compiled(getattr(models, kind)(), KO.Adam(0.01))
     shapes = {"convolutional": (8, 8, 2), "recurrent": (4, 3), "attention": (4, 6)}
     x, y = models.data(shapes.get(kind, (6,)))
     if kind == "shared":
@@ -180,13 +181,13 @@ def test_every_model_kind_keeps_its_zeros(kind):
     }
 
 
-# -- what `compile` and `fit` can be asked for ------------------------------------------------------
+# -- what `compile` and `fit` can be asked for -----------------------------------------------------
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch has no steps_per_execution")
 @pytest.mark.parametrize("by", ["epoch", "step"])
 def test_steps_per_execution(by):
-    model = models.compiled(models.mlp(), O.Adam(0.01), steps_per_execution=4)
+    model = models.compiled(models.mlp(), KO.Adam(0.01), steps_per_execution=4)
     x, y = models.data(samples=24)
     callback = pruner(at=1 if by == "epoch" else 3, criterion="activation", by=by)
     counter = ap.ActivationCounter()
@@ -205,17 +206,17 @@ if BACKEND != "torch":
 
 @pytest.mark.parametrize("options", COMPILED, ids=str)
 def test_compile(options):
-    train(models.compiled(models.mlp(), O.Adam(0.01), **options), validation_data=models.data())
+    train(models.compiled(models.mlp(), KO.Adam(0.01), **options), validation_data=models.data())
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
 def test_half_precision(policy):
     keras.config.set_dtype_policy(policy)
     try:
-        model = models.compiled(models.mlp(), O.Adam(0.05))
+        model = models.compiled(models.mlp(), KO.Adam(0.05))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert policy != "mixed_float16" or isinstance(model.optimizer, O.LossScaleOptimizer)
+    assert policy != "mixed_float16" or isinstance(model.optimizer, KO.LossScaleOptimizer)
     callback = pruner(criterion="activation_magnitude")
     x, y = models.data()
     history = model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[callback])
@@ -225,10 +226,10 @@ def test_half_precision(policy):
 
 
 def test_class_and_sample_weights():
-    train(models.compiled(models.mlp(), O.Adam(0.01)), class_weight={0: 1.0, 1: 2.0, 2: 0.5})
+    train(models.compiled(models.mlp(), KO.Adam(0.01)), class_weight={0: 1.0, 1: 2.0, 2: 0.5})
     keras.utils.set_random_seed(0)
     weights = np.linspace(0.1, 1, 24).astype("float32")
-    train(models.compiled(models.mlp(), O.Adam(0.01)), sample_weight=weights)
+    train(models.compiled(models.mlp(), KO.Adam(0.01)), sample_weight=weights)
 
 
 class Batches(keras.utils.PyDataset):
@@ -263,9 +264,11 @@ def datasets():
     yield "tf.data of unknown length", unknown_length
 
 
-@pytest.mark.parametrize(("name", "make"), datasets(), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("name", "make"), datasets(), ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_data_from(name, make):
-    train(models.compiled(models.mlp(), O.Adam(0.01)), batch_size=None, **make())
+    train(models.compiled(models.mlp(), KO.Adam(0.01)), batch_size=None, **make())
 
 
 # -- neighbours: other callbacks -------------------------------------------------------------------
@@ -300,7 +303,7 @@ ORDERS = pytest.mark.parametrize("order", ["before", "after"])
     ],
 )
 def test_early_stopping_never_restores_a_denser_network(order, losses, epochs, trained):
-    model = models.compiled(models.mlp(), O.Adam(0.01))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
     stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
     x, y = models.data()
     callbacks = [Scripted(*losses), *in_order(order, stopping, pruner(at=2))]
@@ -312,7 +315,7 @@ def test_early_stopping_never_restores_a_denser_network(order, losses, epochs, t
 
 
 def test_early_stopping_restores_the_best_pruned_epoch():
-    model = models.compiled(models.mlp(), O.Adam(0.01))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
     stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
     kept = []
     keep = keras.callbacks.LambdaCallback(
@@ -330,7 +333,7 @@ def test_early_stopping_restores_the_best_pruned_epoch():
 def test_early_stopping_used_again_in_a_second_fit(order):
     stopping = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
     x, y = models.data()
-    model = models.compiled(models.mlp(), O.Adam(0.01))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
     model.fit(x, y, epochs=3, verbose=0, callbacks=[Scripted(0.1), stopping])
     callbacks = [Scripted(5, 4, 3, 2, 1), *in_order(order, stopping, pruner(at=2))]
     history = model.fit(x, y, epochs=5, verbose=0, callbacks=callbacks)
@@ -342,7 +345,7 @@ def test_early_stopping_used_again_in_a_second_fit(order):
 def test_repeated_targets_do_not_keep_early_stopping_from_stopping(order):
     stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
     constant = ap.PruningCallback(ap.schedules.Constant(0.5, begin=1), "magnitude")
-    model = models.compiled(models.mlp(), O.Adam(0.01))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
     callbacks = [Scripted(1, 2, 3, 4, 5, 6, 7, 8), *in_order(order, stopping, constant)]
     history = model.fit(*models.data(), epochs=8, verbose=0, callbacks=callbacks)
     assert len(history.history["loss"]) == 4
@@ -351,7 +354,7 @@ def test_repeated_targets_do_not_keep_early_stopping_from_stopping(order):
 
 @ORDERS
 def test_the_best_checkpoint_after_the_last_event_is_a_pruned_one(order, tmp_path):
-    model = models.compiled(models.mlp(), O.Adam(0.01))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
     best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
     callbacks = [Scripted(1, 2, 6, 5, 7), *in_order(order, best, pruner(at=2))]
     model.fit(*models.data(), epochs=5, verbose=0, callbacks=callbacks)
@@ -361,7 +364,7 @@ def test_the_best_checkpoint_after_the_last_event_is_a_pruned_one(order, tmp_pat
 
 
 def test_learning_rate_reduction_starts_its_comparison_over():
-    model = models.compiled(models.mlp(), O.Adam(0.01))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
     plateau = keras.callbacks.ReduceLROnPlateau(patience=2, factor=0.5)
     callbacks = [Scripted(1, 0, 6, 5, 4), pruner(at=2), plateau]
     history = model.fit(*models.data(), epochs=5, verbose=0, callbacks=callbacks)
@@ -399,7 +402,7 @@ def test_backup_and_restore_goes_on_where_it_was(name, order, tmp_path):
     x, y = models.data(samples=24)
 
     def fit(*extra):
-        model = models.compiled(models.mlp(), O.Adam(0.01))
+        model = models.compiled(models.mlp(), KO.Adam(0.01))
         callback = ap.PruningCallback(SCHEDULES[name](), "activation_magnitude")
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
         callbacks = [Scripted(1.0, name="accuracy"), *in_order(order, backup, callback), *extra]
@@ -421,7 +424,8 @@ def test_backup_and_restore_goes_on_where_it_was(name, order, tmp_path):
     assert second[-1] == models.pruned(model, *LAYERS)
     if order == "after":
         assert second == uninterrupted[3:]
-        assert callback.table()["epoch"].min() == (3 if name == "by step" else 4)
+        resumed = {"one shot": [], "by step": [3, 4, 5], "polynomial": [4, 5], "triggered": [4]}
+        assert callback.table()["epoch"].unique().tolist() == resumed[name]
 
 
 # -- custom training steps -------------------------------------------------------------------------
@@ -487,7 +491,7 @@ def custom():
 
 
 def test_a_custom_train_step():
-    model = models.compiled(custom(), O.Adam(0.01), metrics=None)
+    model = models.compiled(custom(), KO.Adam(0.01), metrics=None)
     x, y = models.data()
     counter = ap.ActivationCounter()
     model.fit(x, y, batch_size=8, verbose=0, epochs=2, callbacks=[counter])
@@ -498,8 +502,8 @@ def test_a_custom_train_step():
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="one state per optimizer on the other backends")
 def test_a_custom_train_step_with_two_optimizers():
     model = custom()
-    model.set_second_optimizer(O.Adam(0.01, use_ema=True, ema_overwrite_frequency=2))
-    models.compiled(model, O.SGD(0.1, momentum=0.9), metrics=None)
+    model.set_second_optimizer(KO.Adam(0.01, use_ema=True, ema_overwrite_frequency=2))
+    models.compiled(model, KO.SGD(0.1, momentum=0.9), metrics=None)
     model.second.build(model.trainable_variables[:2])
     train(model)
 
@@ -529,17 +533,21 @@ def test_two_networks_trained_against_each_other():
             with tf.GradientTape(persistent=True) as tape:
                 fake = self.judge(self.maker(z, training=True), training=True)
                 fooled = self.loss(ones, fake)
-                caught = self.loss(0 * ones, fake) + self.loss(ones, self.judge(real, training=True))
+                caught = self.loss(0 * ones, fake) + self.loss(
+                    ones, self.judge(real, training=True)
+                )
             for part, loss, optimizer in (
                 (self.maker, fooled, self.maker_optimizer),
                 (self.judge, caught, self.judge_optimizer),
             ):
                 variables = part.trainable_variables
-                optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+                optimizer.apply_gradients(
+                    zip(tape.gradient(loss, variables), variables, strict=True)
+                )
             return {"loss": fooled, "caught": caught}
 
     gan = Gan()
-    gan.compile(O.Adam(0.01), O.SGD(0.1, momentum=0.9))
+    gan.compile(KO.Adam(0.01), KO.SGD(0.1, momentum=0.9))
     callback = pruner(criterion="activation_magnitude", exclude=())
     counter = ap.ActivationCounter()
     real = models.data()[0]
@@ -550,7 +558,7 @@ def test_two_networks_trained_against_each_other():
 
 
 def test_training_goes_on_pruned_after_prune():
-    model = models.compiled(models.mlp(), O.AdamW(0.01))
+    model = models.compiled(models.mlp(), KO.AdamW(0.01))
     x, y = models.data()
     ap.prune(model, 0.75)
     before = models.kernels(model, *LAYERS)

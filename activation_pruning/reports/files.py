@@ -19,6 +19,7 @@ PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#7
 GENERAL, TEXT, DATE = "General", "@", "yyyy-mm-dd hh:mm:ss"
 _SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
 _BAD_TEXT = re.compile(ILLEGAL_CHARACTERS_RE.pattern + "|[\ud800-\udfff\ufffe\uffff]")
+MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384  # of one Excel sheet
 _LONGEST_TEXT = 32_767  # characters in one Excel cell
 _EXACT = (
     10**15
@@ -165,6 +166,27 @@ def table_of(table, name):
         raise ValueError(f"{name} has no columns; give a DataFrame with at least one")
     names = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in table.columns]
     return table.set_axis(names, axis=1).reset_index(drop=True)
+
+
+def need(table, function, *columns, empty=False):
+    """Raise unless the table has rows, and these columns with values in them.
+
+    Args:
+        table: what should be a DataFrame.
+        function: whose argument it is, for the message.
+        *columns: names.
+        empty: whether a table or column without values will do.
+
+    Raises:
+        ValueError: it is not a DataFrame, or lacks a column or its values.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"{function}: expected a DataFrame, got a {type(table).__name__}")
+    for name in columns:
+        one_of(name, list(table.columns), f"{function}: column")
+        if not empty and table[name].isna().all():
+            what = "the table has no rows" if table.empty else f"column {name!r} has no values"
+            raise ValueError(f"{function}: {what}; there is nothing to draw")
 
 
 def one_of(name, valid, what):

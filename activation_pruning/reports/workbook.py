@@ -2,69 +2,34 @@
 
 import datetime
 import importlib.metadata
-import math
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
-from openpyxl.chart import BarChart, LineChart, Reference, ScatterChart, Series
-from openpyxl.chart.axis import ChartLines
-from openpyxl.chart.data_source import AxDataSource, NumRef, StrRef
-from openpyxl.chart.marker import Marker
-from openpyxl.chart.series import SeriesLabel
-from openpyxl.chart.shapes import GraphicalProperties
-from openpyxl.chart.title import title_maker
-from openpyxl.drawing.text import CharacterProperties, ParagraphProperties
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
-from openpyxl.utils import get_column_letter, quote_sheetname
+from openpyxl.utils import get_column_letter
 
+from .charts import Chart, add_charts, arrange
 from .files import (
     GENERAL,
-    PALETTE,
+    MAX_COLUMNS,
+    MAX_ROWS,
     as_text,
     column_format,
-    one_of,
     plain,
     replacing,
     table_of,
 )
 
-MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384
+__all__ = ["MAX_COLUMNS", "MAX_ROWS", "SETTINGS", "Chart", "settings_table", "write"]
+
 SETTINGS = "Settings"
 _PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "activation-pruning")
-_KINDS = ("line", "scatter", "bar")
-_MARKERS = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
-_DASHES = ("solid", "dash", "sysDot", "dashDot", "lgDash", "sysDash", "lgDashDot")
 _WIDEST = 60  # characters; longer text wraps
-_CHART_ROWS = 21  # a chart of 10 cm and some air, in rows of 15 points
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A native Excel chart of one sheet; the columns are given by name.
-
-    Attributes:
-        sheet: title of the sheet that holds the data.
-        x: column of the horizontal axis.
-        y: column of the vertical axis, numbers.
-        series: column whose values split the rows into curves; None for one curve.
-        kind: ``"line"`` (points joined in the order of x), ``"scatter"`` (points) or ``"bar"``.
-        title, x_title, y_title: texts; the columns' names where empty.
-    """
-
-    sheet: str
-    x: str
-    y: str
-    series: str | None = None
-    kind: str = "line"
-    title: str = ""
-    x_title: str = ""
-    y_title: str = ""
 
 
 def write(path, tables, charts=(), settings=None):
@@ -96,14 +61,14 @@ def write(path, tables, charts=(), settings=None):
     if path.suffix.lower() != ".xlsx":
         raise ValueError(f"path {str(path)!r} must end in .xlsx, the format that is written")
     sheets = _checked(tables, settings)
-    sheets, blocks = _arranged(sheets, charts)
+    sheets, blocks = arrange(sheets, charts)
     with replacing(path) as temporary:
         book = Workbook(write_only=True)  # rows go to disk as they come
         book.properties.creator = "activation-pruning"
         try:
             for title, table in sheets.items():
                 _fill(book.create_sheet(title), table)
-            _add_charts(book, sheets, blocks, charts)
+            add_charts(book, sheets, blocks, charts)
             book.save(temporary)
         finally:
             for sheet in book.worksheets:
@@ -200,67 +165,6 @@ def _check_size(title, rows, columns):
         )
 
 
-def _arranged(sheets, charts):
-    """Sheets sorted for their charts, and by sheet its curves: (first row, last row) each."""
-    keys = {}
-    for chart in charts:
-        one_of(chart.sheet, sheets, "chart sheet")
-        one_of(chart.kind, _KINDS, "chart kind")
-        columns = [name for name in (chart.x, chart.y, chart.series) if name is not None]
-        for name in columns:
-            one_of(name, list(sheets[chart.sheet].columns), f"chart column of {chart.sheet!r}")
-        if not pd.api.types.is_numeric_dtype(sheets[chart.sheet][chart.y]):
-            raise ValueError(f"chart column {chart.y!r} of sheet {chart.sheet!r} holds no numbers")
-        key = keys.setdefault(chart.sheet, (chart.series, chart.x))
-        if key != (chart.series, chart.x):
-            raise ValueError(
-                f"the charts of sheet {chart.sheet!r} must share x and series, by which its rows "
-                "are sorted; give the table a second sheet for the other chart"
-            )
-    blocks = {}
-    for title, (series, x) in keys.items():
-        sheets[title], blocks[title] = _sorted(title, sheets[title], series, x)
-        for chart in charts:
-            if chart.sheet == title and not _numeric_x(chart, sheets[title]):
-                _check_categories(chart, sheets[title], blocks[title])
-    return sheets, blocks
-
-
-def _sorted(title, table, series, x):
-    if table.empty:
-        raise ValueError(f"sheet {title!r} has a chart but no rows; leave the chart out")
-    order = pd.DataFrame({"curve": 0, "x": table[x]})
-    if series is not None:  # curves in the order of their first row; rows without one go last
-        codes = pd.factorize(table[series])[0]
-        order["curve"] = [len(table) if code < 0 else code for code in codes]
-    if not pd.api.types.is_numeric_dtype(order["x"]):
-        order["x"] = pd.factorize(order["x"])[0]  # names stay in the order of the table
-    order = order.sort_values(["curve", "x"], kind="stable")
-    table = table.loc[order.index].reset_index(drop=True)
-    curves = order["curve"].reset_index(drop=True)
-    if curves.nunique() > 255:
-        raise ValueError(
-            f"a chart of sheet {title!r} would have {curves.nunique()} curves (values of "
-            f"{series!r}); Excel allows 255. Keep fewer values, or drop the chart"
-        )
-    groups = curves[curves < len(table)].groupby(curves)
-    return table, [(part.index[0] + 2, part.index[-1] + 2) for _, part in groups]
-
-
-def _numeric_x(chart, table):
-    return chart.kind != "bar" and pd.api.types.is_numeric_dtype(table[chart.x])
-
-
-def _check_categories(chart, table, blocks):
-    """Bars and lines over names take the names of the first curve: the others must agree."""
-    names = [table[chart.x].iloc[first - 2 : last - 1].tolist() for first, last in blocks]
-    if any(other != names[0] for other in names):
-        raise ValueError(
-            f"the curves of the chart {chart.y!r} on sheet {chart.sheet!r} have different values of"
-            f" {chart.x!r}; give each value of {chart.series!r} one row for each {chart.x!r}"
-        )
-
-
 def _fill(sheet, table):
     codes = [column_format(name, table.iloc[:, i]) for i, name in enumerate(table.columns)]
     _lay_out(sheet, table, codes)
@@ -306,106 +210,3 @@ def _cell(sheet, value, code):
     elif isinstance(value, str) == (code != GENERAL):  # not where Excel puts it anyway
         cell.alignment = Alignment(horizontal=side)
     return cell
-
-
-def _add_charts(book, sheets, blocks, charts):
-    """Charts to the right of the data, one below the other."""
-    seen = dict.fromkeys(sheets, 0)
-    for chart in charts:
-        sheet, table = book[chart.sheet], sheets[chart.sheet]
-        column = get_column_letter(min(table.shape[1] + 2, MAX_COLUMNS))
-        anchor = f"{column}{2 + _CHART_ROWS * seen[chart.sheet]}"
-        sheet.add_chart(_native(chart, sheet, table, blocks[chart.sheet]), anchor)
-        seen[chart.sheet] += 1
-
-
-def _native(chart, sheet, table, blocks):
-    """The openpyxl chart, one series per block of rows."""
-    numeric = _numeric_x(chart, table)
-    kind = ScatterChart if numeric else BarChart if chart.kind == "bar" else LineChart
-    native = kind()
-    column = {name: i + 1 for i, name in enumerate(table.columns)}
-    for i, (first, last) in enumerate(blocks):
-        x = Reference(sheet, column[chart.x], first, column[chart.x], last)
-        y = Reference(sheet, column[chart.y], first, column[chart.y], last)
-        series = Series(y, x) if numeric else Series(y)
-        if not numeric:
-            series.cat = _categories(x, table[chart.x])
-        name = get_column_letter(column[chart.series or chart.y])
-        row = 1 if chart.series is None else first  # the header names the only curve
-        where = f"{quote_sheetname(chart.sheet)}!${name}${row}"
-        series.tx = SeriesLabel(strRef=StrRef(where))
-        _paint(series, i, chart.kind)
-        native.series.append(series)
-    native.title = _title(chart.title or f"{chart.y} against {chart.x}".replace("_", " "), 1200)
-    native.width, native.height = 17, 10  # cm
-    native.roundedCorners = False
-    if chart.series is None:
-        native.legend = None
-    else:
-        native.legend.position, native.legend.overlay = "b", False
-    if kind is ScatterChart:
-        native.style, native.scatterStyle = 13, "lineMarker"
-    _axis(native.x_axis, chart.x_title or chart.x, chart.x, table[chart.x], numeric)
-    _axis(native.y_axis, chart.y_title or chart.y, chart.y, table[chart.y], True)
-    if kind is BarChart:
-        native.y_axis.scaling.min = None if table[chart.y].min() < 0 else 0  # bars start at 0
-    native.x_axis.majorGridlines = None
-    grid = GraphicalProperties()
-    grid.line.solidFill, grid.line.width = "D9D9D9", 6350  # EMU: half a point
-    native.y_axis.majorGridlines = ChartLines(spPr=grid)
-    return native
-
-
-def _categories(reference, values):
-    if pd.api.types.is_numeric_dtype(values):
-        return AxDataSource(numRef=NumRef(str(reference)))
-    return AxDataSource(strRef=StrRef(str(reference)))
-
-
-def _paint(series, i, kind):
-    """Colour, marker and dash together, so that the curves stay apart in grey."""
-    colour = PALETTE[i % len(PALETTE)].lstrip("#").upper()
-    look = series.graphicalProperties = GraphicalProperties()
-    if kind == "bar":
-        look.solidFill = colour
-        return
-    look.line.width = 22225  # EMU: 1.75 points
-    if kind == "scatter":
-        look.line.noFill = True
-    else:
-        look.line.solidFill, look.line.dashStyle = colour, _DASHES[i % len(_DASHES)]
-    series.smooth = False
-    series.marker = Marker(_MARKERS[i % len(_MARKERS)], size=6)
-    series.marker.graphicalProperties = GraphicalProperties(solidFill=colour)
-    series.marker.graphicalProperties.line.solidFill = colour
-
-
-def _title(text, size):
-    """A title of this size (hundredths of a point) that does not cover the plot."""
-    font = CharacterProperties(sz=size, b=False)
-    title = title_maker(text)
-    title.tx.rich.p[0].pPr = ParagraphProperties(defRPr=font)
-    title.tx.rich.p[0].r[0].rPr = font
-    title.overlay = False
-    return title
-
-
-def _axis(axis, title, name, values, scaled):
-    axis.title = _title(title, 1000)
-    axis.delete = False  # openpyxl hides the axes by default
-    axis.tickLblPos = "low"  # also when the other axis crosses in the middle
-    code = column_format(name, values)
-    if code == GENERAL:
-        return
-    if code == "0.0%" and scaled:  # tight bounds on whole percents, and no tick labelled 120 %
-        low, high = values.min(), values.max()
-        spread = round(high - low, 6)
-        step = 0.2 if spread > 0.5 else 0.05 if spread >= 0.1 else 0.01
-        floor, ceiling = math.floor(low / step - 0.01), math.ceil(high / step + 0.01)
-        axis.scaling.min = round(step * (max(floor, 0) if low >= 0 else floor), 2)
-        axis.scaling.max = round(min(1, step * ceiling), 2)
-        axis.majorUnit = step
-        code = "0%"
-    axis.number_format = code
-    axis.numFmt.sourceLinked = False

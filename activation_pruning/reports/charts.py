@@ -1,0 +1,242 @@
+"""Native Excel charts: the sheets sorted for them, and the charts themselves."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+from openpyxl.chart import BarChart, LineChart, Reference, ScatterChart, Series
+from openpyxl.chart.axis import ChartLines
+from openpyxl.chart.data_source import AxDataSource, NumRef, StrRef
+from openpyxl.chart.marker import Marker
+from openpyxl.chart.series import SeriesLabel
+from openpyxl.chart.shapes import GraphicalProperties
+from openpyxl.chart.title import title_maker
+from openpyxl.drawing.text import CharacterProperties, ParagraphProperties
+from openpyxl.utils import get_column_letter, quote_sheetname
+
+from .files import GENERAL, MAX_COLUMNS, PALETTE, column_format, one_of
+
+_KINDS = ("line", "scatter", "bar")
+_MARKERS = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
+_DASHES = ("solid", "dash", "sysDot", "dashDot", "lgDash", "sysDash", "lgDashDot")
+_CHART_ROWS = 21  # a chart of 10 cm and some air, in rows of 15 points
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A native Excel chart of one sheet; the columns are given by name.
+
+    Attributes:
+        sheet: title of the sheet that holds the data.
+        x: column of the horizontal axis.
+        y: column of the vertical axis, numbers.
+        series: column whose values split the rows into curves; None for one curve.
+        kind: ``"line"`` (points joined in the order of x), ``"scatter"`` (points) or ``"bar"``.
+        title, x_title, y_title: texts; the columns' names where empty.
+
+    Example:
+        >>> Chart("Runs", "sparsity", "test_accuracy", series="arm").kind
+        'line'
+    """
+
+    sheet: str
+    x: str
+    y: str
+    series: str | None = None
+    kind: str = "line"
+    title: str = ""
+    x_title: str = ""
+    y_title: str = ""
+
+
+def arrange(sheets, charts):
+    """Sort the sheets that have charts, so that each curve is one block of rows.
+
+    Args:
+        sheets: sheet title -> DataFrame, as `files.table_of` returns it.
+        charts: `Chart` objects.
+
+    Returns:
+        The sheets, and a dict from the title of a sheet with charts to its curves: (first row,
+        last row) each, as Excel counts them.
+
+    Raises:
+        ValueError: a chart names what is not there, or cannot be drawn from its sheet.
+    """
+    sheets, keys, blocks = dict(sheets), {}, {}
+    for chart in charts:
+        _check(chart, sheets)
+        key = keys.setdefault(chart.sheet, (chart.series, chart.x))
+        if key != (chart.series, chart.x):
+            raise ValueError(
+                f"the charts of sheet {chart.sheet!r} must share x and series, by which its rows "
+                "are sorted; give the table a second sheet for the other chart"
+            )
+    for title, (series, x) in keys.items():
+        sheets[title], blocks[title] = _sorted(title, sheets[title], series, x)
+    for chart in charts:
+        if not _numeric_x(chart, sheets[chart.sheet]):
+            _check_categories(chart, sheets[chart.sheet], blocks[chart.sheet])
+    return sheets, blocks
+
+
+def add_charts(book, sheets, blocks, charts):
+    """Put the charts to the right of the data, one below the other.
+
+    Args:
+        book: openpyxl Workbook that holds the sheets.
+        sheets, blocks: from `arrange`.
+        charts: `Chart` objects.
+    """
+    seen = dict.fromkeys(sheets, 0)
+    for chart in charts:
+        sheet, table = book[chart.sheet], sheets[chart.sheet]
+        column = get_column_letter(min(table.shape[1] + 2, MAX_COLUMNS))
+        anchor = f"{column}{2 + _CHART_ROWS * seen[chart.sheet]}"
+        sheet.add_chart(_native(chart, sheet, table, blocks[chart.sheet]), anchor)
+        seen[chart.sheet] += 1
+
+
+def _check(chart, sheets):
+    """Raise unless the chart's sheet, kind and columns exist and its y are numbers."""
+    one_of(chart.sheet, sheets, "chart sheet")
+    one_of(chart.kind, _KINDS, "chart kind")
+    table = sheets[chart.sheet]
+    for name in (chart.x, chart.y, chart.series):
+        if name is not None:
+            one_of(name, list(table.columns), f"chart column of {chart.sheet!r}")
+    if not pd.api.types.is_numeric_dtype(table[chart.y]):
+        raise ValueError(f"chart column {chart.y!r} of sheet {chart.sheet!r} holds no numbers")
+
+
+def _sorted(title, table, series, x):
+    if table.empty:
+        raise ValueError(f"sheet {title!r} has a chart but no rows; leave the chart out")
+    order = pd.DataFrame({"curve": 0, "x": table[x]})
+    if series is not None:  # curves in the order of their first row; rows without one go last
+        codes = pd.factorize(table[series])[0]
+        order["curve"] = [len(table) if code < 0 else code for code in codes]
+    if not pd.api.types.is_numeric_dtype(order["x"]):
+        order["x"] = pd.factorize(order["x"])[0]  # names stay in the order of the table
+    order = order.sort_values(["curve", "x"], kind="stable")
+    table = table.loc[order.index].reset_index(drop=True)
+    curves = order["curve"].reset_index(drop=True)
+    if curves.nunique() > 255:
+        raise ValueError(
+            f"a chart of sheet {title!r} would have {curves.nunique()} curves (values of "
+            f"{series!r}); Excel allows 255. Keep fewer values, or drop the chart"
+        )
+    groups = curves[curves < len(table)].groupby(curves)
+    return table, [(part.index[0] + 2, part.index[-1] + 2) for _, part in groups]
+
+
+def _numeric_x(chart, table):
+    return chart.kind != "bar" and pd.api.types.is_numeric_dtype(table[chart.x])
+
+
+def _check_categories(chart, table, blocks):
+    """Bars and lines over names take the names of the first curve: the others must agree."""
+    names = [table[chart.x].iloc[first - 2 : last - 1].tolist() for first, last in blocks]
+    if any(other != names[0] for other in names):
+        raise ValueError(
+            f"the curves of the chart {chart.y!r} on sheet {chart.sheet!r} have different values of"
+            f" {chart.x!r}; give each value of {chart.series!r} one row for each {chart.x!r}"
+        )
+
+
+def _native(chart, sheet, table, blocks):
+    """The openpyxl chart, one series per block of rows."""
+    numeric = _numeric_x(chart, table)
+    native = (ScatterChart if numeric else BarChart if chart.kind == "bar" else LineChart)()
+    for i, rows in enumerate(blocks):
+        series = _series(chart, sheet, table, rows, numeric)
+        _paint(series, i, chart.kind)
+        native.series.append(series)
+    native.title = _title(chart.title or f"{chart.y} against {chart.x}".replace("_", " "), 1200)
+    native.width, native.height = 17, 10  # cm
+    native.roundedCorners = False
+    if chart.series is None:
+        native.legend = None
+    else:
+        native.legend.position, native.legend.overlay = "b", False
+    if numeric:
+        native.style, native.scatterStyle = 13, "lineMarker"
+    _axis(native.x_axis, chart.x_title or chart.x, chart.x, table[chart.x], numeric)
+    _axis(native.y_axis, chart.y_title or chart.y, chart.y, table[chart.y], True)
+    if chart.kind == "bar":
+        native.y_axis.scaling.min = None if table[chart.y].min() < 0 else 0  # bars start at 0
+    native.x_axis.majorGridlines = None
+    grid = GraphicalProperties()
+    grid.line.solidFill, grid.line.width = "D9D9D9", 6350  # EMU: half a point
+    native.y_axis.majorGridlines = ChartLines(spPr=grid)
+    return native
+
+
+def _series(chart, sheet, table, rows, numeric):
+    """One curve, from its block of rows; all by reference, so that it follows the cells."""
+    first, last = rows
+    column = {name: i + 1 for i, name in enumerate(table.columns)}
+    x = Reference(sheet, column[chart.x], first, column[chart.x], last)
+    y = Reference(sheet, column[chart.y], first, column[chart.y], last)
+    series = Series(y, x) if numeric else Series(y)
+    if not numeric:
+        series.cat = _categories(x, table[chart.x])
+    name = get_column_letter(column[chart.series or chart.y])
+    row = 1 if chart.series is None else first  # the header names the only curve
+    where = f"{quote_sheetname(chart.sheet)}!${name}${row}"
+    series.tx = SeriesLabel(strRef=StrRef(where))
+    return series
+
+
+def _categories(reference, values):
+    if pd.api.types.is_numeric_dtype(values):
+        return AxDataSource(numRef=NumRef(str(reference)))
+    return AxDataSource(strRef=StrRef(str(reference)))
+
+
+def _paint(series, i, kind):
+    """Colour, marker and dash together, so that the curves stay apart in grey."""
+    colour = PALETTE[i % len(PALETTE)].lstrip("#").upper()
+    look = series.graphicalProperties = GraphicalProperties()
+    if kind == "bar":
+        look.solidFill = colour
+        return
+    look.line.width = 22225  # EMU: 1.75 points
+    if kind == "scatter":
+        look.line.noFill = True
+    else:
+        look.line.solidFill, look.line.dashStyle = colour, _DASHES[i % len(_DASHES)]
+    series.smooth = False
+    series.marker = Marker(_MARKERS[i % len(_MARKERS)], size=6)
+    series.marker.graphicalProperties = GraphicalProperties(solidFill=colour)
+    series.marker.graphicalProperties.line.solidFill = colour
+
+
+def _title(text, size):
+    """A title of this size (hundredths of a point) that does not cover the plot."""
+    font = CharacterProperties(sz=size, b=False)
+    title = title_maker(text)
+    title.tx.rich.p[0].pPr = ParagraphProperties(defRPr=font)
+    title.tx.rich.p[0].r[0].rPr = font
+    title.overlay = False
+    return title
+
+
+def _axis(axis, title, name, values, scaled):
+    axis.title = _title(title, 1000)
+    axis.delete = False  # openpyxl hides the axes by default
+    axis.tickLblPos = "low"  # also when the other axis crosses in the middle
+    code = column_format(name, values)
+    if code == GENERAL:
+        return
+    if code == "0.0%" and scaled:  # tight bounds on whole percents, and no tick labelled 120 %
+        low, high = values.min(), values.max()
+        spread = round(high - low, 6)
+        step = 0.2 if spread > 0.5 else 0.05 if spread >= 0.1 else 0.01
+        floor, ceiling = math.floor(low / step - 0.01), math.ceil(high / step + 0.01)
+        axis.scaling.min = round(step * (max(floor, 0) if low >= 0 else floor), 2)
+        axis.scaling.max = round(min(1, step * ceiling), 2)
+        axis.majorUnit = step
+        code = "0%"
+    axis.number_format = code
+    axis.numFmt.sourceLinked = False
