@@ -281,8 +281,8 @@ class Attachment:
         found = [masks[id(variable)][1] for masks in self._masks.values() if id(variable) in masks]
         if not found:
             return None
-        traced = self._traced
-        values = [traced[id(mask)] if id(mask) in traced else mask.value for mask in found]
+        # While JAX traces, `mask.value` itself must not be touched: Keras has emptied it.
+        values = [self._traced[id(mask)] if self._traced else mask.value for mask in found]
         return functools.reduce(ops.multiply, values)
 
 
@@ -334,4 +334,3 @@ def _clear_slots(optimizer, variable, mask):
         for slot in internals.slots(optimizer, variable):
             values = ops.convert_to_numpy(slot)
             slot.assign(np.where(mask, values, np.zeros((), values.dtype)))
-

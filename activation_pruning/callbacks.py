@@ -425,8 +425,8 @@ class PruningCallback(KeepPruned):
         if None not in known and not any(f"_{watched}".endswith(f"_{name}") for name in known):
             raise ValueError(
                 f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
-                f"of the compiled model: {sorted(known)} (and 'val_...' of each with validation data). "
-                "Add it to compile(metrics=[...]) or choose another monitor."
+                f"of the compiled model: {sorted(known)} (and 'val_...' of each with validation "
+                "data). Add it to compile(metrics=[...]) or choose another monitor."
             )
 
     def _check_counted(self, activity):
@@ -445,4 +445,3 @@ class PruningCallback(KeepPruned):
                 "let the schedule end earlier, or give EarlyStopping more patience.",
                 stacklevel=2,
             )
-

@@ -9,7 +9,7 @@ from keras import ops
 
 
 def sublayers(layer):
-    """The layers tracked directly by `layer`, in tracking order (no public list exists for leaves)."""
+    """The layers tracked directly by `layer`, in order (there is no public list for leaves)."""
     if isinstance(layer, keras.Sequential):
         return list(layer.layers)  # `_layers` would add the implicit InputLayer
     return list(layer._layers)

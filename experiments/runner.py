@@ -136,7 +136,7 @@ def _work_off(waiting, work, jobs, progress):
                 try:
                     record |= future.result()
                 except BrokenProcessPool:
-                    record["traceback"] = "the worker process died (out of memory?)"
+                    record["traceback"] = "the worker process died; what it said is above"
                     pool = None if pool is its_pool else pool  # the rest gets new workers
                 yield record
     except BaseException:

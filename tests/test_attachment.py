@@ -267,13 +267,14 @@ class Killer(keras.callbacks.Callback):
 def overrides(model):
     """Everything that `vars` of the model, its layers and optimizer hold of ours."""
     owners = [model, model.optimizer, *model._flatten_layers(include_self=False)]
+    methods = {"call", "apply", "train_step"}
     own = [
-        (o.name, name)
-        for o in owners
-        for name in ("call", "apply", "train_step")
-        if name in vars(o)
+        (owner.name, name)
+        for owner in owners
+        for name in vars(owner)
+        if name in methods or "activation_pruning" in name
     ]
-    return own + [layer.name for layer in owners if "activation_pruning" in layer.name]
+    return own + [owner.name for owner in owners if "activation_pruning" in owner.name]
 
 
 def inventory(model):

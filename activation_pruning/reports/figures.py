@@ -238,7 +238,7 @@ def activation_frequency(activity):
         part = activity[activity["layer"] == layer]
         notes = [_sorted_curve(ax, part, arm, looks[arm or ""]) for arm in arms]
         ax.set_title(layer)
-        ax.text(0.98, 0.96, "\n".join(notes), transform=ax.transAxes, ha="right", va="top")
+        ax.text(0.02, 0.04, "\n".join(notes), transform=ax.transAxes, ha="left", va="bottom")
         style.percent(ax.xaxis)
         style.percent(ax.yaxis)
         ax.set_ylim(-0.02, 1.02)
