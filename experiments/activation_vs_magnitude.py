@@ -37,11 +37,17 @@ import activation_pruning as ap
 
 CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
 ARMS = ("dense", *CRITERIA, "tfmot")
+# Not among the default arms: tfmot's schedule and its equal sparsity per layer, pruned by this
+# package. They tell apart what a criterion does and what a schedule does.
+GRADUAL = {
+    "magnitude_gradual": "magnitude",
+    "activation_magnitude_gradual": "activation_magnitude",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code: 0, or 1 if a run failed."""
-    parser = command_line.parser(ARMS)
+    parser = command_line.parser(ARMS, tuple(GRADUAL))
     options = command_line.completed(parser.parse_args(arguments))
     try:
         out = ap.reports.files.check_folder(options.out)
@@ -83,14 +89,14 @@ def settings_grid(options, data: str) -> list[dict]:
         "keras": keras.__version__,
         "activation_pruning": ap.__version__,
     }
-    pruned = {"start": options.start, "stop": options.stop}
+    levels = {"start": options.start, "stop": options.stop}
+    window = {"end_share": options.tfmot_end_share}
     grid = []
     for seed in range(options.seeds):
         for arm in options.arms:
             for sparsity in [0.0] if arm == "dense" else options.sparsities:
                 for events in options.events if arm in CRITERIA else [0]:
-                    own = pruned if events else {}
-                    own = {"end_share": options.tfmot_end_share} if arm == "tfmot" else own
+                    own = {} if arm == "dense" else levels if arm in CRITERIA else window
                     run = {"arm": arm, "sparsity": sparsity, "events": events, "seed": seed}
                     grid.append(run | shared | own | {"pictures": seed == 0})
     return grid
@@ -115,7 +121,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         "history": history,
         "events": events,
         "activity": activity,
-        "warnings": sorted({str(warning.message) for warning in told}),
+        "warnings": sorted({str(w.message) for w in told if w.category is UserWarning}),
     }
     masks = network.hidden_kernels(model) if settings["pictures"] else {}
     return result, {layer: kernel != 0 for layer, kernel in masks.items()}
@@ -133,8 +139,12 @@ def _trained(model, data, settings):
     """Train, pruning or not: history, times, and the rows of the event and activity tables."""
     if settings["arm"] == "dense":
         return *network.train(keras, model, data, settings), [], []
+    gradual = settings["arm"] in GRADUAL
     pruner = ap.PruningCallback(
-        _schedule(settings), criterion=settings["arm"], seed=settings["seed"]
+        _gradual_schedule(settings) if gradual else _schedule(settings),
+        criterion=GRADUAL.get(settings["arm"], settings["arm"]),
+        allocation="uniform" if gradual else "global",
+        seed=settings["seed"],
     )
 
     def finished():
@@ -142,7 +152,7 @@ def _trained(model, data, settings):
 
     history, times = network.train(keras, model, data, settings, [pruner], finished)
     activity = []
-    if settings["pictures"] and settings["arm"] not in ("magnitude", "random"):
+    if settings["pictures"] and "activ" in settings["arm"]:  # the others do not count
         activity = pruner.activity().to_dict("records")
     return history, times, pruner.table().to_dict("records"), activity
 
@@ -171,6 +181,12 @@ def _schedule(settings):
         events=settings["events"],
         final_sparsity=settings["sparsity"],
     )
+
+
+def _gradual_schedule(settings):
+    """tfmot's cubic rise over the same share of the epochs, but an event per epoch."""
+    end = max(1, round(settings["epochs"] * settings["end_share"]))
+    return ap.schedules.Polynomial(final_sparsity=settings["sparsity"], begin=0, end=end)
 
 
 @functools.lru_cache(maxsize=1)

@@ -35,8 +35,8 @@ DEFAULTS = {
 }
 
 
-def parser(arms: tuple[str, ...]) -> argparse.ArgumentParser:
-    """Make the parser; arms are those to choose from, all by default."""
+def parser(arms: tuple[str, ...], more: tuple[str, ...]) -> argparse.ArgumentParser:
+    """Make the parser; arms run by default, more are there to be chosen."""
     options = argparse.ArgumentParser(
         description="Prune by activation, by magnitude and at random, and compare.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -51,7 +51,9 @@ def parser(arms: tuple[str, ...]) -> argparse.ArgumentParser:
     add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
     add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
     add("--out", default="results/activation_vs_magnitude", help="folder of the results")
-    add("--arms", nargs="+", choices=arms, default=list(arms), help="what to compare")
+    choice = {"choices": (*arms, *more), "metavar": "ARM"}
+    told = f"what to compare; there are {', '.join(choice['choices'])}"
+    add("--arms", nargs="+", default=list(arms), help=told, **choice)
     add("--sparsities", nargs="+", type=_share, default=[0.80, 0.85, 0.90], help="final ones")
     add("--events", nargs="+", type=_count, default=[5, 10], help="pruning events")
     add("--seeds", type=_count, default=3, help="how many; they are 0, 1, ...")
@@ -67,7 +69,7 @@ def parser(arms: tuple[str, ...]) -> argparse.ArgumentParser:
         "--tfmot-end-share",
         type=_share,
         default=0.5,
-        help="share of --epochs for tfmot to prune",
+        help="share of --epochs in which tfmot and the gradual arms prune",
     )
     add("--steps-per-execution", type=_count, default=1, help="batches in one call; faster above 1")
     add("--jobs", type=_count, default=1, help="runs side by side, one thread each")

@@ -26,6 +26,8 @@ PAIRS = (
     ("activation", "magnitude"),
     ("activation_magnitude", "tfmot"),
     ("magnitude", "tfmot"),
+    ("magnitude_gradual", "tfmot"),
+    ("activation_magnitude_gradual", "magnitude_gradual"),
     ("activation", "random"),
     ("activation", "inactivity"),
 )

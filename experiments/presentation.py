@@ -119,6 +119,8 @@ def _by_events(runs):
     """The pruned runs; those of an arm without events stand beside every number of events."""
     pruned = runs[runs["arm"] != "dense"]
     own, peer = pruned[pruned["events"] > 0], pruned[pruned["events"] == 0]
+    if own.empty:
+        return peer
     numbers = own["events"].drop_duplicates()
     return pd.concat([own, peer.drop(columns="events").merge(numbers.to_frame(), how="cross")])
 
@@ -132,15 +134,16 @@ def _pictures(runs, shown, out):
 
     pruned, dense = _by_events(runs), runs.loc[runs["arm"] == "dense", "test_accuracy"]
     dense = dense if len(dense) else None
+    pruned, short = pruned[pruned["reached"]], sorted(set(pruned.loc[~pruned["reached"], "arm"]))
     if len(pruned):
         draw = figures.accuracy_against_sparsity
         title = "Test accuracy against sparsity"
-        add("test_accuracy", title, draw(pruned, reference=dense), "All arms, all runs.")
+        add("test_accuracy", title, draw(pruned, reference=dense), _said_of(short))
         close = _close_arms(runs)
         left_out = sorted(set(pruned["arm"]) - close)
         part = pruned[pruned["arm"].isin(close)]
         if left_out and len(part):
-            caption = f"Left out, since far below: {', '.join(left_out)}."
+            caption = f"Left out, since far below: {', '.join(left_out)}. {_said_of(short)}"
             add("test_accuracy_closeup", f"{title}, close", draw(part, reference=dense), caption)
     where = _where(shown)
     history, events = _rows(shown, "history"), _rows(shown, "events")
@@ -156,6 +159,13 @@ def _pictures(runs, shown, out):
     if masks:
         add("masks", "Masks", figures.mask_heatmap(masks), f"{where} First seed.")
     return pictures
+
+
+def _said_of(short):
+    """Name the arms with runs that have no place on the axis of sparsities."""
+    if not short:
+        return "All runs reached their sparsity."
+    return f"Not drawn: runs of {', '.join(short)} that ended below their sparsity."
 
 
 def _where(shown):

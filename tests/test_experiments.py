@@ -450,7 +450,7 @@ def test_bad_options_stop_before_any_training(tmp_path):
 def test_end_to_end_and_rerun(tmp_path):
     tiny = ("--hidden", "16", "8", "--epochs", "4", "--start", "0.05", "--stop", "0.06")
     grid = ("--seeds", "2", "--sparsities", "0.5", "--events", "2", "--jobs", "2")
-    arms = ["dense", "activation_magnitude", "magnitude"]
+    arms = ["dense", "activation_magnitude", "magnitude", "magnitude_gradual"]
     arms += ["tfmot"] if importlib.util.find_spec("tf_keras") else []
     options = (*tiny, *grid, "--arms", *arms)
     done = experiment(tmp_path, *options)
@@ -477,6 +477,8 @@ def test_end_to_end_and_rerun(tmp_path):
     first = sheets["Training"].query("epoch == 1 and seed == 0").set_index("arm")
     keras_3 = ["dense", "activation_magnitude", "magnitude"]
     assert first.loc[keras_3, "train_accuracy"].nunique() == 1
+    gradual = sheets["Training"].query("arm == 'magnitude_gradual' and seed == 0")["sparsity"]
+    assert gradual.tolist() == pytest.approx([0.5 * 7 / 8, 0.5, 0.5, 0.5], abs=1e-3)  # 1 - (1/2)³
     events = sheets["Events"].query("arm == 'magnitude' and seed == 0")
     assert events.groupby("event")["total_sparsity"].first().tolist() == pytest.approx(
         [0.5 / 1.8, 0.5], abs=1e-3

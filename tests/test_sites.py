@@ -195,7 +195,7 @@ def test_shapes_and_input_axis(kind):
     make, shape, expected = KINDS[kind]
     layer = make()
     layer.name = "it"
-    layer(_inputs(layer, shape))
+    layer.build((None, *shape))
     found = {site.name: site for site in sites.find(layer, exclude=()).sites}
     for attribute, (kernel_shape, units, input_axis) in expected.items():
         site = found[f"it/{attribute}"]
