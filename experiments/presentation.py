@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 
 import comparison
@@ -206,7 +207,12 @@ def _settings(records, options, notes):
     shown = {key: value for key, value in options.items() if value is not None and key != "seeds"}
     backend = records[0]["settings"]["backend"]
     note = " ".join(notes) or "none"
-    return workbook.settings_table(seeds=seeds, **shown, backend=backend, notes=note)
+    table = workbook.settings_table(seeds=seeds, **shown, backend=backend, notes=note)
+    if not any(record["settings"]["arm"] == "tfmot" for record in records):
+        return table
+    peers = ("tensorflow-model-optimization", "tf-keras")
+    rows = [(f"version of {name}", importlib.metadata.version(name), "") for name in peers]
+    return pd.concat([table, pd.DataFrame(rows, columns=table.columns)], ignore_index=True)
 
 
 def _page(said, tables, pictures, settings):

@@ -292,6 +292,18 @@ def test_nothing_is_left_after_a_fit():
     assert inventory(model) == before
 
 
+def test_callbacks_that_keep_weights_see_only_the_models_own():
+    model = frozen(models.mlp())
+    shapes = [weight.shape for weight in model.get_weights()]
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append([w.shape for w in model.get_weights()])
+    )
+    pruner = ap.PruningCallback(ap.schedules.OneShot(0.5), "activation")
+    model.fit(*models.data(), epochs=2, verbose=0, callbacks=[pruner, look])
+    assert seen == [shapes, shapes]
+
+
 def test_evaluate_and_predict_with_the_callback_leave_nothing_behind():
     model = frozen(models.mlp())
     x, y = models.data()
