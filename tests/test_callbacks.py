@@ -217,10 +217,10 @@ def test_zeros_found_at_the_start_count_as_pruned():
 
 
 def test_zeros_are_not_respected_on_request():
-    model = models.compiled(models.mlp(), keras.optimizers.Adam(0.05))
-    ap.prune(model, 0.75)
+    model = models.compiled(models.mlp(activation="tanh"), keras.optimizers.Adam(0.05))
+    ap.prune(model, 0.6)
     _, _, history = fit(ap.schedules.OneShot(0.5, at=2), 3, model=model, respect_zeros=False)
-    assert history["sparsity"][0] < 0.75
+    assert history["sparsity"][0] < 0.5
     assert history["sparsity"][1:] == [0.5, 0.5]
 
 
