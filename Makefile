@@ -31,7 +31,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and about ten minutes
+bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and twenty minutes
 	$(BIN)/python benchmarks/fit_overhead.py
 	$(BIN)/python benchmarks/mask_selection.py
 

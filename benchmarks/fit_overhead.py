@@ -2,11 +2,14 @@
 
 Every variant trains in a process of its own, on the same data. The processes wait for each other
 and take turns epoch by epoch, so that a drift of the machine's speed meets all of them alike; the
-ratios are taken within a turn. Two epochs (tracing, and the pruning event) are not counted.
+ratios are taken within a turn. Two epochs (tracing, and the pruning event) are not counted. Two
+processes that do the same can differ by 3 % for as long as they live (where their memory lies),
+so several rounds with fresh processes are made.
 
     python benchmarks/fit_overhead.py
 
-Prints a table: network, batch size, what is compared, median ratio, smallest and largest, limit.
+Prints a table: network, batch size, what is compared, median ratio over all turns, smallest and
+largest median of a round, limit.
 """
 
 import argparse
@@ -18,6 +21,14 @@ import time
 WARM_UP = 2
 SPARSITY = 0.8
 LENET, MLP = "LeNet-5", "MLP"
+LEGACY = ("tf_keras", "tfmot")
+COMPARED = [  # what, ours, peer, limit
+    ("counting frequencies / plain fit", "count", "plain", "1.03"),
+    ("counting frequency, mean, rms / plain fit", "count all", "plain", "1.03"),
+    ("counting and masks at 80 % / plain fit", "prune", "plain", "1.10"),
+    ("counting and masks at 80 % / tfmot", "prune", "tfmot", "0.95"),
+    ("plain fit, Keras 3 / tf_keras (for reference)", "plain", "tf_keras", "-"),
+]
 
 
 def build(keras, network):
@@ -51,6 +62,13 @@ def ours(variant, network):
     pruner = ap.PruningCallback(ap.schedules.OneShot(SPARSITY, at=1), "activation_magnitude")
     callbacks = {"plain": [], "count": [frequency], "count all": [everything], "prune": [pruner]}
     return model, callbacks[variant]
+
+
+def tf_keras_plain(network):
+    """(model, callbacks) of the same network on tf_keras: what tfmot starts from."""
+    import tf_keras
+
+    return build(tf_keras, network), []
 
 
 def tfmot(network):
@@ -109,11 +127,11 @@ def papers_way(network):
 
 def work(variant, network, batch, steps, epochs, pipe):
     """Train one variant; each epoch waits for its turn and reports its time in seconds."""
-    if variant == "tfmot":
-        model, callbacks = tfmot(network)
+    others = {"tfmot": tfmot, "tf_keras": tf_keras_plain, "paper": papers_way}
+    model, callbacks = others[variant](network) if variant in others else ours(variant, network)
+    if variant in LEGACY:
         import tf_keras as keras
     else:
-        model, callbacks = papers_way(network) if variant == "paper" else ours(variant, network)
         import keras
     import numpy as np
 
@@ -139,7 +157,7 @@ def turns(variants, network, batch, steps, pairs):
     pipes, processes = {}, []
     for variant in variants:
         os.environ.pop("TF_USE_LEGACY_KERAS", None)
-        if variant == "tfmot":
+        if variant in LEGACY:
             os.environ["TF_USE_LEGACY_KERAS"] = "1"  # what importing tfmot asks for
         pipes[variant], end = context.Pipe()
         arguments = (variant, network, batch, steps, WARM_UP + pairs, end)
@@ -158,42 +176,35 @@ def turns(variants, network, batch, steps, pairs):
     return times
 
 
-def rows(network, batch, steps, pairs):
-    """Table rows of one network at one batch size."""
-    variants = ["plain", "count", "count all", "prune", "tfmot"]
-    times = turns(variants, network, batch, steps, pairs)
-    compared = [
-        ("counting frequencies / plain fit", "count", "plain", 1.03),
-        ("counting frequency, mean, rms / plain fit", "count all", "plain", 1.03),
-        ("counting and masks at 80 % / plain fit", "prune", "plain", 1.10),
-        ("counting and masks at 80 % / tfmot", "prune", "tfmot", 0.95),
-    ]
-    for text, ours_, peer, limit in compared:
-        yield network, batch, text, times[ours_], times[peer], limit
+def compare(compared, network, batch, steps, options):
+    """Print one row for each of `compared`, from rounds of fresh processes."""
+    variants = list(dict.fromkeys(name for _, mine, peer, _ in compared for name in (mine, peer)))
+    rounds = [turns(variants, network, batch, steps, options.pairs) for _ in range(options.rounds)]
+    for text, mine, peer, limit in compared:
+        ratios = [
+            [a / b for a, b in zip(times[mine], times[peer], strict=True)] for times in rounds
+        ]
+        middles = [statistics.median(one) for one in ratios]
+        middle = statistics.median(ratio for one in ratios for ratio in one)
+        numbers = [f"{number:.3f}" for number in (middle, min(middles), max(middles))]
+        columns = [network, str(batch), text, *numbers, limit]
+        print("| " + " | ".join(columns) + " |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=11, help="counted epochs of each variant")
+    parser.add_argument("--rounds", type=int, default=5, help="times to start fresh processes")
+    parser.add_argument("--pairs", type=int, default=7, help="counted epochs in each round")
     parser.add_argument("--samples", type=int, default=19200, help="training samples per epoch")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    print("| network | batch | compared | median | min | max | limit |")
+    print("| network | batch | compared | median | lowest round | highest round | limit |")
     print("|---|---|---|---|---|---|---|")
     for network, batch in ((MLP, 128), (MLP, 32), (LENET, 128)):
         samples = options.samples // (4 if network == LENET else 1)
-        for row in rows(network, batch, samples // batch, options.pairs):
-            show(*row)
-    times = turns(["prune", "paper"], MLP, 32, 100, min(options.pairs, 7))
-    show(MLP, 32, "counting and masks / the paper's way", times["prune"], times["paper"], 0.2)
-
-
-def show(network, batch, text, mine, peer, limit):
-    """Print one row of the table."""
-    ratios = [a / b for a, b in zip(mine, peer, strict=True)]
-    numbers = (statistics.median(ratios), min(ratios), max(ratios), limit)
-    columns = [network, str(batch), text, *(f"{number:.3f}" for number in numbers)]
-    print("| " + " | ".join(columns) + " |", flush=True)
+        compare(COMPARED, network, batch, samples // batch, options)
+    paper = ("counting and masks / the paper's way", "prune", "paper", "0.2")
+    compare([paper], MLP, 32, 100, options)
 
 
 if __name__ == "__main__":

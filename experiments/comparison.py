@@ -38,8 +38,8 @@ DIFFERENCES = (
     "events",
     "pairs",
     "accuracy_difference",
-    "low",
-    "high",
+    "accuracy_difference_low",
+    "accuracy_difference_high",
     "verdict",
 )
 
@@ -108,8 +108,8 @@ def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
                     "events": events,
                     "pairs": len(pair),
                     "accuracy_difference": found["mean"],
-                    "low": found["low"],
-                    "high": found["high"],
+                    "accuracy_difference_low": found["low"],
+                    "accuracy_difference_high": found["high"],
                     "verdict": _verdict(found["low"], found["high"]),
                 }
             )

@@ -73,6 +73,8 @@ def test_number_formats_follow_the_column_names(tmp_path):
     [
         ("total_sparsity", [0.5], "0.0%"),
         ("top5", [0.99], "0.0%"),
+        ("test_accuracy", [0.5, 0.8813], "0.00%"),
+        ("accuracy_difference", [-0.0026, float("nan")], "0.00%"),
         ("val_top_5", [0.99], "0.0%"),
         ("share", [1], "0.0%"),
         ("frequency", [1523.0, 10.5], "#,##0"),

@@ -229,7 +229,7 @@ def _axis(axis, title, name, values, scaled):
     code = column_format(name, values)
     if code == GENERAL:
         return
-    if code == "0.0%" and scaled:  # tight bounds on whole percents, and no tick labelled 120 %
+    if code.endswith("%") and scaled:  # tight bounds on whole percents, and no tick labelled 120 %
         low, high = values.min(), values.max()
         spread = round(high - low, 6)
         step = 0.2 if spread > 0.5 else 0.05 if spread >= 0.1 else 0.01

@@ -30,8 +30,9 @@ def column_format(name, values):
     """Number format (an Excel code) of a column, by its name and its values.
 
     Fractions (``sparsity``, ``accuracy``, ``frequency``, ``share``, ``top5`` in the name, and all
-    values in [-1, 1]) read ``0.0%``; seconds (``time_s``) ``0.00``; whole numbers and bytes
-    ``#,##0``; other numbers show four significant digits of the largest one.
+    values in [-1, 1]) read ``0.0%``, or ``0.00%`` where they have more digits; seconds
+    (``time_s``) ``0.00``; whole numbers and bytes ``#,##0``; other numbers show four
+    significant digits of the largest one.
 
     Args:
         name: the column's name.
@@ -58,7 +59,8 @@ def _numeric_format(name, values):
     finite = np.abs(values.to_numpy(dtype=float))
     largest = finite[np.isfinite(finite)].max(initial=0.0)
     if _SHARE.search(name) and largest <= 1:
-        return "0.0%"
+        whole = np.round(finite, 3) == np.round(finite, 6)  # to a tenth of a percent
+        return "0.0%" if np.all(whole | ~np.isfinite(finite)) else "0.00%"
     if re.search(r"(^|_)time_s$", name):
         return "0.00"
     if re.search(r"(^|_)seed$", name):
