@@ -229,9 +229,12 @@ def test_name_and_forget(tmp_path):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import runner
+
+# What starts in the background of a script inherits an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def work(settings):
     if settings["seed"]:

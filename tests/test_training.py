@@ -265,7 +265,7 @@ def datasets():
 
 
 @pytest.mark.parametrize(
-    ("name", "make"), datasets(), ids=lambda v: v if isinstance(v, str) else ""
+    ("name", "make"), list(datasets()), ids=lambda v: v if isinstance(v, str) else ""
 )
 def test_data_from(name, make):
     train(models.compiled(models.mlp(), KO.Adam(0.01)), batch_size=None, **make())
