@@ -96,7 +96,7 @@ def test_contents_link_to_the_sections(tmp_path):
 
 def test_numbers_read_as_in_the_workbook(tmp_path):
     reader, _ = read(tmp_path, Section("Runs", table=runs()))
-    cells = ["activation", "91.2%", "12.35", "1,066,440", "True", "<b>&", "3.00", "12", "False"]
+    cells = ["activation", "91.23%", "12.35", "1,066,440", "True", "<b>&", "3.00", "12", "False"]
     assert reader.text("td") == cells  # the missing accuracy is an empty cell
     assert len(reader.all("td")) == 10
     sides = [attrs.get("class") for attrs in reader.all("th")]
