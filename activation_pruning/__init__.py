@@ -1,6 +1,6 @@
 """Prune any Keras 3 model with one callback, and see what the pruning did."""
 
-from activation_pruning import allocations, criteria, masks, reports, schedules, sites
+from activation_pruning import allocations, analysis, criteria, masks, reports, schedules, sites
 from activation_pruning.attachment import detach
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
 from activation_pruning.layers import PrunedLayer, strip, wrap
@@ -15,6 +15,7 @@ __all__ = [
     "PruningCallback",
     "PruningReport",
     "allocations",
+    "analysis",
     "criteria",
     "detach",
     "masks",

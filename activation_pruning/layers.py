@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from activation_pruning import attachment, internals, pruning, sites
+from activation_pruning import attachment, internals, pruning, rebuilding, sites
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
@@ -154,7 +154,7 @@ def wrap(model, include=None, exclude=None):
     left, missed = {id(site.variable) for site in wanted if site.mask_variable is None}, []
 
     def replace(layer):
-        copy = _copy(layer)
+        copy = rebuilding.copy_layer(layer)
         if not any(id(v) in left for v in layer.variables):
             return copy
         if isinstance(layer, keras.layers.MultiHeadAttention):
@@ -172,7 +172,7 @@ def wrap(model, include=None, exclude=None):
         for site in live:
             attachment.assign_mask(site, alive[site.name])
 
-    wrapped = _rebuild(model, replace, transfer)
+    wrapped = rebuilding.rebuild(model, replace, transfer)
     if missed:
         warnings.warn(
             f"not wrapped: {missed}: the projections inside MultiHeadAttention cannot be reached "
@@ -206,7 +206,7 @@ def strip(model):
     _check_graph(model, "strip")
 
     def replace(layer):
-        return _copy(layer.layer if isinstance(layer, PrunedLayer) else layer)
+        return rebuilding.copy_layer(layer.layer if isinstance(layer, PrunedLayer) else layer)
 
     def transfer(layer, new):
         if not isinstance(layer, PrunedLayer):
@@ -217,7 +217,7 @@ def strip(model):
         for masked, plain in pairs:
             attachment.assign_mask(plain, ops.convert_to_numpy(masked.mask_variable))
 
-    return _rebuild(model, replace, transfer)
+    return rebuilding.rebuild(model, replace, transfer)
 
 
 def _check_graph(model, name):
@@ -232,36 +232,3 @@ def _check_graph(model, name):
 
 def _all_sites(layer):
     return sites.find(layer, exclude=()).sites
-
-
-def _copy(layer):
-    if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
-        return type(layer).from_config(layer.get_config(), safe_mode=False)
-    return type(layer).from_config(layer.get_config())
-
-
-def _rebuild(model, replace, transfer):
-    """Clone `model` with `replace(layer)` for each layer; then `transfer` the weights."""
-    made = {}  # id -> (layer, new); a layer may be met again, in another nested model
-
-    def clone(layer):
-        if sites.is_graph(layer):
-            return internals.clone(layer, clone)
-        if id(layer) not in made:
-            made[id(layer)] = layer, replace(layer)
-        return made[id(layer)][1]
-
-    rebuilt = internals.clone(model, clone)
-    for layer, new in made.values():
-        transfer(layer, new)
-    if model.compiled:
-        arguments = internals.compile_arguments(model)
-        rebuilt.compile(**keras.tree.map_structure(_fresh, arguments))
-    return rebuilt
-
-
-def _fresh(item):
-    """A copy of an optimizer or metric, which hold state; anything else as it is."""
-    if isinstance(item, (keras.Optimizer, keras.Metric)):
-        return type(item).from_config(item.get_config())
-    return item

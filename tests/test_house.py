@@ -18,7 +18,7 @@ FLOORS = [
     ["callbacks"],
     ["layers"],
     ["pruning"],
-    ["attachment", "batches", "monitors"],
+    ["attachment", "batches", "monitors", "rebuilding"],
     ["sites"],
     ["kernels", "sources"],
     ["masks", "schedules"],
@@ -174,10 +174,12 @@ def test_public_names_have_docstrings(path):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ap.__all__ if not inspect.ismodule(getattr(ap, name))]
+    ("place", "name"),
+    [(ap, name) for name in ap.__all__ if not inspect.ismodule(getattr(ap, name))]
+    + [(ap.analysis, name) for name in ap.analysis.__all__],
 )
-def test_exported_names_have_an_example(name):
-    text = inspect.getdoc(getattr(ap, name))
+def test_exported_names_have_an_example(place, name):
+    text = inspect.getdoc(getattr(place, name))
     assert text
     assert "Example" in text
     assert ">>> " in text

@@ -1,0 +1,247 @@
+"""Networks whose kernels are replaced by reconstructions of lower rank."""
+
+from numbers import Integral, Real
+
+import keras
+import numpy as np
+
+from activation_pruning import rebuilding, sites
+from activation_pruning.analysis import linalg
+from activation_pruning.analysis.spectra import finite_kernel, matched
+from activation_pruning.analysis.unfolding import unfolding
+
+_L = keras.layers
+_CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
+
+
+def low_rank(
+    model,
+    rank=None,
+    like=None,
+    energy=None,
+    method="pca",
+    standardize=False,
+    include=None,
+    exclude=None,
+):
+    """A copy of the model with each kernel rebuilt from a few directions.
+
+    Each matrix of a kernel (see `spectra` for how kernels unfold) is replaced by
+
+    svd: A_r = sum over i <= r of s_i u_i v_i^T, the nearest matrix of rank r;
+    pca: A_r = 1 m^T + (A - 1 m^T) V_r V_r^T, m the column means, V_r the leading right singular
+    vectors of A - 1 m^T: scikit-learn's `PCA(r)`, transformed and back, rows being samples.
+
+    They differ in the mean, which PCA keeps beside its r components: its rank is up to r + 1 and
+    its error at most that of the truncated SVD. Where r is the full rank the kernel is not
+    touched. Give exactly one of `rank`, `like` and `energy`.
+
+    Args:
+        model: a built `keras.Model`; it is not changed.
+        rank: number of components r, at least 0, for all kernels or as {site or layer name: r}.
+        like: a pruned copy of `model`: each kernel gets the rank of its counterpart there.
+        energy: share in (0, 1] of the squared singular values (of the variance, for PCA) that
+            the components must hold; the fewest that do are kept.
+        method: "pca" or "svd".
+        standardize: divide the columns by their standard deviation first (PCA only).
+        include: layers to reduce (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+
+    Returns:
+        A new `keras.Model`, compiled alike.
+
+    Raises:
+        ValueError: for a rank larger than a matrix, an energy outside (0, 1], an unknown method
+            or name, weights that are not finite, or a `like` of different architecture.
+        TypeError: for a subclassed model that Keras cannot copy.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (pruning as dimensionality reduction).
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
+    ...                           keras.layers.Dense(2, name="b")])
+    >>> small = ap.analysis.low_rank(model, rank=2, method="svd")
+    >>> ap.analysis.norms(small)["rank"].tolist()
+    [2, 2]
+    """
+    found = sites.find(model, include, exclude).sites
+    ranks = _ranks(model, found, rank, like, energy, method, standardize)
+    return _reduced(model, found, ranks, method, standardize)[0]
+
+
+def factorize(
+    model,
+    rank=None,
+    like=None,
+    energy=None,
+    method="pca",
+    standardize=False,
+    include=None,
+    exclude=None,
+):
+    """The network of `low_rank` with fewer weights: each kernel as a product of two.
+
+    A Dense kernel A_r = B C becomes Dense(r) without bias, then Dense; a Conv kernel becomes a
+    convolution with r filters, then one of size 1. PCA needs one component more for its mean.
+    Only where that saves weights: r (rows + columns) < rows * columns. Other kernels (grouped,
+    depthwise, recurrent, attention) are those of `low_rank`, as they are. The two layers
+    stand in a Sequential of the old layer's name; kernel regularizers and constraints do not
+    carry over to the factors.
+
+    Args:
+        model: a built Sequential or Functional model; it is not changed.
+        rank, like, energy, method, standardize, include, exclude: as for `low_rank`.
+
+    Returns:
+        A new `keras.Model` with the outputs of `low_rank` (up to rounding), compiled alike.
+
+    Raises:
+        ValueError: as `low_rank`.
+        TypeError: for a subclassed model.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((60,)), keras.layers.Dense(50, name="a"),
+    ...                           keras.layers.Dense(2, name="b")])
+    >>> ap.analysis.factorize(model, rank=4, method="svd").count_params(), model.count_params()
+    (592, 3152)
+    """
+    if not sites.is_graph(model):
+        raise TypeError(
+            f"factorize(model) needs a Sequential or Functional model, received the subclassed "
+            f"{type(model).__name__}: its layers cannot be exchanged. low_rank works on it."
+        )
+    found = sites.find(model, include, exclude).sites
+    ranks = _ranks(model, found, rank, like, energy, method, standardize)
+    reduced, twins = _reduced(model, found, ranks, method, standardize)
+    pairs = {}
+    for site, twin in zip(found, twins, strict=True):
+        pair = _factors(site, ranks[site.name], method, standardize)
+        if pair is not None:
+            pairs[id(twin.layer)] = pair
+
+    def replace(layer):
+        if id(layer) not in pairs:
+            return rebuilding.copy_layer(layer)
+        return _two_layers(layer, pairs[id(layer)][0].shape[-1])
+
+    def transfer(layer, new):
+        kernels = pairs.get(id(layer))
+        old = layer.get_weights()
+        new.set_weights(old if kernels is None else [*kernels, *old[1:]])
+
+    return rebuilding.rebuild(reduced, replace, transfer)
+
+
+def ranks_of(site):
+    """Numerical rank of each matrix of a live site's kernel, by NumPy's tolerance."""
+    kernel, unfolded = finite_kernel(site), unfolding(site)
+    eps = np.finfo(kernel.dtype).eps
+    return [
+        linalg.rank(linalg.singular_values(matrix), matrix.shape, eps)
+        for matrix in unfolded.unfold(kernel)
+    ]
+
+
+def _reduced(model, found, ranks, method, standardize):
+    """(a copy of `model` with the kernels of `found` reduced, their twins in the copy)."""
+    reduced = rebuilding.copy_model(model)
+    twins = {id(site.variable): twin for site, twin in matched(model, reduced)}
+    for site in found:
+        unfolded, kernel = unfolding(site), finite_kernel(site)
+        matrices = [
+            # At full rank nothing is to be reduced, and the kernel stays as it is to the last bit.
+            matrix if r >= min(matrix.shape) else linalg.reconstruct(matrix, r, method, standardize)
+            for matrix, r in zip(unfolded.unfold(kernel), ranks[site.name], strict=True)
+        ]
+        twins[id(site.variable)].variable.assign(unfolded.fold(matrices).astype(kernel.dtype))
+    return reduced, [twins[id(site.variable)] for site in found]
+
+
+def _ranks(model, found, rank, like, energy, method, standardize):
+    """{site name: [components for each matrix]}, from whichever of the three was given."""
+    if method not in ("pca", "svd"):
+        raise ValueError(f"method={method!r}; choose 'pca' or 'svd'")
+    if standardize and method == "svd":
+        raise ValueError("standardize=True needs method='pca': a truncated SVD is not centred")
+    if sum(given is not None for given in (rank, like, energy)) != 1:
+        raise ValueError("give exactly one of rank=, like= and energy=")
+    if like is not None:
+        twins = {id(site.variable): twin for site, twin in matched(model, like)}
+        return {site.name: ranks_of(twins[id(site.variable)]) for site in found}
+    if energy is not None:
+        if not (isinstance(energy, Real) and 0 < energy <= 1):
+            raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.95 for 95 %")
+        return {site.name: _enough(site, energy, method, standardize) for site in found}
+    wanted = rank if isinstance(rank, dict) else {site.name: rank for site in found}
+    unknown = set(wanted) - {name for site in found for name in (site.name, site.path)}
+    if unknown:
+        known = sorted(site.name for site in found)
+        raise ValueError(f"rank={sorted(unknown)} names no kernel to reduce; there are {known}")
+    return {site.name: _given(site, wanted) for site in found}
+
+
+def _enough(site, energy, method, standardize):
+    matrices = unfolding(site).unfold(finite_kernel(site))
+    return [
+        linalg.components_for(linalg.decompose(matrix, method, standardize)[2][1], energy)
+        for matrix in matrices
+    ]
+
+
+def _given(site, wanted):
+    blocks, rows, columns = unfolding(site).shape
+    full = min(rows, columns)
+    r = wanted.get(site.name, wanted.get(site.path, full))
+    if not isinstance(r, Integral) or not 0 <= r <= full:
+        raise ValueError(
+            f"rank={r!r} for kernel {site.name!r}: its matrix is {rows} x {columns}, so the rank "
+            f"must be an integer in [0, {full}]. Give ranks by layer as a dict, or exclude it."
+        )
+    return [r] * blocks
+
+
+def _factors(site, ranks, method, standardize):
+    """The two kernels whose product is the reduced one, or None where that saves nothing."""
+    blocks, rows, columns = unfolding(site).shape
+    exact = type(site.layer) in (_L.Dense, *_CONVOLUTIONS)
+    inner = min(ranks[0] + (method == "pca"), min(rows, columns))
+    if not exact or blocks > 1 or inner == 0 or inner * (rows + columns) >= rows * columns:
+        return None
+    unfolded, kernel = unfolding(site), finite_kernel(site)
+    matrix = linalg.reconstruct(unfolded.unfold(kernel)[0], ranks[0], method, standardize)
+    u, values, v = np.linalg.svd(matrix, full_matrices=False)
+    root = np.sqrt(values[:inner])
+    left, right = u[:, :inner] * root, root[:, None] * v[:inner]
+    if type(site.layer) is _L.Dense:
+        return left, right
+    # Rows are filters: the convolution comes first and the filters are mixed from its results.
+    *positions, channels, filters = kernel.shape
+    first = np.moveaxis(right.reshape(inner, *positions, channels), 0, -1)
+    return first, left.T.reshape(*(1 for _ in positions), inner, filters)
+
+
+def _two_layers(layer, inner):
+    """A narrow layer without bias, then one of the old width, with the old activation."""
+    config = layer.get_config()
+    for name in ("kernel_regularizer", "kernel_constraint"):
+        config[name] = None
+    name = config.pop("name")
+    plain = {"use_bias": False, "activation": None, "activity_regularizer": None}
+    if isinstance(layer, _L.Dense):
+        narrow, wide = config | plain | {"units": inner}, dict(config)
+    else:
+        ones = 1 if isinstance(layer, _L.Conv1D) else (1,) * layer.rank
+        still = {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
+        narrow, wide = config | plain | {"filters": inner}, config | still
+    kind = type(layer)
+    return keras.Sequential(
+        [
+            kind.from_config(narrow | {"name": f"{name}_reduce"}),
+            kind.from_config(wide | {"name": f"{name}_expand"}),
+        ],
+        name=name,
+    )

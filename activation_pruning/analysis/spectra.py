@@ -1,0 +1,224 @@
+"""Singular values of every kernel, and the norms and ranks that follow from them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from activation_pruning import sites
+from activation_pruning.analysis import linalg
+from activation_pruning.analysis.unfolding import unfolding
+
+NORMS = (
+    "spectral",
+    "frobenius",
+    "nuclear",
+    "rank",
+    "stable_rank",
+    "effective_rank",
+    "condition_number",
+    "sparsity",
+)
+
+
+def spectra(model, include=None, exclude=()):
+    """Singular values of each prunable kernel, largest first.
+
+    A kernel is unfolded into a matrix as the column `unfolding` says: convolutions into filters x
+    (positions * channels), depthwise ones into one matrix for each channel, everything else into
+    inputs x units. Several matrices count as the blocks of one block-diagonal matrix.
+
+    Args:
+        model: a built `keras.Model` of any kind; it is not changed.
+        include: layers to take (names, patterns, layers); None takes all.
+        exclude: layers to leave out; the default `()` leaves out nothing.
+
+    Returns:
+        Tidy DataFrame, one row for each singular value: layer, site, unfolding, block, index (from
+        1, over all blocks), value, relative (value / largest), cumulative_energy (share of the
+        squared values up to this one).
+
+    Raises:
+        ValueError: for NaN or infinite weights, an unbuilt model or an unknown layer name.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+    >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
+    >>> ap.analysis.spectra(model)[["layer", "index", "value", "cumulative_energy"]]
+      layer  index  value  cumulative_energy
+    0     a      1    4.0               0.64
+    1     a      2    3.0               1.00
+    """
+    found = sites.find(model, include, exclude).sites
+    return pd.concat([spectrum(site) for site in found], ignore_index=True)
+
+
+def spectrum(site):
+    """The rows of `spectra` for one `sites.LiveSite`."""
+    kernel, unfolded = finite_kernel(site), unfolding(site)
+    found = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
+    values = np.concatenate(found)
+    order = np.argsort(-values, kind="stable")
+    block = np.repeat(np.arange(len(found)), [len(part) for part in found])[order]
+    values = values[order]
+    energy = np.cumsum(values**2)
+    return pd.DataFrame(
+        {
+            "layer": site.path,
+            "site": site.name,
+            "unfolding": unfolded.label,
+            "block": block,
+            "index": np.arange(1, len(values) + 1),
+            "value": values,
+            "relative": values / (values[0] or 1.0),
+            "cumulative_energy": energy / (energy[-1] or 1.0),
+        }
+    )
+
+
+def norms(model, include=None, exclude=()):
+    """Norms and ranks of each prunable kernel, from its singular values s_1 >= s_2 >= ...
+
+    spectral = s_1; frobenius = sqrt(sum s_i^2); nuclear = sum s_i; rank = number of s_i above
+    s_1 * max(rows, columns) * eps of the kernel's dtype (NumPy's tolerance); stable_rank =
+    frobenius^2 / spectral^2; effective_rank = exp(entropy of s_i / nuclear); condition_number =
+    s_1 / s_last, infinite where the last is zero; sparsity = zero weights / weights.
+
+    Args:
+        model: a built `keras.Model` of any kind; it is not changed.
+        include: layers to take (names, patterns, layers); None takes all.
+        exclude: layers to leave out; the default `()` leaves out nothing.
+
+    Returns:
+        Tidy DataFrame, one row for each kernel: layer, site, unfolding, blocks, rows, columns,
+        and the above.
+
+    Raises:
+        ValueError: for NaN or infinite weights, an unbuilt model or an unknown layer name.
+
+    Source: Rudelson & Vershynin 2007 (stable rank); Roy & Vetterli 2007 (effective rank).
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+    >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
+    >>> ap.analysis.norms(model)[["spectral", "frobenius", "nuclear", "rank", "sparsity"]].round(2)
+       spectral  frobenius  nuclear  rank  sparsity
+    0       4.0        5.0      7.0     2      0.67
+    """
+    found = sites.find(model, include, exclude).sites
+    return pd.DataFrame([site_norms(site, finite_kernel(site)) for site in found])
+
+
+def site_norms(site, kernel):
+    """The row of `norms` for one kernel that lies as that of `site` does."""
+    unfolded = unfolding(site)
+    found = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
+    values = np.sort(np.concatenate(found))[::-1]
+    blocks, rows, columns = unfolded.shape
+    eps = np.finfo(kernel.dtype).eps
+    numbers = (
+        values[0],
+        math.sqrt(np.sum(values**2)),
+        values.sum(),
+        sum(linalg.rank(part, (rows, columns), eps) for part in found),
+        linalg.stable_rank(values),
+        linalg.effective_rank(values),
+        values[0] / values[-1] if values[-1] else math.inf,
+        1 - np.count_nonzero(kernel) / kernel.size,
+    )
+    place = {"layer": site.path, "site": site.name, "unfolding": unfolded.label}
+    place |= {"blocks": blocks, "rows": rows, "columns": columns}
+    return place | dict(zip(NORMS, numbers, strict=True))
+
+
+def compare(before, after, include=None, exclude=()):
+    """How the norms and ranks of two models of one architecture differ, layer by layer.
+
+    Args:
+        before: a built `keras.Model`.
+        after: a model with kernels of the same shapes in the same order, such as a pruned copy.
+        include: layers to compare, as `before` names them; None takes all.
+        exclude: layers to leave out; the default `()` leaves out nothing.
+
+    Returns:
+        DataFrame with one row for each kernel and norm: layer, site, norm, before, after,
+        difference (after - before), ratio (after / before); the norms "difference_spectral",
+        "difference_frobenius" and "difference_nuclear" are those of the matrix after - before,
+        their ratio is to the norm of `before`.
+
+    Raises:
+        ValueError: for models of different architecture, naming the first layer that differs.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a")])
+    >>> table = ap.analysis.compare(model, model)
+    >>> table.loc[table["norm"] == "difference_nuclear", "after"].tolist()
+    [0.0]
+    """
+    rows = []
+    for site, other in matched(before, after, include, exclude):
+        old, new = finite_kernel(site), finite_kernel(other)
+        first, second = site_norms(site, old), site_norms(site, new)
+        change = site_norms(site, new.astype(np.float64) - old)
+        for norm in NORMS:
+            rows.append(_change(site, norm, first[norm], second[norm]))
+        for norm in NORMS[:3]:
+            row = _change(site, f"difference_{norm}", 0.0, change[norm])
+            rows.append(row | {"ratio": _ratio(change[norm], first[norm])})
+    return pd.DataFrame(rows)
+
+
+def matched(before, after, include=None, exclude=()):
+    """[(site of `before`, the same site of `after`)] of two models of one architecture.
+
+    Raises:
+        ValueError: where their kernels differ in number or shape.
+    """
+    every = sites.find(before, exclude=()).sites
+    others = sites.find(after, exclude=()).sites
+    for site, other in zip(every, others, strict=False):
+        if site.variable.shape != other.variable.shape:
+            raise ValueError(
+                f"the models differ in architecture: kernel {site.name!r} has shape "
+                f"{tuple(site.variable.shape)}, the other model's {other.name!r} "
+                f"{tuple(other.variable.shape)}. Compare a model with a copy of itself."
+            )
+    if len(every) != len(others):
+        longer = every if len(every) > len(others) else others
+        raise ValueError(
+            f"the models differ in architecture: {len(every)} and {len(others)} kernels; "
+            f"{longer[min(len(every), len(others))].name!r} is in one of them only"
+        )
+    wanted = {id(site.variable) for site in sites.find(before, include, exclude).sites}
+    return [pair for pair in zip(every, others, strict=True) if id(pair[0].variable) in wanted]
+
+
+def finite_kernel(site):
+    """The weights of a live site; raises where they are not finite."""
+    kernel = site.kernel()
+    bad = kernel[~np.isfinite(kernel)]
+    if bad.size:
+        raise ValueError(
+            f"layer {site.path!r} holds {bad.size} weights that are not finite ({bad[0]}): it has "
+            "no singular values. Load weights from before the training diverged."
+        )
+    return kernel
+
+
+def _change(site, norm, before, after):
+    difference = 0.0 if before == after else after - before  # inf - inf would be NaN
+    numbers = {"before": before, "after": after, "difference": difference}
+    place = {"layer": site.path, "site": site.name, "norm": norm}
+    return place | numbers | {"ratio": _ratio(after, before)}
+
+
+def _ratio(after, before):
+    if after == before:
+        return 1.0
+    return after / before if before else math.inf

@@ -1,0 +1,77 @@
+"""A kernel as a matrix, and back."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+_L = keras.layers
+_DEPTHWISE = (_L.DepthwiseConv1D, _L.DepthwiseConv2D)
+_SEPARABLE = (_L.SeparableConv1D, _L.SeparableConv2D)
+_CONVOLUTIONS = (
+    _L.Conv1D, _L.Conv2D, _L.Conv3D, _L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfolding:
+    """How a kernel lies in one or more matrices, the blocks of one block-diagonal matrix.
+
+    label: what rows and columns are.
+    kernel: shape of the kernel.
+    order: its axes, those of the rows first.
+    shape: (blocks, rows, columns).
+    """
+
+    label: str
+    kernel: tuple[int, ...]
+    order: tuple[int, ...]
+    shape: tuple[int, int, int]
+
+    def unfold(self, kernel):
+        """Matrices of shape (blocks, rows, columns) from a kernel."""
+        return kernel.transpose(self.order).reshape(self.shape)
+
+    def fold(self, matrices):
+        """The kernel from matrices of shape (blocks, rows, columns)."""
+        ordered = [self.kernel[axis] for axis in self.order]
+        return np.asarray(matrices).reshape(ordered).transpose(np.argsort(self.order))
+
+
+def unfolding(site):
+    """The `Unfolding` of a `sites.LiveSite`.
+
+    | kernel | matrices |
+    |---|---|
+    | convolution | filters x (positions * channels), one for each group |
+    | depthwise convolution | multiplier x positions, one for each channel |
+    | everything else (Dense, EinsumDense, Embedding, recurrent) | inputs x units |
+
+    Example:
+
+    >>> from activation_pruning import sites
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2)])
+    >>> found = unfolding(sites.find(model, exclude=()).sites[0])
+    >>> found.shape, found.label
+    ((1, 5, 12), 'filters x (positions * channels)')
+    """
+    layer, kernel = site.layer, tuple(site.variable.shape)
+    first = isinstance(layer, _SEPARABLE) and site.variable is layer.depthwise_kernel
+    if isinstance(layer, _DEPTHWISE) or first:
+        *positions, channels, multiplier = range(len(kernel))
+        label, order = "multiplier x positions, by channel", (channels, multiplier, *positions)
+        blocks, rows = kernel[channels], kernel[multiplier]
+    else:
+        # An axis of length one numbers nothing, so it may stand on either side.
+        units = [axis for axis, size in enumerate(site.units.shape) if size > 1]
+        others = [axis for axis in range(len(kernel)) if axis not in units]
+        if isinstance(layer, _CONVOLUTIONS + _SEPARABLE):
+            blocks = getattr(layer, "groups", 1)
+            label = "filters x (positions * channels)" + (", by group" if blocks > 1 else "")
+            order, rows = (*units, *others), math.prod(kernel[axis] for axis in units) // blocks
+        else:
+            label, order, blocks = "inputs x units", (*others, *units), 1
+            rows = math.prod(kernel[axis] for axis in others)
+    columns = math.prod(kernel) // blocks // rows
+    return Unfolding(label, kernel, order, (blocks, rows, columns))

@@ -1,0 +1,75 @@
+"""Copies of whole models, with layers exchanged on the way."""
+
+import copy
+
+import keras
+
+from activation_pruning import internals, sites
+
+
+def rebuild(model, replace, transfer):
+    """A copy of a Sequential or Functional model, nested ones included, compiled alike.
+
+    Args:
+        model: the model to take apart; it is not changed.
+        replace: layer -> the new layer in its place (see `copy_layer`), once for each layer.
+        transfer: (layer, new layer) -> None; copies the weights.
+
+    Returns:
+        The new model, with a fresh optimizer state.
+    """
+    made = {}  # id -> (layer, new); a layer may be met again, in another nested model
+
+    def clone(layer):
+        if sites.is_graph(layer):
+            return internals.clone(layer, clone)
+        if id(layer) not in made:
+            made[id(layer)] = layer, replace(layer)
+        return made[id(layer)][1]
+
+    rebuilt = internals.clone(model, clone)
+    for layer, new in made.values():
+        transfer(layer, new)
+    if model.compiled:
+        arguments = internals.compile_arguments(model)
+        rebuilt.compile(**keras.tree.map_structure(_fresh, arguments))
+    return rebuilt
+
+
+def copy_layer(layer):
+    """A layer made from the same configuration, without weights yet."""
+    if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
+        return type(layer).from_config(layer.get_config(), safe_mode=False)
+    return type(layer).from_config(layer.get_config())
+
+
+def copy_model(model):
+    """A copy of a model of any kind, with its weights, compiled alike.
+
+    Raises:
+        TypeError: for a subclassed model that Keras cannot save and load.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+    >>> copy_model(model).layers[0].name
+    'a'
+    """
+    sites.check_model(model)
+    if sites.is_graph(model):
+        return rebuild(model, copy_layer, lambda layer, new: new.set_weights(layer.get_weights()))
+    try:
+        return copy.deepcopy(model)  # Keras saves and loads it in memory
+    except Exception as error:
+        raise TypeError(
+            f"the subclassed model {type(model).__name__} cannot be copied ({error}). Give the "
+            "class a get_config (and `@keras.saving.register_keras_serializable()`) so that "
+            "Keras can save and load it."
+        ) from error
+
+
+def _fresh(item):
+    """A copy of an optimizer or metric, which hold state; anything else as it is."""
+    if isinstance(item, (keras.Optimizer, keras.Metric)):
+        return type(item).from_config(item.get_config())
+    return item
