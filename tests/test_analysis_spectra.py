@@ -173,8 +173,8 @@ def test_different_architectures_are_refused():
     model = model_of(L.Dense(5, name="a"), shape=(7,))
     with pytest.raises(ValueError, match="'a/kernel' has shape"):
         ap.analysis.compare(model, model_of(L.Dense(6, name="a"), shape=(7,)))
+    deeper = model_of(L.Dense(5, name="a"), L.Dense(5, name="b"), shape=(7,))
     with pytest.raises(ValueError, match="1 and 2 kernels; 'b/kernel'"):
-        deeper = model_of(L.Dense(5, name="a"), L.Dense(5, name="b"), shape=(7,))
         ap.analysis.compare(model, deeper)
 
 
