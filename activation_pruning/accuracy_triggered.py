@@ -83,6 +83,8 @@ class AccuracyTriggered:
         if not progress.logs:  # before training
             return None
         if self.monitor not in progress.logs:
+            if self.monitor.startswith("val_"):  # validation_freq: not in every epoch
+                return None
             raise ValueError(
                 f"monitor={self.monitor!r} is not among the metrics of this fit: "
                 f"{sorted(progress.logs)}; add it to compile(metrics=[...]) or watch one of these."

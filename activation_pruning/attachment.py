@@ -118,6 +118,7 @@ class Attachment:
         self._model = weakref.ref(model)
         self._counters = {}  # owner -> {source: Counter}
         self._masks = {}  # owner -> {id(variable): (live site, mask variable)}
+        self._listeners = {}  # owner -> function
         self._states = []  # (layer, state) pairs in place
         self._overridden = []  # (owner, name, what vars(owner) held before)
         self._training, self._traced = False, {}
@@ -130,7 +131,7 @@ class Attachment:
     @property
     def owners(self):
         """Whoever counts or masks here now."""
-        return list(dict.fromkeys([*self._counters, *self._masks]))
+        return list(dict.fromkeys([*self._counters, *self._masks, *self._listeners]))
 
     # -- what callbacks ask for ------------------------------------------------------------
 
@@ -171,6 +172,28 @@ class Attachment:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 
+    def listen(self, owner, function):
+        """Call `function("before")` and `function("after")` around every pruning event."""
+        self._listeners[owner] = function
+        self._rebuild()
+
+    def masked(self, kind):
+        """The live sites that owners of class `kind` mask, each once."""
+        found = {}
+        for owner, masks in self._masks.items():
+            if isinstance(owner, kind):
+                found |= {key: site for key, (site, _) in masks.items()}
+        return list(found.values())
+
+    @contextlib.contextmanager
+    def event(self):
+        """Around a pruning event: listeners are called on entering and leaving."""
+        for listener in self._listeners.values():
+            listener("before")
+        yield
+        for listener in self._listeners.values():
+            listener("after")
+
     def sync(self):
         """Bring the variables up to date in the middle of an epoch (JAX keeps them to itself)."""
         internals.sync(self.model)
@@ -179,11 +202,12 @@ class Attachment:
         """Take away what `owner` added."""
         self._counters.pop(owner, None)
         self._masks.pop(owner, None)
+        self._listeners.pop(owner, None)
         self._rebuild()
 
     def remove(self):
         """Take everything away; the model is as it was before."""
-        self._counters, self._masks = {}, {}
+        self._counters, self._masks, self._listeners = {}, {}, {}
         self._rebuild()
 
     @contextlib.contextmanager
@@ -202,9 +226,11 @@ class Attachment:
         self._unhook()
         if self._counters or self._masks:
             self._hook()
-            internals.override(self.model, _PLACE, self)
         else:
             self._masking = False
+        if self.owners:
+            internals.override(self.model, _PLACE, self)
+        else:
             internals.restore(self.model, _PLACE, None)
         internals.retrace(self.model)
 

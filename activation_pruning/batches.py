@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 
-def inputs_of(data, batch_size=256):
+def inputs_of(data, batch_size=256, inputs=None):
     """Yield the inputs of `data` in batches.
 
     Args:
@@ -12,6 +12,8 @@ def inputs_of(data, batch_size=256):
             `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
             (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
         batch_size: samples per batch for arrays; data that is batched already keeps its own.
+        inputs: how many inputs the model has, where known: a list of another number of arrays
+            is a list of batches.
 
     Raises:
         ValueError: when there are no samples.
@@ -25,24 +27,24 @@ def inputs_of(data, batch_size=256):
     [2, 2, 1]
     """
     empty = True
-    for inputs in _batched(data, batch_size):
+    for batch in _batched(data, batch_size, inputs):
         empty = False
-        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(inputs)):
+        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
             raise TypeError(
                 f"data must yield batches whose inputs are arrays, received "
-                f"{type(inputs).__name__}; convert with np.asarray"
+                f"{type(batch).__name__}; convert with np.asarray"
             )
-        yield inputs
+        yield batch
     if empty:
         raise ValueError("data is empty: give at least one sample")
 
 
-def _batched(data, batch_size):
+def _batched(data, batch_size, inputs):
     if isinstance(data, tuple):
         data = data[0]
     if isinstance(data, keras.utils.PyDataset):
         batched = (data[index] for index in range(len(data)))
-    elif _arrays(data):
+    elif _arrays(data) and not (isinstance(data, list) and inputs not in (None, len(data))):
         return _slices(data, batch_size)
     elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict)):
         batched = data

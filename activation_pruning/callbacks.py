@@ -2,65 +2,15 @@
 
 import warnings
 
-import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import attachment, internals, masks, pruning, schedules, sites
-from activation_pruning.monitors import Monitors
+from activation_pruning import attachment, masks, pruning, schedules
+from activation_pruning.attached import Attached
+from activation_pruning.monitors import Monitors, check_monitor
 
 
-class _Attached(keras.callbacks.Callback):
-    """Attaches when a `fit` takes the callback up and detaches when it ends.
-
-    `set_model` comes before Keras builds the training step of this `fit`, which is when hooks
-    must be in place; `evaluate` and `predict` pass through here too and leave nothing behind.
-    """
-
-    def __init__(self, include=None, exclude=None):
-        super().__init__()
-        self.include, self.exclude = include, exclude
-        self._sites, self._fitting = [], False
-
-    def set_model(self, model):
-        if getattr(self, "_model", None) is not None:
-            self._release()  # a `fit` that died left it
-        super().set_model(model)
-        self._fitting = False
-        hooks = attachment.attachment(model)
-        for owner in hooks.owners:
-            if getattr(owner, "_fitting", False):
-                hooks.release(owner)  # left by a `fit` that died, and not in this one
-        self._sites = sites.find(model, self.include, self.exclude).sites
-        self._check()
-        self._attach(hooks)
-
-    def on_train_begin(self, logs=None):
-        self._fitting = True
-
-    def on_train_end(self, logs=None):
-        self._fitting = False
-        self._release()
-
-    def on_test_end(self, logs=None):
-        if not self._fitting:
-            self._release()
-
-    def on_predict_end(self, logs=None):
-        if not self._fitting:
-            self._release()
-
-    def _release(self):
-        attachment.attachment(self.model).release(self)
-
-    def _check(self):
-        """Raise for settings that cannot work with these sites, before training starts."""
-
-    def _attach(self, hooks):
-        """Ask the model's attachment for what this callback needs."""
-
-
-class ActivationCounter(_Attached):
+class ActivationCounter(Attached):
     """Count how often each unit is active while the model trains; changes nothing.
 
     frequency = active samples / samples seen, where a unit is active for a sample when its
@@ -115,7 +65,7 @@ class ActivationCounter(_Attached):
         Raises:
             ValueError: before the callback has been in a `fit`.
         """
-        if self._counters is None:
+        if self._counters is None or not (self._fitting or self._activity):
             raise ValueError("nothing counted yet: pass this callback to model.fit first")
         activity = self._activity
         if activity is None:
@@ -124,7 +74,7 @@ class ActivationCounter(_Attached):
         return pruning.activity_table(self._sites, activity)
 
 
-class KeepPruned(_Attached):
+class KeepPruned(Attached):
     """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
 
     Args:
@@ -154,8 +104,9 @@ class KeepPruned(_Attached):
         self._masks = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._masks is None:  # not earlier: BackupAndRestore loads weights as training begins
-            self._take_masks()
+        # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
+        # has become zero meanwhile (`prune` in another callback) is to be kept as well.
+        self._take_masks()
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:  # a PruningCallback in the same fit has the say
@@ -167,11 +118,14 @@ class KeepPruned(_Attached):
         super().on_train_end(logs)
 
     def _measured(self):
-        return pruning.total_sparsity(pruning.measure(self._sites))
+        """Sparsity of all the sites that callbacks of this kind prune in this fit."""
+        together = attachment.attachment(self.model).masked(type(self))
+        return pruning.total_sparsity(pruning.measure(together))
 
     def _take_masks(self, respect_zeros=True):
-        self._masks = pruning.alive_masks(self._sites, respect_zeros)
-        self._write(self._masks)
+        found = pruning.alive_masks(self._sites, respect_zeros)
+        known = self._masks or found
+        self._write({name: mask & known[name] for name, mask in found.items()})
 
     def _write(self, masks):
         self._masks = masks
@@ -187,8 +141,9 @@ class KeepPruned(_Attached):
         }
         if back:
             warnings.warn(
-                f"weights from before the last pruning event were restored ({back} non-zero "
-                "weights under the masks); the masks were applied to them again",
+                f"weights under the masks are no longer zeros ({back}): they were restored or "
+                "averaged from before the last pruning event, written past the optimizer, or "
+                "training diverged to NaN; the masks were applied to them again",
                 stacklevel=2,
             )
             self._write(self._masks)
@@ -290,7 +245,7 @@ class PruningCallback(KeepPruned):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._check_monitor()
+        self._check_fit()
         self._epoch, self._step, self._steps_before = 0, 0, 0
         self._target, self._owed = 0.0, None
         self._restart_monitors = False
@@ -323,7 +278,15 @@ class PruningCallback(KeepPruned):
 
     def on_train_end(self, logs=None):
         if self._restart_monitors:
+            outdated = self._monitors.outdated()
             self._monitors.restart()  # a best epoch restored now would be a denser network
+            if outdated:
+                warnings.warn(
+                    f"weights were pruned after {outdated} was saved for the last time, so it "
+                    "holds a denser network. Let the schedule end before the last epoch, or list "
+                    "ModelCheckpoint after this callback.",
+                    stacklevel=2,
+                )
         if self._counters:
             self._activity = pruning.activity_of(self._sites, self._counters)
         super().on_train_end(logs)
@@ -375,9 +338,12 @@ class PruningCallback(KeepPruned):
         hooks = attachment.attachment(self.model)
         hooks.sync()
         activity = self._read_activity() if self._counters else {}
-        self._check_counted(activity)
+        if any(counted.samples == 0 for counted in activity.values()):
+            self._postpone(target)
+            return
         before = self._sparsity()
-        self._write(self.settings.decide(self._sites, self._masks, target, activity))
+        with hooks.event():
+            self._write(self.settings.decide(self._sites, self._masks, target, activity))
         self._target = target
         self._record(target)
         if self._sparsity() != before:
@@ -387,6 +353,17 @@ class PruningCallback(KeepPruned):
         if self.reset_counts:
             for counter in self._counters.values():
                 counter.reset()
+
+    def _postpone(self, target):
+        """Before the first step no activity has been counted: prune when asked next."""
+        self._owed = target
+        if self._lacks(target):
+            warnings.warn(
+                f"the schedule prunes to {target:.4f} before any training step, when no activity "
+                f"has been counted: done after the first {self.schedule.by} instead. Let it begin "
+                "later, or use a criterion such as 'magnitude'.",
+                stacklevel=2,
+            )
 
     def _record(self, target):
         table = pruning.measure(self._sites)
@@ -414,27 +391,17 @@ class PruningCallback(KeepPruned):
 
     # -- what can go wrong -----------------------------------------------------------------
 
-    def _check_monitor(self):
+    def _check_fit(self):
+        if not self.params or "epochs" not in self.params:
+            raise ValueError(
+                "callbacks=CallbackList(...) without its parameters: give fit a plain list, or "
+                "CallbackList(..., epochs=..., steps=...)"
+            )
+        if self.params.get("steps") == 0:
+            raise ValueError("the training data is empty: there is no step in an epoch")
         monitor = getattr(self.schedule, "monitor", None)
-        custom = type(self.model).train_step is not keras.Model.train_step
-        if monitor is None or custom:
-            return  # a train_step of the user's own may log anything
-        known = internals.metric_names(self.model)
-        watched = monitor.removeprefix("val_")
-        # Several outputs put a name of theirs in front: "left_accuracy".
-        if None not in known and not any(f"_{watched}".endswith(f"_{name}") for name in known):
-            raise ValueError(
-                f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
-                f"of the compiled model: {sorted(known)} (and 'val_...' of each with validation "
-                "data). Add it to compile(metrics=[...]) or choose another monitor."
-            )
-
-    def _check_counted(self, activity):
-        if any(counted.samples == 0 for counted in activity.values()):
-            raise ValueError(
-                "the schedule prunes before any training step, when no activity has been counted "
-                "yet: let it begin later, or use a criterion such as 'magnitude'"
-            )
+        if monitor is not None:
+            check_monitor(self, monitor)
 
     def _warn_short(self):
         final, reached = self.schedule.final_sparsity, self._sparsity()

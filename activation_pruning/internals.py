@@ -4,6 +4,8 @@ Each function wraps one private fact about Keras 3 (checked for 3.12 to 3.15), s
 Keras release is met here and nowhere else. Nothing in here decides anything about pruning.
 """
 
+import inspect
+
 import keras
 from keras import ops
 
@@ -164,6 +166,21 @@ def compile_arguments(model):
     return dict(model._compile_config.config) if model.compiled else {}
 
 
+def validates(model):
+    """Whether the `fit` of `model` that is running has validation data, as far as can be told.
+
+    Keras tells its callbacks nothing about it before the first epoch is over: the arguments are
+    read from the frame of `fit`. True where there is no such frame.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        known = frame.f_locals
+        if frame.f_code.co_name == "fit" and known.get("self") is model:
+            return "validation_data" not in known or known["validation_data"] is not None
+        frame = frame.f_back
+    return True
+
+
 def metric_names(model):
     """The names that training will log, with None among them if one cannot be told.
 
@@ -176,6 +193,9 @@ def metric_names(model):
         for item in given
         if item is not None
     ]
+    outputs = getattr(model, "output_names", None) or []
+    if len(outputs) > 1:  # the name of the output comes in front
+        names = [name and f"{output}_{name}" for name in [*names, "loss"] for output in outputs]
     return {"loss", *names}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import allocations, attachment, batches, criteria, masks, sites
+from activation_pruning.checks import check_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Settings:
         object.__setattr__(self, "criterion", criteria.get(self.criterion))
         object.__setattr__(self, "allocation", allocations.get(self.allocation))
         object.__setattr__(self, "granularity", masks.granularity(self.granularity))
+        check_count("seed", self.seed, 0)
 
     @property
     def statistics(self):
@@ -172,7 +174,8 @@ def prune(
     """Prune a built Keras 3 model once, in place.
 
     k = floor(sparsity * n + 0.5) of the n prunable weights are exact zeros afterwards, those
-    with the lowest scores; weights that are zeros already count among them.
+    with the lowest scores; weights that are zeros already count among them. With the allocation
+    "uniform" k is taken layer by layer; units and blocks come as close as whole ones allow.
 
     Args:
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
@@ -251,7 +254,7 @@ def observe(model, live_sites, data, threshold=0.0, statistics=tuple(attachment.
     try:
         samples = 0
         with hooks.observing():
-            for inputs in batches.inputs_of(data):
+            for inputs in batches.inputs_of(data, inputs=_inputs(model)):
                 model(inputs, training=False)
                 samples += len(keras.tree.flatten(inputs)[0])
         if samples == 0:
@@ -259,6 +262,11 @@ def observe(model, live_sites, data, threshold=0.0, statistics=tuple(attachment.
         return activity_of(live_sites, counters)
     finally:
         hooks.release(owner)
+
+
+def _inputs(model):
+    """How many inputs the model takes, or None for a subclassed one, which does not say."""
+    return len(keras.tree.flatten(model.inputs)) if sites.is_graph(model) else None
 
 
 def activity_of(live_sites, counters):

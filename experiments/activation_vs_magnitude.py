@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         arrays = datasets.load(options.dataset)
         notes = _without_tfmot(options)
         grid = settings_grid(options, datasets.fingerprint(arrays))
-        command_line.check(options)
+        command_line.check(options, grid)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     if options.fresh:

@@ -89,13 +89,14 @@ def completed(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def check(options: argparse.Namespace) -> None:
-    """Raise for levels that cannot work, before any training."""
+def check(options: argparse.Namespace, grid: list[dict]) -> None:
+    """Raise for levels that cannot work in the runs of a grid, before any training."""
     if options.start > options.stop:
         raise ValueError(f"--start {options.start} is above --stop {options.stop}")
-    if max(options.events) > options.epochs:
+    most = max(settings["events"] for settings in grid)  # 0 for arms without events
+    if most > options.epochs:
         raise ValueError(
-            f"--events {max(options.events)} does not fit into --epochs {options.epochs}: "
+            f"--events {most} does not fit into --epochs {options.epochs}: "
             "there is at most one event per epoch"
         )
 

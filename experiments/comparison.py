@@ -131,10 +131,11 @@ def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         lines.append(f"{sparsity:.0%} sparsity, {events} events, best mean first: {order}.")
     for (first, second), rows in differences.groupby(["first", "second"], sort=False):
         lines.append(_comparison(first, second, rows))
-    if len(differences):
+    intervals = differences["accuracy_difference_low"].notna().sum()
+    if intervals:
         lines.append(
             "Higher and lower mean that the 95 % t-interval of the paired differences excludes 0; "
-            f"of {len(differences)} such intervals about {0.05 * len(differences):.1f} do so by "
+            f"of {intervals} such intervals about {0.05 * intervals:.1f} do so by "
             "chance alone."
         )
     missed = runs[~runs["reached"]].groupby(SETTING, sort=False)["seed"].count()

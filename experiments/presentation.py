@@ -13,6 +13,13 @@ from activation_pruning.reports import figures, page, workbook
 
 NAME = "activation_vs_magnitude"
 MASKED = ("activation", "activation_magnitude", "magnitude", "random")
+PICTURES = (
+    "test_accuracy",
+    "test_accuracy_closeup",
+    "training_curves",
+    "activation_frequency",
+    "masks",
+)
 CLOSE = 0.10  # the close-up shows arms that stay within this much of the best accuracy
 
 ABOUT = (
@@ -55,6 +62,9 @@ def report(records: list[dict], out: Path, options: dict, notes: list[str]) -> N
     )
     for path in (book, *(path for path, *_ in pictures), html):
         print(path)
+    for name in PICTURES:  # of an earlier run with other arms: no longer what the workbook says
+        if out / f"{name}.png" not in [path for path, *_ in pictures]:
+            (out / f"{name}.png").unlink(missing_ok=True)
 
 
 def readable(summary: pd.DataFrame) -> str:

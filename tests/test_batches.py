@@ -93,3 +93,11 @@ def test_other_things_raise_and_say_what_is_allowed(data):
 def test_inputs_of_different_lengths_raise():
     with pytest.raises(ValueError, match=r"different lengths: \[9, 10\]"):
         list(batches.inputs_of([X, X[:9]]))
+
+
+def test_a_list_that_does_not_match_the_inputs_holds_batches():
+    x = np.arange(12.0).reshape(6, 2)
+    lengths = [len(batch) for batch in batches.inputs_of([x[:2], x[2:6]], inputs=1)]
+    assert lengths == [2, 4]
+    both = list(batches.inputs_of([x, x], batch_size=4, inputs=2))
+    assert [len(batch) for batch in both] == [2, 2]

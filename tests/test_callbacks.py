@@ -104,6 +104,7 @@ def test_accuracy_triggers_in_order_and_at_most_once_an_epoch(granularity):
     np.testing.assert_allclose(history["sparsity"][-1], 0.6, atol=grain)
 
 
+@pytest.mark.filterwarnings("ignore:.*no validation data")
 def test_a_metric_that_falls():
     schedule = ap.schedules.AccuracyTriggered(
         2.0, 1.0, events=2, final_sparsity=0.5, monitor="val_loss"
@@ -253,13 +254,114 @@ def untouched():
     return model, check
 
 
-@pytest.mark.parametrize("monitor", ["accuracyy", "val_f1"])
+def watching(monitor, level=0.0):
+    schedule = ap.schedules.AccuracyTriggered(level, level, 1, 0.5, monitor=monitor)
+    return ap.PruningCallback(schedule, "magnitude")
+
+
+@pytest.mark.parametrize("monitor", ["accuracyy", "val_f1", "learning_rate"])
 def test_a_metric_that_is_not_produced(untouched, monitor):
     model, unchanged = untouched
-    schedule = ap.schedules.AccuracyTriggered(0.1, 0.2, 2, 0.5, monitor=monitor)
+    x, y = models.data()
     with pytest.raises(ValueError, match=r"accuracy.*loss"):
-        fit(schedule, model=model)
+        model.fit(x, y, verbose=0, callbacks=[watching(monitor)], validation_data=(x, y))
     unchanged()
+
+
+def test_a_validation_metric_without_validation_data(untouched):
+    model, unchanged = untouched
+    x, y = models.data()
+    with pytest.raises(ValueError, match=r"no validation data.*or watch 'accuracy'"):
+        model.fit(x, y, verbose=0, callbacks=[watching("val_accuracy")])
+    unchanged()
+    callbacks = [Scripted(0.9, name="val_accuracy"), watching("val_accuracy")]
+    with pytest.warns(UserWarning, match="no validation data"):
+        model.fit(x, y, verbose=0, callbacks=callbacks)
+    assert models.pruned(model, *LAYERS) == 0.5
+
+
+def test_a_metric_that_comes_in_some_epochs_only():
+    model = models.compiled(models.mlp())
+    x, y = models.data()
+    pruner = watching("val_accuracy")
+    arguments = {"validation_split": 0.25, "validation_freq": 2}
+    model.fit(x, y, verbose=0, epochs=2, callbacks=[pruner], **arguments)
+    assert pruner.table()["epoch"].unique().tolist() == [2]
+
+
+def test_metrics_that_others_log():
+    class Model(keras.Sequential):
+        def compute_metrics(self, *args, **kwargs):
+            return super().compute_metrics(*args, **kwargs) | {"mine": 1.0}
+
+    x, y = models.data()
+    model = models.compiled(Model([keras.Input((6,)), *models.mlp().layers]))
+    model.fit(x, y, verbose=0, callbacks=[watching("mine")])
+    assert models.pruned(model, *LAYERS) == 0.5
+    model = models.compiled(models.mlp())
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)
+    model.fit(x, y, verbose=0, callbacks=[rate, watching("learning_rate")])
+    assert models.pruned(model, *LAYERS) == 0.5
+
+
+def test_empty_training_data(untouched):
+    model, unchanged = untouched
+    x, y = models.data()
+    pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1))
+    with pytest.raises(ValueError, match="empty"):
+        model.fit(x[:0], y[:0], verbose=0, callbacks=[pruner])
+    unchanged()
+
+
+def test_a_callback_list_without_parameters(untouched):
+    model, unchanged = untouched
+    x, y = models.data()
+    pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1))
+    with pytest.raises(ValueError, match="give fit a plain list"):
+        model.fit(x, y, verbose=0, callbacks=keras.callbacks.CallbackList([pruner], model=model))
+    unchanged()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_checkpoint_is_not_denser_or_says_so(tmp_path, place):
+    path = tmp_path / "best.keras"
+    saver = keras.callbacks.ModelCheckpoint(path, monitor="loss", save_best_only=True)
+    pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=2), "magnitude")
+    model = models.compiled(models.mlp())
+    x, y = models.data()
+    callbacks = [pruner]
+    callbacks.insert(place, saver)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
+    denser = [w for w in told if "holds a denser network" in str(w.message)]
+    assert len(denser) == (1 if place == 0 else 0)
+    wanted = 0.0 if place == 0 else 0.5
+    assert models.pruned(keras.saving.load_model(path), *LAYERS) == wanted
+
+
+def test_two_callbacks_measure_together():
+    first, second = LAYERS[:2]
+    x, y = models.data()
+    model = models.compiled(models.mlp())
+    both = [
+        ap.PruningCallback(ap.schedules.OneShot(share, at=1), "magnitude", include=name)
+        for share, name in ((0.5, first), (0.75, second))
+    ]
+    history = model.fit(x, y, verbose=0, callbacks=both).history
+    assert history["sparsity"][-1] == pytest.approx(models.pruned(model, first, second))
+
+
+def test_keep_pruned_keeps_what_is_pruned_meanwhile():
+    class Prune(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                ap.prune(self.model, 0.5)
+
+    model = models.compiled(models.mlp(), "adam")
+    x, y = models.data()
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[ap.KeepPruned(), Prune()])
+    assert models.pruned(model, *LAYERS) == 0.5
 
 
 @pytest.mark.parametrize("monitor", ["acc", "val_nll", "loss", "top"])
@@ -288,11 +390,22 @@ def test_metrics_of_several_outputs():
     assert models.pruned(model, "a") == 0.5
 
 
-def test_activity_asked_for_before_anything_is_counted(untouched):
-    model, unchanged = untouched
-    with pytest.raises(ValueError, match="before any training step"):
-        fit(ap.schedules.OneShot(0.5, at=0), model=model, criterion="activation")
-    unchanged()
+def test_activity_asked_for_before_anything_is_counted():
+    model = models.compiled(models.mlp())
+    with pytest.warns(UserWarning, match="before any training step"):
+        _, pruner, history = fit(ap.schedules.Constant(0.5), model=model, criterion="activation")
+    assert pruner.table()["epoch"].unique().tolist()[0] == 1
+    assert history["sparsity"] == [0.5] * 3
+
+
+@pytest.mark.parametrize("by", ["epoch", "step"])
+def test_a_first_target_of_zero_is_no_event(by):
+    schedule = ap.schedules.Linear(0.5, begin=0, end=2, by=by)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        _, pruner, history = fit(schedule, criterion="activation_magnitude")
+    assert history["sparsity"][-1] == 0.5
+    assert (pruner.table()["target_sparsity"] > 0).all()
 
 
 @pytest.mark.parametrize(

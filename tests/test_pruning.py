@@ -1,6 +1,7 @@
 """One-shot pruning: exact, monotone, in place, and clear about what cannot be done."""
 
 import keras
+import models
 import numpy as np
 import pytest
 from keras import layers, ops
@@ -386,3 +387,15 @@ def test_predictions_survive_saving_and_loading(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
     assert zeros(loaded) == int(np.floor(0.8 * 216 + 0.5))
+
+
+def test_every_batch_of_a_list_is_counted():
+    model = models.mlp()
+    x, _ = models.data(samples=12)
+    found = pruning.observe(model, ap.sites.find(model).sites, [x[:4], x[4:12]])
+    assert found["a/kernel"].samples == 12
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="seed=-1"):
+        ap.prune(models.mlp(), 0.5, criterion="random", seed=-1)

@@ -188,3 +188,9 @@ def test_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
         page.write(path, "New", [Section("A")])
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.html"]
+
+
+@pytest.mark.parametrize("section", ["text", Section("x", text=None)])
+def test_what_is_no_section_is_refused(tmp_path, section):
+    with pytest.raises(ValueError, match="section"):
+        page.write(tmp_path / "p.html", "t", [section])

@@ -401,3 +401,9 @@ def test_a_link_is_followed(tmp_path):
 )  # fmt: skip
 def test_as_text(value, code, text):
     assert files.as_text(value, code) == text
+
+
+def test_an_index_named_like_a_column_is_refused(tmp_path):
+    table = pd.DataFrame({"a": [1]}, index=pd.Index([5], name="a"))
+    with pytest.raises(ValueError, match=r"'T'.*\['a'\] names an index and a column"):
+        workbook.write(tmp_path / "t.xlsx", {"T": table})

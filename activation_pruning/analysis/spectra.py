@@ -1,5 +1,6 @@
 """Singular values of every kernel, and the norms and ranks that follow from them."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
-from activation_pruning.analysis.unfolding import unfolding
+from activation_pruning.analysis.unfolding import Unfolding, unfolding
 
 NORMS = (
     "spectral",
@@ -19,6 +20,69 @@ NORMS = (
     "condition_number",
     "sparsity",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """The singular values of one kernel at one moment, and all that follows from them.
+
+    layer, site: where it is; unfolding: how it lies in matrices; values: those of each matrix,
+    largest first; eps: of the kernel's dtype; sparsity: zero weights / weights.
+    """
+
+    layer: str
+    site: str
+    unfolding: Unfolding
+    values: list[np.ndarray]
+    eps: float
+    sparsity: float
+
+    @classmethod
+    def of(cls, site, kernel=None):
+        """The spectrum of a `sites.LiveSite`, or of another kernel that lies as its own does."""
+        kernel = finite_kernel(site) if kernel is None else kernel
+        unfolded = unfolding(site)
+        values = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
+        zeros = 1 - np.count_nonzero(kernel) / kernel.size
+        eps = np.finfo(kernel.dtype).eps
+        return cls(site.path, site.name, unfolded, values, eps, zeros)
+
+    def table(self):
+        """The rows of `spectra`."""
+        values = np.concatenate(self.values)
+        order = np.argsort(-values, kind="stable")
+        block = np.repeat(np.arange(len(self.values)), [len(part) for part in self.values])
+        values = values[order]
+        energy = np.cumsum(values**2)
+        columns = {
+            "layer": self.layer,
+            "site": self.site,
+            "unfolding": self.unfolding.label,
+            "block": block[order],
+            "index": np.arange(1, len(values) + 1),
+            "value": values,
+            "relative": values / (values[0] or 1.0),
+            "cumulative_energy": energy / (energy[-1] or 1.0),
+        }
+        return pd.DataFrame(columns)
+
+    def norms(self):
+        """The row of `norms`."""
+        values = np.sort(np.concatenate(self.values))[::-1]
+        blocks, rows, columns = self.unfolding.shape
+        numbers = (
+            values[0],
+            math.sqrt(np.sum(values**2)),
+            values.sum(),
+            sum(linalg.rank(part, (rows, columns), self.eps) for part in self.values),
+            linalg.stable_rank(values),
+            linalg.effective_rank(values),
+            values[0] / values[-1] if values[-1] else math.inf,
+            self.sparsity,
+        )
+        place = {"layer": self.layer, "site": self.site, "unfolding": self.unfolding.label}
+        place |= {"blocks": blocks, "rows": rows, "columns": columns}
+        return place | dict(zip(NORMS, numbers, strict=True))
 
 
 def spectra(model, include=None, exclude=()):
@@ -52,30 +116,7 @@ def spectra(model, include=None, exclude=()):
     1     a      2    3.0               1.00
     """
     found = sites.find(model, include, exclude).sites
-    return pd.concat([spectrum(site) for site in found], ignore_index=True)
-
-
-def spectrum(site):
-    """The rows of `spectra` for one `sites.LiveSite`."""
-    kernel, unfolded = finite_kernel(site), unfolding(site)
-    found = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
-    values = np.concatenate(found)
-    order = np.argsort(-values, kind="stable")
-    block = np.repeat(np.arange(len(found)), [len(part) for part in found])[order]
-    values = values[order]
-    energy = np.cumsum(values**2)
-    return pd.DataFrame(
-        {
-            "layer": site.path,
-            "site": site.name,
-            "unfolding": unfolded.label,
-            "block": block,
-            "index": np.arange(1, len(values) + 1),
-            "value": values,
-            "relative": values / (values[0] or 1.0),
-            "cumulative_energy": energy / (energy[-1] or 1.0),
-        }
-    )
+    return pd.concat([Spectrum.of(site).table() for site in found], ignore_index=True)
 
 
 def norms(model, include=None, exclude=()):
@@ -110,29 +151,7 @@ def norms(model, include=None, exclude=()):
     0       4.0        5.0      7.0     2      0.67
     """
     found = sites.find(model, include, exclude).sites
-    return pd.DataFrame([site_norms(site, finite_kernel(site)) for site in found])
-
-
-def site_norms(site, kernel):
-    """The row of `norms` for one kernel that lies as that of `site` does."""
-    unfolded = unfolding(site)
-    found = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
-    values = np.sort(np.concatenate(found))[::-1]
-    blocks, rows, columns = unfolded.shape
-    eps = np.finfo(kernel.dtype).eps
-    numbers = (
-        values[0],
-        math.sqrt(np.sum(values**2)),
-        values.sum(),
-        sum(linalg.rank(part, (rows, columns), eps) for part in found),
-        linalg.stable_rank(values),
-        linalg.effective_rank(values),
-        values[0] / values[-1] if values[-1] else math.inf,
-        1 - np.count_nonzero(kernel) / kernel.size,
-    )
-    place = {"layer": site.path, "site": site.name, "unfolding": unfolded.label}
-    place |= {"blocks": blocks, "rows": rows, "columns": columns}
-    return place | dict(zip(NORMS, numbers, strict=True))
+    return pd.DataFrame([Spectrum.of(site).norms() for site in found])
 
 
 def compare(before, after, include=None, exclude=()):
@@ -164,8 +183,8 @@ def compare(before, after, include=None, exclude=()):
     rows = []
     for site, other in matched(before, after, include, exclude):
         old, new = finite_kernel(site), finite_kernel(other)
-        first, second = site_norms(site, old), site_norms(site, new)
-        change = site_norms(site, new.astype(np.float64) - old)
+        first, second = Spectrum.of(site).norms(), Spectrum.of(other).norms()
+        change = Spectrum.of(site, new.astype(np.float64) - old).norms()
         for norm in NORMS:
             rows.append(_change(site, norm, first[norm], second[norm]))
         for norm in NORMS[:3]:

@@ -163,6 +163,9 @@ def table_of(table, name):
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"{name} is a {type(table).__name__}; give a pandas DataFrame")
     if any(level is not None for level in table.index.names):
+        twice = set(table.index.names) & set(table.columns)
+        if twice:
+            raise ValueError(f"{name}: {sorted(twice)} names an index and a column; rename one")
         table = table.reset_index()
     if table.shape[1] == 0:
         raise ValueError(f"{name} has no columns; give a DataFrame with at least one")

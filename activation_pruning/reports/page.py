@@ -103,6 +103,11 @@ def write(path, title, sections):
         raise ValueError(f"path {str(path)!r} must end in .html, the format that is written")
     if not sections:
         raise ValueError("sections is empty; give at least one Section")
+    for section in sections:
+        if not isinstance(section, Section):
+            raise ValueError(f"sections holds {section!r}; each must be a page.Section")
+        if not isinstance(section.text, str):
+            raise ValueError(f"section {section.heading!r}: text={section.text!r} is not a text")
     names = [f"{i}-{_slug(section.heading)}" for i, section in enumerate(sections, 1)]
     links = [
         f'<li><a href="#{name}">{_escape(section.heading)}</a></li>'

@@ -1,0 +1,104 @@
+"""A callback that keeps the singular values of every kernel while a model trains."""
+
+from numbers import Integral
+
+import pandas as pd
+
+from activation_pruning import attachment
+from activation_pruning.analysis.spectra import Spectrum
+from activation_pruning.attached import Attached
+from activation_pruning.checks import check_count
+
+
+class SpectrumLogger(Attached):
+    """Keep the spectra at chosen epochs, and right before and after every pruning event.
+
+    Looks only; put it beside a `PruningCallback`, in any order. Only singular values are kept.
+
+    Args:
+        epochs: n for every n-th epoch (counted from 1), or the numbers of the epochs; 0 is the
+            state before training. `()` keeps the pruning events alone.
+        include: layers to follow (names, patterns, layers); None takes all.
+        exclude: layers to leave out; None leaves out the output layer, `()` nothing.
+
+    Raises:
+        ValueError: for a bad `epochs`; at the start of `fit`, for an unbuilt model or an unknown
+            layer name; for weights that are not finite.
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+    ...                           keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> logger = ap.SpectrumLogger(epochs=[0, 2])
+    >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), "magnitude")
+    >>> _ = model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=2, verbose=0,
+    ...               callbacks=[pruner, logger])
+    >>> logger.norms()[["moment", "epoch", "event", "sparsity"]].values.tolist()
+    [['epoch', 0, 0, 0.0], ['before', 1, 1, 0.0], ['after', 1, 1, 0.5], ['epoch', 2, 1, 0.5]]
+    """
+
+    def __init__(self, epochs=1, include=None, exclude=None):
+        super().__init__(include, exclude)
+        if isinstance(epochs, Integral):
+            check_count("epochs", epochs, 1)
+        else:
+            epochs = tuple(epochs)
+            for epoch in epochs:
+                check_count("epochs", epoch, 0)
+        self.epochs = epochs
+        self._kept, self._epoch, self._event = [], 0, 0
+
+    def _attach(self, hooks):
+        self._kept, self._epoch, self._event = [], 0, 0
+        hooks.listen(self, self._around_event)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Not at the start of training: other callbacks may load weights there.
+        if not self._kept and self._wanted(epoch):
+            self._keep("epoch", epoch)
+        self._epoch = epoch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._wanted(epoch + 1):
+            self._keep("epoch", epoch + 1)
+
+    def table(self):
+        """Tidy DataFrame: moment ("epoch", "before", "after"), epoch, event, and as `spectra`.
+
+        `event` counts the pruning events so far. Raises ValueError before there is anything.
+        """
+        return self._tables(lambda spectrum: spectrum.table())
+
+    def norms(self):
+        """Tidy DataFrame: moment, epoch, event, and the columns of `analysis.norms`."""
+        return self._tables(lambda spectrum: pd.DataFrame([spectrum.norms()]))
+
+    def _tables(self, make):
+        if not self._kept:
+            raise ValueError("no spectra kept yet: pass this callback to model.fit first")
+        return pd.concat(
+            [
+                pd.concat({place: make(spectrum)}, names=["moment", "epoch", "event"]).reset_index(
+                    [0, 1, 2]
+                )
+                for place, spectra in self._kept
+                for spectrum in spectra
+            ],
+            ignore_index=True,
+        )
+
+    def _wanted(self, epoch):
+        if isinstance(self.epochs, Integral):
+            return epoch % self.epochs == 0
+        return epoch in self.epochs
+
+    def _around_event(self, moment):
+        self._event += moment == "before"
+        self._keep(moment, self._epoch)
+
+    def _keep(self, moment, epoch):
+        attachment.attachment(self.model).sync()
+        spectra = [Spectrum.of(site) for site in self._sites]
+        self._kept.append(((moment, epoch, self._event), spectra))
