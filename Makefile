@@ -4,7 +4,8 @@ VENV ?= .venv
 TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
-CORE = $(addprefix tests/test_, attachment.py layers.py saving.py training.py)
+CORE = $(addprefix tests/test_, attachment.py layers.py regularizers.py saving.py spectrum_logger.py \
+	training.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-backends test-lowest lint bench clean
@@ -34,6 +35,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and twenty minutes
 	$(BIN)/python benchmarks/fit_overhead.py
 	$(BIN)/python benchmarks/mask_selection.py
+	$(BIN)/python benchmarks/analysis.py
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,15 @@
 """Prune any Keras 3 model with one callback, and see what the pruning did."""
 
-from activation_pruning import allocations, analysis, criteria, masks, reports, schedules, sites
+from activation_pruning import (
+    allocations,
+    analysis,
+    criteria,
+    masks,
+    regularizers,
+    reports,
+    schedules,
+    sites,
+)
 from activation_pruning.attachment import detach
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
 from activation_pruning.layers import PrunedLayer, strip, wrap
@@ -22,6 +31,7 @@ __all__ = [
     "detach",
     "masks",
     "prune",
+    "regularizers",
     "reports",
     "schedules",
     "sites",

@@ -224,11 +224,9 @@ class Attachment:
     def _rebuild(self):
         """Bring the hooks in line with what is asked for, and have the step traced anew."""
         self._unhook()
-        if self._counters or self._masks:
-            self._hook()
-        else:
-            self._masking = False
+        self._masking = self._masking and bool(self._masks)
         if self.owners:
+            self._hook()
             internals.override(self.model, _PLACE, self)
         else:
             internals.restore(self.model, _PLACE, None)

@@ -61,6 +61,7 @@ def ours(variant, network):
     frequency = ap.ActivationCounter(statistics=("frequency",))
     pruner = ap.PruningCallback(ap.schedules.OneShot(SPARSITY, at=1), "activation_magnitude")
     callbacks = {"plain": [], "count": [frequency], "count all": [everything], "prune": [pruner]}
+    callbacks["spectra"] = [ap.SpectrumLogger()]
     return model, callbacks[variant]
 
 

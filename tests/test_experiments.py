@@ -494,3 +494,7 @@ def test_end_to_end_and_rerun(tmp_path):
     assert again.returncode == 0
     assert f"{count} runs: {count} finished before, 0 to do" in again.stdout
     assert "starts" not in again.stdout
+
+    alone = experiment(tmp_path, *tiny, *grid, "--arms", "dense")  # has no masks to show
+    assert alone.returncode == 0, alone.stderr
+    assert not (tmp_path / "masks.png").exists()

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["callbacks", "spectrum_logger"],
+    ["callbacks", "regularizers", "spectrum_logger"],
     ["layers"],
     ["pruning"],
     ["attached", "monitors"],

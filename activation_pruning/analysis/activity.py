@@ -1,0 +1,112 @@
+"""Whether the units that fire are the units that the leading singular vectors are made of."""
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from activation_pruning import sites
+from activation_pruning.analysis import linalg
+from activation_pruning.analysis.spectra import finite_kernel
+from activation_pruning.analysis.unfolding import unfolding
+
+
+def unit_shares(model, energy=0.5, include=None, exclude=None):
+    """Share of each unit in the leading singular vectors of its kernel.
+
+    share_j = sum over i <= k of s_i^2 v_ij^2 / sum over i <= k of s_i^2, where v_i are the
+    singular vectors on the side of the units and k is the fewest values that hold the share
+    `energy` of the squared sum. The shares of a kernel add up to 1.
+
+    Args:
+        model: a built `keras.Model`; it is not changed.
+        energy: share in (0, 1] that makes singular values leading.
+        include: layers to take (names, patterns, layers); None takes all.
+        exclude: layers to leave out; None leaves out the output layer, `()` nothing.
+
+    Returns:
+        Tidy DataFrame, one row for each unit of each kernel that unfolds into a single matrix:
+        layer, site, unit, components (k), share.
+
+    Raises:
+        ValueError: for an energy outside (0, 1], weights that are not finite, an unbuilt model or
+            an unknown layer name.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a")])
+    >>> model.layers[0].set_weights([np.diag([2.0, 1.0]), np.zeros(2)])
+    >>> ap.analysis.unit_shares(model, exclude=())["share"].tolist()
+    [1.0, 0.0]
+    """
+    if not 0 < energy <= 1:
+        raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.5 for one half")
+    parts = []
+    for site in sites.find(model, include, exclude).sites:
+        unfolded = unfolding(site)
+        if unfolded.shape[0] > 1:
+            continue  # one matrix for each channel: its vectors say nothing about other units
+        matrix = unfolded.unfold(finite_kernel(site))[0].astype(np.float64)
+        # Rows are the filters of a convolution, columns the units of everything else.
+        matrix = matrix.T if unfolded.order[0] != 0 else matrix
+        _, values, vectors = np.linalg.svd(matrix, full_matrices=False)
+        k = linalg.components_for(values, energy)
+        weights = (values[:k, None] * vectors[:k]) ** 2
+        total = weights.sum() or 1.0
+        # The gates of an LSTM repeat their units, hence the sum.
+        share = np.bincount(site.units.ravel(), weights.sum(axis=0) / total, site.n_units)
+        place = {"layer": site.path, "site": site.name, "unit": np.arange(site.n_units)}
+        parts.append(pd.DataFrame(place | {"components": k, "share": share}))
+    columns = ["layer", "site", "unit", "components", "share"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def activity_correlation(model, activity, energy=0.5, include=None, exclude=None):
+    """Correlation between how often a unit fires and its share in the leading singular vectors.
+
+    Pearson's r and Spearman's rho between `frequency` and the `share` of `unit_shares`, over the
+    units of each kernel. A correlation that is not defined (fewer than three units, or all
+    alike) is missing.
+
+    Args:
+        model: a built `keras.Model`; it is not changed.
+        activity: table of `ActivationCounter.table()` or `PruningCallback.activity()`.
+        energy, include, exclude: as for `unit_shares`.
+
+    Returns:
+        DataFrame, one row for each kernel: layer, site, units, components, pearson, pearson_p,
+        spearman, spearman_p (two-sided p-values).
+
+    Raises:
+        ValueError: as `unit_shares`; for a table without layer, unit and frequency.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a")])
+    >>> model.layers[0].set_weights([np.diag([3.0, 2.0, 1.0]), np.zeros(3)])
+    >>> activity = pd.DataFrame({"layer": "a", "unit": [0, 1, 2], "frequency": [0.9, 0.5, 0.1]})
+    >>> ap.analysis.activity_correlation(model, activity, 1.0, exclude=())["spearman"].tolist()
+    [1.0]
+    """
+    missing = {"layer", "unit", "frequency"} - set(activity)
+    if missing:
+        raise ValueError(
+            f"activity has no column {sorted(missing)}; give the table of an ActivationCounter"
+        )
+    shares = unit_shares(model, energy, include, exclude)
+    both = shares.merge(activity[["layer", "unit", "frequency"]], on=["layer", "unit"])
+    rows = []
+    for (layer, site), part in both.groupby(["layer", "site"], sort=False):
+        row = {"layer": layer, "site": site, "units": len(part)}
+        row["components"] = part["components"].iloc[0]
+        rows.append(row | _correlations(part["frequency"], part["share"]))
+    return pd.DataFrame(rows)
+
+
+def _correlations(first, second):
+    names = ("pearson", "pearson_p", "spearman", "spearman_p")
+    if len(first) < 3 or first.nunique() < 2 or second.nunique() < 2:
+        return dict.fromkeys(names, np.nan)
+    pearson, spearman = scipy.stats.pearsonr(first, second), scipy.stats.spearmanr(first, second)
+    return dict(zip(names, (*pearson, *spearman), strict=True))

@@ -1,0 +1,125 @@
+"""How much each layer can lose before a metric suffers."""
+
+import keras
+import numpy as np
+import pandas as pd
+
+from activation_pruning import attachment, pruning, sites
+from activation_pruning.analysis.samples import check_samples
+from activation_pruning.checks import check_sparsity
+
+
+def sensitivity(
+    model,
+    x,
+    y,
+    criteria=("magnitude",),
+    sparsities=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    metric="accuracy",
+    include=None,
+    exclude=None,
+    seed=0,
+    batch_size=256,
+    verbose=1,
+):
+    """Evaluate the model with one layer pruned at a time; the weights are as before afterwards.
+
+    Each point is one `model.evaluate` with k = floor(sparsity * n + 0.5) of the n weights of one
+    kernel at zero, those with the lowest scores; exact zeros that are there count among them.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        x: inputs to evaluate on, an array or a list or dict of arrays.
+        y: the labels, as many as samples.
+        criteria: names in `criteria.CRITERIA` or functions; activity is taken from `x`.
+        sparsities: fractions in [0, 1).
+        metric: name of a metric that `evaluate` returns, or "loss".
+        include: layers to try (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        seed: for criteria that are random.
+        batch_size: samples per batch.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        Tidy DataFrame, one row for each layer, criterion and sparsity: layer, site, criterion,
+        sparsity (measured), metric, value, change (value - value of the model as it is).
+
+    Raises:
+        ValueError: for labels of another length than the inputs, a model that is not compiled, a
+            metric that it does not have, a sparsity outside [0, 1), or weights that are not
+            finite.
+
+    Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3.2.
+
+    Example:
+
+    >>> import activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"),
+    ...                           keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> table = ap.analysis.sensitivity(model, np.ones((8, 4)), np.ones((8, 1)), metric="loss",
+    ...                                 sparsities=[0.5, 0.8], verbose=0)
+    >>> table[["layer", "sparsity"]].values.tolist()
+    [['a', 0.5], ['a', 0.8]]
+    """
+    check_samples(x, y)
+    for sparsity in sparsities:
+        check_sparsity("sparsities", sparsity)
+    found = sites.find(model, include, exclude).sites
+    chosen = [pruning.Settings(criterion, "global", "weight", seed) for criterion in criteria]
+    for settings in chosen:
+        settings.check(found, None)
+    evaluate = _evaluation(model, x, y, metric, batch_size)
+    dense, rows = evaluate(), []
+    bar = keras.utils.Progbar(len(chosen) * len(found) * len(sparsities), verbose=verbose)
+    for criterion, settings in zip(criteria, chosen, strict=True):
+        activity = {}
+        if settings.statistics:
+            activity = pruning.observe(model, found, x, statistics=settings.statistics)
+        name = criterion if isinstance(criterion, str) else criterion.__name__
+        for site in found:
+            for sparsity in sparsities:
+                place = {"layer": site.path, "site": site.name, "criterion": name}
+                measured, value = _point(site, settings, sparsity, activity, evaluate)
+                numbers = {"sparsity": measured, "metric": metric, "value": value}
+                rows.append(place | numbers | {"change": value - dense})
+                bar.add(1)
+    return pd.DataFrame(rows)
+
+
+def _point(site, settings, sparsity, activity, evaluate):
+    """(measured sparsity, metric) with one site pruned; its weights are put back whatever comes."""
+    # The variable itself: `site.kernel()` would lose what lies under a wrapper's mask.
+    before = keras.ops.convert_to_numpy(site.variable).copy()
+    mask_before = None
+    if site.mask_variable is not None:
+        mask_before = keras.ops.convert_to_numpy(site.mask_variable).copy()
+    try:
+        alive = pruning.alive_masks([site])
+        masks = settings.decide([site], alive, sparsity, activity)
+        attachment.assign_mask(site, masks[site.name])
+        return 1 - np.count_nonzero(masks[site.name]) / before.size, evaluate()
+    finally:
+        site.variable.assign(before)
+        if mask_before is not None:
+            site.mask_variable.assign(mask_before)
+
+
+def _evaluation(model, x, y, metric, batch_size):
+    """A function without arguments that returns the metric now."""
+    if not model.compiled:
+        raise ValueError(
+            "model is not compiled: evaluate needs its loss and metrics; call "
+            "model.compile(loss=..., metrics=[...]) first"
+        )
+
+    def evaluate():
+        results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+        if metric not in results:
+            raise ValueError(
+                f"metric={metric!r} is not among what evaluate returns: {sorted(results)}; add it "
+                "to compile(metrics=[...]) or choose one of these"
+            )
+        return float(results[metric])
+
+    return evaluate

@@ -1,0 +1,100 @@
+"""compare_low_rank: what it compares, and that it touches nothing."""
+
+import keras
+import models
+import numpy as np
+import pytest
+
+import activation_pruning as ap
+
+
+def pair(sparsity=0.7, **kwargs):
+    keras.utils.set_random_seed(0)
+    dense = models.compiled(models.mlp((12, 10)))
+    pruned = keras.models.clone_model(dense)
+    pruned.set_weights(dense.get_weights())
+    ap.prune(pruned, sparsity, **kwargs)
+    return dense, pruned
+
+
+def bytes_of(*networks):
+    return [w.tobytes() for network in networks for w in network.get_weights()]
+
+
+def test_raw_numbers_are_those_of_evaluate():
+    dense, pruned = pair(granularity="unit")
+    x, y = models.data()
+    before = bytes_of(dense, pruned)
+    found = ap.analysis.compare_low_rank(dense, pruned, x, y)
+    assert bytes_of(dense, pruned) == before
+    accuracy = found.accuracy.set_index("model")
+    assert accuracy.index.tolist() == ["dense", "pruned", "low_rank", "factorized"]
+    reduced = ap.analysis.low_rank(dense, like=pruned)
+    for name, network in (("dense", dense), ("low_rank", reduced)):
+        loss = network.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+        assert accuracy.loc[name, "loss"] == pytest.approx(loss, rel=1e-5)
+    assert accuracy.loc["factorized", "loss"] == pytest.approx(
+        accuracy.loc["low_rank", "loss"], rel=1e-4
+    )
+    assert (
+        found.ranks["rank_pruned"].tolist()
+        == ap.analysis.norms(pruned, exclude="out")["rank"].tolist()
+    )
+    assert found.ranks["rank_dense"].tolist() == [6, 10]
+    assert found.ranks["rank_pruned"].iloc[1] < 10
+    assert found.ranks["energy"].between(0, 1).all()
+
+
+def test_fine_tuning_keeps_what_each_network_is():
+    dense, pruned = pair(0.7, granularity="unit")
+    x, y = models.data()
+    seen = {}
+    fit = keras.Model.fit
+
+    def spying(self, *args, **kwargs):
+        history = fit(self, *args, **kwargs)
+        seen[len(seen)] = self
+        return history
+
+    keras.Model.fit = spying
+    try:
+        found = ap.analysis.compare_low_rank(
+            dense, pruned, x, y, train=(x, y), epochs=3, exclude=None
+        )
+    finally:
+        keras.Model.fit = fit
+    table = found.accuracy
+    assert table["stage"].tolist() == ["raw", "fine_tuned"] * 4
+    losses = table.set_index(["model", "stage"])["loss"]
+    for name in ("dense", "pruned", "low_rank", "factorized"):
+        assert losses[name, "fine_tuned"] < losses[name, "raw"]
+    zeros = [np.sum(k == 0) for k in models.kernels(pruned, "a", "b")]
+    assert [np.sum(k == 0) for k in models.kernels(seen[1], "a", "b")] == zeros
+
+
+def test_scree_is_scikit_learns():
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    dense, pruned = pair()
+    x, y = models.data()
+    scree = ap.analysis.compare_low_rank(dense, pruned, x, y).scree
+    for name, network in (("dense", dense), ("pruned", pruned)):
+        part = scree[(scree["network"] == name) & (scree["layer"] == "b")]
+        (kernel,) = models.kernels(network, "b")
+        wanted = decomposition.PCA().fit(kernel).explained_variance_ratio_
+        np.testing.assert_allclose(part["share"], wanted, rtol=1e-4, atol=1e-9)
+        assert part["cumulative"].iloc[-1] == pytest.approx(1)
+
+
+def test_bad_arguments():
+    dense, pruned = pair()
+    x, y = models.data()
+    with pytest.raises(ValueError, match=r"needs train=\(x, y\)"):
+        ap.analysis.compare_low_rank(dense, pruned, x, y, epochs=2)
+    with pytest.raises(ValueError, match="one label for each sample"):
+        ap.analysis.compare_low_rank(dense, pruned, x, y[:-1])
+    with pytest.raises(ValueError, match="not compiled"):
+        ap.analysis.compare_low_rank(models.mlp((12, 10)), pruned, x, y)
+    with pytest.raises(ValueError, match=r"ap\.strip"):
+        ap.analysis.compare_low_rank(dense, ap.wrap(pruned), x, y)
+    with pytest.raises(ValueError, match="differ in architecture"):
+        ap.analysis.compare_low_rank(dense, models.mlp((12, 9)), x, y)
