@@ -304,6 +304,9 @@ def test_metrics_that_others_log():
     assert models.pruned(model, *LAYERS) == 0.5
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Keras itself fails before any callback"
+)
 def test_empty_training_data(untouched):
     model, unchanged = untouched
     x, y = models.data()
