@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from . import style
 from .files import PALETTE, need
 from .intervals import intervals
+from .spectral_figures import rank_by_event, sensitivity_curves, singular_values
 from .style import save
 
 __all__ = [
@@ -25,7 +26,10 @@ __all__ = [
     "activation_frequency",
     "intervals",
     "mask_heatmap",
+    "rank_by_event",
     "save",
+    "sensitivity_curves",
+    "singular_values",
     "sparsity_by_layer",
     "training_curves",
 ]
