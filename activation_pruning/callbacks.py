@@ -52,8 +52,11 @@ class ActivationCounter(Attached):
         self._counters, self._activity = None, None
 
     def _attach(self, hooks):
-        self._activity = None
         self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._activity = None
 
     def on_train_end(self, logs=None):
         self._activity = pruning.activity_of(self._sites, self._counters)
@@ -65,7 +68,7 @@ class ActivationCounter(Attached):
         Raises:
             ValueError: before the callback has been in a `fit`.
         """
-        if self._counters is None or not (self._fitting or self._activity):
+        if not (self._fitting or self._activity):
             raise ValueError("nothing counted yet: pass this callback to model.fit first")
         activity = self._activity
         if activity is None:
@@ -238,13 +241,14 @@ class PruningCallback(KeepPruned):
 
     def _attach(self, hooks):
         super()._attach(hooks)
-        self._events, self._activity, self._counters = [], None, {}
+        self._counters = {}
         if self.settings.statistics:
             statistics = self.settings.statistics
             self._counters = hooks.count(self, self._sites, self.threshold, statistics)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
+        self._events, self._activity = [], None
         self._check_fit()
         self._epoch, self._step, self._steps_before = 0, 0, 0
         self._target, self._owed = 0.0, None

@@ -17,6 +17,11 @@ def sublayers(layer):
     return list(layer._layers)
 
 
+def with_sublayers(layer):
+    """The layer and every layer inside it, however deep."""
+    return list(layer._flatten_layers())
+
+
 def consumers(layer, operations):
     """The operations (ids in `operations`) that use the symbolic outputs of `layer`."""
     found = [node.operation for node in layer._outbound_nodes]
@@ -77,6 +82,17 @@ def retrace(model):
     """Have the next training step traced anew: Keras caches the traced function across fits."""
     if model.compiled and getattr(model, "train_function", None) is not None:
         model.make_train_function(force=True)
+
+
+def forget_traces(model):
+    """Have training and test steps traced anew, for what changed outside of the model."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()  # JAX would find the old steps by their names
+    retrace(model)
+    if getattr(model, "test_function", None) is not None:
+        model.make_test_function(force=True)
 
 
 def sync(model):

@@ -164,9 +164,9 @@ def wrap(model, include=None, exclude=None):
 
     def transfer(layer, new):
         if not isinstance(new, PrunedLayer) or isinstance(layer, PrunedLayer):
-            new.set_weights(layer.get_weights())
+            rebuilding.copy_weights(layer, new)
             return
-        new.layer.set_weights(layer.get_weights())
+        rebuilding.copy_weights(layer, new.layer)
         live = _all_sites(new)
         alive = pruning.alive_masks(live)
         for site in live:
@@ -210,9 +210,9 @@ def strip(model):
 
     def transfer(layer, new):
         if not isinstance(layer, PrunedLayer):
-            new.set_weights(layer.get_weights())
+            rebuilding.copy_weights(layer, new)
             return
-        new.set_weights(layer.layer.get_weights())
+        rebuilding.copy_weights(layer.layer, new)
         pairs = zip(_all_sites(layer), _all_sites(new), strict=True)
         for masked, plain in pairs:
             attachment.assign_mask(plain, ops.convert_to_numpy(masked.mask_variable))

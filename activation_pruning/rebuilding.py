@@ -1,6 +1,7 @@
 """Copies of whole models, with layers exchanged on the way."""
 
 import copy
+import warnings
 
 import keras
 
@@ -21,6 +22,8 @@ def rebuild(model, replace, transfer):
     made = {}  # id -> (layer, new); a layer may be met again, in another nested model
 
     def clone(layer):
+        if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
+            return type(layer).from_config(layer.get_config())
         if sites.is_graph(layer):
             return internals.clone(layer, clone)
         if id(layer) not in made:
@@ -32,7 +35,13 @@ def rebuild(model, replace, transfer):
         transfer(layer, new)
     if model.compiled:
         arguments = internals.compile_arguments(model)
-        rebuilt.compile(**keras.tree.map_structure(_fresh, arguments))
+        try:
+            arguments = keras.tree.map_structure(_fresh, arguments)
+        except Exception as error:  # whatever a class of the user's own raises
+            text = "the copy is not compiled, since a metric or optimizer cannot be made anew: "
+            warnings.warn(text + str(error), stacklevel=3)
+        else:
+            rebuilt.compile(**arguments)
     return rebuilt
 
 
@@ -41,6 +50,14 @@ def copy_layer(layer):
     if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
         return type(layer).from_config(layer.get_config(), safe_mode=False)
     return type(layer).from_config(layer.get_config())
+
+
+def copy_weights(layer, new):
+    """Give `new` the weights of `layer`, and what layers derive from their weights."""
+    new.set_weights(layer.get_weights())
+    for inner in internals.with_sublayers(new):
+        if hasattr(inner, "finalize_state"):  # Normalization computes with what it derived
+            inner.finalize_state()
 
 
 def copy_model(model):
@@ -57,7 +74,7 @@ def copy_model(model):
     """
     sites.check_model(model)
     if sites.is_graph(model):
-        return rebuild(model, copy_layer, lambda layer, new: new.set_weights(layer.get_weights()))
+        return rebuild(model, copy_layer, copy_weights)
     try:
         return copy.deepcopy(model)  # Keras saves and loads it in memory
     except Exception as error:

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import keras
 from keras import ops
 
-from activation_pruning import attachment
+from activation_pruning import internals
 from activation_pruning.attached import Attached
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
@@ -84,11 +84,9 @@ class NuclearNorm(keras.regularizers.Regularizer):
         return self.strength * ops.sum(ops.stop_gradient(ops.matmul(u * kept, v)) * x)
 
     def get_config(self):
-        return {
-            "strength": self.strength,
-            "weighting": self.weighting,
-            "start_when": self.start_when,
-        }
+        # What has started stays so, in copies and in saved models as well.
+        start_when = None if self.active else self.start_when
+        return {"strength": self.strength, "weighting": self.weighting, "start_when": start_when}
 
 
 class Starter(Attached):
@@ -123,21 +121,19 @@ class Starter(Attached):
         self.monitor, self._waiting = monitor, []
 
     def _attach(self, hooks):
-        layers = {id(site.layer): site.layer for site in self._sites}.values()
-        held = [value for layer in layers for value in vars(layer).values()]
-        found = [value for value in held if isinstance(value, NuclearNorm)]
+        held = [site.variable.regularizer for site in self._sites]
+        found = [penalty for penalty in held if isinstance(penalty, NuclearNorm)]
         self._waiting = [penalty for penalty in found if not penalty.active]
         if not any(penalty.start_when is not None for penalty in found):
             raise ValueError("Starter: the model has no NuclearNorm(start_when=...) regularizer")
         for penalty in found:
             penalty.followed = True
-        self._start(0, None)
-        hooks.listen(self, _nothing)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start(epoch, None)  # an epoch to start at may be behind a resumed training
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._start(epoch + 1, logs or {}):
-            # The traced step knows nothing of it: listening anew has it traced anew.
-            attachment.attachment(self.model).listen(self, _nothing)
+        self._start(epoch + 1, logs or {})
 
     def _due(self, penalty, epochs, logs):
         if isinstance(penalty.start_when, Integral):
@@ -152,13 +148,10 @@ class Starter(Attached):
         return logs[self.monitor] >= penalty.start_when
 
     def _start(self, epochs, logs):
-        """Start what is due after so many epochs; whether there was any."""
+        """Start what is due after so many epochs."""
         ready = [penalty for penalty in self._waiting if self._due(penalty, epochs, logs)]
         self._waiting = [penalty for penalty in self._waiting if penalty not in ready]
         for penalty in ready:
             penalty.active = True
-        return bool(ready)
-
-
-def _nothing(moment):
-    """Pruning events do not matter here."""
+        if ready:
+            internals.forget_traces(self.model)

@@ -1,5 +1,6 @@
 """A callback that keeps the singular values of every kernel while a model trains."""
 
+import warnings
 from numbers import Integral
 
 import pandas as pd
@@ -13,7 +14,9 @@ from activation_pruning.checks import check_count
 class SpectrumLogger(Attached):
     """Keep the spectra at chosen epochs, and right before and after every pruning event.
 
-    Looks only; put it beside a `PruningCallback`, in any order. Only singular values are kept.
+    Looks only; weights that are not finite are left out with a warning. Put it beside a
+    `PruningCallback`: after it in the list, an epoch's spectra are those after an event at its
+    end, before it those before the event. Only singular values are kept.
 
     Args:
         epochs: n for every n-th epoch (counted from 1), or the numbers of the epochs; 0 is the
@@ -23,7 +26,7 @@ class SpectrumLogger(Attached):
 
     Raises:
         ValueError: for a bad `epochs`; at the start of `fit`, for an unbuilt model or an unknown
-            layer name; for weights that are not finite.
+            layer name.
 
     Example:
 
@@ -51,8 +54,11 @@ class SpectrumLogger(Attached):
         self._kept, self._epoch, self._event = [], 0, 0
 
     def _attach(self, hooks):
-        self._kept, self._epoch, self._event = [], 0, 0
         hooks.listen(self, self._around_event)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._kept, self._epoch, self._event = [], 0, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         # Not at the start of training: other callbacks may load weights there.
@@ -100,5 +106,9 @@ class SpectrumLogger(Attached):
 
     def _keep(self, moment, epoch):
         attachment.attachment(self.model).sync()
-        spectra = [Spectrum.of(site) for site in self._sites]
+        try:
+            spectra = [Spectrum.of(site) for site in self._sites]
+        except ValueError as error:  # a training that diverges is for others to end
+            warnings.warn(f"no spectra {moment} epoch {epoch}: {error}", stacklevel=2)
+            return
         self._kept.append(((moment, epoch, self._event), spectra))

@@ -76,3 +76,25 @@ def test_bad_arguments():
         ap.analysis.activity_correlation(
             dense(np.eye(3)), pd.DataFrame({"layer": ["a"], "unit": [0]})
         )
+
+
+def test_units_on_either_side_and_alone():
+    model = keras.Sequential(
+        [keras.Input((4,)), L.EinsumDense("ab,cb->ac", output_shape=4, name="a")]
+    )
+    kernel = model.layers[0].get_weights()[0]  # units x inputs
+    u, values, _ = np.linalg.svd(kernel.astype("float64"))
+    table = ap.analysis.unit_shares(model, 1.0, exclude=())
+    np.testing.assert_allclose(table["share"], ((values * u) ** 2).sum(1) / (values**2).sum())
+    layers = [keras.Input((9, 9, 3)), L.Conv2D(8, 3), L.Conv2D(1, 1, name="one"), L.Flatten()]
+    table = ap.analysis.unit_shares(keras.Sequential([*layers, L.Dense(2)]))
+    assert table.loc[table["layer"] == "one", "share"].tolist() == [pytest.approx(1.0)]
+
+
+def test_tables_of_another_model_or_of_two_runs_are_refused():
+    activity = pd.DataFrame({"layer": "b", "unit": range(3), "frequency": 0.5})
+    with pytest.raises(ValueError, match=r"none of the layers \['a'\]"):
+        ap.analysis.activity_correlation(dense(np.eye(3)), activity, exclude=())
+    twice = pd.concat([activity, activity]).assign(layer="a")
+    with pytest.raises(ValueError, match="several rows"):
+        ap.analysis.activity_correlation(dense(np.eye(3)), twice, exclude=())

@@ -208,3 +208,19 @@ def test_bad_arguments(arguments, message):
         ap.analysis.low_rank(mlp(), **arguments)
     with pytest.raises(ValueError, match=message):
         ap.analysis.factorize(mlp(), **arguments)
+
+
+def test_wrapped_models_are_refused():
+    model = mlp()
+    ap.prune(model, 0.5)
+    with pytest.raises(ValueError, match=r"ap\.strip it"):
+        ap.analysis.low_rank(ap.wrap(model), rank=2)
+
+
+def test_the_rank_of_a_short_dtype_is_by_its_own_rounding():
+    random = np.random.default_rng(0)
+    low = (random.normal(size=(30, 3)) @ random.normal(size=(3, 10))).astype("float32")
+    layer = L.Dense(10, use_bias=False, dtype="bfloat16")
+    model = keras.Sequential([keras.Input((30,)), layer])
+    model.set_weights([low])
+    assert ap.analysis.norms(model)["rank"].tolist() == [3]

@@ -173,3 +173,33 @@ def test_bad_arguments(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"{name}="):
         NuclearNorm(**arguments)
+
+
+def test_validation_sees_the_penalty_as_soon_as_training_does(no_jit):
+    keras.utils.set_random_seed(0)
+    penalty = NuclearNorm(10.0, start_when=1)
+    dense = keras.layers.Dense(8, kernel_regularizer=penalty)
+    model = keras.Sequential([keras.Input((6,)), dense, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.0), "mse", **no_jit)
+    x, y = models.data()
+    history = model.fit(
+        x, y, epochs=2, validation_data=(x, y), verbose=0, callbacks=[Starter()]
+    ).history
+    assert history["loss"][1] > history["loss"][0] + 1
+    assert history["val_loss"][1] == pytest.approx(history["loss"][1], rel=1e-4)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(history["loss"][1], rel=1e-4)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    assert float(sum(copy.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
+
+
+def test_recurrent_layers_and_resumed_trainings(no_jit):
+    keras.utils.set_random_seed(0)
+    penalty = NuclearNorm(10.0, start_when=2)
+    layer = keras.layers.LSTM(5, kernel_regularizer=penalty)
+    model = keras.Sequential([keras.Input((3, 4)), layer, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.0), "mse", **no_jit)
+    x, y = np.ones((4, 3, 4)), np.ones((4, 1))
+    arguments = {"initial_epoch": 3, "epochs": 4, "verbose": 0}
+    history = model.fit(x, y, callbacks=[Starter()], **arguments).history
+    assert history["loss"][0] > 10

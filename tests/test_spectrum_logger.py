@@ -100,3 +100,27 @@ def test_zeros_that_are_there_already_are_no_event():
 def test_bad_epochs(epochs):
     with pytest.raises((ValueError, TypeError), match=r"epoch|iterable"):
         ap.SpectrumLogger(epochs)
+
+
+def test_evaluate_takes_nothing_away():
+    model = models.compiled(models.mlp())
+    counter, logger, prune = ap.ActivationCounter(), ap.SpectrumLogger(), pruner()
+    fit(model, prune, logger, counter)
+    before = [table.copy() for table in (logger.table(), prune.table(), counter.table())]
+    x, y = models.data()
+    model.evaluate(x, y, verbose=0, callbacks=[prune, logger, counter])
+    for old, new in zip(before, (logger.table(), prune.table(), counter.table()), strict=True):
+        assert old.equals(new)
+
+
+def test_weights_that_are_not_finite_are_left_out_with_a_warning():
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                layer = self.model.layers[0]
+                layer.set_weights([w * np.nan for w in layer.get_weights()])
+
+    model, logger = models.compiled(models.mlp()), ap.SpectrumLogger()
+    with pytest.warns(UserWarning, match="not finite"):
+        fit(model, Spoil(), logger, epochs=2)
+    assert moments(logger) == [("epoch", 0, 0), ("epoch", 1, 0)]

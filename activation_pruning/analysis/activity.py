@@ -1,5 +1,7 @@
 """Whether the units that fire are the units that the leading singular vectors are made of."""
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -15,7 +17,7 @@ def unit_shares(model, energy=0.5, include=None, exclude=None):
 
     share_j = sum over i <= k of s_i^2 v_ij^2 / sum over i <= k of s_i^2, where v_i are the
     singular vectors on the side of the units and k is the fewest values that hold the share
-    `energy` of the squared sum. The shares of a kernel add up to 1.
+    `energy` of the squared sum. The shares of a kernel add up to 1 (to 0 for one of zeros).
 
     Args:
         model: a built `keras.Model`; it is not changed.
@@ -39,7 +41,7 @@ def unit_shares(model, energy=0.5, include=None, exclude=None):
     >>> ap.analysis.unit_shares(model, exclude=())["share"].tolist()
     [1.0, 0.0]
     """
-    if not 0 < energy <= 1:
+    if not (isinstance(energy, Real) and 0 < energy <= 1):
         raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.5 for one half")
     parts = []
     for site in sites.find(model, include, exclude).sites:
@@ -47,8 +49,7 @@ def unit_shares(model, energy=0.5, include=None, exclude=None):
         if unfolded.shape[0] > 1:
             continue  # one matrix for each channel: its vectors say nothing about other units
         matrix = unfolded.unfold(finite_kernel(site))[0].astype(np.float64)
-        # Rows are the filters of a convolution, columns the units of everything else.
-        matrix = matrix.T if unfolded.order[0] != 0 else matrix
+        matrix = matrix.T if unfolded.units_first else matrix
         _, values, vectors = np.linalg.svd(matrix, full_matrices=False)
         k = linalg.components_for(values, energy)
         weights = (values[:k, None] * vectors[:k]) ** 2
@@ -94,8 +95,15 @@ def activity_correlation(model, activity, energy=0.5, include=None, exclude=None
         raise ValueError(
             f"activity has no column {sorted(missing)}; give the table of an ActivationCounter"
         )
+    if activity.duplicated(["layer", "unit"]).any():
+        raise ValueError("activity has several rows for a layer and unit; give those of one run")
     shares = unit_shares(model, energy, include, exclude)
     both = shares.merge(activity[["layer", "unit", "frequency"]], on=["layer", "unit"])
+    if both.empty:
+        raise ValueError(
+            f"activity has none of the layers {sorted(set(shares['layer']))}; give the table of "
+            "this very model"
+        )
     rows = []
     for (layer, site), part in both.groupby(["layer", "site"], sort=False):
         row = {"layer": layer, "site": site, "units": len(part)}

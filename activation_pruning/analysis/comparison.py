@@ -13,6 +13,7 @@ from activation_pruning.analysis.samples import check_samples
 from activation_pruning.analysis.spectra import finite_kernel, matched
 from activation_pruning.analysis.unfolding import unfolding
 from activation_pruning.callbacks import KeepPruned
+from activation_pruning.checks import check_count
 
 
 class LowRankComparison(NamedTuple):
@@ -128,6 +129,7 @@ def _check(dense, pruned, x, y, train, epochs):
         raise ValueError(
             "dense is not compiled: call dense.compile(optimizer, loss, metrics) first"
         )
+    check_count("epochs", epochs, 0)
     if epochs and train is None:
         raise ValueError(f"epochs={epochs}: fine-tuning needs train=(x, y)")
     if len(pruned.get_weights()) != len(dense.get_weights()):
@@ -136,6 +138,8 @@ def _check(dense, pruned, x, y, train, epochs):
             f"{len(pruned.get_weights())}: pruned must be a copy of dense; ap.strip unwraps one"
         )
     check_samples(x, y)
+    if epochs:
+        check_samples(*train)
 
 
 def _evaluated(network, x, y, batch_size, **place):

@@ -7,7 +7,7 @@ import numpy as np
 
 from activation_pruning import rebuilding, sites
 from activation_pruning.analysis import linalg
-from activation_pruning.analysis.spectra import finite_kernel, matched
+from activation_pruning.analysis.spectra import Spectrum, finite_kernel, matched
 from activation_pruning.analysis.unfolding import unfolding
 
 _L = keras.layers
@@ -129,21 +129,19 @@ def factorize(
         return _two_layers(layer, pairs[id(layer)][0].shape[-1])
 
     def transfer(layer, new):
-        kernels = pairs.get(id(layer))
-        old = layer.get_weights()
-        new.set_weights(old if kernels is None else [*kernels, *old[1:]])
+        if id(layer) in pairs:
+            new.set_weights([*pairs[id(layer)], *layer.get_weights()[1:]])
+        else:
+            rebuilding.copy_weights(layer, new)
 
     return rebuilding.rebuild(reduced, replace, transfer)
 
 
 def ranks_of(site):
     """Numerical rank of each matrix of a live site's kernel, by NumPy's tolerance."""
-    kernel, unfolded = finite_kernel(site), unfolding(site)
-    eps = np.finfo(kernel.dtype).eps
-    return [
-        linalg.rank(linalg.singular_values(matrix), matrix.shape, eps)
-        for matrix in unfolded.unfold(kernel)
-    ]
+    spectrum = Spectrum.of(site)
+    shape = spectrum.unfolding.shape[1:]
+    return [linalg.rank(values, shape, spectrum.eps) for values in spectrum.values]
 
 
 def _reduced(model, found, ranks, method, standardize):
@@ -163,6 +161,10 @@ def _reduced(model, found, ranks, method, standardize):
 
 def _ranks(model, found, rank, like, energy, method, standardize):
     """{site name: [components for each matrix]}, from whichever of the three was given."""
+    if any(site.mask_variable is not None for site in found):
+        raise ValueError(
+            "the model has PrunedLayers, whose masks would cut the result: ap.strip it"
+        )
     if method not in ("pca", "svd"):
         raise ValueError(f"method={method!r}; choose 'pca' or 'svd'")
     if standardize and method == "svd":

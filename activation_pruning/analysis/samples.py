@@ -21,6 +21,8 @@ def check_samples(x, y):
         ...
     ValueError: x has [3] samples and y has [2] labels; give one label for each sample
     """
+    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
+        raise ValueError("x and y must be arrays (or lists or dicts of arrays); use np.asarray")
     inputs, labels = (
         sorted({int(leaf.shape[0]) for leaf in keras.tree.flatten(part)}) for part in (x, y)
     )

@@ -63,6 +63,7 @@ def sensitivity(
     [['a', 0.5], ['a', 0.8]]
     """
     check_samples(x, y)
+    criteria = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
     for sparsity in sparsities:
         check_sparsity("sparsities", sparsity)
     found = sites.find(model, include, exclude).sites
@@ -76,7 +77,11 @@ def sensitivity(
         activity = {}
         if settings.statistics:
             activity = pruning.observe(model, found, x, statistics=settings.statistics)
-        name = criterion if isinstance(criterion, str) else criterion.__name__
+        name = (
+            criterion
+            if isinstance(criterion, str)
+            else getattr(criterion, "__name__", repr(criterion))
+        )
         for site in found:
             for sparsity in sparsities:
                 place = {"layer": site.path, "site": site.name, "criterion": name}

@@ -10,6 +10,7 @@ from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.unfolding import Unfolding, unfolding
 
+_EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 NORMS = (
     "spectral",
     "frobenius",
@@ -40,11 +41,13 @@ class Spectrum:
     @classmethod
     def of(cls, site, kernel=None):
         """The spectrum of a `sites.LiveSite`, or of another kernel that lies as its own does."""
+        # A short dtype is widened to float32 by now, but its rounding stays that of its own.
+        eps = _EPS.get(site.variable.dtype) if kernel is None else None
         kernel = finite_kernel(site) if kernel is None else kernel
+        eps = eps or np.finfo(kernel.dtype).eps
         unfolded = unfolding(site)
         values = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
         zeros = 1 - np.count_nonzero(kernel) / kernel.size
-        eps = np.finfo(kernel.dtype).eps
         return cls(site.path, site.name, unfolded, values, eps, zeros)
 
     def table(self):

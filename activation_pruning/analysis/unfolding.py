@@ -22,12 +22,14 @@ class Unfolding:
     kernel: shape of the kernel.
     order: its axes, those of the rows first.
     shape: (blocks, rows, columns).
+    units_first: whether the rows are the units.
     """
 
     label: str
     kernel: tuple[int, ...]
     order: tuple[int, ...]
     shape: tuple[int, int, int]
+    units_first: bool
 
     def unfold(self, kernel):
         """Matrices of shape (blocks, rows, columns) from a kernel."""
@@ -74,4 +76,5 @@ def unfolding(site):
             label, order, blocks = "inputs x units", (*others, *units), 1
             rows = math.prod(kernel[axis] for axis in others)
     columns = math.prod(kernel) // blocks // rows
-    return Unfolding(label, kernel, order, (blocks, rows, columns))
+    units_first = not label.startswith("inputs")
+    return Unfolding(label, kernel, order, (blocks, rows, columns), units_first)
