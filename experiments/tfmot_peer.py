@@ -36,10 +36,9 @@ def plan(samples: int, batch_size: int, epochs: int, end_share: float) -> dict[s
 def train(settings: dict) -> dict:
     """Train and measure one network; the result has the fields of the other arms' results."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before the first import of TensorFlow
-    import datasets
-    import network
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from lab import datasets, network
 
     keras.utils.set_random_seed(settings["seed"])
     arrays = datasets.load(settings["dataset"])

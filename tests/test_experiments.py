@@ -17,8 +17,8 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-datasets = importlib.import_module("datasets")
-runner = importlib.import_module("runner")
+datasets = importlib.import_module("lab.datasets")
+runner = importlib.import_module("lab.runner")
 tfmot_peer = importlib.import_module("tfmot_peer")
 
 
@@ -231,7 +231,7 @@ def test_name_and_forget(tmp_path):
 INTERRUPTED = """
 import signal, sys, time
 from pathlib import Path
-import runner
+from lab import runner
 
 # What starts in the background of a script inherits an ignored SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -278,7 +278,7 @@ def test_interrupt_ends_the_workers_and_keeps_what_finished(tmp_path):
 
 @pytest.fixture(scope="module")
 def network():
-    return importlib.import_module("network")
+    return importlib.import_module("lab.network")
 
 
 def test_scores_by_hand(network):
@@ -374,7 +374,7 @@ def test_tfmots_last_update_is_on_its_last_step():
 
 @pytest.fixture(scope="module")
 def comparison():
-    return importlib.import_module("comparison")
+    return importlib.import_module("lab.comparison")
 
 
 def runs_of(comparison, *rows):

@@ -1,10 +1,10 @@
-"""The options of a pruning comparison, with defaults that suit the data set."""
+"""The options that the experiments share, with defaults that suit the data set."""
 
 from __future__ import annotations
 
 import argparse
 
-import datasets
+from lab import datasets
 
 # For options that are not given. The learning rates come from a short look at the dense network
 # alone, two seeds that no comparison uses, by validation loss: on digits 0.1 and 0.3 were close and
@@ -36,44 +36,48 @@ DEFAULTS = {
 }
 
 
-def parser(arms: tuple[str, ...], more: tuple[str, ...]) -> argparse.ArgumentParser:
-    """Make the parser; arms run by default, more are there to be chosen."""
+def parser(
+    name: str,
+    description: str,
+    arms: tuple[str, ...],
+    more: tuple[str, ...] = (),
+    sparsities: tuple[float, ...] = (0.8,),
+    events: tuple[int, ...] = (5,),
+) -> argparse.ArgumentParser:
+    """Make the parser of an experiment, to which it may add options of its own.
+
+    name: of the experiment, and of the folder of its results. arms run by default, more are there
+    to be chosen. sparsities, events: defaults.
+    """
     options = argparse.ArgumentParser(
-        description="Prune by activation, by magnitude and at random, and compare.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = options.add_argument
 
     def by_data_set(flag, kind, text):
         key = flag.strip("-").replace("-", "_")
-        values = ", ".join(f"{name} {own[key]}" for name, own in DEFAULTS.items())
+        values = ", ".join(f"{data_set} {own[key]}" for data_set, own in DEFAULTS.items())
         add(flag, type=kind, default=argparse.SUPPRESS, help=f"{text} (default: {values})")
 
     add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
     add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
-    add("--out", default="results/activation_vs_magnitude", help="folder of the results")
+    add("--out", default=f"results/{name}", help="folder of the results")
     choice = {"choices": (*arms, *more), "metavar": "ARM"}
     told = f"what to compare; there are {', '.join(choice['choices'])}"
     add("--arms", nargs="+", default=list(arms), help=told, **choice)
-    add("--sparsities", nargs="+", type=_share, default=[0.80, 0.85, 0.90], help="final ones")
-    add("--events", nargs="+", type=_count, default=[5, 10], help="pruning events")
-    add("--seeds", type=_count, default=3, help="how many; they are 0, 1, ...")
-    add("--hidden", nargs="+", type=_count, default=[300, 200, 100, 50], help="units by layer")
-    by_data_set("--learning-rate", _positive, "of SGD")
-    add("--batch-size", type=_count, default=32, help="samples in a training step")
-    by_data_set("--epochs", _count, "at most")
-    add("--patience", type=_count, default=5, help="epochs without a lower validation loss")
-    by_data_set("--start", _share, "training accuracy at which the first event comes")
-    by_data_set("--stop", _share, "training accuracy at which the last event comes")
-    by_data_set("--target-accuracy", _positive, "training accuracy that ends it, once pruned")
-    add(
-        "--tfmot-end-share",
-        type=_share,
-        default=0.5,
-        help="share of --epochs in which tfmot and the gradual arms prune",
-    )
-    add("--steps-per-execution", type=_count, default=1, help="batches in one call; faster above 1")
-    add("--jobs", type=_count, default=1, help="runs side by side, one thread each")
+    add("--sparsities", nargs="+", type=share, default=list(sparsities), help="final ones")
+    add("--events", nargs="+", type=count, default=list(events), help="pruning events")
+    add("--seeds", type=count, default=3, help="how many; they are 0, 1, ...")
+    add("--hidden", nargs="+", type=count, default=[300, 200, 100, 50], help="units by layer")
+    by_data_set("--learning-rate", positive, "of SGD")
+    add("--batch-size", type=count, default=32, help="samples in a training step")
+    by_data_set("--epochs", count, "at most")
+    add("--patience", type=count, default=5, help="epochs without a lower validation loss")
+    by_data_set("--start", share, "training accuracy at which the first event comes")
+    by_data_set("--stop", share, "training accuracy at which the last event comes")
+    by_data_set("--target-accuracy", positive, "training accuracy that ends it, once pruned")
+    add("--steps-per-execution", type=count, default=1, help="batches in one call; faster above 1")
+    add("--jobs", type=count, default=1, help="runs side by side, one thread each")
     add("--fresh", action="store_true", help="forget the results kept in --out")
     return options
 
@@ -101,21 +105,24 @@ def check(options: argparse.Namespace, grid: list[dict]) -> None:
         )
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """A number in (0, 1)."""
     value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not in (0, 1); for 80 % write 0.8")
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return value
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A finite number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")

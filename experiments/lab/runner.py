@@ -199,7 +199,8 @@ class _Progress:
 def _title(settings: dict) -> str:
     pruned = f" {settings['sparsity']:.2f}" if settings["sparsity"] else ""
     events = f", {settings['events']} events" if settings["events"] else ""
-    return f"{settings['arm']}{pruned}{events}, seed {settings['seed']}"
+    strength = f" {settings['strength']:g}" if settings.get("strength") else ""
+    return f"{settings['arm']}{strength}{pruned}{events}, seed {settings['seed']}"
 
 
 def _clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from activation_pruning.reports import figures
+from lab import statistics
 
 MEASURED = (
     "test_accuracy",
@@ -66,21 +67,20 @@ def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     test_accuracy_ci95 is the half-width: the interval is test_accuracy plus or minus it.
     """
+    table = statistics.summary(runs, SETTING, ["test_accuracy"])
     grouped = runs.groupby(SETTING, sort=False)
-    table = _intervals(runs, SETTING, "test_accuracy")
-    table = table.assign(test_accuracy_ci95=table["high"] - table["mean"])
-    table = table[[*SETTING, "runs", "test_accuracy_ci95"]]
-    means = grouped[list(MEASURED)].mean().reset_index()
+    others = [name for name in MEASURED if name != "test_accuracy"]
     reached = grouped["reached"].sum().rename("runs_reached").reset_index()
-    table = table.merge(reached, on=SETTING).merge(means, on=SETTING)
+    table = table.merge(reached, on=SETTING).merge(grouped[others].mean().reset_index(), on=SETTING)
     order = [*SETTING, "runs", "runs_reached", "test_accuracy", "test_accuracy_ci95"]
-    return table[[*order, *(name for name in MEASURED if name not in order)]]
+    return table[[*order, *others]]
 
 
 def intervals_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % t-interval over the seeds of everything measured, one row per metric."""
-    tables = [_intervals(runs, SETTING, metric).assign(metric=metric) for metric in MEASURED]
-    table = pd.concat(tables, ignore_index=True)
+    names = {"value": "mean", "value_low": "low", "value_high": "high"}
+    long = runs.melt([*SETTING, "seed"], list(MEASURED), var_name="metric")
+    table = figures.intervals(long, [*SETTING, "metric"], "value").rename(columns=names)
     return table[[*SETTING, "metric", "mean", "low", "high", "runs"]]
 
 
@@ -90,30 +90,18 @@ def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
     Only runs that reached their sparsity count. The verdict is "indistinguishable" where the 95 %
     interval of the mean difference contains 0.
     """
-    used, rows = runs[runs["reached"]], []
+    used, tables = runs[runs["reached"]], []
     for first, second in PAIRS:
         left, right = (used[used["arm"] == arm] for arm in (first, second))
         keys = ["sparsity", "events", "seed"]
         if (right["events"] == 0).all():  # an arm without events of its own meets every number
             keys, right = ["sparsity", "seed"], right.drop(columns="events")
-        pairs = left.merge(right, on=keys)
-        pairs["all"], pairs["change"] = 0, pairs["test_accuracy_x"] - pairs["test_accuracy_y"]
-        for (sparsity, events), pair in pairs.groupby(["sparsity", "events"]):
-            found = _intervals(pair, ["all"], "change").iloc[0]
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "sparsity": sparsity,
-                    "events": events,
-                    "pairs": len(pair),
-                    "accuracy_difference": found["mean"],
-                    "accuracy_difference_low": found["low"],
-                    "accuracy_difference_high": found["high"],
-                    "verdict": _verdict(found["low"], found["high"]),
-                }
-            )
-    return pd.DataFrame(rows, columns=DIFFERENCES)
+        by = ["sparsity", "events"]
+        table = statistics.differences(left, right, keys, by, "test_accuracy")
+        tables.append(table.assign(first=first, second=second))
+    names = {"difference": "accuracy_difference", "low": "accuracy_difference_low"}
+    names |= {"high": "accuracy_difference_high"}
+    return pd.concat(tables, ignore_index=True).rename(columns=names)[list(DIFFERENCES)]
 
 
 def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
@@ -131,13 +119,7 @@ def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         lines.append(f"{sparsity:.0%} sparsity, {events} events, best mean first: {order}.")
     for (first, second), rows in differences.groupby(["first", "second"], sort=False):
         lines.append(_comparison(first, second, rows))
-    intervals = differences["accuracy_difference_low"].notna().sum()
-    if intervals:
-        lines.append(
-            "Higher and lower mean that the 95 % t-interval of the paired differences excludes 0; "
-            f"of {intervals} such intervals about {0.05 * intervals:.1f} do so by "
-            "chance alone."
-        )
+    lines += statistics.chance(differences["verdict"])
     missed = runs[~runs["reached"]].groupby(SETTING, sort=False)["seed"].count()
     for (arm, sparsity, events), count in missed.items():
         lines.append(
@@ -145,11 +127,6 @@ def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
             "sparsity and are left out of these comparisons."
         )
     return lines
-
-
-def _intervals(runs, by, metric):
-    table = figures.intervals(runs, by, metric)
-    return table.rename(columns={metric: "mean", f"{metric}_low": "low", f"{metric}_high": "high"})
 
 
 def _comparison(first: str, second: str, rows: pd.DataFrame) -> str:
@@ -160,11 +137,3 @@ def _comparison(first: str, second: str, rows: pd.DataFrame) -> str:
         f"{first} against {second}: {verdicts} of {len(rows)} settings; mean differences in test "
         f"accuracy from {low:+.2f} to {high:+.2f} percentage points."
     )
-
-
-def _verdict(low: float, high: float) -> str:
-    if low > 0:
-        return "higher"
-    if high < 0:
-        return "lower"
-    return "indistinguishable" if low <= 0 <= high else "one pair, no interval"

@@ -1,0 +1,1 @@
+"""What the experiments share: data, network, arms, runner, statistics and publication."""

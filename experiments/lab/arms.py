@@ -1,0 +1,146 @@
+"""The arms of the experiments: networks trained densely, or pruned while they train."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from typing import NamedTuple
+
+import keras
+
+import activation_pruning as ap
+from lab import datasets, network
+
+CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
+# tfmot's schedule and its equal sparsity per layer, pruned by this package. They tell apart what a
+# criterion does and what a schedule does.
+GRADUAL = {
+    "magnitude_gradual": "magnitude",
+    "activation_magnitude_gradual": "activation_magnitude",
+}
+SHARED = ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "patience")
+SHARED += ("target_accuracy", "steps_per_execution")
+
+
+class Trained(NamedTuple):
+    """A trained network, the data it was trained on, and what was measured (JSON-able)."""
+
+    model: keras.Model
+    data: datasets.Data
+    result: dict
+
+
+def variants(arm: str, options) -> list[dict]:
+    """The settings in which one arm runs: sparsity, events and what else is its own."""
+    if arm not in CRITERIA:
+        return [{"sparsity": 0.0, "events": 0}]
+    levels = {"start": options.start, "stop": options.stop}
+    return [
+        {"sparsity": sparsity, "events": events} | levels
+        for sparsity in options.sparsities
+        for events in options.events
+    ]
+
+
+def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
+    """One settings dict per run, seeds outermost: an interrupted experiment has whole comparisons.
+
+    data: fingerprint of the data set. variants: (arm, options) -> settings of the arm's own.
+    more: settings of the experiment, the same for all runs.
+    """
+    shared = {name: getattr(options, name) for name in SHARED} | more
+    shared |= {
+        "data": data,
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "activation_pruning": ap.__version__,
+    }
+    return [
+        {"arm": arm, "seed": seed} | variant | shared | {"pictures": seed == 0}
+        for seed in range(options.seeds)
+        for arm in options.arms
+        for variant in variants(arm, options)
+    ]
+
+
+def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
+    """Train the network of one run, pruning it or not, and measure it.
+
+    callbacks: more of them, listed before the pruning. regularizer: of the hidden kernels.
+    """
+    logging.getLogger("tensorflow").setLevel("ERROR")  # its advice on retracing is not for us
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(settings["seed"])
+    data = split(settings)
+    model = untrained(settings, data, regularizer)
+    pruner = _pruner(settings)
+    with warnings.catch_warnings(record=True) as told:  # kept with the result, shown in the table
+        warnings.simplefilter("default")
+        pruning = () if pruner is None else (pruner,)
+        history, times = network.train(
+            keras,
+            model,
+            data,
+            settings,
+            [*callbacks, *pruning],
+            finished=lambda: pruner is None or _done(pruner, settings["sparsity"]),
+        )
+    events = [] if pruner is None else pruner.table().to_dict("records")
+    activity = []
+    if settings["pictures"] and "activ" in settings["arm"]:  # the others do not count
+        activity = pruner.activity().to_dict("records")
+    result = network.measured(model, data) | times
+    result |= {
+        "epochs": len(history),
+        "events_fired": len({row["event"] for row in events}),
+        "history": history,
+        "events": events,
+        "activity": activity,
+        "warnings": sorted({str(w.message) for w in told if w.category is UserWarning}),
+    }
+    return Trained(model, data, result)
+
+
+def split(settings: dict) -> datasets.Data:
+    """The data of one run: its training and validation parts depend on the seed."""
+    return datasets.split(_arrays(settings["dataset"]), settings["seed"])
+
+
+def untrained(settings: dict, data: datasets.Data, regularizer=None, seed=None) -> keras.Model:
+    """The network of one run with its starting weights, or with those of another seed."""
+    seed = settings["seed"] if seed is None else seed
+    sizes = data.inputs, settings["hidden"], data.classes
+    return network.build(keras, *sizes, seed, regularizer)
+
+
+def hidden_masks(model) -> dict:
+    """The masks of the hidden kernels by layer name, True where a weight is alive."""
+    return {layer: kernel != 0 for layer, kernel in network.hidden_kernels(model).items()}
+
+
+def _pruner(settings):
+    arm, sparsity = settings["arm"], settings["sparsity"]
+    if not sparsity:
+        return None
+    if arm in GRADUAL:  # tfmot's cubic rise over the same share of the epochs, an event per epoch
+        end = max(1, round(settings["epochs"] * settings["end_share"]))
+        schedule = ap.schedules.Polynomial(final_sparsity=sparsity, begin=0, end=end)
+    else:
+        levels = settings["start"], settings["stop"]
+        schedule = ap.schedules.AccuracyTriggered(*levels, settings["events"], sparsity)
+    return ap.PruningCallback(
+        schedule,
+        criterion=GRADUAL.get(arm, arm),
+        allocation="uniform" if arm in GRADUAL else "global",
+        seed=settings["seed"],
+    )
+
+
+def _done(pruner, sparsity):
+    return bool((pruner.table()["target_sparsity"] >= sparsity - 1e-9).any())
+
+
+@functools.lru_cache(maxsize=1)
+def _arrays(dataset):
+    return datasets.load(dataset)

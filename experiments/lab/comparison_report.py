@@ -1,0 +1,179 @@
+"""The files of activation_vs_magnitude: workbook, pictures, HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from activation_pruning.reports import figures, workbook
+from lab import comparison, publication, runner
+from lab.publication import Picture, rows
+
+NAME = "activation_vs_magnitude"
+MASKED = ("activation", "activation_magnitude", "magnitude", "random")
+CLOSE = 0.10  # the close-up shows arms that stay within this much of the best accuracy
+PEERS = ("tensorflow-model-optimization", "tf-keras")
+
+ABOUT = (
+    "Means over the seeds; test_accuracy_ci95 is the half-width of the 95 % t-interval. sparsity "
+    "is the target, measured_sparsity what the weights say; both leave the output layer out. "
+    "time_s is the wall time of the training, one thread each, with other runs at its side; "
+    "cpu_time_s is its processor time."
+)
+
+
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """Print the summary and the findings; write workbook, pictures and page; print their paths."""
+    runs = comparison.runs_table(records)
+    tables = {
+        "Summary": comparison.summary_table(runs),
+        "Differences": comparison.differences_table(runs),
+        "Runs": runs,
+        "Intervals": comparison.intervals_table(runs),
+    }
+    said = comparison.findings(runs, tables["Differences"])
+    said += [options["notes"]] if options["notes"] else []
+    print("\n" + readable(tables["Summary"]))
+    shown = _shown_setting(records)
+    tables |= {
+        "Test accuracy": _chart_data(runs, tables["Summary"]),
+        "Curves": rows([r for r in shown if r["settings"]["seed"] == 0], "history"),
+        "Events": rows(records, "events"),
+        "Training": rows(records, "history"),
+        "Activity": rows(shown, "activity"),
+    }
+    charts = [workbook.Chart("Test accuracy", "sparsity", "test_accuracy", "arm")]
+    for value in ("validation_accuracy", "train_accuracy", "sparsity"):
+        charts.append(workbook.Chart("Curves", "epoch", value, "arm"))
+    tfmot = any(record["settings"]["arm"] == "tfmot" for record in records)
+    publication.Publication(
+        name=NAME,
+        title="Activation-based against magnitude pruning",
+        findings=said,
+        about=ABOUT,
+        tables={title: _without_zero_events(table) for title, table in tables.items()},
+        charts=charts,
+        pictures=_pictures(runs, shown, out),
+        on_page=("Differences", "Runs"),
+    ).write(out, publication.settings_table(records, options, PEERS if tfmot else ()))
+
+
+def readable(summary: pd.DataFrame) -> str:
+    """Lay the summary out for a terminal."""
+    table = summary.copy()
+    percent = "{:.2%}".format
+    table["test accuracy"] = [
+        f"{mean:.2%}" + (f" ± {half:.2%}" if half == half else "")
+        for mean, half in zip(table["test_accuracy"], table["test_accuracy_ci95"], strict=True)
+    ]
+    columns = ["arm", "sparsity", "events", "runs", "runs_reached", "measured_sparsity"]
+    columns += ["test accuracy", "test_top_5", "test_loss", "epochs", "time_s"]
+    formats = {"sparsity": "{:.0%}".format, "measured_sparsity": percent, "test_top_5": percent}
+    formats |= {"test_loss": "{:.3f}".format, "epochs": "{:.1f}".format, "time_s": "{:.1f}".format}
+    formats |= {"events": lambda events: str(events or "-")}
+    return table[columns].to_string(index=False, formatters=formats)
+
+
+def _shown_setting(records):
+    """The records of one setting for curves, activity and masks: most sparse, fewest events."""
+    pruned = [r["settings"] for r in records if r["settings"]["sparsity"]]
+    sparsity = max((s["sparsity"] for s in pruned), default=0.0)
+    events = min((s["events"] for s in pruned if s["events"]), default=0)
+    return [
+        r
+        for r in records
+        if (r["settings"]["sparsity"], r["settings"]["events"])
+        in {(0.0, 0), (sparsity, 0), (sparsity, events)}
+    ]
+
+
+def _without_zero_events(table):
+    """Leave the number of events empty for the arms that have none."""
+    names = [name for name in ("events", "run_events") if name in table]
+    return table.assign(**{name: table[name].where(table[name] > 0) for name in names})
+
+
+def _close_arms(runs):
+    means = runs.groupby(comparison.SETTING)["test_accuracy"].mean()
+    worst = means.groupby("arm").min()
+    return set(worst[worst >= means.max() - CLOSE].index)
+
+
+def _by_events(runs):
+    """The pruned runs; those of an arm without events stand beside every number of events."""
+    pruned = runs[runs["arm"] != "dense"]
+    own, peer = pruned[pruned["events"] > 0], pruned[pruned["events"] == 0]
+    if own.empty:
+        return peer
+    numbers = own["events"].drop_duplicates()
+    return pd.concat([own, peer.drop(columns="events").merge(numbers.to_frame(), how="cross")])
+
+
+def _pictures(runs, shown, out):
+    """{file name: Picture, or None where there is nothing to draw}."""
+    where, dense = _where(shown), runs.loc[runs["arm"] == "dense", "test_accuracy"]
+    history, events = rows(shown, "history"), rows(shown, "events")
+    if events.empty:
+        events = pd.DataFrame(columns=["arm", "seed", "epoch", "total_sparsity"])
+    curves = figures.training_curves(history, events)
+    pictures = _accuracies(runs, dense if len(dense) else None)
+    pictures["training_curves"] = Picture("Training with pruning events", curves, where)
+    activity, masks = rows(shown, "activity"), _masks(shown, out)
+    pictures |= {"activation_frequency": None, "masks": None}
+    if len(activity):
+        figure = figures.activation_frequency(activity[activity["arm"].isin(MASKED)])
+        caption = f"{where} Counted over the whole training of the first seed."
+        pictures["activation_frequency"] = Picture("How often units fire", figure, caption)
+    if masks:
+        figure = figures.mask_heatmap(masks)
+        pictures["masks"] = Picture("Masks", figure, f"{where} First seed.")
+    return pictures
+
+
+def _accuracies(runs, dense):
+    """Accuracy against sparsity: all arms, and those close together."""
+    pictures = {"test_accuracy": None, "test_accuracy_closeup": None}
+    pruned = _by_events(runs)
+    pruned, short = pruned[pruned["reached"]], sorted(set(pruned.loc[~pruned["reached"], "arm"]))
+    if pruned.empty:
+        return pictures
+    draw, title = figures.accuracy_against_sparsity, "Test accuracy against sparsity"
+    pictures["test_accuracy"] = Picture(title, draw(pruned, reference=dense), _said_of(short))
+    close = _close_arms(runs)
+    left_out, part = sorted(set(pruned["arm"]) - close), pruned[pruned["arm"].isin(close)]
+    if left_out and len(part):
+        caption = f"Left out, since far below: {', '.join(left_out)}. {_said_of(short)}"
+        figure = draw(part, reference=dense)
+        pictures["test_accuracy_closeup"] = Picture(f"{title}, close", figure, caption)
+    return pictures
+
+
+def _said_of(short):
+    """Name the arms with runs that have no place on the axis of sparsities."""
+    if not short:
+        return "All runs reached their sparsity."
+    return f"Not drawn: runs of {', '.join(short)} that ended below their sparsity."
+
+
+def _where(shown):
+    pruned = [r["settings"] for r in shown if r["settings"]["events"]]
+    if not pruned:
+        return "No pruned arm with events."
+    return f"At {pruned[0]['sparsity']:.0%} sparsity with {pruned[0]['events']} pruning events."
+
+
+def _masks(shown, out):
+    return {
+        record["settings"]["arm"]: runner.arrays_of(out / "runs", record)
+        for record in shown
+        if record["has_arrays"] and record["settings"]["arm"] in MASKED
+    }
+
+
+def _chart_data(runs, summary):
+    """What the native chart of test accuracy draws: the fewest events, the arms close together."""
+    events = summary.loc[summary["events"] > 0, "events"].min()
+    table = summary[summary["arm"].isin(_close_arms(runs)) & (summary["arm"] != "dense")]
+    table = table[table["events"].isin([0, events])]
+    return table[["arm", "sparsity", "test_accuracy", "test_accuracy_ci95", "events"]]

@@ -1,0 +1,99 @@
+"""From tables, pictures and findings to the files of an experiment: workbook, pictures, page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from activation_pruning.reports import figures, page, workbook
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its title and caption."""
+
+    title: str
+    figure: Figure
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What an experiment has to show.
+
+    name: of the files. title: of the page. findings: sentences. about: says how to read the first
+    table. tables: sheets by title, the first is printed. charts: of the workbook. pictures: by
+    file name; None for one that cannot be drawn this time, so that no older one stays behind.
+    on_page: tables shown on the page besides the first. scales: see `workbook.write`.
+    """
+
+    name: str
+    title: str
+    findings: list[str]
+    about: str
+    tables: dict[str, pd.DataFrame]
+    charts: list[workbook.Chart]
+    pictures: dict[str, Picture | None]
+    on_page: tuple[str, ...] = ()
+
+    def write(self, out: Path, settings: pd.DataFrame) -> None:
+        """Print the findings, write all files to a folder, and print their paths."""
+        print("\n" + "\n".join(self.findings) + "\n")
+        tables = {title: table for title, table in self.tables.items() if len(table)}
+        first = next(iter(tables))
+        findings = {"Findings": pd.DataFrame({"finding": self.findings})}
+        book = out / f"{self.name}.xlsx"
+        charts = [chart for chart in self.charts if chart.sheet in tables]
+        workbook.write(book, findings | tables, charts, settings)
+        print(book)
+        drawn = {}
+        for name, picture in self.pictures.items():
+            path = out / f"{name}.png"
+            if picture is None:
+                path.unlink(missing_ok=True)
+            else:
+                drawn[figures.save(picture.figure, path)] = picture
+                print(path)
+        sections = [
+            page.Section("Findings", text="\n\n".join(self.findings)),
+            page.Section(first, text=self.about, table=tables[first]),
+            *(
+                page.Section(picture.title, figure=path, caption=picture.caption)
+                for path, picture in drawn.items()
+            ),
+            *(page.Section(name, table=tables[name]) for name in self.on_page if name in tables),
+            page.Section("Settings", table=settings),
+        ]
+        print(page.write(out / f"{self.name}.html", self.title, sections))
+
+
+def rows(records: list[dict], key: str) -> pd.DataFrame:
+    """The rows kept under `key` in each record's result, as one table with the run in front."""
+    parts = [
+        pd.DataFrame(record["result"][key]).assign(
+            **{name: record["settings"][name] for name in ("arm", "seed")},
+            run_sparsity=record["settings"]["sparsity"],
+            run_events=record["settings"]["events"],
+        )
+        for record in records
+        if record["result"].get(key)
+    ]
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat(parts, ignore_index=True)
+    front = ["arm", "run_sparsity", "run_events", "seed"]
+    return table[front + [name for name in table.columns if name not in front]]
+
+
+def settings_table(records: list[dict], options: dict, packages=()) -> pd.DataFrame:
+    """The Settings sheet: command, options, seeds, backend, versions (of more packages, too)."""
+    seeds = sorted({record["settings"]["seed"] for record in records})
+    shown = {key: value for key, value in options.items() if value is not None and key != "seeds"}
+    backend = records[0]["settings"]["backend"]
+    table = workbook.settings_table(seeds=seeds, **shown, backend=backend)
+    more = [(f"version of {name}", importlib.metadata.version(name), "") for name in packages]
+    return pd.concat([table, pd.DataFrame(more, columns=table.columns)], ignore_index=True)

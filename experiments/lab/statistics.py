@@ -1,0 +1,63 @@
+"""Means with intervals, and differences paired by seed, with a verdict in words."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from activation_pruning.reports import figures
+
+ALONE = "one pair, no interval"
+
+
+def summary(table: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFrame:
+    """Mean over the runs of each metric, with the half-width of its 95 % t-interval beside it.
+
+    Columns: by, runs, and for each metric its name and <metric>_ci95.
+    """
+    parts = []
+    for metric in metrics:
+        part = figures.intervals(table, by, metric)
+        part[f"{metric}_ci95"] = part[f"{metric}_high"] - part[metric]
+        parts.append(part.set_index([*by, "runs"])[[metric, f"{metric}_ci95"]])
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def differences(
+    first: pd.DataFrame, second: pd.DataFrame, on: list[str], by: list[str], metric: str
+) -> pd.DataFrame:
+    """Mean of first - second over the pairs of rows that agree in `on`, with its 95 % interval.
+
+    on: what makes a pair, the seed among it. by: what makes a group, a part of `on`; [] for one
+    group. Columns: by, pairs, difference, low, high, verdict: "higher" or "lower" where the
+    interval excludes 0, else "indistinguishable".
+    """
+    pairs = first.merge(second, on=on)
+    pairs["change"], pairs["all"] = pairs[f"{metric}_x"] - pairs[f"{metric}_y"], 0
+    if pairs.empty:
+        columns = [*by, "pairs", "difference", "low", "high", "verdict"]
+        return pd.DataFrame(columns=columns)
+    table = figures.intervals(pairs, by or ["all"], "change")
+    names = {"change": "difference", "change_low": "low", "change_high": "high", "runs": "pairs"}
+    table = table.rename(columns=names)
+    table["verdict"] = [verdict(*row) for row in zip(table["low"], table["high"], strict=True)]
+    return table[[*by, "pairs", "difference", "low", "high", "verdict"]]
+
+
+def verdict(low: float, high: float) -> str:
+    """What the 95 % interval of a difference says."""
+    if low > 0:
+        return "higher"
+    if high < 0:
+        return "lower"
+    return "indistinguishable" if low <= 0 <= high else ALONE
+
+
+def chance(verdicts: pd.Series) -> list[str]:
+    """The warning about many intervals, as a list of one sentence; empty where there is none."""
+    count = int((verdicts != ALONE).sum())
+    if not count:
+        return []
+    return [
+        "Higher and lower mean that the 95 % t-interval of the paired differences excludes 0; "
+        f"of {count} such intervals about {0.05 * count:.1f} do so by chance alone."
+    ]
