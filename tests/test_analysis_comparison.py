@@ -45,6 +45,28 @@ def test_raw_numbers_are_those_of_evaluate():
     assert found.ranks["energy"].between(0, 1).all()
 
 
+@pytest.mark.parametrize(("method", "components"), [("svd", 3), ("pca", 2)])
+def test_as_many_weights_as_are_alive(method, components):
+    keras.utils.set_random_seed(0)
+    dense = keras.Sequential(
+        [keras.Input((20,)), keras.layers.Dense(12, name="a"), keras.layers.Dense(10, name="b"),
+         keras.layers.Dense(1, name="out")]
+    )  # fmt: skip
+    dense.compile("sgd", "mse")
+    pruned = keras.models.clone_model(dense)
+    pruned.set_weights(dense.get_weights())
+    ap.prune(pruned, 0.5, include="a", criterion="random")  # 120 of 240 weights: 120 / 32 = 3.75
+    x, y = np.ones((4, 20), "float32"), np.ones((4, 1), "float32")
+    found = ap.analysis.compare_low_rank(dense, pruned, x, y, method=method, match="weights")
+    assert found.ranks["rank_pruned"].tolist() == [12, 10]
+    assert found.ranks["components"].tolist() == [components, 10]  # b is whole, and stays whole
+    network = ap.analysis.low_rank(dense, rank={"a": components}, method=method)
+    loss = network.evaluate(x, y, verbose=0)
+    assert found.accuracy.set_index("model").loc["low_rank", "loss"] == pytest.approx(loss)
+    weights = ap.analysis.factorize(dense, rank={"a": components}, method=method)
+    assert sum(w.size for w in weights.layers[0].get_weights()[:2]) <= 120
+
+
 def test_fine_tuning_keeps_what_each_network_is():
     dense, pruned = pair(0.7, granularity="unit")
     x, y = models.data()
@@ -92,6 +114,8 @@ def test_bad_arguments():
         ap.analysis.compare_low_rank(dense, pruned, x, y, epochs=2)
     with pytest.raises(ValueError, match="one label for each sample"):
         ap.analysis.compare_low_rank(dense, pruned, x, y[:-1])
+    with pytest.raises(ValueError, match="choose 'rank' or 'weights'"):
+        ap.analysis.compare_low_rank(dense, pruned, x, y, match="size")
     with pytest.raises(ValueError, match="not compiled"):
         ap.analysis.compare_low_rank(models.mlp((12, 10)), pruned, x, y)
     with pytest.raises(ValueError, match=r"ap\.strip"):

@@ -1,4 +1,4 @@
-"""A pruned network against the dense one reduced to the same ranks."""
+"""A pruned network against the dense one reduced to the same ranks, or to as many weights."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from activation_pruning.checks import check_count
 class LowRankComparison(NamedTuple):
     """The tables of `compare_low_rank`.
 
-    ranks: layer, site, full_rank, rank_dense, rank_pruned, sparsity, energy (share of the dense
-        kernel's variance that as many components hold).
+    ranks: layer, site, full_rank, rank_dense, rank_pruned, sparsity, components (kept of the dense
+        kernel), energy (share of its variance that they hold).
     accuracy: model, stage ("raw" or "fine_tuned"), epochs, and the metrics of `evaluate`.
     scree: network ("dense" or "pruned"), layer, site, component, share, cumulative.
 
@@ -44,6 +44,7 @@ def compare_low_rank(
     epochs=0,
     batch_size=32,
     method="pca",
+    match="rank",
     include=None,
     exclude=None,
     seed=0,
@@ -51,8 +52,10 @@ def compare_low_rank(
 ):
     """What a pruned network has that the dense one, reduced to the same ranks, has not.
 
-    Each kernel of `dense` is reduced (see `low_rank`) to the rank of its counterpart in `pruned`;
-    all are evaluated on x, y, raw and after the same number of epochs of fine-tuning on `train`.
+    Each kernel of `dense` is reduced (see `low_rank`) to the rank of its counterpart in `pruned`,
+    or, since a sparse matrix may have full rank, to as many weights: with n weights alive, rows x
+    columns of them in all, svd keeps floor(n / (rows + columns)) components, pca one less (for
+    its mean); what is not pruned is not reduced. All are evaluated on x, y, raw and after the same number of epochs of fine-tuning on `train`.
     Each keeps what makes it small: the pruned network its zeros (`KeepPruned`), "factorized" its
     ranks, since it trains the two factors of a kernel where that saves weights. "low_rank" trains
     whole kernels, whose ranks then grow again.
@@ -66,6 +69,7 @@ def compare_low_rank(
         epochs: epochs of fine-tuning, 0 for none. Optimizers start fresh, as `dense` was compiled.
         batch_size: of the fine-tuning.
         method: "pca" or "svd".
+        match: "rank" or "weights": what the reduced network shares with `pruned`.
         include: layers to reduce (names, patterns, layers); None takes all.
         exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
         seed: for the order of the training samples (sets Keras's global seed).
@@ -76,7 +80,7 @@ def compare_low_rank(
 
     Raises:
         ValueError: for models of different architecture, a model that is not compiled, labels of
-            another length, or epochs without `train`.
+            another length, an unknown `match`, or epochs without `train`.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
@@ -93,9 +97,13 @@ def compare_low_rank(
     >>> found.accuracy["model"].tolist()
     ['dense', 'pruned', 'low_rank', 'factorized']
     """
-    _check(dense, pruned, x, y, train, epochs)
+    _check(dense, pruned, x, y, train, epochs, match)
     chosen = {"include": include, "exclude": exclude}
-    reduced = {"like": pruned, "method": method, **chosen}
+    pairs, reduced = matched(dense, pruned, **chosen), {"method": method, **chosen}
+    if match == "rank":
+        reduced["like"] = pruned
+    else:
+        reduced["rank"] = {site.name: _as_many(site, twin, method) for site, twin in pairs}
     networks = {
         "dense": rebuilding.copy_model(dense),
         "pruned": rebuilding.copy_model(dense),  # compiled as `dense` is, so that all train alike
@@ -114,8 +122,7 @@ def compare_low_rank(
             network.fit(*train, callbacks=keeping, **arguments)
             place = {"model": name, "stage": "fine_tuned", "epochs": epochs}
             rows.append(_evaluated(network, x, y, batch_size, **place))
-    pairs = matched(dense, pruned, **chosen)
-    ranks = pd.DataFrame([_ranks(first, second, method) for first, second in pairs])
+    ranks = pd.DataFrame([_ranks(first, second, method, match) for first, second in pairs])
     scree = [
         _scree(network, site, method)
         for pair in pairs
@@ -124,7 +131,9 @@ def compare_low_rank(
     return LowRankComparison(ranks, pd.DataFrame(rows), pd.concat(scree, ignore_index=True))
 
 
-def _check(dense, pruned, x, y, train, epochs):
+def _check(dense, pruned, x, y, train, epochs, match):
+    if match not in ("rank", "weights"):
+        raise ValueError(f"match={match!r}; choose 'rank' or 'weights'")
     if not dense.compiled:
         raise ValueError(
             "dense is not compiled: call dense.compile(optimizer, loss, metrics) first"
@@ -146,14 +155,25 @@ def _evaluated(network, x, y, batch_size, **place):
     return place | network.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
 
 
-def _ranks(site, pruned, method):
-    ranks = ranks_of(pruned)
+def _as_many(site, pruned, method):
+    """Components of one matrix whose factors hold no more weights than are alive in it."""
     blocks, rows, columns = unfolding(site).shape
     kernel = pruned.kernel()
+    alive = np.count_nonzero(kernel)
+    if alive == kernel.size:
+        return min(rows, columns)
+    return max(alive // (blocks * (rows + columns)) - (method == "pca"), 0)
+
+
+def _ranks(site, pruned, method, match):
+    ranks = ranks_of(pruned)
+    blocks, rows, columns = unfolding(site).shape
+    components = ranks if match == "rank" else [_as_many(site, pruned, method)] * blocks
+    kernel = pruned.kernel()
     kept = total = 0.0
-    for matrix, rank in zip(unfolding(site).unfold(finite_kernel(site)), ranks, strict=True):
+    for matrix, r in zip(unfolding(site).unfold(finite_kernel(site)), components, strict=True):
         squares = linalg.decompose(matrix, method)[2][1] ** 2
-        kept, total = kept + squares[:rank].sum(), total + squares.sum()
+        kept, total = kept + squares[:r].sum(), total + squares.sum()
     return {
         "layer": site.path,
         "site": site.name,
@@ -161,6 +181,7 @@ def _ranks(site, pruned, method):
         "rank_dense": sum(ranks_of(site)),
         "rank_pruned": sum(ranks),
         "sparsity": 1 - np.count_nonzero(kernel) / kernel.size,
+        "components": sum(components),
         "energy": kept / (total or 1.0),
     }
 

@@ -1,0 +1,5 @@
+NAME = "pruned_vs_pca"
+
+
+def publish(records, out, options):
+    pass

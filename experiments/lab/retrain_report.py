@@ -1,0 +1,5 @@
+NAME = "retrain_pruned"
+
+
+def publish(records, out, options):
+    pass

@@ -1,0 +1,47 @@
+"""Singular values of the runs: kept as arrays beside the records, read back as one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+import activation_pruning as ap
+from lab import runner
+
+END = "end"  # the moment after training, once the best weights are restored
+
+
+def measured(model, logger=None) -> tuple[list[dict], dict]:
+    """(rows of `analysis.norms`, arrays of singular values) around the events and at the end.
+
+    logger: a `SpectrumLogger` that watched the training, or None for the end alone.
+    """
+    place = {"moment": END, "epoch": 0, "event": 0}
+    values = ap.analysis.spectra(model, exclude=None).assign(**place)
+    norms = ap.analysis.norms(model, exclude=None).assign(**place)
+    if logger is not None:
+        values = pd.concat([_around_events(logger.table()), values], ignore_index=True)
+        norms = pd.concat([_around_events(logger.norms()), norms], ignore_index=True)
+    arrays = {
+        f"{moment} {event} {site}": rows["value"].to_numpy("float32")
+        for (moment, event, site), rows in values.groupby(["moment", "event", "site"], sort=False)
+    }
+    return norms.to_dict("records"), arrays
+
+
+def table(records: list[dict], out: Path) -> pd.DataFrame:
+    """All singular values: arm, seed, sparsity, events, moment, event, site, index, value."""
+    parts = []
+    for record in records:
+        run = {name: record["settings"][name] for name in ("arm", "seed", "sparsity", "events")}
+        for key, values in runner.arrays_of(out / "runs", record).items():
+            moment, event, site = key.split(" ", 2)
+            place = run | {"moment": moment, "event": int(event), "site": site}
+            indices = range(1, len(values) + 1)
+            parts.append(pd.DataFrame({"index": indices, "value": values}).assign(**place))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _around_events(table):
+    return table[table["moment"].isin(["before", "after"])]

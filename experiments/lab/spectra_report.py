@@ -1,0 +1,5 @@
+NAME = "spectra_under_pruning"
+
+
+def publish(records, out, options):
+    pass

@@ -1,0 +1,91 @@
+"""Is a pruned network better than a PCA-reduced one?
+
+For each seed a dense network and pruned ones are trained alike. The dense one is then reduced by
+PCA, layer by layer: to the ranks of the pruned network, and, since sparse matrices may have full
+rank, to as many weights as the pruned network has left. All are compared raw and after the same
+number of epochs of fine-tuning.
+
+    python pruned_vs_pca.py --jobs 2
+
+What finished is kept under <out>/runs: the same command goes on where it was stopped.
+
+Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+
+import keras
+import numpy as np
+
+import activation_pruning as ap
+from lab import arms, command_line, network, pca_report, study
+
+ARMS = ("activation", "activation_magnitude", "magnitude", "random")
+MATCHES = ("rank", "weights")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the experiment; return the exit code, see `study.run`."""
+    parser = command_line.parser(pca_report.NAME, "Pruned against PCA-reduced networks.", ARMS)
+    told = "epochs of fine-tuning of every network"
+    parser.add_argument("--fine-tuning", type=command_line.count, default=5, help=told)
+    return study.run(parser, arguments, settings_grid, work, pca_report.publish)
+
+
+def settings_grid(options, data: str) -> list[dict]:
+    """One settings dict per run."""
+    return arms.settings_grid(options, data, fine_tuning=options.fine_tuning)
+
+
+def work(settings: dict) -> tuple[dict, dict]:
+    """Train a pruned network and its dense twin, reduce the twin, compare."""
+    trained = arms.train(settings)
+    weights = _dense_weights(json.dumps(_dense_settings(settings), sort_keys=True))
+    dense = arms.untrained(settings, trained.data)
+    dense.set_weights(weights)
+    network.compile_as(keras, dense, settings)
+    result = trained.result | {"accuracy": [], "ranks": [], "scree": []}
+    for match in MATCHES:
+        found = ap.analysis.compare_low_rank(
+            dense,
+            trained.model,
+            trained.data.x_test,
+            trained.data.y_test,
+            train=(trained.data.x_train, trained.data.y_train),
+            epochs=settings["fine_tuning"],
+            batch_size=settings["batch_size"],
+            match=match,
+            seed=settings["seed"],
+        )
+        result["accuracy"] += found.accuracy.assign(match=match).to_dict("records")
+        result["ranks"] += found.ranks.assign(match=match).to_dict("records")
+    if settings["pictures"]:
+        result["scree"] = found.scree.to_dict("records")
+    return result, _kernels(dense, trained.model) if settings["pictures"] else {}
+
+
+def _dense_settings(settings):
+    return settings | {"arm": "dense", "sparsity": 0.0, "events": 0, "pictures": False}
+
+
+@functools.lru_cache(maxsize=1)
+def _dense_weights(settings: str) -> list[np.ndarray]:
+    """Those of the dense twin, which the arms of a seed share in one worker process."""
+    return arms.train(json.loads(settings)).model.get_weights()
+
+
+def _kernels(dense, pruned):
+    pairs = {"dense": dense, "pruned": pruned}
+    return {
+        f"{name} {layer}": kernel.astype("float16")  # for pictures
+        for name, model in pairs.items()
+        for layer, kernel in network.hidden_kernels(model).items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

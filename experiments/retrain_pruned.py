@@ -1,0 +1,76 @@
+"""What comes back when a pruned network is trained again?
+
+A network is pruned while it trains, and then trained again, four ways: with its masks; without
+them; with its masks from the initial weights (the lottery ticket); with its masks from other random
+weights. Compared are the ranks of the hidden layers before and after, and the accuracy. All
+trainings stop by the same rules.
+
+    python retrain_pruned.py --jobs 2
+
+What finished is kept under <out>/runs: the same command goes on where it was stopped.
+
+Sources: Ganguli & Chong, Algorithms 17(1):48, 2024; Frankle & Carbin, The Lottery Ticket
+Hypothesis, ICLR 2019.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import keras
+
+import activation_pruning as ap
+from lab import arms, command_line, network, retrain_report, spectra, study
+
+ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
+OTHER_SEED = 1000  # added to the seed: starting weights that no run has
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the experiment; return the exit code, see `study.run`."""
+    about = "Ranks and accuracy of pruned networks trained again."
+    parser = command_line.parser(retrain_report.NAME, about, ARMS)
+    return study.run(parser, arguments, arms.settings_grid, work, retrain_report.publish)
+
+
+def work(settings: dict) -> tuple[dict, dict]:
+    """Train and prune one network, then train it again in four ways; runs in a worker process."""
+    trained = arms.train(settings)
+    model, data, result = trained
+    result["norms"] = [row | {"way": "pruned"} for row in spectra.measured(model)[0]]
+    result["ways"] = [_numbers("pruned", result, settings)]
+    masks, kept = arms.hidden_masks(model), model.get_weights()
+    starts = {"retrained": kept}
+    if settings["sparsity"]:
+        starts["unmasked"] = kept
+        starts["rewound"] = arms.untrained(settings, data).get_weights()
+        other = arms.untrained(settings, data, seed=settings["seed"] + OTHER_SEED)
+        starts["random"] = other.get_weights()
+    for way, weights in starts.items():
+        again = arms.untrained(settings, data)
+        again.set_weights(weights)
+        keeping = []
+        if way != "unmasked":
+            _mask(again, masks)
+            keeping = [ap.KeepPruned(exclude=None)]
+        history, times = network.train(keras, again, data, settings, keeping)
+        numbers = network.measured(again, data) | times | {"epochs": len(history)}
+        result["ways"].append(_numbers(way, numbers, settings))
+        result["norms"] += [row | {"way": way} for row in spectra.measured(again)[0]]
+    return result, {}
+
+
+def _mask(model, masks):
+    for layer, mask in masks.items():
+        kernel = model.get_layer(layer).kernel
+        kernel.assign(keras.ops.convert_to_numpy(kernel) * mask)
+
+
+def _numbers(way, result, settings):
+    measured = {"measured_sparsity": result["sparsity"]}
+    names = ("test_accuracy", "test_loss", "validation_accuracy", "train_accuracy", "epochs")
+    return {"way": way} | measured | {name: result[name] for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
