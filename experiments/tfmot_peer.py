@@ -38,6 +38,7 @@ def train(settings: dict) -> dict:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before the first import of TensorFlow
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+
     from lab import datasets, network
 
     keras.utils.set_random_seed(settings["seed"])

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from activation_pruning.reports import figures, files, style
+from activation_pruning.reports import figures, files, heatmaps, style
 
 
 def results(events=(5,)):
@@ -205,17 +205,17 @@ def test_mask_heatmap_of_small_masks():
 def test_blocks_are_exact_shares():
     mask = np.random.default_rng(1).random((128, 192)) < 0.3
     expected = mask.reshape(64, 2, 64, 3).mean(axis=(1, 3))
-    assert figures._blocks("dense", mask) == pytest.approx(expected)
+    assert heatmaps._blocks("the mask", "dense", mask) == pytest.approx(expected)
 
 
 def test_uneven_blocks_cover_everything_once():
     mask = np.zeros((100, 65), dtype=bool)
     mask[-1, -1] = True
-    shares = figures._blocks("dense", mask)
+    shares = heatmaps._blocks("the mask", "dense", mask)
     assert shares.shape == (64, 64)
     assert np.count_nonzero(shares) == 1
     assert 0 < shares[-1, -1] <= 1
-    assert np.all(figures._blocks("dense", np.ones((100, 65), dtype=bool)) == 1)
+    assert np.all(heatmaps._blocks("the mask", "dense", np.ones((100, 65), dtype=bool)) == 1)
 
 
 @pytest.mark.parametrize("count", [2, 7])

@@ -106,7 +106,8 @@ def test_widths_follow_the_contents(tmp_path):
     table = pd.DataFrame({"name": ["x" * 30], "text": ["y" * 500], "n": [1]})
     sheet = saved(tmp_path, {"Widths": table})["Widths"]
     widths = [sheet.column_dimensions[letter].width for letter in "ABC"]
-    assert widths == [32, 60, 6]
+    assert widths == [32, 80, 6]
+    assert sheet.row_dimensions[2].height == 15 * 7  # 500 characters at 72 per line
     assert sheet["B2"].alignment.wrap_text
 
 
@@ -283,7 +284,7 @@ def test_bad_charts(tmp_path, chart, reason):
 
 def test_charts_of_a_sheet_share_their_order(tmp_path):
     charts = [Chart("Runs", "sparsity", "loss", "arm"), Chart("Runs", "time_s", "loss", "arm")]
-    with pytest.raises(ValueError, match="must share x and series"):
+    with pytest.raises(ValueError, match="must share x, series and panel"):
         workbook.write(tmp_path / "out.xlsx", {"Runs": runs()}, charts=charts)
 
 
@@ -407,3 +408,40 @@ def test_an_index_named_like_a_column_is_refused(tmp_path):
     table = pd.DataFrame({"a": [1]}, index=pd.Index([5], name="a"))
     with pytest.raises(ValueError, match=r"'T'.*\['a'\] names an index and a column"):
         workbook.write(tmp_path / "t.xlsx", {"T": table})
+
+
+def test_a_chart_for_each_panel_of_its_own_rows(tmp_path):
+    table = pd.DataFrame(
+        {
+            "site": ["b", "a", "b", "a", "b", "b"],
+            "state": ["old", "old", "new", "new", "old", "new"],
+            "index": [2, 1, 1, 1, 1, 2],
+            "value": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        }
+    )
+    chart = Chart("Spectra", "index", "value", "state", panel="site", title="Values")
+    book = saved(tmp_path, {"Spectra": table}, charts=[chart])
+    rows = list(book["Spectra"].iter_rows(min_row=2, values_only=True))
+    assert rows == [
+        ("b", "old", 1, 5.0), ("b", "old", 2, 1.0), ("b", "new", 1, 3.0), ("b", "new", 2, 6.0),
+        ("a", "old", 1, 2.0), ("a", "new", 1, 4.0),
+    ]  # fmt: skip
+    drawn = book["Spectra"]._charts
+    refs = [[series.yVal.numRef.f.rpartition("!")[2] for series in one.series] for one in drawn]
+    assert refs == [["$D$2:$D$3", "$D$4:$D$5"], ["$D$6", "$D$7"]]
+    titles = [one.title.tx.rich.p[0].r[0].t for one in drawn]
+    assert titles == ["b: Values", "a: Values"]
+
+
+def test_colour_scales_cover_their_columns(tmp_path):
+    sheet = saved(tmp_path, {"Runs": runs()}, scales={"Runs": ["loss"]})["Runs"]
+    (area,) = sheet.conditional_formatting
+    letter = next(cell.column_letter for cell in sheet[1] if cell.value == "loss")
+    assert str(area.sqref) == f"{letter}2:{letter}5"
+    assert area.rules[0].type == "colorScale"
+
+
+@pytest.mark.parametrize("scales", [{"Run": ["loss"]}, {"Runs": ["los"]}])
+def test_bad_scales(tmp_path, scales):
+    with pytest.raises(ValueError, match="unknown.*did you mean"):
+        workbook.write(tmp_path / "out.xlsx", {"Runs": runs()}, scales=scales)

@@ -4,7 +4,7 @@ from activation_pruning.analysis.activity import activity_correlation, unit_shar
 from activation_pruning.analysis.comparison import LowRankComparison, compare_low_rank
 from activation_pruning.analysis.low_rank import factorize, low_rank
 from activation_pruning.analysis.sensitivity import sensitivity
-from activation_pruning.analysis.spectra import compare, norms, spectra
+from activation_pruning.analysis.spectra import compare, matrices, norms, spectra
 
 __all__ = [
     "LowRankComparison",
@@ -13,6 +13,7 @@ __all__ = [
     "compare_low_rank",
     "factorize",
     "low_rank",
+    "matrices",
     "norms",
     "sensitivity",
     "spectra",

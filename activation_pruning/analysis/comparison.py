@@ -55,7 +55,8 @@ def compare_low_rank(
     Each kernel of `dense` is reduced (see `low_rank`) to the rank of its counterpart in `pruned`,
     or, since a sparse matrix may have full rank, to as many weights: with n weights alive, rows x
     columns of them in all, svd keeps floor(n / (rows + columns)) components, pca one less (for
-    its mean); what is not pruned is not reduced. All are evaluated on x, y, raw and after the same number of epochs of fine-tuning on `train`.
+    its mean); what is not pruned is not reduced. All are evaluated on x, y, raw and after the
+    same number of epochs of fine-tuning on `train`.
     Each keeps what makes it small: the pruned network its zeros (`KeepPruned`), "factorized" its
     ranks, since it trains the two factors of a kernel where that saves weights. "low_rank" trains
     whole kernels, whose ranks then grow again.

@@ -196,6 +196,38 @@ def compare(before, after, include=None, exclude=()):
     return pd.DataFrame(rows)
 
 
+def matrices(model, include=None, exclude=()):
+    """Each prunable kernel as one matrix, inputs x units, for pictures and counts of one's own.
+
+    Args:
+        model: a built `keras.Model` of any kind; it is not changed.
+        include: layers to take (names, patterns, layers); None takes all.
+        exclude: layers to leave out; the default `()` leaves out nothing.
+
+    Returns:
+        dict from site name to an array of shape (inputs, units); groups and channels of
+        convolutions stand below one another.
+
+    Raises:
+        ValueError: for an unbuilt model or an unknown layer name.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2, name="a")])
+    >>> {site: matrix.shape for site, matrix in ap.analysis.matrices(model).items()}
+    {'a/kernel': (12, 5)}
+    """
+    found = {}
+    for site in sites.find(model, include, exclude).sites:
+        unfolded = unfolding(site)
+        blocks = unfolded.unfold(site.kernel())
+        if unfolded.units_first:
+            blocks = blocks.transpose(0, 2, 1)
+        found[site.name] = blocks.reshape(-1, blocks.shape[-1])
+    return found
+
+
 def matched(before, after, include=None, exclude=()):
     """[(site of `before`, the same site of `after`)] of two models of one architecture.
 

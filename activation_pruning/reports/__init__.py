@@ -1,5 +1,6 @@
 """DataFrames in, files out: an Excel workbook, pictures, and one self-contained HTML page."""
 
-from . import figures, files, page, workbook
+from . import figures, files, overview, page, workbook
+from .report import write
 
-__all__ = ["figures", "files", "page", "workbook"]
+__all__ = ["figures", "files", "overview", "page", "workbook", "write"]

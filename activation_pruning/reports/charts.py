@@ -1,7 +1,7 @@
 """Native Excel charts: the sheets sorted for them, and the charts themselves."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from openpyxl.chart import BarChart, LineChart, Reference, ScatterChart, Series
@@ -31,6 +31,7 @@ class Chart:
         x: column of the horizontal axis.
         y: column of the vertical axis, numbers.
         series: column whose values split the rows into curves; None for one curve.
+        panel: column whose values get a chart each, such as the layer; None for one chart.
         kind: ``"line"`` (points joined in the order of x), ``"scatter"`` (points) or ``"bar"``.
         title, x_title, y_title: texts; the columns' names where empty.
 
@@ -47,6 +48,7 @@ class Chart:
     title: str = ""
     x_title: str = ""
     y_title: str = ""
+    panel: str | None = None
 
 
 def arrange(sheets, charts):
@@ -57,8 +59,8 @@ def arrange(sheets, charts):
         charts: `Chart` objects.
 
     Returns:
-        The sheets, and a dict from the title of a sheet with charts to its curves: (first row,
-        last row) each, as Excel counts them.
+        The sheets, and a dict from the title of a sheet with charts to its curves: (panel, first
+        row, last row) each, as Excel counts them.
 
     Raises:
         ValueError: a chart names what is not there, or cannot be drawn from its sheet.
@@ -66,17 +68,18 @@ def arrange(sheets, charts):
     sheets, keys, blocks = dict(sheets), {}, {}
     for chart in charts:
         _check(chart, sheets)
-        key = keys.setdefault(chart.sheet, (chart.series, chart.x))
-        if key != (chart.series, chart.x):
+        own = (chart.panel, chart.series, chart.x)
+        if keys.setdefault(chart.sheet, own) != own:
             raise ValueError(
-                f"the charts of sheet {chart.sheet!r} must share x and series, by which its rows "
-                "are sorted; give the table a second sheet for the other chart"
+                f"the charts of sheet {chart.sheet!r} must share x, series and panel, by which its "
+                "rows are sorted; give the table a second sheet for the other chart"
             )
-    for title, (series, x) in keys.items():
-        sheets[title], blocks[title] = _sorted(title, sheets[title], series, x)
+    for title, key in keys.items():
+        sheets[title], blocks[title] = _sorted(title, sheets[title], *key)
     for chart in charts:
         if not _numeric_x(chart, sheets[chart.sheet]):
-            _check_categories(chart, sheets[chart.sheet], blocks[chart.sheet])
+            for curves in _panels(blocks[chart.sheet]).values():
+                _check_categories(chart, sheets[chart.sheet], curves)
     return sheets, blocks
 
 
@@ -92,9 +95,20 @@ def add_charts(book, sheets, blocks, charts):
     for chart in charts:
         sheet, table = book[chart.sheet], sheets[chart.sheet]
         column = get_column_letter(min(table.shape[1] + 2, MAX_COLUMNS))
-        anchor = f"{column}{2 + _CHART_ROWS * seen[chart.sheet]}"
-        sheet.add_chart(_native(chart, sheet, table, blocks[chart.sheet]), anchor)
-        seen[chart.sheet] += 1
+        for panel, curves in _panels(blocks[chart.sheet]).items():
+            title = chart.title or f"{chart.y} against {chart.x}".replace("_", " ")
+            named = replace(chart, title=title if panel is None else f"{panel}: {title}")
+            anchor = f"{column}{2 + _CHART_ROWS * seen[chart.sheet]}"
+            sheet.add_chart(_native(named, sheet, table, curves), anchor)
+            seen[chart.sheet] += 1
+
+
+def _panels(blocks):
+    """{value of the panel: its curves, as (first row, last row)}."""
+    panels = {}
+    for panel, first, last in blocks:
+        panels.setdefault(panel, []).append((first, last))
+    return panels
 
 
 def _check(chart, sheets):
@@ -102,32 +116,41 @@ def _check(chart, sheets):
     one_of(chart.sheet, sheets, "chart sheet")
     one_of(chart.kind, _KINDS, "chart kind")
     table = sheets[chart.sheet]
-    for name in (chart.x, chart.y, chart.series):
+    for name in (chart.x, chart.y, chart.series, chart.panel):
         if name is not None:
             one_of(name, list(table.columns), f"chart column of {chart.sheet!r}")
     if not pd.api.types.is_numeric_dtype(table[chart.y]):
         raise ValueError(f"chart column {chart.y!r} of sheet {chart.sheet!r} holds no numbers")
 
 
-def _sorted(title, table, series, x):
+def _sorted(title, table, panel, series, x):
+    """The table, sorted; the panel, first and last row of each curve."""
     if table.empty:
         raise ValueError(f"sheet {title!r} has a chart but no rows; leave the chart out")
-    order = pd.DataFrame({"curve": 0, "x": table[x]})
-    if series is not None:  # curves in the order of their first row; rows without one go last
-        codes = pd.factorize(table[series])[0]
-        order["curve"] = [len(table) if code < 0 else code for code in codes]
+    order = pd.DataFrame({"panel": 0, "curve": 0, "x": table[x]})
+    for name, column in (("panel", panel), ("curve", series)):
+        if column is not None:  # in the order of their first row; rows without one go last
+            codes = pd.factorize(table[column])[0]
+            order[name] = [len(table) if code < 0 else code for code in codes]
     if not pd.api.types.is_numeric_dtype(order["x"]):
         order["x"] = pd.factorize(order["x"])[0]  # names stay in the order of the table
-    order = order.sort_values(["curve", "x"], kind="stable")
-    table = table.loc[order.index].reset_index(drop=True)
-    curves = order["curve"].reset_index(drop=True)
-    if curves.nunique() > 255:
+    order = order.sort_values(["panel", "curve", "x"], kind="stable")
+    table, order = table.loc[order.index].reset_index(drop=True), order.reset_index(drop=True)
+    used = order[(order[["panel", "curve"]] < len(table)).all(axis=1)]
+    most = used.groupby("panel")["curve"].nunique().max()
+    if most > 255:
         raise ValueError(
-            f"a chart of sheet {title!r} would have {curves.nunique()} curves (values of "
+            f"a chart of sheet {title!r} would have {most} curves (values of "
             f"{series!r}); Excel allows 255. Keep fewer values, or drop the chart"
         )
-    groups = curves[curves < len(table)].groupby(curves)
-    return table, [(part.index[0] + 2, part.index[-1] + 2) for _, part in groups]
+    return table, [
+        (
+            None if panel is None else table[panel][part.index[0]],
+            part.index[0] + 2,
+            part.index[-1] + 2,
+        )
+        for _, part in used.groupby(["panel", "curve"])
+    ]
 
 
 def _numeric_x(chart, table):
@@ -150,9 +173,9 @@ def _native(chart, sheet, table, blocks):
     native = (ScatterChart if numeric else BarChart if chart.kind == "bar" else LineChart)()
     for i, rows in enumerate(blocks):
         series = _series(chart, sheet, table, rows, numeric)
-        _paint(series, i, chart.kind)
+        _paint(series, i, chart.kind, many=rows[1] - rows[0] > 30)
         native.series.append(series)
-    native.title = _title(chart.title or f"{chart.y} against {chart.x}".replace("_", " "), 1200)
+    native.title = _title(chart.title, 1200)
     native.width, native.height = 17, 10  # cm
     native.roundedCorners = False
     if chart.series is None:
@@ -194,8 +217,11 @@ def _categories(reference, values):
     return AxDataSource(strRef=StrRef(str(reference)))
 
 
-def _paint(series, i, kind):
-    """Colour, marker and dash together, so that the curves stay apart in grey."""
+def _paint(series, i, kind, many):
+    """Colour, marker and dash together, so that the curves stay apart in grey.
+
+    many: so many points that their markers would hide the curve.
+    """
     colour = PALETTE[i % len(PALETTE)].lstrip("#").upper()
     look = series.graphicalProperties = GraphicalProperties()
     if kind == "bar":
@@ -207,6 +233,9 @@ def _paint(series, i, kind):
     else:
         look.line.solidFill, look.line.dashStyle = colour, _DASHES[i % len(_DASHES)]
     series.smooth = False
+    if many and kind == "line":
+        series.marker = Marker("none")
+        return
     series.marker = Marker(_MARKERS[i % len(_MARKERS)], size=6)
     series.marker.graphicalProperties = GraphicalProperties(solidFill=colour)
     series.marker.graphicalProperties.line.solidFill = colour

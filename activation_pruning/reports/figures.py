@@ -4,30 +4,38 @@ Arms and layers differ by line, marker and lightness as well as by hue, so that 
 readable. No window opens and nothing is left in pyplot's memory.
 """
 
-import itertools
 import math
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from . import style
 from .files import PALETTE, need
+from .heatmaps import kernel_heatmap, mask_heatmap
 from .intervals import intervals
-from .spectral_figures import rank_by_event, sensitivity_curves, singular_values
+from .spectral_figures import (
+    low_rank_accuracy,
+    mean_curves,
+    rank_by_event,
+    scree,
+    sensitivity_curves,
+    singular_values,
+)
 from .style import save
 
 __all__ = [
     "accuracy_against_sparsity",
     "activation_frequency",
     "intervals",
+    "kernel_heatmap",
+    "low_rank_accuracy",
     "mask_heatmap",
+    "mean_curves",
     "rank_by_event",
     "save",
+    "scree",
     "sensitivity_curves",
     "singular_values",
     "sparsity_by_layer",
@@ -266,83 +274,6 @@ def _sorted_curve(ax, units, arm, look):
         ax.fill_between(share, values, color=look["color"], alpha=0.15, linewidth=0)
     dead = f"{int((values == 0).sum())} of {len(values)} units dead"
     return dead if arm is None else f"{arm}: {dead}".replace(" units", "")
-
-
-@style.styled
-def mask_heatmap(masks):
-    """Masks as pictures: one column per layer, one row per arm; dark is alive.
-
-    A mask larger than 64 x 64 is shown by blocks, each with its share of weights alive.
-
-    Args:
-        masks: layer -> 2-D bool array (inputs, units), True = alive; or arm -> such a dict.
-            Reshape a convolution's mask to ``mask.reshape(-1, filters)``.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: there is no mask, or one is not two-dimensional.
-
-    Example:
-        >>> mask_heatmap({"dense": np.eye(4, dtype=bool)}).axes[0].get_title()
-        'dense, 4 × 4\\n25.0% alive'
-    """
-    by_arm = masks if masks and isinstance(next(iter(masks.values())), dict) else {None: masks}
-    layers = list(dict.fromkeys(layer for arm in by_arm.values() for layer in arm))
-    if not layers:
-        raise ValueError("mask_heatmap: masks is empty; give a dict of layer -> 2-D bool array")
-    shares = {(a, n): _blocks(n, m) for a, group in by_arm.items() for n, m in group.items()}
-    places, columns = _places(list(by_arm), layers)
-    lines = math.ceil(len(places) / columns)
-    figure = Figure(figsize=(style.WIDTH, 0.9 + 2.1 * lines), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False)
-    top = max(0.1, math.ceil(10 * max(share.max() for share in shares.values())) / 10)
-    for ax, place in itertools.zip_longest(grid.ravel(), places):
-        ax.set_visible(place in shares)
-        if place in shares:
-            _draw_mask(ax, place, np.asarray(by_arm[place[0]][place[1]]), shares[place], top)
-    scale = ScalarMappable(Normalize(0, top), "Greys")
-    bar = figure.colorbar(scale, ax=grid, aspect=40, pad=0.02, format=PercentFormatter(1))
-    bar.set_label("share of weights alive (%)")
-    figure.supxlabel("output units, left to right", fontsize=9)
-    figure.supylabel("inputs, top to bottom", fontsize=9)
-    note = "by blocks of weights; dark: many are alive"
-    style.head(figure, "Where the surviving weights are", note)
-    return figure
-
-
-def _places(arms, layers):
-    """(arm, layer) of every panel in reading order, and how many of them stand side by side."""
-    if len(layers) <= 5:
-        return [(arm, layer) for arm in arms for layer in layers], len(layers)
-    columns = 4 if len(arms) == 1 else min(len(arms), 4)
-    return [(arm, layer) for layer in layers for arm in arms], columns
-
-
-def _draw_mask(ax, place, mask, shares, top):
-    arm, layer = place
-    ax.imshow(shares, cmap="Greys", vmin=0, vmax=top, aspect="auto", interpolation="none")
-    title = f"{layer}, {mask.shape[0]} × {mask.shape[1]}\n{mask.mean():.1%} alive"
-    ax.set_title(title if arm is None else f"{arm}\n{title}")
-    ax.set(xticks=[], yticks=[])
-    ax.grid(visible=False)
-    sns.despine(ax=ax, top=False, right=False)
-
-
-def _blocks(layer, mask, most=64):
-    """Shares alive of at most `most` x `most` blocks, as equal in size as whole weights allow."""
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or mask.size == 0:
-        raise ValueError(
-            f"mask_heatmap: the mask of {layer!r} has shape {mask.shape}; give a 2-D array, for a "
-            "convolution mask.reshape(-1, filters)"
-        )
-    sums, counts = mask.astype(float), np.ones(mask.shape)
-    for axis, length in enumerate(mask.shape):
-        starts = np.unique(np.linspace(0, length, min(length, most), endpoint=False).astype(int))
-        sums, counts = (np.add.reduceat(a, starts, axis=axis) for a in (sums, counts))
-    return sums / counts
 
 
 @style.styled

@@ -1,12 +1,15 @@
-"""Pictures of what is inside: singular values, ranks and the sensitivity of layers."""
+"""Pictures of what is inside: singular values, ranks, low-rank networks, sensitivity."""
 
+import itertools
 import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import style
-from .files import need
+from .files import column_format, need
+from .intervals import intervals
 
 
 @style.styled
@@ -55,6 +58,7 @@ def singular_values(table, relative=False):
     style.label_bottom(grid, len(sites), "index, largest value first")
     for ax in grid.ravel():
         ax.tick_params(labelbottom=True)  # layers differ in size, and so do the axes
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for ax in grid[:, 0]:
         ax.set_ylabel("share of the unpruned value" if relative else "singular value")
     title = "Singular values, relative to the unpruned network" if relative else "Singular values"
@@ -162,6 +166,160 @@ def sensitivity_curves(table):
     for ax in grid[:, 0]:
         ax.set_ylabel(metric + (" (%)" if "accuracy" in metric else ""))
     style.head(figure, "Sensitivity of each layer", "one layer pruned at a time")
+    style.legend(figure, grid[0, 0])
+    return figure
+
+
+@style.styled
+def scree(table):
+    """How much of the variance the first components hold, one panel per layer.
+
+    Args:
+        table: of `analysis.compare_low_rank(...).scree`: network, site, component, cumulative.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: the table is empty, or lacks a column.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"network": "dense", "site": "a/kernel", "component": [1, 2],
+        ...                       "cumulative": [0.9, 1.0]})
+        >>> scree(table).axes[0].get_title()
+        'a/kernel'
+    """
+    need(table, "scree", "network", "site", "component", "cumulative")
+    sites, looks = list(table["site"].unique()), style.looks(table["network"])
+    figure, grid = _panels(len(sites), sharey=True)
+    for site, ax in zip(sites, grid.ravel(), strict=False):
+        for network, rows in table[table["site"] == site].groupby("network", sort=False):
+            look = looks[network] | {"marker": ""}
+            ax.plot(rows["component"], rows["cumulative"], label=network, **look)
+        ax.set_title(site)
+        ax.set_ylim(0, 1.03)
+        style.percent(ax.yaxis)
+    style.label_bottom(grid, len(sites), "components, largest first")
+    for ax in grid.ravel():
+        ax.tick_params(labelbottom=True)  # layers differ in size, and so do the axes
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    figure.supylabel("share of the variance (%)", fontsize=9)
+    style.head(figure, "Scree: what the first components hold", "cumulated share of the variance")
+    style.legend(figure, grid[0, 0])
+    return figure
+
+
+@style.styled
+def low_rank_accuracy(table, metric="accuracy"):
+    """The pruned network against the low-rank ones, raw and fine-tuned, with 95 % t-intervals.
+
+    Args:
+        table: of `analysis.compare_low_rank(...).accuracy`, one or several runs of it: model,
+            stage, the metric; optionally arm (one row of the picture each) and match (one line of
+            panels each).
+        metric: column to draw.
+
+    Returns:
+        The figure, one panel per stage.
+
+    Raises:
+        ValueError: the table is empty, or lacks a column.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"model": ["dense", "pruned"], "stage": "raw",
+        ...                       "accuracy": [0.9, 0.8]})
+        >>> [ax.get_title() for ax in low_rank_accuracy(table).axes]
+        ['raw']
+    """
+    need(table, "low_rank_accuracy", "model", "stage", metric)
+    table = table.assign(**{name: "" for name in ("arm", "match") if name not in table})
+    table = intervals(table, ["arm", "match", "stage", "model"], metric)
+    arms, looks = list(table["arm"].unique()), style.looks(table["model"])
+    stages, matches = list(table["stage"].unique()), list(table["match"].unique())
+    height = 1.4 + len(matches) * (0.5 + 0.13 * len(arms) * len(looks))
+    figure = Figure(figsize=(style.WIDTH, height), layout="constrained")
+    grid = figure.subplots(len(matches), len(stages), squeeze=False, sharex="col", sharey=True)
+    for (i, match), (j, stage) in itertools.product(enumerate(matches), enumerate(stages)):
+        part = table[(table["match"] == match) & (table["stage"] == stage)]
+        _draw_models(grid[i, j], part, metric, arms, looks)
+        title = style.words(stage) + (f", equal {match}" if match else "")
+        grid[i, j].set_title(title)
+    for ax in grid[-1]:
+        ax.set_xlabel(style.words(metric) + (" (%)" if "accuracy" in metric else ""))
+    runs = style.count_runs(table["runs"])
+    spread = f"mean and 95 % t-interval over {runs}" if table["runs"].max() > 1 else "one run each"
+    style.head(figure, "Pruned against low-rank networks", spread)
+    style.legend(figure, grid[0, 0])
+    return figure
+
+
+def _draw_models(ax, table, metric, arms, looks):
+    """One dot with its interval per model, one below the other within each arm."""
+    for k, (model, look) in enumerate(looks.items()):
+        rows = table[table["model"] == model]
+        where = [arms.index(arm) + 0.7 * ((k + 0.5) / len(looks) - 0.5) for arm in rows["arm"]]
+        bars = (rows[metric] - rows[f"{metric}_low"]).fillna(0)
+        look = look | {"linestyle": "", "capsize": 2, "elinewidth": 1}
+        ax.errorbar(rows[metric], where, xerr=bars, label=style.words(model), **look)
+    ax.set_yticks(range(len(arms)), arms)
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
+    if "accuracy" in metric:
+        style.percent(ax.xaxis)
+
+
+@style.styled
+def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label="", y_label=""):
+    """Means over the runs against x, one line per arm, with the 95 % t-interval as a band.
+
+    Args:
+        table: one row per run and x: x, y, the column `by`, and `panel` if given.
+        x, y: columns of numbers. Shares (see `files.column_format`) are drawn in percent.
+        by: column whose values get a line each.
+        panel: column whose values get a panel each.
+        title, note: above the picture; "<y> against <x>" where empty.
+        x_label, y_label: of the axes; the columns' names where empty.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: the table is empty, or lacks a column.
+
+    Example:
+        >>> import pandas as pd
+        >>> runs = pd.DataFrame({"arm": "a", "tenth": [1, 1, 2, 2], "share": [0.1, 0.3, 0.5, 0.5]})
+        >>> mean_curves(runs, "tenth", "share").axes[0].get_xlabel()
+        'tenth'
+    """
+    need(table, "mean_curves", x, y, by, *([panel] if panel else []))
+    means = intervals(table, [by, *([panel] if panel else []), x], y)
+    panels = list(means[panel].unique()) if panel else [None]
+    looks, many = style.looks(means[by]), means[x].nunique() > 12
+    figure, grid = _panels(len(panels), sharey=True)
+    for name, ax in zip(panels, grid.ravel(), strict=False):
+        part = means if name is None else means[means[panel] == name]
+        for arm, rows in part.groupby(by, sort=False):
+            rows = rows.sort_values(x)
+            look = looks[arm] | ({"marker": ""} if many else {})
+            ax.plot(rows[x], rows[y], label=arm, **look)
+            low, high = rows[f"{y}_low"], rows[f"{y}_high"]
+            ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.15, linewidth=0)
+        ax.set_title(name or "")
+        for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
+            if column_format(column, table[column]).endswith("%"):
+                style.percent(axis)
+    style.label_bottom(grid, len(panels), x_label or style.words(x))
+    for ax in grid.ravel():
+        ax.tick_params(labelbottom=True)
+    for ax in grid[:, 0]:
+        ax.set_ylabel(y_label or style.words(y))
+    runs = f"mean and 95 % t-interval over {style.count_runs(means['runs'])}"
+    spread = runs if means["runs"].max() > 1 else "one run each"
+    named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
+    style.head(figure, named, f"{note}; {spread}" if note else spread)
     style.legend(figure, grid[0, 0])
     return figure
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
+from openpyxl.formatting.rule import ColorScaleRule
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
 
@@ -20,6 +21,7 @@ from .files import (
     MAX_ROWS,
     as_text,
     column_format,
+    one_of,
     plain,
     replacing,
     table_of,
@@ -29,10 +31,11 @@ __all__ = ["MAX_COLUMNS", "MAX_ROWS", "SETTINGS", "Chart", "settings_table", "wr
 
 SETTINGS = "Settings"
 _PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "activation-pruning")
-_WIDEST = 60  # characters; longer text wraps
+_WIDEST = 80  # characters; longer text wraps
+_ROW = 15  # points, of one line of text
 
 
-def write(path, tables, charts=(), settings=None):
+def write(path, tables, charts=(), settings=None, scales=None):
     """Write tables as the sheets of an Excel workbook, with a sheet of settings at the end.
 
     A named index becomes columns, another one is left out. A sheet with a chart has its rows
@@ -44,13 +47,15 @@ def write(path, tables, charts=(), settings=None):
         tables: sheet title -> DataFrame. Titles follow Excel's rules and are never shortened.
         charts: `Chart` objects; they stand to the right of the data.
         settings: DataFrame of the last sheet; None for `settings_table()`.
+        scales: sheet title -> columns of numbers whose cells are coloured from white (the lowest)
+            to orange (the highest).
 
     Returns:
         The path, as a `Path`.
 
     Raises:
-        ValueError: a bad suffix, title or chart, or a table beyond Excel's limits of 1,048,576
-            rows (header included) and 16,384 columns. Nothing is written then.
+        ValueError: a bad suffix, title, chart or scale, or a table beyond Excel's limits of
+            1,048,576 rows (header included) and 16,384 columns. Nothing is written then.
         OSError: the file cannot be written; the message names it.
 
     Example:
@@ -62,12 +67,20 @@ def write(path, tables, charts=(), settings=None):
         raise ValueError(f"path {str(path)!r} must end in .xlsx, the format that is written")
     sheets = _checked(tables, settings)
     sheets, blocks = arrange(sheets, charts)
+    scales = scales or {}
+    for title, columns in scales.items():
+        for name in columns:
+            one_of(
+                name, list(sheets[one_of(title, sheets, "scale of sheet")].columns), "scale column"
+            )
     with replacing(path) as temporary:
         book = Workbook(write_only=True)  # rows go to disk as they come
         book.properties.creator = "activation-pruning"
         try:
             for title, table in sheets.items():
-                _fill(book.create_sheet(title), table)
+                sheet = book.create_sheet(title)
+                _fill(sheet, table)
+                _colour(sheet, table, scales.get(title, ()))
             add_charts(book, sheets, blocks, charts)
             book.save(temporary)
         finally:
@@ -179,9 +192,22 @@ def _fill(sheet, table):
         cell.alignment = Alignment(horizontal=side, vertical="center")
         header.append(cell)
     sheet.append(header)
-    for row in zip(*(table.iloc[:, i] for i in range(table.shape[1])), strict=True):
+    for i, row in enumerate(
+        zip(*(table.iloc[:, i] for i in range(table.shape[1])), strict=True), 2
+    ):
+        lines = max(map(_lines, row), default=1)
+        if lines > 1:  # not every program finds the height of wrapped text by itself
+            sheet.row_dimensions[i].height = min(_ROW * lines, 409)  # the most in Excel
         sheet.append([_cell(sheet, plain(v), c) for v, c in zip(row, codes, strict=True)])
     sheet.auto_filter.ref = f"A1:{get_column_letter(table.shape[1])}{len(table) + 1}"
+
+
+def _colour(sheet, table, columns):
+    rule = {"start_color": "FFFFFF", "end_color": "F2A679"}  # black text stays readable on both
+    for name in columns:
+        letter = get_column_letter(list(table.columns).index(name) + 1)
+        scale = ColorScaleRule(start_type="min", end_type="max", **rule)
+        sheet.conditional_formatting.add(f"{letter}2:{letter}{len(table) + 1}", scale)
 
 
 def _lay_out(sheet, table, codes):
@@ -196,6 +222,13 @@ def _lay_out(sheet, table, codes):
         sheet.column_dimensions[get_column_letter(i + 1)].width = min(longest + 2, _WIDEST)
 
 
+def _lines(value):
+    """Lines that a text takes in a column of the greatest width; a tenth is lost at their ends."""
+    if not isinstance(value, str) or (len(value) <= _WIDEST and "\n" not in value):
+        return 1
+    return sum(max(1, -(-len(line) * 10 // (_WIDEST * 9))) for line in value.split("\n"))
+
+
 def _cell(sheet, value, code):
     cell = WriteOnlyCell(sheet, value)
     if isinstance(value, str):
@@ -205,7 +238,7 @@ def _cell(sheet, value, code):
     elif code != GENERAL:
         cell.number_format = code
     side = "left" if code == GENERAL else "right"
-    if isinstance(value, str) and len(value) > _WIDEST:
+    if isinstance(value, str) and _lines(value) > 1:
         cell.alignment = Alignment(horizontal=side, vertical="top", wrap_text=True)
     elif isinstance(value, str) == (code != GENERAL):  # not where Excel puts it anyway
         cell.alignment = Alignment(horizontal=side)

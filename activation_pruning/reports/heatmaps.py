@@ -1,0 +1,151 @@
+"""Pictures of matrices: which weights are alive, and how large they are."""
+
+import itertools
+import math
+
+import numpy as np
+import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from . import style
+
+
+@style.styled
+def kernel_heatmap(kernels):
+    """Sizes of the weights, |w|, of several networks side by side: a row for each layer.
+
+    A kernel larger than 64 x 64 is shown by the means over blocks. Each row has one scale, from 0
+    to the 99.5th percentile of its pictures; what lies above is drawn as if it were that.
+
+    Args:
+        kernels: network -> dict of layer -> 2-D array (inputs, units), such as "dense",
+            "activation", "magnitude". Reshape a convolution's kernel to
+            ``kernel.reshape(-1, filters)``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is no kernel, or one is not two-dimensional.
+
+    Example:
+        >>> figure = kernel_heatmap({"dense": {"a": np.eye(4)}, "pruned": {"a": np.zeros((4, 4))}})
+        >>> figure.axes[0].get_title()
+        'dense'
+    """
+    layers = list(dict.fromkeys(layer for network in kernels.values() for layer in network))
+    if not layers:
+        raise ValueError(
+            "kernel_heatmap: kernels is empty; give a dict of network -> dict of layer -> 2-D array"
+        )
+    size = (style.WIDTH, 0.9 + 1.9 * len(layers))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(layers), len(kernels), squeeze=False)
+    for line, layer in zip(grid, layers, strict=True):
+        means = {
+            name: _blocks("kernel_heatmap: the kernel", layer, np.abs(network[layer]))
+            for name, network in kernels.items()
+            if layer in network
+        }
+        top = max(np.quantile(values, 0.995) for values in means.values())
+        scale = Normalize(0, top or 1.0, clip=True)
+        for ax, name in zip(line, kernels, strict=True):
+            ax.set_visible(name in means)
+            if name in means:
+                _draw_blocks(ax, means[name], scale)
+            ax.set_title(name if ax in grid[0] else "")
+        rows, columns = np.shape(next(n[layer] for n in kernels.values() if layer in n))
+        line[0].set_ylabel(f"{layer}\n{rows} × {columns}")
+        bar = figure.colorbar(ScalarMappable(scale, "Greys"), ax=line, aspect=12, pad=0.02)
+        bar.set_label("mean |w|")
+    figure.supxlabel("output units, left to right; inputs, top to bottom", fontsize=9)
+    style.head(figure, "Sizes of the weights", "by blocks; dark: large")
+    return figure
+
+
+@style.styled
+def mask_heatmap(masks):
+    """Masks as pictures: one column per layer, one row per arm; dark is alive.
+
+    A mask larger than 64 x 64 is shown by blocks, each with its share of weights alive.
+
+    Args:
+        masks: layer -> 2-D bool array (inputs, units), True = alive; or arm -> such a dict.
+            Reshape a convolution's mask to ``mask.reshape(-1, filters)``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is no mask, or one is not two-dimensional.
+
+    Example:
+        >>> mask_heatmap({"dense": np.eye(4, dtype=bool)}).axes[0].get_title()
+        'dense, 4 × 4\\n25.0% alive'
+    """
+    by_arm = masks if masks and isinstance(next(iter(masks.values())), dict) else {None: masks}
+    layers = list(dict.fromkeys(layer for arm in by_arm.values() for layer in arm))
+    if not layers:
+        raise ValueError("mask_heatmap: masks is empty; give a dict of layer -> 2-D bool array")
+    shares = {
+        (a, n): _blocks("mask_heatmap: the mask", n, m)
+        for a, group in by_arm.items()
+        for n, m in group.items()
+    }
+    places, columns = _places(list(by_arm), layers)
+    lines = math.ceil(len(places) / columns)
+    figure = Figure(figsize=(style.WIDTH, 0.9 + 2.1 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    top = max(0.1, math.ceil(10 * max(share.max() for share in shares.values())) / 10)
+    for ax, place in itertools.zip_longest(grid.ravel(), places):
+        ax.set_visible(place in shares)
+        if place in shares:
+            _draw_mask(ax, place, np.asarray(by_arm[place[0]][place[1]]), shares[place], top)
+    scale = ScalarMappable(Normalize(0, top), "Greys")
+    bar = figure.colorbar(scale, ax=grid, aspect=40, pad=0.02, format=PercentFormatter(1))
+    bar.set_label("share of weights alive (%)")
+    figure.supxlabel("output units, left to right", fontsize=9)
+    figure.supylabel("inputs, top to bottom", fontsize=9)
+    note = "by blocks of weights; dark: many are alive"
+    style.head(figure, "Where the surviving weights are", note)
+    return figure
+
+
+def _places(arms, layers):
+    """(arm, layer) of every panel in reading order, and how many of them stand side by side."""
+    if len(layers) <= 5:
+        return [(arm, layer) for arm in arms for layer in layers], len(layers)
+    columns = 4 if len(arms) == 1 else min(len(arms), 4)
+    return [(arm, layer) for layer in layers for arm in arms], columns
+
+
+def _draw_mask(ax, place, mask, shares, top):
+    arm, layer = place
+    _draw_blocks(ax, shares, Normalize(0, top))
+    title = f"{layer}, {mask.shape[0]} × {mask.shape[1]}\n{mask.mean():.1%} alive"
+    ax.set_title(title if arm is None else f"{arm}\n{title}")
+
+
+def _draw_blocks(ax, means, scale):
+    ax.imshow(means, cmap="Greys", norm=scale, aspect="auto", interpolation="none")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    sns.despine(ax=ax, top=False, right=False)
+
+
+def _blocks(what, layer, matrix, most=64):
+    """Means of at most `most` x `most` blocks, as equal in size as whole weights allow."""
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.size == 0:
+        raise ValueError(
+            f"{what} of {layer!r} has shape {matrix.shape}; give a 2-D array, for a convolution "
+            "reshape(-1, filters)"
+        )
+    sums, counts = matrix.astype(float), np.ones(matrix.shape)
+    for axis, length in enumerate(matrix.shape):
+        starts = np.unique(np.linspace(0, length, min(length, most), endpoint=False).astype(int))
+        sums, counts = (np.add.reduceat(a, starts, axis=axis) for a in (sums, counts))
+    return sums / counts
