@@ -443,5 +443,5 @@ def test_colour_scales_cover_their_columns(tmp_path):
 
 @pytest.mark.parametrize("scales", [{"Run": ["loss"]}, {"Runs": ["los"]}])
 def test_bad_scales(tmp_path, scales):
-    with pytest.raises(ValueError, match="unknown.*did you mean"):
+    with pytest.raises(ValueError, match=r"unknown.*did you mean"):
         workbook.write(tmp_path / "out.xlsx", {"Runs": runs()}, scales=scales)

@@ -15,9 +15,9 @@ from . import style
 from .files import PALETTE, need
 from .heatmaps import kernel_heatmap, mask_heatmap
 from .intervals import intervals
+from .mean_figures import mean_curves, mean_dots
 from .spectral_figures import (
     low_rank_accuracy,
-    mean_curves,
     rank_by_event,
     scree,
     sensitivity_curves,
@@ -33,6 +33,7 @@ __all__ = [
     "low_rank_accuracy",
     "mask_heatmap",
     "mean_curves",
+    "mean_dots",
     "rank_by_event",
     "save",
     "scree",

@@ -1,15 +1,12 @@
 """Pictures of what is inside: singular values, ranks, low-rank networks, sensitivity."""
 
-import itertools
-import math
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from . import style
-from .files import column_format, need
-from .intervals import intervals
+from .files import need
+from .mean_figures import mean_dots
 
 
 @style.styled
@@ -46,7 +43,7 @@ def singular_values(table, relative=False):
         )
     sites, events = list(first["site"].unique()), sorted(after["event"].unique())
     shades = np.linspace(0.75, 0.0, len(events)) if events[1:] else [0.0]
-    figure, grid = _panels(len(sites), sharey=False)
+    figure, grid = style.panels(len(sites), sharey=False)
     for site, ax in zip(sites, grid.ravel(), strict=False):
         dense = first[first["site"] == site].set_index("index")["value"]
         lines = [("unpruned", dense, "#2166ac", "--")]
@@ -149,7 +146,7 @@ def sensitivity_curves(table):
     columns = ("site", "criterion", "sparsity", "metric", "value", "change")
     need(table, "sensitivity_curves", *columns)
     criteria, looks = list(table["criterion"].unique()), style.looks(table["site"])
-    figure, grid = _panels(len(criteria), sharey=True)
+    figure, grid = style.panels(len(criteria), sharey=True)
     for criterion, ax in zip(criteria, grid.ravel(), strict=False):
         part = table[table["criterion"] == criterion]
         for site, rows in part.groupby("site", sort=False):
@@ -192,7 +189,7 @@ def scree(table):
     """
     need(table, "scree", "network", "site", "component", "cumulative")
     sites, looks = list(table["site"].unique()), style.looks(table["network"])
-    figure, grid = _panels(len(sites), sharey=True)
+    figure, grid = style.panels(len(sites), sharey=True)
     for site, ax in zip(sites, grid.ravel(), strict=False):
         for network, rows in table[table["site"] == site].groupby("network", sort=False):
             look = looks[network] | {"marker": ""}
@@ -210,7 +207,6 @@ def scree(table):
     return figure
 
 
-@style.styled
 def low_rank_accuracy(table, metric="accuracy"):
     """The pruned network against the low-rank ones, raw and fine-tuned, with 95 % t-intervals.
 
@@ -234,99 +230,11 @@ def low_rank_accuracy(table, metric="accuracy"):
         ['raw']
     """
     need(table, "low_rank_accuracy", "model", "stage", metric)
-    table = table.assign(**{name: "" for name in ("arm", "match") if name not in table})
-    table = intervals(table, ["arm", "match", "stage", "model"], metric)
-    arms, looks = list(table["arm"].unique()), style.looks(table["model"])
-    stages, matches = list(table["stage"].unique()), list(table["match"].unique())
-    height = 1.4 + len(matches) * (0.5 + 0.13 * len(arms) * len(looks))
-    figure = Figure(figsize=(style.WIDTH, height), layout="constrained")
-    grid = figure.subplots(len(matches), len(stages), squeeze=False, sharex="col", sharey=True)
-    for (i, match), (j, stage) in itertools.product(enumerate(matches), enumerate(stages)):
-        part = table[(table["match"] == match) & (table["stage"] == stage)]
-        _draw_models(grid[i, j], part, metric, arms, looks)
-        title = style.words(stage) + (f", equal {match}" if match else "")
-        grid[i, j].set_title(title)
-    for ax in grid[-1]:
-        ax.set_xlabel(style.words(metric) + (" (%)" if "accuracy" in metric else ""))
-    runs = style.count_runs(table["runs"])
-    spread = f"mean and 95 % t-interval over {runs}" if table["runs"].max() > 1 else "one run each"
-    style.head(figure, "Pruned against low-rank networks", spread)
-    style.legend(figure, grid[0, 0])
-    return figure
-
-
-def _draw_models(ax, table, metric, arms, looks):
-    """One dot with its interval per model, one below the other within each arm."""
-    for k, (model, look) in enumerate(looks.items()):
-        rows = table[table["model"] == model]
-        where = [arms.index(arm) + 0.7 * ((k + 0.5) / len(looks) - 0.5) for arm in rows["arm"]]
-        bars = (rows[metric] - rows[f"{metric}_low"]).fillna(0)
-        look = look | {"linestyle": "", "capsize": 2, "elinewidth": 1}
-        ax.errorbar(rows[metric], where, xerr=bars, label=style.words(model), **look)
-    ax.set_yticks(range(len(arms)), arms)
-    ax.set_ylim(len(arms) - 0.5, -0.5)
-    ax.grid(visible=False, axis="y")
-    if "accuracy" in metric:
-        style.percent(ax.xaxis)
-
-
-@style.styled
-def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label="", y_label=""):
-    """Means over the runs against x, one line per arm, with the 95 % t-interval as a band.
-
-    Args:
-        table: one row per run and x: x, y, the column `by`, and `panel` if given.
-        x, y: columns of numbers. Shares (see `files.column_format`) are drawn in percent.
-        by: column whose values get a line each.
-        panel: column whose values get a panel each.
-        title, note: above the picture; "<y> against <x>" where empty.
-        x_label, y_label: of the axes; the columns' names where empty.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: the table is empty, or lacks a column.
-
-    Example:
-        >>> import pandas as pd
-        >>> runs = pd.DataFrame({"arm": "a", "tenth": [1, 1, 2, 2], "share": [0.1, 0.3, 0.5, 0.5]})
-        >>> mean_curves(runs, "tenth", "share").axes[0].get_xlabel()
-        'tenth'
-    """
-    need(table, "mean_curves", x, y, by, *([panel] if panel else []))
-    means = intervals(table, [by, *([panel] if panel else []), x], y)
-    panels = list(means[panel].unique()) if panel else [None]
-    looks, many = style.looks(means[by]), means[x].nunique() > 12
-    figure, grid = _panels(len(panels), sharey=True)
-    for name, ax in zip(panels, grid.ravel(), strict=False):
-        part = means if name is None else means[means[panel] == name]
-        for arm, rows in part.groupby(by, sort=False):
-            rows = rows.sort_values(x)
-            look = looks[arm] | ({"marker": ""} if many else {})
-            ax.plot(rows[x], rows[y], label=arm, **look)
-            low, high = rows[f"{y}_low"], rows[f"{y}_high"]
-            ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.15, linewidth=0)
-        ax.set_title(name or "")
-        for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
-            if column_format(column, table[column]).endswith("%"):
-                style.percent(axis)
-    style.label_bottom(grid, len(panels), x_label or style.words(x))
-    for ax in grid.ravel():
-        ax.tick_params(labelbottom=True)
-    for ax in grid[:, 0]:
-        ax.set_ylabel(y_label or style.words(y))
-    runs = f"mean and 95 % t-interval over {style.count_runs(means['runs'])}"
-    spread = runs if means["runs"].max() > 1 else "one run each"
-    named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
-    style.head(figure, named, f"{note}; {spread}" if note else spread)
-    style.legend(figure, grid[0, 0])
-    return figure
-
-
-def _panels(count, sharey):
-    """A figure with a grid of `count` panels, two side by side."""
-    columns = min(count, 2)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(style.WIDTH, 1.3 + 2.4 * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+    panel = table["stage"].map(style.words)
+    if "match" in table:
+        panel = panel + ", equal " + table["match"]
+    table = table.assign(
+        panel=panel, arm=table.get("arm", ""), model=table["model"].map(style.words)
+    )
+    title = "Pruned against low-rank networks"
+    return mean_dots(table, metric, "model", panel="panel", title=title)

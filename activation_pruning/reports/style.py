@@ -1,12 +1,14 @@
 """The look that all pictures share, and how a picture is saved."""
 
 import functools
+import math
 from pathlib import Path
 
 import seaborn as sns
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import AutoLocator, MaxNLocator, PercentFormatter
 
 from .files import PALETTE, one_of, replacing
 
@@ -102,7 +104,17 @@ def head(figure, title, note):
 def legend(figure, ax):
     """Name the lines of one panel, for all panels, below them."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
+    four = len(labels) == 4 and sum(map(len, labels)) <= 60  # they fit in one line
+    columns = 4 if four else min(len(labels), 3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def panels(count, sharey):
+    """A figure with a grid of `count` panels, two side by side."""
+    columns = min(count, 2)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(WIDTH, 1.3 + 2.4 * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 
 
 def label_bottom(grid, count, label):
@@ -116,6 +128,8 @@ def label_bottom(grid, count, label):
 
 def percent(axis):
     """Label the ticks of an axis in percent, by whole ones where it spans more than 5 %."""
+    if isinstance(axis.get_major_locator(), AutoLocator):  # not where ticks have been set
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))  # no tick at 92.5 %
     low, high = axis.get_view_interval()
     axis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.05 else None))
 

@@ -1,5 +1,234 @@
+"""The files of nuclear_norm_equivalence: how far the spectra of two networks are apart."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pandas as pd
+
+from activation_pruning.reports import figures, workbook
+from lab import comparison, publication, spectra, spectra_report, statistics
+from lab.publication import Picture
+
 NAME = "nuclear_norm_equivalence"
+REFERENCES = ("activation", "activation_magnitude", "magnitude")
+ALL = spectra_report.ALL
+SETTING = comparison.SETTING
+
+ABOUT = (
+    "Mean over the seeds at the end of training; _ci95 is the half-width of the 95 % t-interval. "
+    "distance_activation is the distance of the spectra to those of the arm activation with the "
+    "same seed: the mean of |a_i - b_i| over the singular values a_i, b_i of a layer, each divided "
+    "by the layer's largest, and over the layers; 0 for equal spectra, at most 1. A penalty's "
+    "strength is part of the arm's name."
+)
 
 
-def publish(records, out, options):
-    pass
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """Print the findings; write workbook, pictures and page; print their paths."""
+    records = [_named(record) for record in records]
+    runs, curves = comparison.runs_table(records), normalised(spectra.table(records, out))
+    ranks = spectra_report.ranks_table(records)
+    ranks = ranks[ranks["site"] == ALL].drop(columns=["site", "moment", "event"])
+    apart = distances(curves)
+    nearer, accuracies = nearer_than_dense(apart), accuracy_differences(runs)
+    tables = {
+        "Summary": _summary(runs, ranks, apart),
+        "Nearer than dense": nearer,
+        "Accuracy": accuracies,
+        "Seeds apart": seeds_apart(curves),
+        "Distances": apart,
+        "Runs": runs,
+        "Norms": publication.rows(records, "norms"),
+        "Spectra": _mean_spectra(curves),
+    }
+    publication.Publication(
+        name=NAME,
+        title="Nuclear-norm regularisation against pruning",
+        findings=findings(tables),
+        about=ABOUT,
+        tables=tables,
+        charts=[workbook.Chart("Spectra", "index", "value_share", "arm", panel="site")],
+        pictures=_pictures(records, curves, apart),
+        on_page=("Nearer than dense", "Accuracy", "Seeds apart"),
+    ).write(out, publication.settings_table(records, options))
+
+
+def normalised(values: pd.DataFrame) -> pd.DataFrame:
+    """The spectra at the end, each divided by its largest value."""
+    end = values[values["moment"] == spectra.END]
+    largest = end.groupby([*SETTING, "seed", "site"])["value"].transform("max")
+    table = end.assign(value_share=end["value"] / largest)
+    return table[[*SETTING, "seed", "site", "index", "value_share"]]
+
+
+def distances(curves: pd.DataFrame) -> pd.DataFrame:
+    """Distance of each run to the reference arms of its seed: by layer, and their mean."""
+    parts = []
+    for reference in REFERENCES:
+        other = curves[curves["arm"] == reference].drop(columns="arm")
+        other = other.rename(columns={"sparsity": "of_sparsity", "events": "of_events"})
+        pairs = curves[curves["arm"] != reference].merge(other, on=["seed", "site", "index"])
+        parts.append(_mean_gap(pairs.assign(reference=reference), [*SETTING, "seed"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def seeds_apart(curves: pd.DataFrame) -> pd.DataFrame:
+    """Distances between runs of one arm with different seeds: how far chance alone brings them."""
+    parts = []
+    for first, second in itertools.combinations(sorted(curves["seed"].unique()), 2):
+        left, right = (curves[curves["seed"] == seed] for seed in (first, second))
+        pairs = left.drop(columns="seed").merge(
+            right.drop(columns="seed"), on=[*SETTING, "site", "index"]
+        )
+        pairs = pairs.assign(reference="itself", of_sparsity=0.0, of_events=0)
+        parts.append(_mean_gap(pairs, SETTING).assign(seeds=f"{first}, {second}"))
+    if not parts:
+        return pd.DataFrame(columns=[*SETTING, "distance", "pairs"])
+    table = pd.concat(parts)
+    table = table[table["site"] == ALL].groupby(SETTING, sort=False)["distance"]
+    return table.agg(["mean", "count"]).set_axis(["distance", "pairs"], axis=1).reset_index()
+
+
+def nearer_than_dense(apart: pd.DataFrame) -> pd.DataFrame:
+    """Distance to a reference less that of the dense network of the seed: "lower" is nearer."""
+    together = apart[apart["site"] == ALL]
+    on = ["reference", "of_sparsity", "of_events", "seed"]
+    dense = together.loc[together["arm"] == "dense", [*on, "distance"]]
+    others = together[together["arm"] != "dense"]
+    by = ["reference", "of_sparsity", "of_events", *SETTING]
+    parts = [
+        statistics.differences(rows, dense, on, on[:-1], "distance").assign(
+            **dict(zip(SETTING, setting, strict=True))
+        )
+        for setting, rows in others.groupby(SETTING, sort=False)
+    ]
+    if not parts or dense.empty:
+        return pd.DataFrame(columns=[*by, "pairs", "difference", "low", "high", "verdict"])
+    table = pd.concat(parts, ignore_index=True)
+    names = {"low": "difference_low", "high": "difference_high"}
+    return table[[*by, "pairs", "difference", "low", "high", "verdict"]].rename(columns=names)
+
+
+def accuracy_differences(runs: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy of the regularised networks less that of the reference arms, by seed."""
+    parts = []
+    for arm in [arm for arm in runs["arm"].unique() if arm.startswith("nuclear")]:
+        for reference in ("dense", *REFERENCES):
+            first, second = (runs[runs["arm"] == name] for name in (arm, reference))
+            first = first[["seed", "test_accuracy"]]
+            by = ["sparsity", "events"]
+            found = statistics.differences(first, second, ["seed"], by, "test_accuracy")
+            parts.append(found.assign(first=arm, second=reference))
+    columns = ["first", "second", "sparsity", "events", "pairs", "accuracy_difference"]
+    names = {"difference": "accuracy_difference", "low": "accuracy_difference_low"}
+    names |= {"high": "accuracy_difference_high"}
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(parts, ignore_index=True).rename(columns=names)
+    return table[[*columns, *list(names.values())[1:], "verdict"]]
+
+
+def findings(tables: dict) -> list[str]:
+    """Say in plain words what the numbers say."""
+    lines = []
+    for row in tables["Summary"].to_dict("records"):
+        pruned = f" at {row['sparsity']:.0%} with {row['events']} events" if row["events"] else ""
+        apart = {name: row.get(f"distance_{name}") for name in REFERENCES}
+        near = ", ".join(f"{apart[name]:.3f} to {name}" for name in apart if pd.notna(apart[name]))
+        lines.append(
+            f"{row['arm']}{pruned}: test accuracy {row['test_accuracy']:.2%}, effective ranks "
+            f"{row['effective_rank_share']:.0%} of the full ones; distances of the spectra: "
+            f"{near or 'none'}."
+        )
+    words = {"lower": "nearer than dense", "higher": "farther than dense"}
+    for row in tables["Nearer than dense"].to_dict("records"):
+        if row["arm"].startswith("nuclear"):
+            lines.append(
+                f"{row['arm']} to {row['reference']} at {row['of_sparsity']:.0%} with "
+                f"{row['of_events']} events: {words.get(row['verdict'], row['verdict'])} "
+                f"({row['difference']:+.3f}, {_interval(row)})."
+            )
+    for row in tables["Seeds apart"].to_dict("records"):
+        if row["arm"] in REFERENCES:
+            lines.append(
+                f"Two networks of {row['arm']} with different seeds are {row['distance']:.3f} "
+                f"apart (mean of {row['pairs']} pairs)."
+            )
+    verdicts = [tables[name]["verdict"] for name in ("Nearer than dense", "Accuracy")]
+    lines.append(
+        "The strengths are several, and whichever comes nearest was found on the same seeds: its "
+        "distance is an optimistic one."
+    )
+    return lines + statistics.chance(pd.concat(verdicts))
+
+
+def _named(record):
+    """The record with the strength of the penalty in the name of its arm."""
+    settings = record["settings"]
+    if "strength" not in settings:
+        return record
+    return record | {"settings": settings | {"arm": f"{settings['arm']} {settings['strength']:g}"}}
+
+
+def _mean_gap(pairs, by):
+    """Mean |a - b| by layer, and over the layers, of merged normalised spectra."""
+    gap = (pairs["value_share_x"] - pairs["value_share_y"]).abs()
+    key = [*by, "reference", "of_sparsity", "of_events"]
+    layers = pairs.assign(distance=gap).groupby([*key, "site"], sort=False)["distance"].mean()
+    layers = layers.reset_index()
+    together = layers.groupby(key, sort=False)["distance"].mean().reset_index().assign(site=ALL)
+    return pd.concat([layers, together], ignore_index=True)
+
+
+def _summary(runs, ranks, apart):
+    together = apart[apart["site"] == ALL]
+    key = [*SETTING, "seed"]
+    wide = together.pivot_table("distance", key, "reference", sort=False).add_prefix("distance_")
+    names = [f"distance_{name}" for name in REFERENCES if f"distance_{name}" in wide]
+    table = runs.merge(ranks, on=key).merge(wide.reset_index(), on=key, how="left")
+    numbers = ["test_accuracy", "effective_rank_share", "rank_share", "nuclear", "epochs"]
+    return statistics.summary(table, SETTING, [*numbers, *names])
+
+
+def _mean_spectra(curves):
+    shown = curves[curves["seed"] == curves["seed"].min()]
+    return shown[["arm", "seed", "site", "index", "value_share"]]
+
+
+def _interval(row):
+    return statistics.interval(row, "difference", digits=3)
+
+
+def _pictures(records, curves, apart):
+    left_out = curves["arm"].str.match("random|nuclear_index")  # more lines would hide each other
+    figure = figures.mean_curves(
+        curves[~left_out],
+        "index",
+        "value_share",
+        panel="site",
+        title="Singular values at the end of training",
+        note="each spectrum divided by its largest value",
+        x_label="index, largest value first",
+        y_label="% of the largest value",
+    )
+    pictures = {"spectra": Picture("Normalised spectra", figure)}
+    strengths = {
+        record["settings"]["arm"]: record["settings"].get("strength") for record in records
+    }
+    rows = apart[(apart["site"] == ALL) & apart["arm"].str.fullmatch(r"dense|nuclear [^_]*")]
+    rows = rows.assign(strength=rows["arm"].map(strengths).fillna(0.0))
+    if rows["strength"].nunique() < 2:
+        return pictures | {"distances": None}
+    figure = figures.mean_curves(
+        rows,
+        "strength",
+        "distance",
+        by="reference",
+        title="Distance of the spectra to those of pruned networks",
+        note="by strength of the penalty; 0: dense",
+        x_label="strength of NuclearNorm",
+    )
+    caption = "Mean over layers and singular values of the difference of the normalised spectra."
+    return pictures | {"distances": Picture("Distance to pruned networks", figure, caption)}

@@ -1,5 +1,137 @@
+"""The files of retrain_pruned: what training again does to ranks and accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from activation_pruning.reports import figures, workbook
+from lab import comparison, publication, statistics
+from lab.publication import Picture
+
 NAME = "retrain_pruned"
+SETTING = comparison.SETTING
+MEASURES = ("test_accuracy", "rank_share", "effective_rank_share", "measured_sparsity", "epochs")
+# What each way is compared with, and the question that this answers.
+AGAINST = {
+    "retrained": ("pruned", "does training on with the masks help?"),
+    "unmasked": ("retrained", "are the masks in the way?"),
+    "rewound": ("retrained", "is it the structure (lottery ticket), or the trained weights?"),
+    "random": ("rewound", "do the initial weights matter?"),
+}
+RANKS_TOLD = (("rank_share", "retrained"), ("rank_share", "unmasked"))
+
+ABOUT = (
+    "Mean over the seeds; _ci95 is the half-width of the 95 % t-interval. way: pruned (at the end "
+    "of the training that pruned it), retrained (on with its masks), unmasked (on without them), "
+    "rewound (its masks, from the initial weights), random (its masks, from other random weights). "
+    "rank_share: sum of the hidden ranks in shares of the full ones."
+)
 
 
-def publish(records, out, options):
-    pass
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """Print the findings; write workbook, pictures and page; print their paths."""
+    ways, ranks = ways_table(records)
+    differences = differences_table(ways)
+    numbers = ["rank_share", "effective_rank_share", "stable_rank"]
+    tables = {
+        "Summary": statistics.summary(ways, [*SETTING, "way"], list(MEASURES)),
+        "Differences": differences,
+        "Layers": statistics.summary(ranks, [*SETTING, "way", "site"], numbers),
+        "Runs": ways,
+        "Norms": publication.rows(records, "norms"),
+    }
+    tables["Chart"] = _charted(tables["Summary"])
+    publication.Publication(
+        name=NAME,
+        title="Pruned networks trained again",
+        findings=findings(ways, differences),
+        about=ABOUT,
+        tables=tables,
+        charts=[
+            workbook.Chart("Chart", "way", name, "arm", kind="bar")
+            for name in ("test_accuracy", "rank_share")
+        ],
+        pictures=_pictures(ways),
+        on_page=("Differences",),
+    ).write(out, publication.settings_table(records, options))
+
+
+def ways_table(records: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(one row per run and way, with its ranks; the ranks by layer)."""
+    names = {"run_sparsity": "sparsity", "run_events": "events", "sparsity": "kernel_sparsity"}
+    ranks = publication.rows(records, "norms").rename(columns=names)
+    full = ranks["blocks"] * ranks[["rows", "columns"]].min(axis=1)
+    ranks = ranks.assign(full=full)
+    key = [*SETTING, "seed", "way"]
+    sums = ranks.groupby(key, sort=False)[["rank", "effective_rank", "full"]].sum()
+    shares = sums[["rank", "effective_rank"]].div(sums["full"], axis=0).add_suffix("_share")
+    ways = publication.rows(records, "ways").rename(columns=names)
+    for name in ("rank", "effective_rank"):
+        ranks[f"{name}_share"] = ranks[name] / full
+    return ways.merge(shares.reset_index(), on=key), ranks
+
+
+def differences_table(ways: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences in test accuracy and ranks between the ways, and to the dense network."""
+    parts, key = [], [*SETTING, "seed"]
+    for measure in ("test_accuracy", "rank_share", "effective_rank_share"):
+        for way, (other, _) in AGAINST.items():
+            first, second = (ways[ways["way"] == name] for name in (way, other))
+            found = statistics.differences(first, second, key, SETTING, measure)
+            parts.append(found.assign(measure=measure, first=way, second=other))
+        dense = ways.loc[(ways["arm"] == "dense") & (ways["way"] == "pruned"), ["seed", measure]]
+        for way in ("retrained", "rewound", "random"):
+            pruned = ways[(ways["way"] == way) & (ways["arm"] != "dense")]
+            found = statistics.differences(pruned, dense, ["seed"], SETTING, measure)
+            parts.append(found.assign(measure=measure, first=way, second="dense"))
+    table = pd.concat(parts, ignore_index=True)
+    names = {"difference": "difference_share", "low": "difference_share_low"}
+    names |= {"high": "difference_share_high"}
+    front = [*SETTING, "measure", "first", "second", "pairs", *names, "verdict"]
+    return table[front].rename(columns=names)
+
+
+def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+    """Say in plain words what the numbers say."""
+    lines = []
+    for (arm, sparsity, events), rows in ways.groupby(SETTING, sort=False):
+        means = rows.groupby("way", sort=False)[["test_accuracy", "rank_share"]].mean()
+        told = "; ".join(
+            f"{way} {row['test_accuracy']:.2%}, ranks {row['rank_share']:.0%}"
+            for way, row in means.iterrows()
+        )
+        pruned = f" at {sparsity:.0%} with {events} events" if events else ""
+        lines.append(f"{arm}{pruned}: test accuracy and ranks (of the full ones): {told}.")
+    asked = differences[differences["second"] != "dense"]
+    for (measure, first), rows in asked.groupby(["measure", "first"], sort=False):
+        if measure != "test_accuracy" and (measure, first) not in RANKS_TOLD:
+            continue
+        other, question = AGAINST[first]
+        told = "; ".join(
+            f"{row['arm']} {row['verdict']} ({100 * row['difference_share']:+.2f} points, "
+            f"{statistics.interval(row, 'difference_share', 100)})"
+            for row in rows.to_dict("records")
+        )
+        name = measure.removesuffix("_share").replace("_", " ")
+        lines.append(f"{first} against {other}, {name} ({question}): {told}.")
+    return lines + statistics.chance(differences["verdict"])
+
+
+def _charted(summary):
+    """The pruned arms of one setting: the bars of one chart must have the same ways."""
+    pruned = summary[summary["events"] > 0]
+    most, fewest = pruned["sparsity"].max(), pruned["events"].min()
+    return pruned[(pruned["sparsity"] == most) & (pruned["events"] == fewest)]
+
+
+def _pictures(ways):
+    pictures = {}
+    shown = ways[ways["events"].isin([0, ways.loc[ways["events"] > 0, "events"].min()])]
+    shown = shown[shown["sparsity"].isin([0.0, ways["sparsity"].max()])]
+    where = f"{ways['sparsity'].max():.0%} sparsity; dense: not pruned, trained on as it is."
+    for name, title in (("test_accuracy", "Test accuracy"), ("rank_share", "Ranks")):
+        figure = figures.mean_dots(shown, name, "way", title=f"{title} after training again")
+        pictures[name.removesuffix("_share")] = Picture(title, figure, where)
+    return pictures

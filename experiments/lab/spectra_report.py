@@ -1,5 +1,239 @@
+"""The files of spectra_under_pruning: ranks, and how large and small singular values shrink."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from activation_pruning.reports import figures, workbook
+from lab import comparison, publication, spectra, statistics
+from lab.publication import Picture
+
 NAME = "spectra_under_pruning"
+SETTING = comparison.SETTING
+RUN = [*SETTING, "seed"]
+KINDS = ("relative_share", "absolute_share")
+MEASURES = ("rank_share", "effective_rank_share", "stable_rank", "nuclear", "kernel_sparsity")
+ALL = "all layers"
+# Values below this share of the largest are zeros up to rounding, as in NumPy's rank: 784 * eps.
+ZERO = 1e-4
+
+ABOUT = (
+    "Mean over the seeds of each layer's kernel at the end of training; _ci95 is the half-width "
+    "of the 95 % t-interval. rank_share is the rank in shares of the full one. Layers marked "
+    f"'{ALL}' are means over the hidden layers."
+)
 
 
-def publish(records, out, options):
-    pass
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """Print the findings; write workbook, pictures and page; print their paths."""
+    runs, values = comparison.runs_table(records), spectra.table(records, out)
+    ranks, tenths = ranks_table(records), reductions(values)
+    end = ranks[ranks["moment"] == spectra.END]
+    sized = large_against_small(tenths)
+    tables = {
+        "Summary": statistics.summary(end, [*SETTING, "site"], list(MEASURES)),
+        "Large and small": sized,
+        "Reduction": statistics.summary(tenths, [*SETTING, "tenth"], list(KINDS)),
+        "By event": by_event(ranks),
+        "Runs": runs,
+        "Spectra": _shown(values),
+        "Norms": publication.rows(records, "norms"),
+        "Events": publication.rows(records, "events"),
+    }
+    charts = [
+        workbook.Chart("Reduction", "tenth", kind, "arm", title=f"{_words(kind)} by an event")
+        for kind in KINDS
+    ]
+    charts.append(workbook.Chart("By event", "event", "rank_share", "arm", panel="site"))
+    charts.append(workbook.Chart("Spectra", "index", "value", "state", panel="site"))
+    publication.Publication(
+        name=NAME,
+        title="Singular values under pruning",
+        findings=findings(runs, ranks, sized),
+        about=ABOUT,
+        tables=tables,
+        charts=charts,
+        pictures=_pictures(values, ranks, tenths),
+        on_page=("Large and small",),
+    ).write(out, publication.settings_table(records, options))
+
+
+def ranks_table(records: list[dict]) -> pd.DataFrame:
+    """Norms of each kernel around the events and at the end, with a row for all layers together."""
+    table = publication.rows(records, "norms")
+    names = {"run_sparsity": "sparsity", "run_events": "events", "sparsity": "kernel_sparsity"}
+    table = table.rename(columns=names)
+    full = table["blocks"] * table[["rows", "columns"]].min(axis=1)
+    table["rank_share"] = table["rank"] / full
+    table["effective_rank_share"] = table["effective_rank"] / full
+    table["ranks"], table["full_ranks"] = table["rank"], full
+    where = [*RUN, "moment", "event"]
+    numbers = ["rank_share", "effective_rank_share", "stable_rank", "nuclear", "spectral"]
+    grouped = table.groupby(where, sort=False)
+    together = grouped[[*numbers, "kernel_sparsity"]].mean()
+    together[["ranks", "full_ranks"]] = grouped[["ranks", "full_ranks"]].sum()
+    together = together.reset_index().assign(site=ALL)
+    kept = [*where, "site", *numbers, "kernel_sparsity", "ranks", "full_ranks"]
+    return pd.concat([table[kept], together[kept]], ignore_index=True)
+
+
+def by_event(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Ranks before the first event (event 0) and after each: mean and interval by layer."""
+    first = (ranks["moment"] == "before") & (ranks["event"] == 1)
+    table = ranks[first | (ranks["moment"] == "after")]
+    table = table.assign(event=table["event"].where(table["moment"] == "after", 0))
+    metrics = ["rank_share", "effective_rank_share", "nuclear", "spectral"]
+    return statistics.summary(table, [*SETTING, "site", "event"], metrics)
+
+
+def reductions(values: pd.DataFrame) -> pd.DataFrame:
+    """What an event takes from the singular values, by their tenth, one row per run and tenth.
+
+    The values above zero of a layer, largest first, make ten equal groups: tenth 1 holds the
+    largest. relative_share = 1 - after / before; absolute_share = (before - after) / the layer's
+    largest value before. Means over the values of a tenth, then over layers and events.
+    """
+    key = [*RUN, "event", "site"]
+    before, after = (values[values["moment"] == moment] for moment in ("before", "after"))
+    pairs = before.merge(after, on=[*key, "index"], suffixes=("_before", "_after"))
+    largest = pairs.groupby(key)["value_before"].transform("max")
+    pairs, largest = (part[pairs["value_before"] > ZERO * largest] for part in (pairs, largest))
+    alive = pairs.groupby(key)["index"].transform("max")
+    change = pairs["value_before"] - pairs["value_after"]
+    pairs = pairs.assign(
+        tenth=np.ceil(10 * pairs["index"] / alive).astype(int),
+        relative_share=change / pairs["value_before"],
+        absolute_share=change / largest,
+    )
+    layers = pairs.groupby([*key, "tenth"])[list(KINDS)].mean()
+    return layers.groupby([*RUN, "tenth"]).mean().reset_index()
+
+
+def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
+    """The reduction of the largest tenth less that of the smallest, paired within each run."""
+    tables = []
+    for kind in KINDS:
+        large, small = (tenths.loc[tenths["tenth"] == tenth, [*RUN, kind]] for tenth in (1, 10))
+        found = statistics.differences(large, small, RUN, SETTING, kind).assign(reduction=kind)
+        means = [part.groupby(SETTING)[kind].mean() for part in (large, small)]
+        both = pd.concat(means, axis=1, keys=["large_share", "small_share"]).reset_index()
+        tables.append(found.merge(both, on=SETTING))
+    table = pd.concat(tables, ignore_index=True)
+    names = {"difference": "difference_share", "low": "difference_share_low"}
+    names |= {"high": "difference_share_high"}
+    front = [*SETTING, "reduction", "pairs", "large_share", "small_share", *names]
+    return table[[*front, "verdict"]].rename(columns=names)
+
+
+def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> list[str]:
+    """Say in plain words what the numbers say."""
+    lines = []
+    together = ranks[(ranks["site"] == ALL) & (ranks["moment"] == spectra.END)]
+    for (arm, sparsity, events), rows in together.groupby(SETTING, sort=False):
+        chosen = (runs[SETTING] == [arm, sparsity, events]).all(axis=1)
+        how = f"{arm} at {sparsity:.0%} with {events} events" if events else arm
+        lines.append(
+            f"{how}: the hidden ranks add up to {rows['ranks'].mean():.0f} of "
+            f"{rows['full_ranks'].mean():.0f} at the end, effective ranks are "
+            f"{rows['effective_rank_share'].mean():.0%} of the full ones, test accuracy "
+            f"{runs.loc[chosen, 'test_accuracy'].mean():.2%}."
+        )
+    for row in sized.to_dict("records"):
+        verdict = {"lower": "less from large values", "higher": "more from large values"}
+        lines.append(
+            f"{row['arm']} at {row['sparsity']:.0%} with {row['events']} events: an event takes "
+            f"{row['large_share']:.1%} from the largest tenth of the singular values and "
+            f"{row['small_share']:.1%} from the smallest ({_words(row['reduction'])}): "
+            f"{verdict.get(row['verdict'], row['verdict'])} (difference "
+            f"{100 * row['difference_share']:+.1f} points, "
+            f"{statistics.interval(row, 'difference_share', 100)})."
+        )
+    lines.append(
+        "A penalty on the sum of the singular values would take the same absolute amount from "
+        "small and large ones."
+    )
+    return lines + statistics.chance(sized["verdict"])
+
+
+def _words(kind):
+    of = {"relative_share": "of themselves", "absolute_share": "of the layer's largest value"}
+    return f"in shares {of[kind]}"
+
+
+def _shown(values):
+    """The first seed of the arm that stands for the paper: unpruned, and after each event."""
+    table = _first(values[values["arm"] == _shown_arm(values)])
+    first = (table["moment"] == "before") & (table["event"] == 1)
+    table = table[first | (table["moment"] == "after")]
+    state = ("event " + table["event"].astype(str)).where(table["moment"] == "after", "unpruned")
+    return table.assign(state=state)[["arm", "seed", "site", "state", "index", "value"]]
+
+
+def _shown_arm(values):
+    arms = list(values.loc[values["moment"] == "after", "arm"].unique())
+    return "activation_magnitude" if "activation_magnitude" in arms else next(iter(arms), None)
+
+
+def _first(table):
+    """The rows of one run of each arm."""
+    one = _one_setting(table)
+    return one[one["seed"] == one["seed"].min()]
+
+
+def _pictures(values, ranks, tenths):
+    pictures = {}
+    for arm, rows in _first(values).groupby("arm", sort=False):
+        where = f"{arm}, seed {rows['seed'].iloc[0]}, {rows['sparsity'].iloc[0]:.0%} sparsity."
+        if arm == _shown_arm(values):
+            figure = figures.singular_values(rows)
+            pictures["singular_values"] = Picture(f"Singular values: {arm}", figure, where)
+        figure = figures.singular_values(rows, relative=True)
+        title = f"Singular values relative to the unpruned network: {arm}"
+        pictures[f"singular_values_relative_{arm}"] = Picture(title, figure, where)
+    if tenths.empty:
+        return pictures
+    for kind in KINDS:
+        figure = figures.mean_curves(
+            _one_setting(tenths),
+            "tenth",
+            kind,
+            title="What a pruning event takes from the singular values",
+            note=_words(kind),
+            x_label="tenth of the singular values, largest first",
+            y_label="reduction (%)",
+        )
+        title = f"Reduction by an event, {_words(kind)}"
+        caption = "Means over events and hidden layers of each run. " + (
+            "A penalty on the nuclear norm would draw a level line."
+            if kind == "absolute_share"
+            else "A level line would be the same factor for all values."
+        )
+        pictures[f"reduction_{kind.removesuffix('_share')}"] = Picture(title, figure, caption)
+    for name in ("rank_share", "effective_rank_share"):
+        rows = ranks[ranks["site"] != ALL]
+        first = (rows["moment"] == "before") & (rows["event"] == 1)
+        rows = _one_setting(rows[first | (rows["moment"] == "after")])
+        rows = rows.assign(event=rows["event"].where(rows["moment"] == "after", 0))
+        title = name.removesuffix("_share").replace("_", " ").capitalize()
+        figure = figures.mean_curves(
+            rows,
+            "event",
+            name,
+            panel="site",
+            title=f"{title} of each layer",
+            x_label="pruning events",
+            y_label="% of the full rank",
+        )
+        caption = "0: unpruned."
+        pictures[name.removesuffix("_share")] = Picture(f"{title} by event", figure, caption)
+    return pictures
+
+
+def _one_setting(table):
+    """The rows of the pruned runs that pictures show: most sparse, fewest events."""
+    pruned = table[table["events"] > 0]
+    most, fewest = pruned["sparsity"].max(), pruned["events"].min()
+    return pruned[(pruned["sparsity"] == most) & (pruned["events"] == fewest)]

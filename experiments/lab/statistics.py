@@ -14,11 +14,11 @@ def summary(table: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFr
 
     Columns: by, runs, and for each metric its name and <metric>_ci95.
     """
-    parts = []
+    parts = [table.groupby(by, sort=False).size().rename("runs")]
     for metric in metrics:
-        part = figures.intervals(table, by, metric)
+        part = figures.intervals(table, by, metric).set_index(by)
         part[f"{metric}_ci95"] = part[f"{metric}_high"] - part[metric]
-        parts.append(part.set_index([*by, "runs"])[[metric, f"{metric}_ci95"]])
+        parts.append(part[[metric, f"{metric}_ci95"]])
     return pd.concat(parts, axis=1).reset_index()
 
 
@@ -61,3 +61,11 @@ def chance(verdicts: pd.Series) -> list[str]:
         "Higher and lower mean that the 95 % t-interval of the paired differences excludes 0; "
         f"of {count} such intervals about {0.05 * count:.1f} do so by chance alone."
     ]
+
+
+def interval(row, name: str, factor: float = 1.0, digits: int = 2) -> str:
+    """The interval beside `name` in words: its <name>_low and <name>_high, times a factor."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if pd.isna(low):
+        return "no interval"
+    return f"95 % interval {factor * low:+.{digits}f} to {factor * high:+.{digits}f}"
