@@ -3,7 +3,7 @@
 For each seed a dense network and pruned ones are trained alike. The dense one is then reduced by
 PCA, layer by layer: to the ranks of the pruned network, and, since sparse matrices may have full
 rank, to as many weights as the pruned network has left. All are compared raw and after the same
-number of epochs of fine-tuning.
+number of epochs of fine-tuning, each at the learning rate that suits it best on validation data.
 
     python pruned_vs_pca.py --jobs 2
 
@@ -25,7 +25,6 @@ import activation_pruning as ap
 from lab import arms, command_line, network, pca_report, study
 
 ARMS = ("activation", "activation_magnitude", "magnitude", "random")
-MATCHES = ("rank", "weights")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,12 +32,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command_line.parser(pca_report.NAME, "Pruned against PCA-reduced networks.", ARMS)
     told = "epochs of fine-tuning of every network"
     parser.add_argument("--fine-tuning", type=command_line.count, default=5, help=told)
+    told = "learning rates to try in fine-tuning, in shares of --learning-rate; each network takes "
+    told += "the one with the lowest validation loss"
+    parser.add_argument(
+        "--rate-shares", nargs="+", type=command_line.positive, default=[1.0, 0.3, 0.1], help=told
+    )
     return study.run(parser, arguments, settings_grid, work, pca_report.publish)
 
 
 def settings_grid(options, data: str) -> list[dict]:
     """One settings dict per run."""
-    return arms.settings_grid(options, data, fine_tuning=options.fine_tuning)
+    own = {"fine_tuning": options.fine_tuning, "rate_shares": options.rate_shares}
+    return arms.settings_grid(options, data, **own)
 
 
 def work(settings: dict) -> tuple[dict, dict]:
@@ -48,21 +53,24 @@ def work(settings: dict) -> tuple[dict, dict]:
     dense = arms.untrained(settings, trained.data)
     dense.set_weights(weights)
     network.compile_as(keras, dense, settings)
-    result = trained.result | {"accuracy": [], "ranks": [], "scree": []}
-    for match in MATCHES:
-        found = ap.analysis.compare_low_rank(
-            dense,
-            trained.model,
-            trained.data.x_test,
-            trained.data.y_test,
-            train=(trained.data.x_train, trained.data.y_train),
-            epochs=settings["fine_tuning"],
-            batch_size=settings["batch_size"],
-            match=match,
-            seed=settings["seed"],
-        )
-        result["accuracy"] += found.accuracy.assign(match=match).to_dict("records")
-        result["ranks"] += found.ranks.assign(match=match).to_dict("records")
+    data = trained.data
+    found = ap.analysis.compare_low_rank(
+        dense,
+        trained.model,
+        data.x_test,
+        data.y_test,
+        train=(data.x_train, data.y_train),
+        epochs=settings["fine_tuning"],
+        learning_rates=[
+            float(f"{share * settings['learning_rate']:.6g}") for share in settings["rate_shares"]
+        ],
+        validation=(data.x_validation, data.y_validation),
+        batch_size=settings["batch_size"],
+        match=("rank", "weights"),
+        seed=settings["seed"],
+    )
+    result = trained.result | {"accuracy": found.accuracy.to_dict("records")}
+    result |= {"ranks": found.ranks.to_dict("records"), "scree": []}
     if settings["pictures"]:
         result["scree"] = found.scree.to_dict("records")
     return result, _kernels(dense, trained.model) if settings["pictures"] else {}

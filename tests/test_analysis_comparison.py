@@ -92,6 +92,30 @@ def test_fine_tuning_keeps_what_each_network_is():
         assert losses[name, "fine_tuned"] < losses[name, "raw"]
     zeros = [np.sum(k == 0) for k in models.kernels(pruned, "a", "b")]
     assert [np.sum(k == 0) for k in models.kernels(seen[1], "a", "b")] == zeros
+    assert table["learning_rate"].dropna().unique().tolist() == [0.1]
+
+
+def test_each_network_takes_the_rate_that_suits_it_on_validation_data():
+    dense, pruned = pair()
+    x, y = models.data()
+    arguments = {"train": (x, y), "epochs": 2, "validation": (x, y), "match": ("rank", "weights")}
+    good, bad = 0.01, 1e6  # the bad one ends in NaN
+    found = ap.analysis.compare_low_rank(
+        dense, pruned, x, y, learning_rates=[bad, good], **arguments
+    )
+    alone = ap.analysis.compare_low_rank(dense, pruned, x, y, learning_rates=[good], **arguments)
+    assert found.accuracy["learning_rate"].dropna().unique().tolist() == [good]
+    np.testing.assert_allclose(found.accuracy["loss"], alone.accuracy["loss"], rtol=1e-5)
+    places = found.accuracy.query("stage == 'raw'")[["model", "match"]].values.tolist()
+    assert places == [
+        ["dense", ""], ["pruned", ""], ["low_rank", "rank"], ["factorized", "rank"],
+        ["low_rank", "weights"], ["factorized", "weights"],
+    ]  # fmt: skip
+    assert found.ranks["match"].tolist() == ["rank", "rank", "weights", "weights"]
+    with pytest.raises(ValueError, match=r"several learning_rates need validation=\(x, y\)"):
+        ap.analysis.compare_low_rank(
+            dense, pruned, x, y, **(arguments | {"validation": None}), learning_rates=[bad, good]
+        )
 
 
 def test_scree_is_scikit_learns():

@@ -1,5 +1,6 @@
 """A pruned network against the dense one reduced to the same ranks, or to as many weights."""
 
+import math
 from typing import NamedTuple
 
 import keras
@@ -19,9 +20,10 @@ from activation_pruning.checks import check_count
 class LowRankComparison(NamedTuple):
     """The tables of `compare_low_rank`.
 
-    ranks: layer, site, full_rank, rank_dense, rank_pruned, sparsity, components (kept of the dense
-        kernel), energy (share of its variance that they hold).
-    accuracy: model, stage ("raw" or "fine_tuned"), epochs, and the metrics of `evaluate`.
+    ranks: match, layer, site, full_rank, rank_dense, rank_pruned, sparsity, components (kept of the
+        dense kernel), energy (share of its variance that they hold).
+    accuracy: model, match (empty for "dense" and "pruned"), stage ("raw" or "fine_tuned"), epochs,
+        learning_rate, and the metrics of `evaluate`.
     scree: network ("dense" or "pruned"), layer, site, component, share, cumulative.
 
     Example:
@@ -42,6 +44,8 @@ def compare_low_rank(
     y,
     train=None,
     epochs=0,
+    learning_rates=None,
+    validation=None,
     batch_size=32,
     method="pca",
     match="rank",
@@ -68,9 +72,14 @@ def compare_low_rank(
         y: test labels.
         train: (x, y) to fine-tune on; needed with `epochs`.
         epochs: epochs of fine-tuning, 0 for none. Optimizers start fresh, as `dense` was compiled.
+        learning_rates: rates to try; each network keeps the one with the lowest loss on
+            `validation`. A rate that suits a kernel is often too high for its two factors. None
+            for the rate that `dense` was compiled with.
+        validation: (x, y) to choose the rate by, needed with several of them.
         batch_size: of the fine-tuning.
         method: "pca" or "svd".
-        match: "rank" or "weights": what the reduced network shares with `pruned`.
+        match: "rank", "weights" or both of them in a tuple: what the reduced networks share with
+            `pruned`.
         include: layers to reduce (names, patterns, layers); None takes all.
         exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
         seed: for the order of the training samples (sets Keras's global seed).
@@ -81,7 +90,8 @@ def compare_low_rank(
 
     Raises:
         ValueError: for models of different architecture, a model that is not compiled, labels of
-            another length, an unknown `match`, or epochs without `train`.
+            another length, an unknown `match`, epochs without `train`, or several learning rates
+            without `validation`.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
@@ -98,62 +108,97 @@ def compare_low_rank(
     >>> found.accuracy["model"].tolist()
     ['dense', 'pruned', 'low_rank', 'factorized']
     """
-    _check(dense, pruned, x, y, train, epochs, match)
+    matches = (match,) if isinstance(match, str) else tuple(match)
+    rates = list(learning_rates or [None])
+    _check(dense, pruned, (x, y), train, epochs, matches)
+    if epochs and len(rates) > 1:
+        _check_data("several learning_rates need", "validation", validation)
     chosen = {"include": include, "exclude": exclude}
-    pairs, reduced = matched(dense, pruned, **chosen), {"method": method, **chosen}
-    if match == "rank":
-        reduced["like"] = pruned
-    else:
-        reduced["rank"] = {site.name: _as_many(site, twin, method) for site, twin in pairs}
-    networks = {
-        "dense": rebuilding.copy_model(dense),
-        "pruned": rebuilding.copy_model(dense),  # compiled as `dense` is, so that all train alike
-        "low_rank": low_rank(dense, **reduced),
-    }
-    networks["pruned"].set_weights(pruned.get_weights())
-    if sites.is_graph(dense):  # the layers of a subclassed model cannot be exchanged
-        networks["factorized"] = factorize(dense, **reduced)
+    pairs = matched(dense, pruned, **chosen)
+    networks = {("dense", ""): rebuilding.copy_model(dense)}
+    # Compiled as `dense` is, so that all train alike.
+    networks["pruned", ""] = rebuilding.copy_model(dense)
+    networks["pruned", ""].set_weights(pruned.get_weights())
+    for equal in matches:
+        reduced = {"like": pruned, "method": method, **chosen}
+        if equal == "weights":
+            ranks = {site.name: _as_many(site, twin, method) for site, twin in pairs}
+            reduced = reduced | {"like": None, "rank": ranks}
+        networks["low_rank", equal] = low_rank(dense, **reduced)
+        if sites.is_graph(dense):  # the layers of a subclassed model cannot be exchanged
+            networks["factorized", equal] = factorize(dense, **reduced)
     rows = []
-    for name, network in networks.items():
-        rows.append(_evaluated(network, x, y, batch_size, model=name, stage="raw", epochs=0))
+    for (name, equal), network in networks.items():
+        place = {"model": name, "match": equal, "stage": "raw", "epochs": 0, "learning_rate": None}
+        rows.append(place | _evaluated(network, (x, y), batch_size))
         if epochs:
-            keras.utils.set_random_seed(seed)  # the same order of samples for all
             keeping = [KeepPruned()] if name == "pruned" else []
             arguments = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
-            network.fit(*train, callbacks=keeping, **arguments)
-            place = {"model": name, "stage": "fine_tuned", "epochs": epochs}
-            rows.append(_evaluated(network, x, y, batch_size, **place))
-    ranks = pd.DataFrame([_ranks(first, second, method, match) for first, second in pairs])
+            arguments["callbacks"] = keeping
+            tuned, rate = _fine_tuned(network, train, validation, rates, seed, arguments)
+            place |= {"stage": "fine_tuned", "epochs": epochs, "learning_rate": rate}
+            rows.append(place | _evaluated(tuned, (x, y), batch_size))
+    found = [_ranks(first, second, method, equal) for equal in matches for first, second in pairs]
     scree = [
         _scree(network, site, method)
         for pair in pairs
         for network, site in zip(("dense", "pruned"), pair, strict=True)
     ]
-    return LowRankComparison(ranks, pd.DataFrame(rows), pd.concat(scree, ignore_index=True))
+    scree = pd.concat(scree, ignore_index=True)
+    return LowRankComparison(pd.DataFrame(found), pd.DataFrame(rows), scree)
 
 
-def _check(dense, pruned, x, y, train, epochs, match):
-    if match not in ("rank", "weights"):
-        raise ValueError(f"match={match!r}; choose 'rank' or 'weights'")
+def _fine_tuned(network, train, validation, rates, seed, arguments):
+    """(a copy of the network, fine-tuned at the rate that suits it best; that rate)."""
+    best, lowest = None, math.inf
+    for rate in rates:
+        tuned = rebuilding.copy_model(network)
+        if rate is not None:
+            tuned.optimizer.learning_rate = rate
+        keras.utils.set_random_seed(seed)  # the same order of samples for all
+        tuned.fit(*train, **arguments)
+        loss = 0.0
+        if len(rates) > 1:
+            loss = _evaluated(tuned, validation, arguments["batch_size"])["loss"]
+        if best is None or loss < lowest:  # False for the NaN of a training that diverged
+            best, lowest = (tuned, rate), loss if math.isfinite(loss) else math.inf
+    tuned, rate = best
+    return tuned, _rate_of(tuned) if rate is None else rate
+
+
+def _rate_of(network):
+    """The learning rate that it was compiled with; None where that is a schedule."""
+    rate = keras.optimizers.serialize(network.optimizer)["config"]["learning_rate"]
+    return float(f"{rate:.6g}") if isinstance(rate, float) else None  # 0.1 is kept in float32
+
+
+def _check(dense, pruned, test, train, epochs, matches):
+    for match in matches:
+        if match not in ("rank", "weights"):
+            raise ValueError(f"match={match!r}; choose 'rank' or 'weights'")
     if not dense.compiled:
         raise ValueError(
             "dense is not compiled: call dense.compile(optimizer, loss, metrics) first"
         )
     check_count("epochs", epochs, 0)
-    if epochs and train is None:
-        raise ValueError(f"epochs={epochs}: fine-tuning needs train=(x, y)")
     if len(pruned.get_weights()) != len(dense.get_weights()):
         raise ValueError(
             f"dense holds {len(dense.get_weights())} weights and pruned "
             f"{len(pruned.get_weights())}: pruned must be a copy of dense; ap.strip unwraps one"
         )
-    check_samples(x, y)
+    check_samples(*test)
     if epochs:
-        check_samples(*train)
+        _check_data(f"epochs={epochs}: fine-tuning needs", "train", train)
 
 
-def _evaluated(network, x, y, batch_size, **place):
-    return place | network.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+def _check_data(reason, name, data):
+    if data is None:
+        raise ValueError(f"{reason} {name}=(x, y)")
+    check_samples(*data)
+
+
+def _evaluated(network, data, batch_size):
+    return network.evaluate(*data, batch_size=batch_size, verbose=0, return_dict=True)
 
 
 def _as_many(site, pruned, method):
@@ -176,6 +221,7 @@ def _ranks(site, pruned, method, match):
         squares = linalg.decompose(matrix, method)[2][1] ** 2
         kept, total = kept + squares[:r].sum(), total + squares.sum()
     return {
+        "match": match,
         "layer": site.path,
         "site": site.name,
         "full_rank": blocks * min(rows, columns),

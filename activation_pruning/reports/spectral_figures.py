@@ -1,6 +1,7 @@
 """Pictures of what is inside: singular values, ranks, low-rank networks, sensitivity."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -213,7 +214,7 @@ def low_rank_accuracy(table, metric="accuracy"):
     Args:
         table: of `analysis.compare_low_rank(...).accuracy`, one or several runs of it: model,
             stage, the metric; optionally arm (one row of the picture each) and match (one line of
-            panels each).
+            panels each; rows where it is empty stand in all of them).
         metric: column to draw.
 
     Returns:
@@ -230,11 +231,14 @@ def low_rank_accuracy(table, metric="accuracy"):
         ['raw']
     """
     need(table, "low_rank_accuracy", "model", "stage", metric)
+    table = table.assign(arm=table.get("arm", ""), model=table["model"].map(style.words))
     panel = table["stage"].map(style.words)
-    if "match" in table:
-        panel = panel + ", equal " + table["match"]
-    table = table.assign(
-        panel=panel, arm=table.get("arm", ""), model=table["model"].map(style.words)
-    )
+    if "match" in table and table["match"].any():
+        # What has no match, the dense and the pruned network, stands beside every one of them.
+        matches = table.loc[table["match"] != "", "match"].unique()
+        parts = [table[table["match"].isin(["", match])].assign(match=match) for match in matches]
+        table = pd.concat(parts, ignore_index=True)
+        panel = table["stage"].map(style.words) + ", equal " + table["match"]
+    table = table.assign(panel=panel)
     title = "Pruned against low-rank networks"
     return mean_dots(table, metric, "model", panel="panel", title=title)

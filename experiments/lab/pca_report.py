@@ -21,13 +21,14 @@ ABOUT = (
     "The PCA-reduced networks have the ranks of the pruned network's hidden kernels (match: rank) "
     "or as many weights (match: weights). low_rank trains whole kernels, whose ranks grow again; "
     "factorized trains two factors in their place, where that saves weights, and keeps its ranks. "
-    "stage: raw, or fine-tuned by the same number of epochs for every network."
+    "stage: raw, or fine-tuned by the same number of epochs for every network, at whichever of the "
+    "learning rates tried had the lowest validation loss."
 )
 
 
 def publish(records: list[dict], out: Path, options: dict) -> None:
     """Print the findings; write workbook, pictures and page; print their paths."""
-    accuracy, ranks = _named(records, "accuracy"), _named(records, "ranks")
+    accuracy, ranks = _in_each_match(_named(records, "accuracy")), _named(records, "ranks")
     differences = differences_table(accuracy)
     scree = _scree(records)
     numbers = ["full_rank", "rank_pruned", "components", "kernel_sparsity", "energy_share"]
@@ -102,6 +103,13 @@ def _named(records, key):
     table = publication.rows(records, key)
     names = {"sparsity": "kernel_sparsity", "run_sparsity": "sparsity", "run_events": "events"}
     return table.rename(columns=names | {"energy": "energy_share"})
+
+
+def _in_each_match(accuracy):
+    """The table with the networks that are not reduced beside the reduced ones of each match."""
+    matches = [match for match in accuracy["match"].unique() if match]
+    parts = [accuracy[accuracy["match"].isin(["", match])].assign(match=match) for match in matches]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _first(records):
