@@ -186,13 +186,13 @@ class Attachment:
         return list(found.values())
 
     @contextlib.contextmanager
-    def event(self):
-        """Around a pruning event: listeners are called on entering and leaving."""
+    def event(self, epoch):
+        """Around a pruning event after so many epochs: listeners hear of its start and end."""
         for listener in self._listeners.values():
-            listener("before")
+            listener("before", epoch)
         yield
         for listener in self._listeners.values():
-            listener("after")
+            listener("after", epoch)
 
     def sync(self):
         """Bring the variables up to date in the middle of an epoch (JAX keeps them to itself)."""

@@ -346,7 +346,7 @@ class PruningCallback(KeepPruned):
             self._postpone(target)
             return
         before = self._sparsity()
-        with hooks.event():
+        with hooks.event(self._epoch):
             self._write(self.settings.decide(self._sites, self._masks, target, activity))
         self._target = target
         self._record(target)

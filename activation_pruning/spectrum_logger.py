@@ -1,6 +1,7 @@
 """A callback that keeps the singular values of every kernel while a model trains."""
 
 import warnings
+from collections.abc import Iterable
 from numbers import Integral
 
 import pandas as pd
@@ -44,27 +45,26 @@ class SpectrumLogger(Attached):
 
     def __init__(self, epochs=1, include=None, exclude=None):
         super().__init__(include, exclude)
-        if isinstance(epochs, Integral):
-            check_count("epochs", epochs, 1)
-        else:
+        if isinstance(epochs, Iterable):
             epochs = tuple(epochs)
             for epoch in epochs:
                 check_count("epochs", epoch, 0)
+        else:
+            check_count("epochs", epochs, 1)
         self.epochs = epochs
-        self._kept, self._epoch, self._event = [], 0, 0
+        self._kept, self._event = [], 0
 
     def _attach(self, hooks):
         hooks.listen(self, self._around_event)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._kept, self._epoch, self._event = [], 0, 0
+        self._kept, self._event = [], 0
 
     def on_epoch_begin(self, epoch, logs=None):
         # Not at the start of training: other callbacks may load weights there.
         if not self._kept and self._wanted(epoch):
             self._keep("epoch", epoch)
-        self._epoch = epoch + 1
 
     def on_epoch_end(self, epoch, logs=None):
         if self._wanted(epoch + 1):
@@ -73,7 +73,9 @@ class SpectrumLogger(Attached):
     def table(self):
         """Tidy DataFrame: moment ("epoch", "before", "after"), epoch, event, and as `spectra`.
 
-        `event` counts the pruning events so far. Raises ValueError before there is anything.
+        `event` counts the pruning events so far, of all callbacks that prune in this fit; `epoch`
+        is how many epochs were over, as in `PruningCallback.table()`. Raises ValueError before
+        there is anything.
         """
         return self._tables(lambda spectrum: spectrum.table())
 
@@ -100,9 +102,9 @@ class SpectrumLogger(Attached):
             return epoch % self.epochs == 0
         return epoch in self.epochs
 
-    def _around_event(self, moment):
+    def _around_event(self, moment, epoch):
         self._event += moment == "before"
-        self._keep(moment, self._epoch)
+        self._keep(moment, epoch)
 
     def _keep(self, moment, epoch):
         attachment.attachment(self.model).sync()

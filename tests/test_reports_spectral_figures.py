@@ -100,3 +100,9 @@ def test_bad_tables(draw, table):
 def test_without_an_event_there_is_nothing_to_show(draw, table):
     with pytest.raises(ValueError, match="no pruning event"):
         draw(table.assign(moment="epoch"))
+
+
+def test_two_metrics_do_not_share_an_axis():
+    both = pd.concat([sensitivity(), sensitivity().assign(metric="loss")])
+    with pytest.raises(ValueError, match="draw one at a time"):
+        figures.sensitivity_curves(both)

@@ -176,6 +176,8 @@ def _check(dense, pruned, test, train, epochs, matches):
     for match in matches:
         if match not in ("rank", "weights"):
             raise ValueError(f"match={match!r}; choose 'rank' or 'weights'")
+    for model in (dense, pruned):
+        sites.check_model(model)
     if not dense.compiled:
         raise ValueError(
             "dense is not compiled: call dense.compile(optimizer, loss, metrics) first"

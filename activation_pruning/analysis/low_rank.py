@@ -182,7 +182,10 @@ def _ranks(model, found, rank, like, energy, method, standardize):
     unknown = set(wanted) - {name for site in found for name in (site.name, site.path)}
     if unknown:
         known = sorted(site.name for site in found)
-        raise ValueError(f"rank={sorted(unknown)} names no kernel to reduce; there are {known}")
+        raise ValueError(
+            f"rank={sorted(unknown)} names no kernel to reduce; there are {known} (the output "
+            "layer is among them with exclude=())"
+        )
     return {site.name: _given(site, wanted) for site in found}
 
 

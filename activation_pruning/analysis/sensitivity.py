@@ -1,5 +1,7 @@
 """How much each layer can lose before a metric suffers."""
 
+from numbers import Real
+
 import keras
 import numpy as np
 import pandas as pd
@@ -64,6 +66,7 @@ def sensitivity(
     """
     check_samples(x, y)
     criteria = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
+    sparsities = [sparsities] if isinstance(sparsities, Real) else list(sparsities)
     for sparsity in sparsities:
         check_sparsity("sparsities", sparsity)
     found = sites.find(model, include, exclude).sites

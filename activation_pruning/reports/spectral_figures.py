@@ -146,6 +146,11 @@ def sensitivity_curves(table):
     """
     columns = ("site", "criterion", "sparsity", "metric", "value", "change")
     need(table, "sensitivity_curves", *columns)
+    if table["metric"].nunique() > 1:
+        raise ValueError(
+            f"sensitivity_curves: the table holds the metrics {list(table['metric'].unique())}; "
+            "draw one at a time"
+        )
     criteria, looks = list(table["criterion"].unique()), style.looks(table["site"])
     figure, grid = style.panels(len(criteria), sharey=True)
     for criterion, ax in zip(criteria, grid.ravel(), strict=False):
