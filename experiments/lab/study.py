@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ def run(
     publish: Callable[[list[dict], Path, dict], None],
 ) -> int:
     """Run an experiment; return the exit code: 0, 1 if a run failed, 130 after Ctrl-C.
+
+    A termination (SIGTERM) ends the workers as well.
 
     parser: of `command_line.parser`. arguments: of the command line; None for those of the
         process. grid: (options, fingerprint of the data) -> one settings dict per run.
@@ -37,6 +40,8 @@ def run(
         command_line.check(options, settings)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    # Else a terminated experiment would leave its workers behind, at work for nobody.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.fresh:
         runner.forget(out / "runs")
     try:
