@@ -140,7 +140,7 @@ def test_bad_arguments():
         ap.analysis.compare_low_rank(dense, pruned, x, y[:-1])
     with pytest.raises(ValueError, match="choose 'rank' or 'weights'"):
         ap.analysis.compare_low_rank(dense, pruned, x, y, match="size")
-    with pytest.raises(TypeError, match="received builtins.NoneType"):
+    with pytest.raises(TypeError, match=r"received builtins\.NoneType"):
         ap.analysis.compare_low_rank(dense, None, x, y)
     with pytest.raises(ValueError, match="not compiled"):
         ap.analysis.compare_low_rank(models.mlp((12, 10)), pruned, x, y)
