@@ -86,9 +86,7 @@ def accuracy_against_sparsity(results, metric="test_accuracy", reference=None):
             ax.set_title(f"{panel} pruning events")
     name = style.words(metric)
     axes[0].set_ylabel(f"{name} (%)")
-    runs = style.count_runs(table["runs"])
-    spread = f"mean and 95 % t-interval over {runs}" if table["runs"].max() > 1 else "one run each"
-    style.head(figure, f"{name.capitalize()} against sparsity", spread)
+    style.head(figure, f"{name.capitalize()} against sparsity", style.spread(table["runs"]))
     style.legend(figure, axes[0])
     return figure
 

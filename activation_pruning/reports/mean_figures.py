@@ -53,8 +53,7 @@ def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label=""
         ax.tick_params(labelbottom=True)
     for ax in grid[:, 0]:
         ax.set_ylabel(y_label or style.words(y))
-    runs = f"mean and 95 % t-interval over {style.count_runs(means['runs'])}"
-    spread = runs if means["runs"].max() > 1 else "one run each"
+    spread = style.spread(means["runs"])
     named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
     style.head(figure, named, f"{note}; {spread}" if note else spread)
     style.legend(figure, grid[0, 0])
@@ -103,8 +102,7 @@ def mean_dots(table, value, by, rows="arm", panel=None, title="", note=""):
     style.label_bottom(grid, len(panels), style.words(value) + unit)
     for ax in grid.ravel():
         ax.tick_params(labelbottom=True)
-    runs = f"mean and 95 % t-interval over {style.count_runs(means['runs'])}"
-    spread = runs if means["runs"].max() > 1 else "one run each"
+    spread = style.spread(means["runs"])
     named = title or style.words(value).capitalize()
     style.head(figure, named, f"{note}; {spread}" if note else spread)
     style.legend(figure, grid[0, 0])

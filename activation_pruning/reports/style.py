@@ -157,6 +157,17 @@ def count_runs(runs):
     return f"{high} run{'s' * (high > 1)}" if low == high else f"{low} to {high} runs"
 
 
+def spread(runs):
+    """How the intervals of a picture were made, in words, from the number of runs of each.
+
+    Example:
+        >>> import numpy as np
+        >>> spread(np.array([3, 3])), spread(np.array([1]))
+        ('mean and 95 % t-interval over 3 runs', 'one run each')
+    """
+    return f"mean and 95 % t-interval over {count_runs(runs)}" if runs.max() > 1 else "one run each"
+
+
 def words(name):
     """A column's name as it reads in a picture: ``test_accuracy`` is "test accuracy"."""
     return name.replace("_", " ")
