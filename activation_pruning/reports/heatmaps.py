@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import textwrap
 
 import numpy as np
 import seaborn as sns
@@ -56,7 +57,10 @@ def kernel_heatmap(kernels):
             ax.set_visible(name in means)
             if name in means:
                 _draw_blocks(ax, means[name], scale)
-            ax.set_title(name if ax in grid[0] else "")
+            # Long names side by side would run into one another.
+            ax.set_title(
+                textwrap.fill(style.words(name), 60 // len(kernels)) if ax in grid[0] else ""
+            )
         rows, columns = np.shape(next(n[layer] for n in kernels.values() if layer in n))
         line[0].set_ylabel(f"{layer}\n{rows} × {columns}")
         bar = figure.colorbar(ScalarMappable(scale, "Greys"), ax=line, aspect=12, pad=0.02)
