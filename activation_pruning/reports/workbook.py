@@ -189,7 +189,7 @@ def _fill(sheet, table):
         cell = _cell(sheet, plain(name), GENERAL)
         side = "left" if code == GENERAL else "right"
         cell.font, cell.fill, cell.border = bold, fill, line
-        cell.alignment = Alignment(horizontal=side, vertical="center")
+        cell.alignment = Alignment(horizontal=side, vertical="center", indent=side == "left")
         header.append(cell)
     sheet.append(header)
     for i, row in enumerate(
@@ -237,9 +237,10 @@ def _cell(sheet, value, code):
         cell.data_type = "s"
     elif code != GENERAL:
         cell.number_format = code
-    side = "left" if code == GENERAL else "right"
+    # A little room on the left of texts, which else touch the number in the column before.
+    place = {"horizontal": "left", "indent": 1} if code == GENERAL else {"horizontal": "right"}
     if isinstance(value, str) and _lines(value) > 1:
-        cell.alignment = Alignment(horizontal=side, vertical="top", wrap_text=True)
-    elif isinstance(value, str) == (code != GENERAL):  # not where Excel puts it anyway
-        cell.alignment = Alignment(horizontal=side)
+        cell.alignment = Alignment(vertical="top", wrap_text=True, **place)
+    elif isinstance(value, str) or code == GENERAL:  # numbers stand where Excel puts them
+        cell.alignment = Alignment(**place)
     return cell
