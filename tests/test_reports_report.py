@@ -99,15 +99,24 @@ def test_cost_is_read_at_the_last_epoch_of_the_unpruned_network():
     table = pd.DataFrame(history()).assign(epoch=range(1, 6))
     # An event at the end of epoch 2 shows in that epoch's sparsity, not in its metrics.
     assert answer("cost", history=table) == (
-        "val_accuracy while training: 60.00% in the last epoch of the unpruned network (epoch 2), "
-        "65.00% in the last one (+5.00 points)."
+        "val_accuracy while training: 60.00% before the first event (epoch 2), 65.00% in the last "
+        "epoch (+5.00 points)."
     )
     assert "accuracy: 90.00% dense, 88.00% pruned (-2.00 points)" in answer(
         "cost", accuracy=low_rank().accuracy
     )
     assert "1 dense, 1 pruned (+0)" in answer("cost", accuracy=low_rank().accuracy, metric="loss")
-    with pytest.raises(ValueError, match="metric='f1' is in no table"):
+    with pytest.raises(ValueError, match="metric='f1' is in no table given; there are"):
         answer("cost", accuracy=low_rank().accuracy, metric="f1")
+
+
+def test_cost_of_a_fit_without_an_epoch_before_the_first_event_is_not_known():
+    table = pd.DataFrame(history()).assign(epoch=range(11, 16))  # resumed after epoch 10
+    assert answer("cost", history=table).startswith("Not measured")
+    one_shot = events().drop(columns=["event", "epoch"])
+    layers = overview.by_layer(one_shot)
+    told = overview.answers(layers, one_shot, history=table).set_index("question")["answer"]
+    assert told["What did it cost?"].startswith("Not measured")
 
 
 def test_change_of_ranks():
@@ -124,6 +133,41 @@ def test_fragile_is_the_layer_that_loses_most():
     )
     losses = sensitivity().assign(metric="loss", change=-sensitivity()["change"])
     assert answer("fragile", sensitivity=losses).startswith("b/kernel: pruned alone, loss changes")
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "told"),
+    [
+        (
+            "mape",
+            (0.5, 11.0),
+            "b/kernel: pruned alone, mape changes by +11 at 90% sparsity. The mo",
+        ),
+        ("xent", (-0.1, 0.3), "b/kernel: pruned alone, xent changes by +0.3"),
+        ("my_metric", (0.1, -0.4), "b/kernel: pruned alone, my_metric changes most, by -0.4"),
+        ("accuracy", (0.0, 0.0), "All alike: pruned alone, each changes accuracy by +0.00 points"),
+        ("accuracy", (0.1, 0.05), "None: whichever is pruned alone, accuracy gets no worse (+5.00"),
+    ],
+)
+def test_fragile_follows_the_direction_of_the_metric(metric, changes, told):
+    table = sensitivity().assign(metric=metric)
+    table["change"] = table["layer"].map(dict(zip("ab", changes, strict=True)))
+    assert answer("fragile", sensitivity=table).startswith(told)
+
+
+def test_pca_answer_judges_each_match():
+    both = low_rank().accuracy.assign(match=["", "", "rank"] * 2)
+    more = both[both["model"] == "low_rank"].assign(match="weights", accuracy=[0.95, 0.85])
+    told = answer("PCA", accuracy=pd.concat([both, more]))
+    assert told == (
+        "By accuracy: better, raw: 88.00% against 70.00% (low-rank of equal rank); "
+        "worse, raw: 88.00% against 95.00% (low-rank of equal weights); "
+        "better, fine-tuned: 90.00% against 89.00% (low-rank of equal rank); "
+        "better, fine-tuned: 90.00% against 85.00% (low-rank of equal weights)."
+    )
+    assert answer("PCA", accuracy=both, metric="val_accuracy").startswith("By accuracy")
+    f1 = pd.DataFrame({"epoch": [1], "f1": [1.0]})
+    assert "no f1" in answer("PCA", accuracy=both, metric="f1", history=f1)
 
 
 def test_what_is_missing_says_how_to_get_it():
@@ -181,7 +225,10 @@ def test_everything_is_written(tmp_path):
     assert charts == {"Training": 3, "Spectra": 2, "Sensitivity": 2, "Scree": 1}
     states = {row[1] for row in book["Spectra"].iter_rows(min_row=2, values_only=True)}
     assert states == {"unpruned", "event 1", "event 2"}
-    assert book["Layers"].conditional_formatting
+    scale = {str(a.sqref)[0]: a.rules[0].colorScale for a in book["Layers"].conditional_formatting}
+    column = {cell.value: cell.column_letter for cell in book["Layers"][1]}
+    # The lowest change of an accuracy is the worst, and orange.
+    assert [c.rgb for c in scale[column["alone_change"]].color] == ["00F2A679", "00FFFFFF"]
     settings = dict(row[:2] for row in book["Settings"].iter_rows(values_only=True))
     assert settings["seed"] == 3
     page = paths[-1].read_text()
@@ -198,8 +245,42 @@ def test_the_least_there_can_be_and_no_stale_pictures(tmp_path):
     assert [path.name for path in paths] == ["pruning.xlsx", "pruning.html"]
 
 
-def test_bad_tables(tmp_path):
-    with pytest.raises(ValueError, match="by_layer: column 'pruned' is unknown"):
-        reports.write(tmp_path, events().drop(columns="pruned"))
-    with pytest.raises(ValueError, match="no rows"):
-        reports.write(tmp_path, events().head(0))
+def test_nothing_was_pruned(tmp_path):
+    reports.write(tmp_path, events().head(0), history(), norms=norms().query("moment == 'epoch'"))
+    sheets = pd.read_excel(tmp_path / "pruning.xlsx", sheet_name=None)
+    assert sheets["Overview"]["answer"][0] == "Nothing: there was no pruning event."
+    assert "Layers" not in sheets
+
+
+def test_long_names_and_many_layers_are_cut_in_pictures_only(tmp_path):
+    many, kernels = [], {}
+    for i in range(20):
+        site = f"a_very_long_name_of_a_block_{i}_of_a_network/conv/kernel"
+        many.append(norms().query("site == 'a/kernel'").assign(site=site))
+        kernels[site] = np.ones((3, 3))
+    table = pd.concat(many)
+    pruned = pd.DataFrame({"site": list(kernels), "layer": "l", "pruned": 1, "weights": range(20)})
+    reports.write(
+        tmp_path, pruned.assign(event=1, sparsity=0.5), norms=table, kernels={"a": kernels}
+    )
+    page = (tmp_path / "pruning.html").read_text()
+    assert "8 of 20 layers, those with the most weights; the workbook has all." in page
+    sheets = pd.read_excel(tmp_path / "pruning.xlsx", sheet_name=None)
+    assert sheets["Norms"]["site"].nunique() == 20
+    assert set(sheets["Layers"]["site"]) == set(kernels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"events": events().drop(columns="pruned")}, r"\(events\): column 'pruned' is unknown"),
+        ({"norms": norms().drop(columns="rank")}, r"\(norms\): column 'rank' is unknown"),
+        ({"low_rank": low_rank().accuracy}, "low_rank is a DataFrame; give what analysis.compare"),
+        ({"kernels": {"dense": np.eye(3)}}, "kernels must be a dict of network -> dict"),
+        ({"history": [1, 2]}, "history is a list; give what fit returns"),
+        ({"history": {"a": [1], "b": [1, 2]}}, "history cannot be read as one row per epoch"),
+    ],
+)
+def test_bad_tables(tmp_path, arguments, reason):
+    with pytest.raises(ValueError, match=reason):
+        reports.write(tmp_path, **({"events": events()} | arguments))

@@ -433,15 +433,33 @@ def test_a_chart_for_each_panel_of_its_own_rows(tmp_path):
     assert titles == ["b: Values", "a: Values"]
 
 
-def test_colour_scales_cover_their_columns(tmp_path):
-    sheet = saved(tmp_path, {"Runs": runs()}, scales={"Runs": ["loss"]})["Runs"]
+@pytest.mark.parametrize(("end", "last"), [("high", "00F2A679"), ("low", "00FFFFFF")])
+def test_colour_scales_cover_their_columns(tmp_path, end, last):
+    sheet = saved(tmp_path, {"Runs": runs()}, scales={"Runs": {"loss": end}})["Runs"]
     (area,) = sheet.conditional_formatting
     letter = next(cell.column_letter for cell in sheet[1] if cell.value == "loss")
     assert str(area.sqref) == f"{letter}2:{letter}5"
-    assert area.rules[0].type == "colorScale"
+    assert area.rules[0].colorScale.color[-1].rgb == last
 
 
-@pytest.mark.parametrize("scales", [{"Run": ["loss"]}, {"Runs": ["los"]}])
-def test_bad_scales(tmp_path, scales):
-    with pytest.raises(ValueError, match=r"unknown.*did you mean"):
+@pytest.mark.parametrize(
+    ("scales", "reason"),
+    [
+        ({"Run": {"loss": "high"}}, r"unknown.*did you mean 'Runs'"),
+        ({"Runs": {"los": "high"}}, r"unknown.*did you mean 'loss'"),
+        ({"Runs": {"loss": "top"}}, "there are 'high', 'low'"),
+        ({"Runs": {"arm": "high"}}, "'arm' holds no numbers"),
+        ({"Runs": "loss"}, "'loss' is no dict"),
+    ],
+)
+def test_bad_scales(tmp_path, scales, reason):
+    with pytest.raises(ValueError, match=reason):
         workbook.write(tmp_path / "out.xlsx", {"Runs": runs()}, scales=scales)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_of_several_lines_begins_at_its_top(tmp_path):
+    table = pd.DataFrame({"question": ["why", "how"], "answer": ["y" * 500, "short"], "n": [1, 2]})
+    sheet = saved(tmp_path, {"Overview": table})["Overview"]
+    assert [cell.alignment.vertical for cell in sheet[2]] == ["top"] * 3
+    assert [cell.alignment.vertical for cell in sheet[3]] == [None] * 3

@@ -231,7 +231,10 @@ def _paint(series, i, kind, many):
     if kind == "scatter":
         look.line.noFill = True
     else:
-        look.line.solidFill, look.line.dashStyle = colour, _DASHES[i % len(_DASHES)]
+        look.line.solidFill, look.line.dashStyle = (
+            colour,
+            _DASHES[(i + i // len(_DASHES)) % len(_DASHES)],
+        )
     series.smooth = False
     if many and kind == "line":
         series.marker = Marker("none")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from .files import GENERAL, as_text, column_format, plain, replacing, table_of
 
 MAX_ROWS = 2_000  # more would make a page that a phone cannot scroll; the workbook has them all
+_WHOLE = 20  # rows that are shown without scrolling down
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6575; --paper: #ffffff;
@@ -38,6 +39,7 @@ figure img { display: block; width: 100%; max-width: 54rem; height: auto; backgr
 figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.4rem; max-width: 44rem; }
 .box { overflow: auto; max-height: 30rem; border: 1px solid var(--line); border-radius: 4px;
   width: fit-content; max-width: 100%; }
+.whole { max-height: none; }
 table { border-collapse: separate; border-spacing: 0; font-size: 0.875rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; }
 th { position: sticky; top: 0; background: var(--head); border-bottom: 1px solid var(--line);
@@ -178,8 +180,9 @@ def _table(table, heading):
         for i, (side, code) in enumerate(zip(sides, codes, strict=True))
     ]
     rows = ["<tr>" + "".join(cells) + "</tr>" for cells in zip(*columns, strict=True)]
+    kind = "box" if len(shown) > _WHOLE else "box whole"
     return (  # the box scrolls: it must be reachable by keyboard, and have a name
-        f'<div class="box" tabindex="0" role="region" aria-label="{_escape(heading)}">'
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{_escape(heading)}">'
         f"<table>\n<thead><tr>{''.join(head)}</tr></thead>\n<tbody>\n"
         + "\n".join(rows)
         + "\n</tbody>\n</table></div>"

@@ -47,8 +47,8 @@ def write(path, tables, charts=(), settings=None, scales=None):
         tables: sheet title -> DataFrame. Titles follow Excel's rules and are never shortened.
         charts: `Chart` objects; they stand to the right of the data.
         settings: DataFrame of the last sheet; None for `settings_table()`.
-        scales: sheet title -> columns of numbers whose cells are coloured from white (the lowest)
-            to orange (the highest).
+        scales: sheet title -> dict of column of numbers -> "high" or "low", the end that is
+            coloured orange; the other end is white.
 
     Returns:
         The path, as a `Path`.
@@ -69,10 +69,7 @@ def write(path, tables, charts=(), settings=None, scales=None):
     sheets, blocks = arrange(sheets, charts)
     scales = scales or {}
     for title, columns in scales.items():
-        for name in columns:
-            one_of(
-                name, list(sheets[one_of(title, sheets, "scale of sheet")].columns), "scale column"
-            )
+        _check_scale(sheets[one_of(title, sheets, "scale of sheet")], columns)
     with replacing(path) as temporary:
         book = Workbook(write_only=True)  # rows go to disk as they come
         book.properties.creator = "activation-pruning"
@@ -80,7 +77,7 @@ def write(path, tables, charts=(), settings=None, scales=None):
             for title, table in sheets.items():
                 sheet = book.create_sheet(title)
                 _fill(sheet, table)
-                _colour(sheet, table, scales.get(title, ()))
+                _colour(sheet, table, scales.get(title, {}))
             add_charts(book, sheets, blocks, charts)
             book.save(temporary)
         finally:
@@ -198,15 +195,28 @@ def _fill(sheet, table):
         lines = max(map(_lines, row), default=1)
         if lines > 1:  # not every program finds the height of wrapped text by itself
             sheet.row_dimensions[i].height = min(_ROW * lines, 409)  # the most in Excel
-        sheet.append([_cell(sheet, plain(v), c) for v, c in zip(row, codes, strict=True)])
+        # All cells of a row begin on its first line.
+        vertical = "top" if lines > 1 else None
+        sheet.append([_cell(sheet, plain(v), c, vertical) for v, c in zip(row, codes, strict=True)])
     sheet.auto_filter.ref = f"A1:{get_column_letter(table.shape[1])}{len(table) + 1}"
 
 
+def _check_scale(table, columns):
+    if not isinstance(columns, dict):
+        raise ValueError(f'scale {columns!r} is no dict of column -> "high" or "low"')
+    for name, end in columns.items():
+        one_of(name, list(table.columns), "scale column")
+        one_of(end, ("high", "low"), f"coloured end of {name!r}")
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"scale column {name!r} holds no numbers")
+
+
 def _colour(sheet, table, columns):
-    rule = {"start_color": "FFFFFF", "end_color": "F2A679"}  # black text stays readable on both
-    for name in columns:
+    white, orange = "FFFFFF", "F2A679"  # black text stays readable on both
+    for name, end in columns.items():
         letter = get_column_letter(list(table.columns).index(name) + 1)
-        scale = ColorScaleRule(start_type="min", end_type="max", **rule)
+        start, stop = (white, orange) if end == "high" else (orange, white)
+        scale = ColorScaleRule(start_type="min", start_color=start, end_type="max", end_color=stop)
         sheet.conditional_formatting.add(f"{letter}2:{letter}{len(table) + 1}", scale)
 
 
@@ -229,7 +239,7 @@ def _lines(value):
     return sum(max(1, -(-len(line) * 10 // (_WIDEST * 9))) for line in value.split("\n"))
 
 
-def _cell(sheet, value, code):
+def _cell(sheet, value, code, vertical=None):
     cell = WriteOnlyCell(sheet, value)
     if isinstance(value, str):
         # Never a formula or an error value, also after the user has edited the cell.
@@ -239,8 +249,8 @@ def _cell(sheet, value, code):
         cell.number_format = code
     # A little room on the left of texts, which else touch the number in the column before.
     place = {"horizontal": "left", "indent": 1} if code == GENERAL else {"horizontal": "right"}
-    if isinstance(value, str) and _lines(value) > 1:
-        cell.alignment = Alignment(vertical="top", wrap_text=True, **place)
-    elif isinstance(value, str) or code == GENERAL:  # numbers stand where Excel puts them
-        cell.alignment = Alignment(**place)
+    wrapped = isinstance(value, str) and _lines(value) > 1
+    # Numbers stand where Excel puts them.
+    if vertical or isinstance(value, str) or code == GENERAL:
+        cell.alignment = Alignment(vertical=vertical, wrap_text=wrapped or None, **place)
     return cell
