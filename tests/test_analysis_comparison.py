@@ -140,6 +140,13 @@ def test_bad_arguments():
         ap.analysis.compare_low_rank(dense, pruned, x, y[:-1])
     with pytest.raises(ValueError, match="choose 'rank' or 'weights'"):
         ap.analysis.compare_low_rank(dense, pruned, x, y, match="size")
+    with pytest.raises(ValueError, match=r"match=\(\) names nothing"):
+        ap.analysis.compare_low_rank(dense, pruned, x, y, match=())
+    for rates, reason in (([], "empty"), ([-0.1], "above 0"), ([0.1, "a"], "'a'")):
+        with pytest.raises(ValueError, match=f"learning_rates.*{reason}"):
+            ap.analysis.compare_low_rank(
+                dense, pruned, x, y, train=(x, y), epochs=1, learning_rates=rates
+            )
     with pytest.raises(TypeError, match=r"received builtins\.NoneType"):
         ap.analysis.compare_low_rank(dense, None, x, y)
     with pytest.raises(ValueError, match="not compiled"):

@@ -13,6 +13,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
+comparison = importlib.import_module("lab.comparison")
 statistics = importlib.import_module("lab.statistics")
 nuclear_report = importlib.import_module("lab.nuclear_report")
 spectra_report = importlib.import_module("lab.spectra_report")
@@ -45,6 +46,16 @@ def test_scaling_takes_the_same_share_from_each_and_zeros_do_not_count():
     np.testing.assert_allclose(table["relative_share"], 0.1)
     # The first tenth holds 20 and 19: a tenth of their mean, in shares of 20.
     assert table["absolute_share"].iloc[0] == pytest.approx(0.1 * 19.5 / 20)
+
+
+def test_layers_too_small_for_tenths_are_left_out_on_both_sides():
+    small = around_an_event(np.arange(8.0, 0, -1), np.zeros(8), site="small")
+    large = around_an_event(np.arange(25.0, 0, -1), 0.9 * np.arange(25.0, 0, -1))
+    table = spectra_report.reductions(pd.concat([small, large]))
+    np.testing.assert_allclose(table["relative_share"], 0.1)
+    assert len(table) == 10
+    assert spectra_report.reductions(small).empty
+    assert spectra_report.large_against_small(spectra_report.reductions(small)).empty
 
 
 def test_large_against_small_is_paired_by_run():
@@ -114,6 +125,17 @@ def test_summary_counts_runs_and_keeps_groups_without_a_metric():
     assert np.isnan(found.loc["b", "y"])
 
 
+def test_runs_that_did_not_reach_their_sparsity_are_told_and_left_out():
+    def record(seed, measured):
+        settings = {"arm": "activation", "sparsity": 0.8, "events": 5, "seed": seed}
+        return {"settings": settings, "result": {"sparsity": measured}}
+
+    kept, missed = comparison.reached([record(0, 0.8), record(1, 0.59), record(2, 0.6)])
+    assert [one["settings"]["seed"] for one in kept] == [0]
+    (sentence,) = missed
+    assert sentence.startswith("activation at 80% with 5 events: 2 run(s) ended below the target")
+
+
 # -- each in small -------------------------------------------------------------------------
 
 ARMS = {
@@ -130,7 +152,7 @@ SHEETS = {
 }
 
 
-def run(name, out):
+def run(name, out, arms=None, seeds=2):
     tiny = ("--hidden", "12", "8", "--epochs", "4", "--start", "0.05", "--stop", "0.06")
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--out", str(out), *tiny]
     command += [
@@ -163,6 +185,14 @@ def test_end_to_end(tmp_path, name):
     records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")]
     CHECKS[name](sheets, {(r["settings"]["arm"], r["settings"]["seed"]): r for r in records})
     assert f"{len(records)} runs: 0 finished before, {len(records)} to do" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["spectra_under_pruning", "nuclear_norm_equivalence"])
+def test_the_dense_arm_alone(tmp_path, name):
+    done = run(name, tmp_path, ["dense"], seeds=1)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{name}.xlsx").exists()
 
 
 def check_spectra(sheets, records):

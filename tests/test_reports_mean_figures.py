@@ -80,6 +80,14 @@ def test_kernels_side_by_side_on_one_scale_per_layer():
     assert [ax.get_title() for ax in figure.axes[:4]] == ["dense", "pruned", "", ""]
 
 
+def test_networks_with_different_layers_keep_their_titles_and_labels():
+    kernels = {"one": {"a": np.ones((8, 3))}, "two": {"b": np.ones((6, 3)), "a": np.ones((6, 3))}}
+    axes = figures.kernel_heatmap(kernels).axes
+    assert [ax.get_title() for ax in axes[:4]] == ["one", "two", "", ""]
+    assert [axes[0].get_ylabel(), axes[2].get_ylabel()] == ["a\n", "b\n6 × 3"]
+    assert [bool(ax.images) for ax in axes[:4]] == [True, True, False, True]
+
+
 def test_scree_has_a_line_for_each_network():
     table = pd.DataFrame(
         {"network": ["dense"] * 2 + ["pruned"] * 2, "site": "a", "component": [1, 2] * 2}

@@ -1,6 +1,7 @@
 """A pruned network against the dense one reduced to the same ranks, or to as many weights."""
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import keras
@@ -109,10 +110,8 @@ def compare_low_rank(
     ['dense', 'pruned', 'low_rank', 'factorized']
     """
     matches = (match,) if isinstance(match, str) else tuple(match)
-    rates = list(learning_rates or [None])
     _check(dense, pruned, (x, y), train, epochs, matches)
-    if epochs and len(rates) > 1:
-        _check_data("several learning_rates need", "validation", validation)
+    rates = _checked_rates(learning_rates, validation) if epochs else [None]
     chosen = {"include": include, "exclude": exclude}
     pairs = matched(dense, pruned, **chosen)
     networks = {("dense", ""): rebuilding.copy_model(dense)}
@@ -173,6 +172,8 @@ def _rate_of(network):
 
 
 def _check(dense, pruned, test, train, epochs, matches):
+    if not matches:
+        raise ValueError("match=() names nothing to compare; choose 'rank', 'weights' or both")
     for match in matches:
         if match not in ("rank", "weights"):
             raise ValueError(f"match={match!r}; choose 'rank' or 'weights'")
@@ -191,6 +192,21 @@ def _check(dense, pruned, test, train, epochs, matches):
     check_samples(*test)
     if epochs:
         _check_data(f"epochs={epochs}: fine-tuning needs", "train", train)
+
+
+def _checked_rates(rates, validation):
+    """The learning rates to try; [None] for the one that the model was compiled with."""
+    if rates is None:
+        return [None]
+    rates = [rates] if isinstance(rates, Real) else list(rates)
+    for rate in rates:
+        if not (isinstance(rate, Real) and 0 < rate < math.inf):
+            raise ValueError(f"learning_rates holds {rate!r}; each must be a number above 0")
+    if not rates:
+        raise ValueError("learning_rates is empty; give at least one, or None")
+    if len(rates) > 1:
+        _check_data("several learning_rates need", "validation", validation)
+    return rates
 
 
 def _check_data(reason, name, data):

@@ -13,6 +13,8 @@ from matplotlib.ticker import PercentFormatter
 
 from . import style
 
+_MOST = 64  # rows and columns of a picture; more would be finer than its print
+
 
 @style.styled
 def kernel_heatmap(kernels):
@@ -45,28 +47,33 @@ def kernel_heatmap(kernels):
     size = (style.WIDTH, 0.9 + 1.9 * len(layers))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(layers), len(kernels), squeeze=False)
+    shapes = {}
     for line, layer in zip(grid, layers, strict=True):
         means = {
             name: _blocks("kernel_heatmap: the kernel", layer, np.abs(network[layer]))
             for name, network in kernels.items()
             if layer in network
         }
+        shapes[layer] = {np.shape(kernels[name][layer]) for name in means}
         top = max(np.quantile(values, 0.995) for values in means.values())
         scale = Normalize(0, top or 1.0, clip=True)
         for ax, name in zip(line, kernels, strict=True):
-            ax.set_visible(name in means)
             if name in means:
                 _draw_blocks(ax, means[name], scale)
+            else:  # an empty place, which may still have to carry a title or a label
+                ax.set(xticks=[], yticks=[], facecolor="none")
+                sns.despine(ax=ax, left=True, bottom=True)
             # Long names side by side would run into one another.
-            ax.set_title(
-                textwrap.fill(style.words(name), 60 // len(kernels)) if ax in grid[0] else ""
-            )
-        rows, columns = np.shape(next(n[layer] for n in kernels.values() if layer in n))
-        line[0].set_ylabel(f"{layer}\n{rows} × {columns}")
+            name = textwrap.fill(style.words(name), 60 // len(kernels))
+            ax.set_title(name if ax in grid[0] else "")
+        same = " × ".join(map(str, next(iter(shapes[layer])))) if len(shapes[layer]) == 1 else ""
+        line[0].set_ylabel(f"{layer}\n{same}")
         bar = figure.colorbar(ScalarMappable(scale, "Greys"), ax=line, aspect=12, pad=0.02)
-        bar.set_label("mean |w|")
+        bar.set_label("|w|")
+    blocks = max(max(shape) for found in shapes.values() for shape in found) > _MOST
+    note = f"above {_MOST} × {_MOST} the means of blocks; dark: large" if blocks else "dark: large"
     figure.supxlabel("output units, left to right; inputs, top to bottom", fontsize=9)
-    style.head(figure, "Sizes of the weights", "by blocks; dark: large")
+    style.head(figure, "Sizes of the weights", note)
     return figure
 
 
@@ -140,8 +147,8 @@ def _draw_blocks(ax, means, scale):
     sns.despine(ax=ax, top=False, right=False)
 
 
-def _blocks(what, layer, matrix, most=64):
-    """Means of at most `most` x `most` blocks, as equal in size as whole weights allow."""
+def _blocks(what, layer, matrix):
+    """Means of at most 64 x 64 blocks, as equal in size as whole weights allow."""
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.size == 0:
         raise ValueError(
@@ -150,6 +157,6 @@ def _blocks(what, layer, matrix, most=64):
         )
     sums, counts = matrix.astype(float), np.ones(matrix.shape)
     for axis, length in enumerate(matrix.shape):
-        starts = np.unique(np.linspace(0, length, min(length, most), endpoint=False).astype(int))
+        starts = np.unique(np.linspace(0, length, min(length, _MOST), endpoint=False).astype(int))
         sums, counts = (np.add.reduceat(a, starts, axis=axis) for a in (sums, counts))
     return sums / counts

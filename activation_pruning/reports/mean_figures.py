@@ -1,6 +1,7 @@
 """Pictures of means over runs, with their intervals: curves and dots."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import style
 from .files import column_format, need
@@ -96,6 +97,7 @@ def mean_dots(table, value, by, rows="arm", panel=None, title="", note=""):
         part = means if name is None else means[means[panel] == name]
         _draw_dots(ax, part, (value, by, rows), names, looks)
         ax.set_title(name or "")
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))  # labels are wide here
         if _percent(table, value):
             style.percent(ax.xaxis)
     unit = " (%)" if _percent(table, value) else ""

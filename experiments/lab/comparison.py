@@ -62,6 +62,23 @@ def runs_table(records: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def reached(records: list[dict]) -> tuple[list[dict], list[str]]:
+    """(the records of runs that reached their sparsity, sentences on the others)."""
+    runs = runs_table(records)
+    kept = [record for record, whole in zip(records, runs["reached"], strict=True) if whole]
+    return kept, missed(runs)
+
+
+def missed(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each setting with runs that ended below their sparsity."""
+    short = runs[~runs["reached"]].groupby(SETTING, sort=False)["seed"].count()
+    return [
+        f"{arm} at {sparsity:.0%} with {events} events: {count} run(s) ended below the target "
+        "sparsity and are left out of these comparisons."
+        for (arm, sparsity, events), count in short.items()
+    ]
+
+
 def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Means over the seeds by arm, sparsity and events; test accuracy with its 95 % interval.
 
@@ -120,13 +137,7 @@ def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     for (first, second), rows in differences.groupby(["first", "second"], sort=False):
         lines.append(_comparison(first, second, rows))
     lines += statistics.chance(differences["verdict"])
-    missed = runs[~runs["reached"]].groupby(SETTING, sort=False)["seed"].count()
-    for (arm, sparsity, events), count in missed.items():
-        lines.append(
-            f"{arm} at {sparsity:.0%} with {events} events: {count} run(s) ended below the target "
-            "sparsity and are left out of these comparisons."
-        )
-    return lines
+    return lines + missed(runs)
 
 
 def _comparison(first: str, second: str, rows: pd.DataFrame) -> str:

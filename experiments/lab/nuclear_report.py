@@ -28,6 +28,10 @@ ABOUT = (
 def publish(records: list[dict], out: Path, options: dict) -> None:
     """Print the findings; write workbook, pictures and page; print their paths."""
     records = [_named(record) for record in records]
+    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
+    if not records:
+        print("\n".join(missed))
+        return
     runs, curves = comparison.runs_table(records), normalised(spectra.table(records, out))
     ranks = spectra_report.ranks_table(records)
     ranks = ranks[ranks["site"] == ALL].drop(columns=["site", "moment", "event"])
@@ -39,14 +43,14 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Accuracy": accuracies,
         "Seeds apart": seeds_apart(curves),
         "Distances": apart,
-        "Runs": runs,
+        "Runs": every,
         "Norms": publication.rows(records, "norms"),
         "Spectra": _mean_spectra(curves),
     }
     publication.Publication(
         name=NAME,
         title="Nuclear-norm regularisation against pruning",
-        findings=findings(tables),
+        findings=findings(tables) + missed,
         about=ABOUT,
         tables=tables,
         charts=[workbook.Chart("Spectra", "index", "value_share", "arm", panel="site")],
@@ -121,13 +125,12 @@ def accuracy_differences(runs: pd.DataFrame) -> pd.DataFrame:
             by = ["sparsity", "events"]
             found = statistics.differences(first, second, ["seed"], by, "test_accuracy")
             parts.append(found.assign(first=arm, second=reference))
-    columns = ["first", "second", "sparsity", "events", "pairs", "accuracy_difference"]
     names = {"difference": "accuracy_difference", "low": "accuracy_difference_low"}
     names |= {"high": "accuracy_difference_high"}
+    columns = ["first", "second", "sparsity", "events", "pairs", *names.values(), "verdict"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    table = pd.concat(parts, ignore_index=True).rename(columns=names)
-    return table[[*columns, *list(names.values())[1:], "verdict"]]
+    return pd.concat(parts, ignore_index=True).rename(columns=names)[columns]
 
 
 def findings(tables: dict) -> list[str]:
@@ -140,7 +143,7 @@ def findings(tables: dict) -> list[str]:
         lines.append(
             f"{row['arm']}{pruned}: test accuracy {row['test_accuracy']:.2%}, effective ranks "
             f"{row['effective_rank_share']:.0%} of the full ones; distances of the spectra: "
-            f"{near or 'none'}."
+            f"{near or 'no other arm to compare with'}."
         )
     words = {"lower": "nearer than dense", "higher": "farther than dense"}
     for row in tables["Nearer than dense"].to_dict("records"):
@@ -154,13 +157,14 @@ def findings(tables: dict) -> list[str]:
         if row["arm"] in REFERENCES:
             lines.append(
                 f"Two networks of {row['arm']} with different seeds are {row['distance']:.3f} "
-                f"apart (mean of {row['pairs']} pairs)."
+                f"apart (mean of {row['pairs']} pair(s))."
             )
     verdicts = [tables[name]["verdict"] for name in ("Nearer than dense", "Accuracy")]
-    lines.append(
-        "The strengths are several, and whichever comes nearest was found on the same seeds: its "
-        "distance is an optimistic one."
-    )
+    if tables["Summary"]["arm"].str.startswith("nuclear ").sum() > 1:
+        lines.append(
+            "The strengths are several, and whichever comes nearest was found on the same seeds: "
+            "its distance is an optimistic one."
+        )
     return lines + statistics.chance(pd.concat(verdicts))
 
 

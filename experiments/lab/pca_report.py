@@ -28,6 +28,10 @@ ABOUT = (
 
 def publish(records: list[dict], out: Path, options: dict) -> None:
     """Print the findings; write workbook, pictures and page; print their paths."""
+    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
+    if not records:
+        print("\n".join(missed))
+        return
     accuracy, ranks = _in_each_match(_named(records, "accuracy")), _named(records, "ranks")
     differences = differences_table(accuracy)
     scree = _scree(records)
@@ -36,14 +40,14 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Summary": statistics.summary(accuracy, [*PLACE, "model"], ["accuracy", "loss"]),
         "Differences": differences,
         "Ranks": statistics.summary(ranks, [*SETTING, "match", "site"], numbers),
-        "Runs": comparison.runs_table(records),
+        "Runs": every,
         "Accuracies": accuracy,
         "Scree": scree,
     }
     publication.Publication(
         name=NAME,
         title="Pruned against PCA-reduced networks",
-        findings=findings(accuracy, differences, ranks),
+        findings=findings(accuracy, differences, ranks) + missed,
         about=ABOUT,
         tables=tables,
         charts=[workbook.Chart("Scree", "component", "cumulative", "network", panel="site")],

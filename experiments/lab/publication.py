@@ -71,6 +71,22 @@ class Publication:
         print(page.write(out / f"{self.name}.html", self.title, sections))
 
 
+def where(table: pd.DataFrame) -> str:
+    """The setting of the pruned runs in a table, for a caption."""
+    pruned = table[table["events"] > 0]
+    if pruned.empty:
+        return "Nothing is pruned."
+    shares = ", ".join(f"{share:.0%}" for share in pruned["sparsity"].unique())
+    return f"{shares} sparsity, {', '.join(map(str, pruned['events'].unique()))} pruning event(s)."
+
+
+def one_setting(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the pruned runs that pictures show: most sparse, fewest events."""
+    pruned = table[table["events"] > 0]
+    pruned = pruned[pruned["sparsity"] == pruned["sparsity"].max()]
+    return pruned[pruned["events"] == pruned["events"].min()]
+
+
 def rows(records: list[dict], key: str) -> pd.DataFrame:
     """The rows kept under `key` in each record's result, as one table with the run in front."""
     parts = [

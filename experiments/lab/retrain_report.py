@@ -32,6 +32,10 @@ ABOUT = (
 
 def publish(records: list[dict], out: Path, options: dict) -> None:
     """Print the findings; write workbook, pictures and page; print their paths."""
+    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
+    if not records:
+        print("\n".join(missed))
+        return
     ways, ranks = ways_table(records)
     differences = differences_table(ways)
     numbers = ["rank_share", "effective_rank_share", "stable_rank"]
@@ -39,14 +43,15 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Summary": statistics.summary(ways, [*SETTING, "way"], list(MEASURES)),
         "Differences": differences,
         "Layers": statistics.summary(ranks, [*SETTING, "way", "site"], numbers),
-        "Runs": ways,
+        "Ways": ways,
+        "Runs": every,
         "Norms": publication.rows(records, "norms"),
     }
-    tables["Chart"] = _charted(tables["Summary"])
+    tables["Chart"] = publication.one_setting(tables["Summary"])  # one chart has one setting
     publication.Publication(
         name=NAME,
         title="Pruned networks trained again",
-        findings=findings(ways, differences),
+        findings=findings(ways, differences) + missed,
         about=ABOUT,
         tables=tables,
         charts=[
@@ -99,7 +104,8 @@ def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     for (arm, sparsity, events), rows in ways.groupby(SETTING, sort=False):
         means = rows.groupby("way", sort=False)[["test_accuracy", "rank_share"]].mean()
         told = "; ".join(
-            f"{way} {row['test_accuracy']:.2%}, ranks {row['rank_share']:.0%}"
+            f"{'trained' if way == 'pruned' and not events else way} "
+            f"{row['test_accuracy']:.2%}, ranks {row['rank_share']:.0%}"
             for way, row in means.iterrows()
         )
         pruned = f" at {sparsity:.0%} with {events} events" if events else ""
@@ -119,18 +125,11 @@ def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     return lines + statistics.chance(differences["verdict"])
 
 
-def _charted(summary):
-    """The pruned arms of one setting: the bars of one chart must have the same ways."""
-    pruned = summary[summary["events"] > 0]
-    most, fewest = pruned["sparsity"].max(), pruned["events"].min()
-    return pruned[(pruned["sparsity"] == most) & (pruned["events"] == fewest)]
-
-
 def _pictures(ways):
     pictures = {}
-    shown = ways[ways["events"].isin([0, ways.loc[ways["events"] > 0, "events"].min()])]
-    shown = shown[shown["sparsity"].isin([0.0, ways["sparsity"].max()])]
-    where = f"{ways['sparsity'].max():.0%} sparsity; dense: not pruned, trained on as it is."
+    shown = publication.one_setting(ways)
+    shown = pd.concat([ways[ways["events"] == 0], shown])
+    where = f"{publication.where(shown)} The dense network is trained on as it is."
     for name, title in (("test_accuracy", "Test accuracy"), ("rank_share", "Ranks")):
         figure = figures.mean_dots(shown, name, "way", title=f"{title} after training again")
         pictures[name.removesuffix("_share")] = Picture(title, figure, where)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from activation_pruning.reports import figures, workbook
@@ -29,6 +28,10 @@ ABOUT = (
 
 def publish(records: list[dict], out: Path, options: dict) -> None:
     """Print the findings; write workbook, pictures and page; print their paths."""
+    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
+    if not records:
+        print("\n".join(missed))
+        return
     runs, values = comparison.runs_table(records), spectra.table(records, out)
     ranks, tenths = ranks_table(records), reductions(values)
     end = ranks[ranks["moment"] == spectra.END]
@@ -38,7 +41,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Large and small": sized,
         "Reduction": statistics.summary(tenths, [*SETTING, "tenth"], list(KINDS)),
         "By event": by_event(ranks),
-        "Runs": runs,
+        "Runs": every,
         "Spectra": _shown(values),
         "Norms": publication.rows(records, "norms"),
         "Events": publication.rows(records, "events"),
@@ -52,7 +55,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     publication.Publication(
         name=NAME,
         title="Singular values under pruning",
-        findings=findings(runs, ranks, sized),
+        findings=findings(runs, ranks, sized) + missed,
         about=ABOUT,
         tables=tables,
         charts=charts,
@@ -92,9 +95,10 @@ def by_event(ranks: pd.DataFrame) -> pd.DataFrame:
 def reductions(values: pd.DataFrame) -> pd.DataFrame:
     """What an event takes from the singular values, by their tenth, one row per run and tenth.
 
-    The values above zero of a layer, largest first, make ten equal groups: tenth 1 holds the
-    largest. relative_share = 1 - after / before; absolute_share = (before - after) / the layer's
-    largest value before. Means over the values of a tenth, then over layers and events.
+    The values above zero of a layer, largest first, make ten groups as equal as can be: tenth 1
+    holds the largest. A layer with fewer than ten such values is left out. relative_share = 1 -
+    after / before; absolute_share = (before - after) / the layer's largest value before. Means over
+    the values of a tenth, then over layers and events.
     """
     key = [*RUN, "event", "site"]
     before, after = (values[values["moment"] == moment] for moment in ("before", "after"))
@@ -102,9 +106,10 @@ def reductions(values: pd.DataFrame) -> pd.DataFrame:
     largest = pairs.groupby(key)["value_before"].transform("max")
     pairs, largest = (part[pairs["value_before"] > ZERO * largest] for part in (pairs, largest))
     alive = pairs.groupby(key)["index"].transform("max")
+    pairs, largest, alive = (part[alive >= 10] for part in (pairs, largest, alive))
     change = pairs["value_before"] - pairs["value_after"]
     pairs = pairs.assign(
-        tenth=np.ceil(10 * pairs["index"] / alive).astype(int),
+        tenth=10 * (pairs["index"] - 1) // alive + 1,
         relative_share=change / pairs["value_before"],
         absolute_share=change / largest,
     )
@@ -114,6 +119,11 @@ def reductions(values: pd.DataFrame) -> pd.DataFrame:
 
 def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
     """The reduction of the largest tenth less that of the smallest, paired within each run."""
+    names = {"difference": "difference_share", "low": "difference_share_low"}
+    names |= {"high": "difference_share_high"}
+    front = [*SETTING, "reduction", "pairs", "large_share", "small_share", *names]
+    if tenths.empty:
+        return pd.DataFrame(columns=[*front, "verdict"])
     tables = []
     for kind in KINDS:
         large, small = (tenths.loc[tenths["tenth"] == tenth, [*RUN, kind]] for tenth in (1, 10))
@@ -122,9 +132,6 @@ def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
         both = pd.concat(means, axis=1, keys=["large_share", "small_share"]).reset_index()
         tables.append(found.merge(both, on=SETTING))
     table = pd.concat(tables, ignore_index=True)
-    names = {"difference": "difference_share", "low": "difference_share_low"}
-    names |= {"high": "difference_share_high"}
-    front = [*SETTING, "reduction", "pairs", "large_share", "small_share", *names]
     return table[[*front, "verdict"]].rename(columns=names)
 
 
@@ -143,19 +150,21 @@ def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> li
         )
     for row in sized.to_dict("records"):
         verdict = {"lower": "less from large values", "higher": "more from large values"}
+        verdict |= {"indistinguishable": "alike from both, as far as this shows"}
         lines.append(
-            f"{row['arm']} at {row['sparsity']:.0%} with {row['events']} events: an event takes "
-            f"{row['large_share']:.1%} from the largest tenth of the singular values and "
-            f"{row['small_share']:.1%} from the smallest ({_words(row['reduction'])}): "
+            f"{row['arm']} at {row['sparsity']:.0%} with {row['events']} events: an event changes "
+            f"the largest tenth of the singular values by {-row['large_share']:+.1%} and the "
+            f"smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}): it takes "
             f"{verdict.get(row['verdict'], row['verdict'])} (difference "
             f"{100 * row['difference_share']:+.1f} points, "
             f"{statistics.interval(row, 'difference_share', 100)})."
         )
-    lines.append(
-        "A penalty on the sum of the singular values would take the same absolute amount from "
-        "small and large ones."
-    )
-    return lines + statistics.chance(sized["verdict"])
+    if len(sized):
+        lines.append(
+            "A penalty on the sum of the singular values would take the same absolute amount from "
+            "small and large ones. More and less mean that the 95 % t-interval excludes 0."
+        )
+    return lines
 
 
 def _words(kind):
@@ -179,14 +188,14 @@ def _shown_arm(values):
 
 def _first(table):
     """The rows of one run of each arm."""
-    one = _one_setting(table)
+    one = publication.one_setting(table)
     return one[one["seed"] == one["seed"].min()]
 
 
 def _pictures(values, ranks, tenths):
     pictures = {}
     for arm, rows in _first(values).groupby("arm", sort=False):
-        where = f"{arm}, seed {rows['seed'].iloc[0]}, {rows['sparsity'].iloc[0]:.0%} sparsity."
+        where = f"{arm}, seed {rows['seed'].iloc[0]}. {publication.where(rows)}"
         if arm == _shown_arm(values):
             figure = figures.singular_values(rows)
             pictures["singular_values"] = Picture(f"Singular values: {arm}", figure, where)
@@ -195,9 +204,10 @@ def _pictures(values, ranks, tenths):
         pictures[f"singular_values_relative_{arm}"] = Picture(title, figure, where)
     if tenths.empty:
         return pictures
+    where = publication.where(publication.one_setting(tenths))
     for kind in KINDS:
         figure = figures.mean_curves(
-            _one_setting(tenths),
+            publication.one_setting(tenths),
             "tenth",
             kind,
             title="What a pruning event takes from the singular values",
@@ -206,7 +216,7 @@ def _pictures(values, ranks, tenths):
             y_label="reduction (%)",
         )
         title = f"Reduction by an event, {_words(kind)}"
-        caption = "Means over events and hidden layers of each run. " + (
+        caption = f"{where} Means over events and hidden layers of each run. " + (
             "A penalty on the nuclear norm would draw a level line."
             if kind == "absolute_share"
             else "A level line would be the same factor for all values."
@@ -215,7 +225,7 @@ def _pictures(values, ranks, tenths):
     for name in ("rank_share", "effective_rank_share"):
         rows = ranks[ranks["site"] != ALL]
         first = (rows["moment"] == "before") & (rows["event"] == 1)
-        rows = _one_setting(rows[first | (rows["moment"] == "after")])
+        rows = publication.one_setting(rows[first | (rows["moment"] == "after")])
         rows = rows.assign(event=rows["event"].where(rows["moment"] == "after", 0))
         title = name.removesuffix("_share").replace("_", " ").capitalize()
         figure = figures.mean_curves(
@@ -227,13 +237,6 @@ def _pictures(values, ranks, tenths):
             x_label="pruning events",
             y_label="% of the full rank",
         )
-        caption = "0: unpruned."
+        caption = f"{where} 0: unpruned."
         pictures[name.removesuffix("_share")] = Picture(f"{title} by event", figure, caption)
     return pictures
-
-
-def _one_setting(table):
-    """The rows of the pruned runs that pictures show: most sparse, fewest events."""
-    pruned = table[table["events"] > 0]
-    most, fewest = pruned["sparsity"].max(), pruned["events"].min()
-    return pruned[(pruned["sparsity"] == most) & (pruned["events"] == fewest)]

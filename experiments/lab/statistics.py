@@ -6,7 +6,7 @@ import pandas as pd
 
 from activation_pruning.reports import figures
 
-ALONE = "one pair, no interval"
+ALONE = "no interval"
 
 
 def summary(table: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFrame:
@@ -14,6 +14,8 @@ def summary(table: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFr
 
     Columns: by, runs, and for each metric its name and <metric>_ci95.
     """
+    if table.empty:
+        return pd.DataFrame(columns=[*by, "runs", *metrics])
     parts = [table.groupby(by, sort=False).size().rename("runs")]
     for metric in metrics:
         part = figures.intervals(table, by, metric).set_index(by)
@@ -67,5 +69,5 @@ def interval(row, name: str, factor: float = 1.0, digits: int = 2) -> str:
     """The interval beside `name` in words: its <name>_low and <name>_high, times a factor."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     if pd.isna(low):
-        return "no interval"
+        return "one pair"
     return f"95 % interval {factor * low:+.{digits}f} to {factor * high:+.{digits}f}"
