@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from activation_pruning.reports import figures, page, workbook
 
+DPI = 120  # the pictures stand in the page as well, which shall stay small
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -56,7 +58,7 @@ class Publication:
             if picture is None:
                 path.unlink(missing_ok=True)
             else:
-                drawn[figures.save(picture.figure, path)] = picture
+                drawn[figures.save(picture.figure, path, DPI)] = picture
                 print(path)
         sections = [
             page.Section("Findings", text="\n\n".join(self.findings)),
@@ -111,5 +113,6 @@ def settings_table(records: list[dict], options: dict, packages=()) -> pd.DataFr
     shown = {key: value for key, value in options.items() if value is not None and key != "seeds"}
     backend = records[0]["settings"]["backend"]
     table = workbook.settings_table(seeds=seeds, **shown, backend=backend)
+    packages = (*packages, *([backend] if backend != "tensorflow" else []))
     more = [(f"version of {name}", importlib.metadata.version(name), "") for name in packages]
     return pd.concat([table, pd.DataFrame(more, columns=table.columns)], ignore_index=True)
