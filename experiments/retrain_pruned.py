@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 
 import keras
+import numpy as np
 
 import activation_pruning as ap
 from lab import arms, command_line, network, retrain_report, spectra, study
@@ -38,7 +39,7 @@ def work(settings: dict) -> tuple[dict, dict]:
     trained = arms.train(settings)
     model, data, result = trained
     result["norms"] = [row | {"way": "pruned"} for row in spectra.measured(model)[0]]
-    result["ways"] = [_numbers("pruned", result, settings)]
+    result["ways"] = [_numbers("pruned", result) | {"diverged": False}]
     masks, kept = arms.hidden_masks(model), model.get_weights()
     starts = {"retrained": kept}
     if settings["sparsity"]:
@@ -55,8 +56,10 @@ def work(settings: dict) -> tuple[dict, dict]:
             keeping = [ap.KeepPruned(exclude=None)]
         history, times = network.train(keras, again, data, settings, keeping)
         numbers = network.measured(again, data) | times | {"epochs": len(history)}
-        result["ways"].append(_numbers(way, numbers, settings))
-        result["norms"] += [row | {"way": way} for row in spectra.measured(again)[0]]
+        diverged = not all(np.isfinite(w).all() for w in again.get_weights())
+        result["ways"].append(_numbers(way, numbers) | {"diverged": diverged})
+        if not diverged:  # else there are no singular values
+            result["norms"] += [row | {"way": way} for row in spectra.measured(again)[0]]
     return result, {}
 
 
@@ -66,7 +69,7 @@ def _mask(model, masks):
         kernel.assign(keras.ops.convert_to_numpy(kernel) * mask)
 
 
-def _numbers(way, result, settings):
+def _numbers(way, result):
     measured = {"measured_sparsity": result["sparsity"]}
     names = ("test_accuracy", "test_loss", "validation_accuracy", "train_accuracy", "epochs")
     return {"way": way} | measured | {name: result[name] for name in names}

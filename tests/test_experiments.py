@@ -291,6 +291,8 @@ def test_scores_by_hand(network):
     assert found["accuracy"] == pytest.approx(1 / 3)  # the tie of row 2 goes to class 0, as argmax
     assert found["loss"] == pytest.approx(-np.log([0.5, 0.4, 0.1]).mean())
     assert found["top_5"] == 1.0
+    lost = network.scores(Fixed(), np.full((2, 10), np.nan), np.array([0, 1]))
+    assert (lost["accuracy"], lost["top_5"]) == (0.0, 0.0)  # a network that diverged knows nothing
     many = np.tile(np.linspace(0.2, 0.0, 10), (2, 1))
     assert network.scores(Fixed(), many, np.array([4, 5]))["top_5"] == 0.5
 

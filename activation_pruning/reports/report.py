@@ -114,9 +114,9 @@ def _pictures(events, activity, spectra, norms, sensitivity, low_rank, kernels, 
     """{file name: (heading, figure, caption)} of what can be drawn, in the order of the page."""
     found, shown = {}, _Shown(events)
 
-    def add(name, heading, draw, table, *arguments, **options):
+    def add(name, heading, draw, table, **options):
         part, caption = shown.part(table)
-        found[name] = heading, draw(part, *arguments, **options), caption
+        found[name] = heading, draw(part, **options), caption
 
     if "event" in events and len(events):
         figure = figures.sparsity_by_layer(shown.renamed(events))

@@ -63,7 +63,8 @@ def scores(model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     # How many classes beat the true one; a class with an equal probability and a lower index does.
     earlier = np.arange(probabilities.shape[1]) < y[:, None]
     beats = (probabilities > true[:, None]) | (probabilities == true[:, None]) & earlier
-    ahead = beats.sum(axis=1)
+    # What a network that diverged says is wrong: no comparison with NaN is ever true.
+    ahead = np.where(np.isfinite(probabilities).all(axis=1), beats.sum(axis=1), len(earlier[0]))
     return {
         "loss": float(-np.log(np.maximum(true, 1e-7)).mean()),
         "accuracy": float((ahead == 0).mean()),

@@ -51,7 +51,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     publication.Publication(
         name=NAME,
         title="Pruned networks trained again",
-        findings=findings(ways, differences) + missed,
+        findings=findings(ways, differences) + diverged(records) + missed,
         about=ABOUT,
         tables=tables,
         charts=[
@@ -73,9 +73,22 @@ def ways_table(records: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
     sums = ranks.groupby(key, sort=False)[["rank", "effective_rank", "full"]].sum()
     shares = sums[["rank", "effective_rank"]].div(sums["full"], axis=0).add_suffix("_share")
     ways = publication.rows(records, "ways").rename(columns=names)
+    ways = ways[~ways["diverged"]]
     for name in ("rank", "effective_rank"):
         ranks[f"{name}_share"] = ranks[name] / full
     return ways.merge(shares.reset_index(), on=key), ranks
+
+
+def diverged(records: list[dict]) -> list[str]:
+    """A sentence for each setting and way with trainings that ended in NaN."""
+    ways = publication.rows(records, "ways")
+    lost = (
+        ways[ways["diverged"]].groupby(["arm", "run_sparsity", "way"], sort=False)["seed"].count()
+    )
+    return [
+        f"{arm} at {sparsity:.0%}, {way}: {count} training(s) diverged and are left out."
+        for (arm, sparsity, way), count in lost.items()
+    ]
 
 
 def differences_table(ways: pd.DataFrame) -> pd.DataFrame:
