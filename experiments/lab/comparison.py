@@ -114,11 +114,11 @@ def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
         if (right["events"] == 0).all():  # an arm without events of its own meets every number
             keys, right = ["sparsity", "seed"], right.drop(columns="events")
         by = ["sparsity", "events"]
-        table = statistics.differences(left, right, keys, by, "test_accuracy")
+        table = statistics.differences(
+            left, right, keys, by, "test_accuracy", "accuracy_difference"
+        )
         tables.append(table.assign(first=first, second=second))
-    names = {"difference": "accuracy_difference", "low": "accuracy_difference_low"}
-    names |= {"high": "accuracy_difference_high"}
-    return pd.concat(tables, ignore_index=True).rename(columns=names)[list(DIFFERENCES)]
+    return pd.concat(tables, ignore_index=True)[list(DIFFERENCES)]
 
 
 def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:

@@ -108,29 +108,28 @@ def nearer_than_dense(apart: pd.DataFrame) -> pd.DataFrame:
         )
         for setting, rows in others.groupby(SETTING, sort=False)
     ]
+    columns = [*by, "pairs", *statistics.bounds("difference"), "verdict"]
     if not parts or dense.empty:
-        return pd.DataFrame(columns=[*by, "pairs", "difference", "low", "high", "verdict"])
-    table = pd.concat(parts, ignore_index=True)
-    names = {"low": "difference_low", "high": "difference_high"}
-    return table[[*by, "pairs", "difference", "low", "high", "verdict"]].rename(columns=names)
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def accuracy_differences(runs: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy of the regularised networks less that of the reference arms, by seed."""
-    parts = []
+    parts, named = [], "accuracy_difference"
     for arm in [arm for arm in runs["arm"].unique() if arm.startswith("nuclear")]:
         for reference in ("dense", *REFERENCES):
             first, second = (runs[runs["arm"] == name] for name in (arm, reference))
             first = first[["seed", "test_accuracy"]]
-            by = ["sparsity", "events"]
-            found = statistics.differences(first, second, ["seed"], by, "test_accuracy")
+            found = statistics.differences(
+                first, second, ["seed"], ["sparsity", "events"], "test_accuracy", named
+            )
             parts.append(found.assign(first=arm, second=reference))
-    names = {"difference": "accuracy_difference", "low": "accuracy_difference_low"}
-    names |= {"high": "accuracy_difference_high"}
-    columns = ["first", "second", "sparsity", "events", "pairs", *names.values(), "verdict"]
+    columns = ["first", "second", "sparsity", "events", "pairs", *statistics.bounds(named)]
+    columns.append("verdict")
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True).rename(columns=names)[columns]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def findings(tables: dict) -> list[str]:

@@ -61,13 +61,12 @@ def differences_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     pruned, tables = accuracy[accuracy["model"] == "pruned"], []
     for other in OTHERS:
         second = accuracy[accuracy["model"] == other]
-        found = statistics.differences(pruned, second, [*PLACE, "seed"], PLACE, "accuracy")
+        found = statistics.differences(
+            pruned, second, [*PLACE, "seed"], PLACE, "accuracy", "accuracy_difference"
+        )
         tables.append(found.assign(first="pruned", second=other))
-    table = pd.concat(tables, ignore_index=True)
-    names = {"difference": "accuracy_difference", "low": "accuracy_difference_low"}
-    names |= {"high": "accuracy_difference_high"}
-    front = [*PLACE, "first", "second"]
-    return table[[*front, "pairs", *names, "verdict"]].rename(columns=names)
+    columns = [*PLACE, "first", "second", "pairs", *statistics.bounds("accuracy_difference")]
+    return pd.concat(tables, ignore_index=True)[[*columns, "verdict"]]
 
 
 def findings(accuracy, differences, ranks) -> list[str]:

@@ -93,22 +93,19 @@ def diverged(records: list[dict]) -> list[str]:
 
 def differences_table(ways: pd.DataFrame) -> pd.DataFrame:
     """Paired differences in test accuracy and ranks between the ways, and to the dense network."""
-    parts, key = [], [*SETTING, "seed"]
+    parts, key, named = [], [*SETTING, "seed"], "difference_share"
     for measure in ("test_accuracy", "rank_share", "effective_rank_share"):
         for way, (other, _) in AGAINST.items():
             first, second = (ways[ways["way"] == name] for name in (way, other))
-            found = statistics.differences(first, second, key, SETTING, measure)
+            found = statistics.differences(first, second, key, SETTING, measure, named)
             parts.append(found.assign(measure=measure, first=way, second=other))
         dense = ways.loc[(ways["arm"] == "dense") & (ways["way"] == "pruned"), ["seed", measure]]
         for way in ("retrained", "rewound", "random"):
             pruned = ways[(ways["way"] == way) & (ways["arm"] != "dense")]
-            found = statistics.differences(pruned, dense, ["seed"], SETTING, measure)
+            found = statistics.differences(pruned, dense, ["seed"], SETTING, measure, named)
             parts.append(found.assign(measure=measure, first=way, second="dense"))
-    table = pd.concat(parts, ignore_index=True)
-    names = {"difference": "difference_share", "low": "difference_share_low"}
-    names |= {"high": "difference_share_high"}
-    front = [*SETTING, "measure", "first", "second", "pairs", *names, "verdict"]
-    return table[front].rename(columns=names)
+    columns = [*SETTING, "measure", "first", "second", "pairs", *statistics.bounds(named)]
+    return pd.concat(parts, ignore_index=True)[[*columns, "verdict"]]
 
 
 def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:

@@ -119,20 +119,19 @@ def reductions(values: pd.DataFrame) -> pd.DataFrame:
 
 def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
     """The reduction of the largest tenth less that of the smallest, paired within each run."""
-    names = {"difference": "difference_share", "low": "difference_share_low"}
-    names |= {"high": "difference_share_high"}
-    front = [*SETTING, "reduction", "pairs", "large_share", "small_share", *names]
+    named = "difference_share"
+    columns = [*SETTING, "reduction", "pairs", "large_share", "small_share"]
+    columns += [*statistics.bounds(named), "verdict"]
     if tenths.empty:
-        return pd.DataFrame(columns=[*front, "verdict"])
+        return pd.DataFrame(columns=columns)
     tables = []
     for kind in KINDS:
         large, small = (tenths.loc[tenths["tenth"] == tenth, [*RUN, kind]] for tenth in (1, 10))
-        found = statistics.differences(large, small, RUN, SETTING, kind).assign(reduction=kind)
+        found = statistics.differences(large, small, RUN, SETTING, kind, named)
         means = [part.groupby(SETTING)[kind].mean() for part in (large, small)]
         both = pd.concat(means, axis=1, keys=["large_share", "small_share"]).reset_index()
-        tables.append(found.merge(both, on=SETTING))
-    table = pd.concat(tables, ignore_index=True)
-    return table[[*front, "verdict"]].rename(columns=names)
+        tables.append(found.merge(both, on=SETTING).assign(reduction=kind))
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> list[str]:

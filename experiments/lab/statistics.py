@@ -25,24 +25,34 @@ def summary(table: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFr
 
 
 def differences(
-    first: pd.DataFrame, second: pd.DataFrame, on: list[str], by: list[str], metric: str
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    on: list[str],
+    by: list[str],
+    metric: str,
+    name: str = "difference",
 ) -> pd.DataFrame:
     """Mean of first - second over the pairs of rows that agree in `on`, with its 95 % interval.
 
     on: what makes a pair, the seed among it. by: what makes a group, a part of `on`; [] for one
-    group. Columns: by, pairs, difference, low, high, verdict: "higher" or "lower" where the
-    interval excludes 0, else "indistinguishable".
+    group. Columns: by, pairs, <name>, <name>_low, <name>_high, verdict: "higher" or "lower" where
+    the interval excludes 0, else "indistinguishable".
     """
+    columns = [*by, "pairs", *bounds(name), "verdict"]
     pairs = first.merge(second, on=on)
     pairs["change"], pairs["all"] = pairs[f"{metric}_x"] - pairs[f"{metric}_y"], 0
     if pairs.empty:
-        columns = [*by, "pairs", "difference", "low", "high", "verdict"]
         return pd.DataFrame(columns=columns)
     table = figures.intervals(pairs, by or ["all"], "change")
-    names = {"change": "difference", "change_low": "low", "change_high": "high", "runs": "pairs"}
-    table = table.rename(columns=names)
-    table["verdict"] = [verdict(*row) for row in zip(table["low"], table["high"], strict=True)]
-    return table[[*by, "pairs", "difference", "low", "high", "verdict"]]
+    ends = zip(table["change_low"], table["change_high"], strict=True)
+    table["verdict"] = [verdict(low, high) for low, high in ends]
+    names = {"change": name, "change_low": f"{name}_low", "change_high": f"{name}_high"}
+    return table.rename(columns=names | {"runs": "pairs"})[columns]
+
+
+def bounds(name: str) -> list[str]:
+    """The columns of a difference of that name: the mean and the two ends of its interval."""
+    return [name, f"{name}_low", f"{name}_high"]
 
 
 def verdict(low: float, high: float) -> str:
