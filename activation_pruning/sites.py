@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -32,7 +33,8 @@ class Site:
     """One prunable weight tensor as criteria see it: plain arrays, no framework.
 
     `units` holds the unit index of each weight and broadcasts to `kernel.shape`;
-    `mask` is True where a weight is alive; N:M groups run along `input_axis`.
+    `mask` is True where a weight is alive; N:M groups run along `input_axis`. `statistics` holds
+    by name what else the criterion needs, see `gathering.STATISTICS`.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Site:
     input_axis: int = 0
     activity: Activity | None = None
     seed: int = 0
+    statistics: Mapping = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,11 +76,12 @@ class LiveSite:
             values = np.where(keras.ops.convert_to_numpy(self.mask_variable), values, 0)
         return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
 
-    def snapshot(self, mask=None, activity=None, seed=0):
+    def snapshot(self, mask=None, activity=None, seed=0, statistics=None):
         """The `Site` that criteria see now; without `mask`, exact zeros count as pruned."""
         kernel = self.kernel()
         mask = kernel != 0 if mask is None else mask
-        return Site(self.name, self.path, kernel, mask, self.units, self.input_axis, activity, seed)
+        plain = self.name, self.path, kernel, mask, self.units, self.input_axis
+        return Site(*plain, activity, seed, statistics or {})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from activation_pruning import rebuilding, sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.spectra import Spectrum, finite_kernel, matched
-from activation_pruning.analysis.unfolding import unfolding
+from activation_pruning.unfolding import unfolding
 
 _L = keras.layers
 _CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)

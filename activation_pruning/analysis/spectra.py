@@ -8,7 +8,7 @@ import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
-from activation_pruning.analysis.unfolding import Unfolding, unfolding
+from activation_pruning.unfolding import Unfolding, unfolding
 
 _EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 NORMS = (

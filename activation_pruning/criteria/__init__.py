@@ -1,0 +1,29 @@
+"""Criteria: pure functions `site -> scores`. Low scores are pruned first.
+
+A criterion returns a float array of `site.kernel.shape`. What it needs beyond kernel and mask it
+declares in `@criterion(needs=...)`; the caller gathers just that. A new criterion is one decorated
+function in one of these files; any callable with the same signature is accepted where a name is.
+"""
+
+from activation_pruning.criteria.base import CRITERIA, criterion, get, unit_sums
+from activation_pruning.criteria.by_activity import (
+    activation,
+    activation_magnitude,
+    inactivity,
+    mean_activation,
+)
+from activation_pruning.criteria.by_weight import magnitude, random, unit_norm
+
+__all__ = [
+    "CRITERIA",
+    "activation",
+    "activation_magnitude",
+    "criterion",
+    "get",
+    "inactivity",
+    "magnitude",
+    "mean_activation",
+    "random",
+    "unit_norm",
+    "unit_sums",
+]

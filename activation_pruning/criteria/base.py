@@ -1,0 +1,145 @@
+"""What every criterion is made with: the registry, and values of a unit spread over its weights."""
+
+import numpy as np
+
+from activation_pruning.registry import lookup
+
+CRITERIA = {}
+
+
+def criterion(needs=(), rounds=1):
+    """Register the decorated function under its own name and declare what it needs.
+
+    Args:
+        needs: what the caller must gather first: statistics of `site.activity` ("frequency",
+            "mean", "rms") and of `site.statistics` (see `gathering.STATISTICS`).
+        rounds: in how many steps `prune` goes to its target, scoring anew before each, when it
+            is given one number; for criteria that are no good in one step.
+
+    Returns:
+        A decorator that sets `needs` (a frozenset) and `rounds` on the function and returns the
+        function.
+
+    Example:
+        >>> from activation_pruning import criteria
+        >>> criteria.magnitude.needs, sorted(criteria.activation.needs)
+        (frozenset(), ['frequency'])
+    """
+
+    def register(function):
+        function.needs, function.rounds = frozenset(needs), rounds
+        CRITERIA[function.__name__] = function
+        return function
+
+    return register
+
+
+def get(spec):
+    """Return the criterion for a name; a callable is returned as it is.
+
+    Args:
+        spec: a name in `CRITERIA`, or a callable `site -> scores`. A callable without a `needs`
+            attribute needs nothing.
+
+    Returns:
+        The callable.
+
+    Raises:
+        ValueError: unknown name.
+        TypeError: neither a name nor a callable.
+
+    Example:
+        >>> from activation_pruning import criteria
+        >>> get("magnitude") is criteria.magnitude
+        True
+    """
+    if isinstance(spec, str):
+        return lookup("criterion", spec, CRITERIA)
+    if callable(spec):
+        return spec
+    raise TypeError(
+        f"criterion={spec!r} is a {type(spec).__name__}; give one of {sorted(CRITERIA)} "
+        "or a function that takes a site and returns an array of scores."
+    )
+
+
+def unit_sums(site, values):
+    """Sum `values` over the alive weights of each unit.
+
+    Axes along which `site.units` does not vary are summed first, so that the unit ids are never
+    spread to the size of the kernel.
+
+    Args:
+        site: a Site; `units` and `mask` are read.
+        values: array of the kernel's shape, numbers or booleans.
+
+    Returns:
+        float64 array, one sum for each unit.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> site = Site(units=np.array([[0, 1]]), mask=np.array([[True, True], [False, True]]))
+        >>> unit_sums(site, np.array([[1.0, 2.0], [4.0, 8.0]]))
+        array([ 1., 10.])
+    """
+    missing = site.mask.ndim - site.units.ndim
+    ids = site.units.reshape((1,) * missing + site.units.shape)
+    axes = tuple(axis for axis, size in enumerate(ids.shape) if size == 1)
+    sums = np.sum(values, axis=axes, keepdims=True, dtype=np.float64, where=site.mask)
+    return np.bincount(ids.ravel(), weights=sums.ravel())
+
+
+def needed(site, name):
+    """Return one of `site.statistics`, which the caller must have gathered.
+
+    Args:
+        site: a Site; `name` and `statistics` are read.
+        name: of the statistic.
+
+    Returns:
+        What was gathered under that name.
+
+    Raises:
+        ValueError: it was not gathered; says how to.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> needed(Site(name="a", statistics={"gradient": np.ones(2)}), "gradient")
+        array([1., 1.])
+    """
+    found = site.statistics.get(name)
+    if found is None:
+        raise ValueError(
+            f"{site.name}: this criterion needs {name!r}, which was not gathered; give "
+            "prune(..., data=) or PruningCallback(..., data=) what it takes. One of your own "
+            f"declares it by @criterion(needs=({name!r},))."
+        )
+    return found
+
+
+def by_weight(site, per_unit):
+    """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`.
+
+    Args:
+        site: a Site; `name` and `units` are read.
+        per_unit: array of shape (units,).
+
+    Returns:
+        Array that broadcasts to the kernel's shape.
+
+    Raises:
+        ValueError: fewer values than units.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> by_weight(Site(name="a", units=np.array([[1, 0]])), [5.0, 7.0])
+        array([[7., 5.]])
+    """
+    """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`."""
+    needed = int(site.units.max()) + 1
+    if len(per_unit) < needed:
+        raise ValueError(
+            f"{site.name}: activity of {len(per_unit)} units for a kernel with {needed} units; "
+            "count the layer's own output."
+        )
+    return np.asarray(per_unit)[site.units]

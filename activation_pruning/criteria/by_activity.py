@@ -1,0 +1,145 @@
+"""Criteria that ask how often, or how strongly, the units fire."""
+
+import numpy as np
+
+from activation_pruning.criteria.base import by_weight, criterion
+
+
+@criterion(needs=("frequency",))
+def activation(site):
+    """Activation frequency of the weight's unit; equal frequencies are ordered by |w|.
+
+    score = f + d * |w| / max|w|, with d half of the smallest gap between two frequencies of the
+    site (at most half of 1/samples). d is below the smallest gap, so a unit that is active more
+    often always scores higher: the order is (f, |w|). Scores are float64; two weights of one unit
+    are told apart when their |w| / max|w| differ by more than about 1e-16 / d (1e-9 at a million
+    samples), closer ones tie.
+
+    Args:
+        site: a Site with `activity`.
+
+    Returns:
+        float64 scores in [0, 1.5), shape of the kernel.
+
+    Raises:
+        ValueError: `site.activity` is None, or has fewer units than the kernel.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron").
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> seen = Site(frequency=np.array([0.5, 0.25]), samples=4)
+        >>> activation(Site(name="a", kernel=np.array([[1.0, 4.0]]), units=np.array([[0, 1]]),
+        ...                 activity=seen))
+        array([[0.53125, 0.375  ]])
+    """
+    return _ordered_by_magnitude(site, _counted(site, "frequency"))
+
+
+@criterion(needs=("frequency",))
+def activation_magnitude(site):
+    """Activation frequency times magnitude: score = f * |w|.
+
+    Args:
+        site: a Site with `activity`.
+
+    Returns:
+        Scores >= 0, shape and dtype of the kernel.
+
+    Raises:
+        ValueError: `site.activity` is None, or has fewer units than the kernel.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron + weights").
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> seen = Site(frequency=np.array([0.5, 0.25]), samples=4)
+        >>> activation_magnitude(Site(name="a", kernel=np.array([[1.0, -4.0]]),
+        ...                           units=np.array([[0, 1]]), activity=seen))
+        array([[0.5, 1. ]])
+    """
+    return _times_magnitude(site, _counted(site, "frequency"))
+
+
+@criterion(needs=("mean",))
+def mean_activation(site):
+    """Mean output of the unit times magnitude: score = |mean| * |w|.
+
+    The absolute value, because units with a linear, tanh or leaky activation may have a negative
+    mean, and an output that is far below zero matters as much as one far above.
+
+    Args:
+        site: a Site with `activity`.
+
+    Returns:
+        Scores >= 0, shape and dtype of the kernel.
+
+    Raises:
+        ValueError: `site.activity` is None, or has fewer units than the kernel.
+
+    Source: Molchanov et al., ICLR 2017, section 2.2 (mean activation), here times |w|.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> seen = Site(mean=np.array([2.0, -0.5]), samples=4)
+        >>> mean_activation(Site(name="a", kernel=np.array([[1.0, -4.0]]),
+        ...                      units=np.array([[0, 1]]), activity=seen))
+        array([[2., 2.]])
+    """
+    return _times_magnitude(site, np.abs(_counted(site, "mean")))
+
+
+@criterion(needs=("frequency",))
+def inactivity(site):
+    """The inverted count, for the ablation only: the most active units are pruned first.
+
+    score = (1 - f) + d * |w| / max|w|, with d and the limits as in `activation`. The code published
+    with the paper counts zeros at its newest commit; the paper counts activations, and so does
+    `activation`. Use this one to see the difference, not to prune.
+
+    Args:
+        site: a Site with `activity`.
+
+    Returns:
+        float64 scores in [0, 1.5), shape of the kernel.
+
+    Raises:
+        ValueError: `site.activity` is None, or has fewer units than the kernel.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> seen = Site(frequency=np.array([0.5, 0.25]), samples=4)
+        >>> inactivity(Site(name="a", kernel=np.array([[1.0, 4.0]]), units=np.array([[0, 1]]),
+        ...                 activity=seen))
+        array([[0.53125, 0.875  ]])
+    """
+    return _ordered_by_magnitude(site, 1.0 - _counted(site, "frequency"))
+
+
+def _counted(site, statistic):
+    """Return one statistic of the site's units, which the caller must have gathered."""
+    if getattr(site.activity, statistic, None) is None:
+        raise ValueError(
+            f"{site.name}: this criterion needs the activity of the units ({statistic}), which was "
+            "not counted; prune during fit with PruningCallback, or give prune(..., data=) the "
+            f"inputs. One of your own declares it by @criterion(needs=({statistic!r},))."
+        )
+    return getattr(site.activity, statistic)
+
+
+def _times_magnitude(site, per_unit):
+    scores = np.abs(site.kernel)
+    # Cast the few unit values, not the kernel: a float32 kernel keeps float32 scores.
+    return np.multiply(scores, by_weight(site, per_unit).astype(scores.dtype), out=scores)
+
+
+def _ordered_by_magnitude(site, per_unit):
+    first = by_weight(site, np.asarray(per_unit, np.float64))
+    gaps = np.diff(np.unique(first))
+    delta = 0.5 * min([1.0 / max(site.activity.samples, 1), *gaps])
+    scores = np.abs(site.kernel).astype(np.float64)
+    largest = scores.max(initial=0.0)
+    if largest > 0:
+        scores *= delta / largest
+    scores += first
+    return scores
