@@ -9,6 +9,7 @@ from activation_pruning import (
     reports,
     schedules,
     sites,
+    surgeons,
 )
 from activation_pruning.attachment import detach
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
@@ -36,5 +37,6 @@ __all__ = [
     "schedules",
     "sites",
     "strip",
+    "surgeons",
     "wrap",
 ]

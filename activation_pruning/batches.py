@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from activation_pruning import sites
+
 
 def inputs_of(data, batch_size=256, inputs=None):
     """Yield the inputs of `data` in batches.
@@ -37,6 +39,11 @@ def inputs_of(data, batch_size=256, inputs=None):
         yield batch
     if empty:
         raise ValueError("data is empty: give at least one sample")
+
+
+def count_inputs(model):
+    """How many inputs the model takes, or None for a subclassed one, which does not say."""
+    return len(keras.tree.flatten(model.inputs)) if sites.is_graph(model) else None
 
 
 def _batched(data, batch_size, inputs):

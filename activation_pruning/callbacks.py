@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from activation_pruning import attachment, masks, pruning, schedules
+from activation_pruning import attachment, gathering, masks, pruning, schedules
 from activation_pruning.attached import Attached
 from activation_pruning.monitors import Monitors, check_monitor
 
@@ -59,7 +59,7 @@ class ActivationCounter(Attached):
         self._activity = None
 
     def on_train_end(self, logs=None):
-        self._activity = pruning.activity_of(self._sites, self._counters)
+        self._activity = gathering.activity_of(self._sites, self._counters)
         super().on_train_end(logs)
 
     def table(self):
@@ -73,7 +73,7 @@ class ActivationCounter(Attached):
         activity = self._activity
         if activity is None:
             attachment.attachment(self.model).sync()
-            activity = pruning.activity_of(self._sites, self._counters)
+            activity = gathering.activity_of(self._sites, self._counters)
         return pruning.activity_table(self._sites, activity)
 
 
@@ -161,7 +161,8 @@ class PruningCallback(KeepPruned):
 
     Args:
         schedule: an object of `activation_pruning.schedules`, or of tfmot.
-        criterion: a name in `criteria.CRITERIA` or `f(site) -> scores`; low scores go first.
+        criterion: a name in `criteria.CRITERIA` or `surgeons.SURGEONS`, `f(site) -> scores`, or
+            an object of `surgeons`; low scores go first.
         allocation: "global", "uniform", "distributed", "erk", or a callable.
         granularity: "weight", "unit", "2:4", a block `(height, width)`, or an object of `masks`.
         include: layers to prune (names, patterns, layers); None takes all.
@@ -170,6 +171,8 @@ class PruningCallback(KeepPruned):
         threshold: output above which a unit counts as active.
         respect_zeros: whether exact zeros found at the start count as pruned already.
         reset_counts: count anew after each event instead of over the whole training.
+        data: samples of the training data, as for `prune`, for criteria that need more than is
+            counted while the model trains.
 
     Raises:
         ValueError: before the first step, for unknown names, shapes that the granularity does
@@ -202,10 +205,13 @@ class PruningCallback(KeepPruned):
         threshold=0.0,
         respect_zeros=True,
         reset_counts=False,
+        data=None,
     ):
         super().__init__(include, exclude)
         self.schedule = schedules.get(schedule)
         self.settings = pruning.Settings(criterion, allocation, granularity, seed)
+        self.data = data
+        gathering.check_data(self.settings.needs - set(self.settings.statistics), criterion, data)
         self.threshold, self.respect_zeros = threshold, respect_zeros
         self.reset_counts = reset_counts
         self._events, self._counters, self._activity = [], {}, None
@@ -292,7 +298,7 @@ class PruningCallback(KeepPruned):
                     stacklevel=2,
                 )
         if self._counters:
-            self._activity = pruning.activity_of(self._sites, self._counters)
+            self._activity = gathering.activity_of(self._sites, self._counters)
         super().on_train_end(logs)
         if self._masks is not None:  # there was an epoch
             self._warn_short()
@@ -347,7 +353,11 @@ class PruningCallback(KeepPruned):
             return
         before = self._sparsity()
         with hooks.event(self._epoch):
-            self._write(self.settings.decide(self._sites, self._masks, target, activity))
+            gathered = self._gather(activity)
+            chosen, kernels = self.settings.decide(self._sites, self._masks, target, gathered)
+            if kernels:
+                pruning.assign(self.model, self._sites, chosen, kernels)
+            self._write(chosen)
         self._target = target
         self._record(target)
         if self._sparsity() != before:
@@ -357,6 +367,16 @@ class PruningCallback(KeepPruned):
         if self.reset_counts:
             for counter in self._counters.values():
                 counter.reset()
+
+    def _gather(self, activity):
+        """What the criterion needs: activity was counted, the rest is gathered from `data` now."""
+        needs = self.settings.needs - set(self.settings.statistics)
+        gathered = gathering.gather(self.model, self._sites, self.data, needs)
+        statistics = {name: found.statistics for name, found in gathered.items()}
+        return {
+            site.name: gathering.Gathered(activity.get(site.name), statistics.get(site.name, {}))
+            for site in self._sites
+        }
 
     def _postpone(self, target):
         """Before the first step no activity has been counted: prune when asked next."""
@@ -391,7 +411,7 @@ class PruningCallback(KeepPruned):
         if self._activity is not None:
             return self._activity
         attachment.attachment(self.model).sync()
-        return pruning.activity_of(self._sites, self._counters)
+        return gathering.activity_of(self._sites, self._counters)
 
     # -- what can go wrong -----------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from activation_pruning import attachment, internals, pruning, rebuilding, sites
+from activation_pruning import attachment, gathering, internals, pruning, rebuilding, sites
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
@@ -118,7 +118,7 @@ class PrunedLayer(keras.layers.Wrapper):
                 "composite, whose parts `ap.ActivationCounter` can count"
             )
         counted = [site for site in self._live if site.source in self._counters]
-        return pruning.activity_table(counted, pruning.activity_of(counted, self._counters))
+        return pruning.activity_table(counted, gathering.activity_of(counted, self._counters))
 
     def get_config(self):
         return {**super().get_config(), "count": self.count, "threshold": self.threshold}

@@ -63,7 +63,7 @@ def check_finite(name, values, what="scores"):
     Args:
         name: of the site, for the message.
         values: numeric array.
-        what: "scores" or "weights", for the message.
+        what: "scores" or which weights, for the message.
 
     Raises:
         ValueError: names the site.

@@ -1,4 +1,4 @@
-"""Score, allocate, mask, assign: one pruning event, shared by `prune` and the callbacks."""
+"""Score, allocate, mask, compensate, assign: a pruning event, shared by `prune` and callbacks."""
 
 import dataclasses
 from numbers import Real
@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import allocations, attachment, batches, criteria, masks, sites
-from activation_pruning.checks import check_count
+from activation_pruning import allocations, attachment, gathering, masks, sites, surgeons
+from activation_pruning.checks import check_count, check_sparsity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Settings:
     """What decides a pruning event, checked once and looked up by name.
 
     Raises:
-        ValueError: for an unknown criterion, allocation or granularity.
+        ValueError: for an unknown criterion, allocation or granularity, or a granularity that a
+            surgeon cannot work with.
     """
 
     criterion: object = "magnitude"
@@ -25,21 +26,28 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "criterion", criteria.get(self.criterion))
+        object.__setattr__(self, "criterion", surgeons.get(self.criterion))
         object.__setattr__(self, "allocation", allocations.get(self.allocation))
         object.__setattr__(self, "granularity", masks.granularity(self.granularity))
         check_count("seed", self.seed, 0)
+        gathering.check(self.needs)
+        if self.surgeon:
+            self.surgeon.check(self.granularity)
+
+    @property
+    def surgeon(self):
+        """The criterion if it is one that also changes the surviving weights, else None."""
+        return self.criterion if isinstance(self.criterion, surgeons.Surgeon) else None
+
+    @property
+    def needs(self):
+        """What the criterion needs to be gathered, each at a price."""
+        return frozenset(getattr(self.criterion, "needs", ()))
 
     @property
     def statistics(self):
-        """The activity statistics that the criterion needs, each counted at a price."""
-        needs = frozenset(getattr(self.criterion, "needs", ()))
-        unknown = needs - set(attachment.STATISTICS)
-        if unknown:
-            raise ValueError(
-                f"criterion needs {sorted(unknown)}; known are {sorted(attachment.STATISTICS)}"
-            )
-        return tuple(name for name in attachment.STATISTICS if name in needs)
+        """Those of its needs that are counted while a model trains."""
+        return tuple(name for name in attachment.STATISTICS if name in self.needs)
 
     def check(self, live_sites, sparsity):
         """Raise before training when these sites could never be pruned to `sparsity`.
@@ -62,24 +70,31 @@ class Settings:
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
 
-    def decide(self, live_sites, alive, sparsity, activity):
-        """New masks for one event.
+    def decide(self, live_sites, alive, sparsity, gathered=None, progress=None):
+        """New masks for one event, and new kernels where a surgeon compensates.
 
         Args:
             live_sites: the sites that share the target.
             alive: {site name: bool array}, True where a weight is alive now.
             sparsity: the target, in [0, 1), counted over all the sites.
-            activity: {site name: Activity}, or {} when the criterion needs none.
+            gathered: {site name: `gathering.Gathered`}; nothing where the criterion needs none.
+            progress: function of (work done, work in all) for surgeons, or None.
 
         Returns:
-            {site name: bool array}, each a subset of `alive`.
+            ({site name: bool array}, each a subset of `alive`; {site name: array}).
         """
-        snapshots = [
-            site.snapshot(alive[site.name], activity.get(site.name), self.seed)
-            for site in live_sites
-        ]
+        gathered = gathered or {}
+        snapshots = []
+        for site in live_sites:
+            activity, statistics = gathered.get(site.name, (None, None))
+            snapshots.append(site.snapshot(alive[site.name], activity, self.seed, statistics))
+        selection = surgeons.Selection(sparsity, self.granularity, self.allocation)
+        if self.surgeon:
+            if progress:
+                selection = dataclasses.replace(selection, progress=progress)
+            return self.surgeon.operate(snapshots, selection)
         scores = {snapshot.name: self.criterion(snapshot) for snapshot in snapshots}
-        return masks.select(snapshots, scores, sparsity, self.granularity, self.allocation)
+        return selection.masks(snapshots, scores), {}
 
 
 def alive_masks(live_sites, respect_zeros=True):
@@ -170,8 +185,11 @@ def prune(
     exclude=None,
     seed=0,
     respect_zeros=True,
+    sequential=False,
+    between=None,
+    verbose=1,
 ):
-    """Prune a built Keras 3 model once, in place.
+    """Prune a built Keras 3 model, in place.
 
     k = floor(sparsity * n + 0.5) of the n prunable weights are exact zeros afterwards, those
     with the lowest scores; weights that are zeros already count among them. With the allocation
@@ -179,17 +197,25 @@ def prune(
 
     Args:
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
-        sparsity: target fraction in [0, 1) over all prunable weights; with N:M granularity
+        sparsity: target fraction in [0, 1) over all prunable weights, or rising fractions: the
+            model is pruned to one after the other, scoring anew each time. With N:M granularity
             it may be left out and is then 1 - N/M.
-        criterion: a name in `criteria.CRITERIA` or `f(site) -> scores`.
+        criterion: a name in `criteria.CRITERIA` or `surgeons.SURGEONS`, `f(site) -> scores`, or
+            an object of `surgeons`; surgeons change the surviving weights as well.
         allocation: "global", "uniform", "distributed", "erk", or a callable.
         granularity: "weight", "unit", "2:4", a block `(height, width)`, or an object of `masks`.
-        data: samples for criteria that need activity: an array, `(x, y)`, a `tf.data.Dataset`,
-            a `keras.utils.PyDataset`, or an iterable of batches.
+        data: samples for criteria that look at data: an array, `(x, y)`, a `tf.data.Dataset`,
+            a `keras.utils.PyDataset`, or an iterable of batches; with labels for criteria that
+            look at the loss. What is walked through several times must not be a generator.
         include: layers to prune (names, patterns, layers); None takes all.
         exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
         seed: for criteria that are random.
         respect_zeros: whether exact zeros count as pruned already.
+        sequential: prune layer by layer, in the order of the model, each with what its inputs
+            have become by the pruning of those before; how many weights each loses is allocated
+            before.
+        between: function of the model, called between two of several sparsities, to train it.
+        verbose: 0 for no progress bar; there is one for surgeons only.
 
     Returns:
         A `PruningReport`; print it, or take `.table()`.
@@ -207,24 +233,16 @@ def prune(
     [36]
     """
     settings = Settings(criterion, allocation, granularity, seed)
-    if sparsity is None:
-        sparsity = getattr(settings.granularity, "max_sparsity", 1.0)
-        if sparsity == 1.0:
-            raise ValueError("sparsity=None: give a fraction in [0, 1); only N:M implies its own")
+    targets = _targets(sparsity, settings)
     found = sites.find(model, include, exclude)
-    settings.check(found.sites, sparsity)
-    activity = {}
-    if settings.statistics:
-        if data is None:
-            raise ValueError(
-                f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "
-                "inputs, or use PruningCallback, which counts while the model trains"
-            )
-        activity = observe(model, found.sites, data, statistics=settings.statistics)
+    for target in targets:
+        settings.check(found.sites, target)
+    gathering.check_data(settings.needs, criterion, data)
     alive = alive_masks(found.sites, respect_zeros)
-    chosen = settings.decide(found.sites, alive, sparsity, activity)
-    for site in found.sites:
-        attachment.assign_mask(site, chosen[site.name])
+    for number, target in enumerate(targets):
+        if number and between is not None:
+            between(model)
+        alive = _event(model, found.sites, settings, alive, target, data, sequential, verbose)
     skipped = [
         {"layer": path, "site": path, "note": f"not pruned: {reason}"}
         for path, reason in found.skipped
@@ -232,60 +250,77 @@ def prune(
     table = pd.concat([measure(found.sites).assign(note=""), pd.DataFrame(skipped)])
     counts = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
     table = table.reset_index(drop=True).astype(counts)  # Int64: skipped layers have no counts
-    return PruningReport(table, sparsity, _physical(model))
+    notes = " ".join(filter(None, [_physical(model), getattr(settings.surgeon, "note", "")]))
+    return PruningReport(table, targets[-1], notes)
 
 
-def observe(model, live_sites, data, threshold=0.0, statistics=tuple(attachment.STATISTICS)):
-    """Activity of `live_sites` over `data`, in inference mode: {site name: Activity}.
+def _targets(sparsity, settings):
+    """The sparsities to go through, one after the other."""
+    if sparsity is None:
+        most = getattr(settings.granularity, "max_sparsity", 1.0)
+        if most == 1.0:
+            raise ValueError("sparsity=None: give a fraction in [0, 1); only N:M implies its own")
+        return [most]
+    if np.ndim(sparsity):
+        targets = [float(target) for target in sparsity]
+        if not targets or targets != sorted(targets):
+            raise ValueError(f"sparsity={targets}: several sparsities must be rising fractions")
+        return targets
+    rounds = getattr(settings.criterion, "rounds", 1)
+    if rounds > 1:
+        check_sparsity("sparsity", sparsity)
+        # The same share of what is left goes in each round (Tanaka et al. 2020).
+        return [1 - (1 - sparsity) ** (k / rounds) for k in range(1, rounds)] + [sparsity]
+    return [sparsity]
+
+
+def _event(model, live_sites, settings, alive, sparsity, data, sequential, verbose):
+    """Prune once; returns the new masks."""
+    gathered = gathering.gather(model, live_sites, data, settings.needs)
+    progress = _Progress(verbose)
+    chosen, kernels = settings.decide(live_sites, alive, sparsity, gathered, progress)
+    if not sequential:
+        assign(model, live_sites, chosen, kernels)
+        return chosen
+    for site in live_sites:
+        share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
+        gathered = gathering.gather(model, [site], data, settings.needs)
+        own, kernels = settings.decide([site], alive, share, gathered, progress)
+        assign(model, [site], own, kernels)
+        chosen |= own
+    return chosen
+
+
+def assign(model, live_sites, chosen, kernels):
+    """Write masks, and kernels where a surgeon gave them, into a model.
 
     Args:
-        model: the built model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`.
-        threshold: a unit is active where its output is greater.
-        statistics: which of "frequency", "mean" and "rms" to gather.
-
-    Raises:
-        ValueError: when `data` holds no samples.
+        model: the model that holds the sites.
+        live_sites: those that were pruned.
+        chosen: {site name: bool array, True where alive}.
+        kernels: {site name: array}; some may belong to sites that were not pruned.
     """
-    owner = object()
-    hooks = attachment.attachment(model)
-    counters = hooks.count(owner, live_sites, threshold, statistics)
-    try:
-        samples = 0
-        with hooks.observing():
-            for inputs in batches.inputs_of(data, inputs=_inputs(model)):
-                model(inputs, training=False)
-                samples += len(keras.tree.flatten(inputs)[0])
-        if samples == 0:
-            raise ValueError("data is empty: activity needs at least one sample")
-        return activity_of(live_sites, counters)
-    finally:
-        hooks.release(owner)
-
-
-def _inputs(model):
-    """How many inputs the model takes, or None for a subclassed one, which does not say."""
-    return len(keras.tree.flatten(model.inputs)) if sites.is_graph(model) else None
-
-
-def activity_of(live_sites, counters):
-    """{site name: Activity} from an attachment's counters.
-
-    Units that never show in an output (the first half of a SeparableConv) are given the mean of
-    the units that do, which leaves their order to the weights.
-    """
-    found = {}
+    own = {site.name: site for site in live_sites}
+    if set(kernels) - set(own):
+        own |= {site.name: site for site in sites.find(model, exclude=()).sites}
+    for name, kernel in kernels.items():
+        masks.check_finite(name, kernel, "compensated weights")
+        attachment.assign_kernel(own[name], kernel)
     for site in live_sites:
-        activity = counters[site.source].read()
-        if not site.observed:
-            means = {
-                name: np.full(site.n_units, getattr(activity, name).mean())
-                for name in counters[site.source].statistics
-            }
-            activity = sites.Activity(activity.samples, **means)
-        found[site.name] = activity
-    return found
+        attachment.assign_mask(site, chosen[site.name])
+
+
+class _Progress:
+    """A progress bar that shows itself with the first step of work."""
+
+    def __init__(self, verbose):
+        self.verbose, self.bar = verbose, None
+
+    def __call__(self, done, total):
+        if self.bar is None or self.bar.target != total or done < self.bar.seen:
+            self.bar = keras.utils.Progbar(total, verbose=self.verbose, unit_name="part")
+            self.bar.seen = 0
+        self.bar.update(done)
 
 
 def activity_table(live_sites, activity):

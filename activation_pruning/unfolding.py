@@ -40,6 +40,25 @@ class Unfolding:
         ordered = [self.kernel[axis] for axis in self.order]
         return np.asarray(matrices).reshape(ordered).transpose(np.argsort(self.order))
 
+    @property
+    def inputs(self):
+        """How many inputs each unit has."""
+        return self.shape[2 if self.units_first else 1]
+
+    @property
+    def units(self):
+        """How many units each block has."""
+        return self.shape[1 if self.units_first else 2]
+
+    def by_unit(self, kernel):
+        """Matrices of shape (blocks, units, inputs): the weights that meet in a unit are a row."""
+        matrices = self.unfold(kernel)
+        return matrices if self.units_first else matrices.swapaxes(1, 2)
+
+    def from_units(self, matrices):
+        """The kernel from matrices of shape (blocks, units, inputs)."""
+        return self.fold(matrices if self.units_first else np.swapaxes(matrices, 1, 2))
+
 
 def unfolding(site):
     """The `Unfolding` of a `sites.LiveSite`.

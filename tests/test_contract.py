@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning import attachment, masks, pruning, sites
+from activation_pruning import attachment, gathering, masks, pruning, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.schedules import SCHEDULES, Progress
@@ -225,7 +225,7 @@ def observed():
     for kind, (make, shape) in MODELS.items():
         model = make()
         live = sites.find(model).sites
-        found[kind] = model, live, pruning.observe(model, live, inputs_for(kind, shape))
+        found[kind] = model, live, gathering.observe(model, live, inputs_for(kind, shape))
     return found
 
 
@@ -239,7 +239,8 @@ def test_every_model_kind_with_every_criterion_and_allocation(
     _, live, activity = observed[kind]
     settings = pruning.Settings(criterion, allocation)
     alive = pruning.alive_masks(live)
-    chosen = settings.decide(live, alive, 0.6, activity)
+    gathered = {one.name: gathering.Gathered(activity[one.name], {}) for one in live}
+    chosen, _ = settings.decide(live, alive, 0.6, gathered)
     weights = sum(mask.size for mask in alive.values())
     budget = np.floor(0.6 * weights + 0.5)
     pruned = sum(int((~mask).sum()) for mask in chosen.values())

@@ -7,7 +7,7 @@ import pytest
 from keras import layers, ops
 
 import activation_pruning as ap
-from activation_pruning import pruning, sites
+from activation_pruning import gathering, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 
@@ -242,7 +242,7 @@ def test_counts_equal_a_numpy_oracle_exactly(kind):
     model.layers[0].set_weights([np.round(8 * noise(8, 12)) / 8, np.zeros(12)])
     x = np.round(8 * noise(50, 8)) / 8  # exact products and sums: `> 0` leaves no rounding
     found = sites.find(model).sites
-    counted = pruning.observe(model, found, DATA[kind](x))["hidden_0/kernel"]
+    counted = gathering.observe(model, found, DATA[kind](x))["hidden_0/kernel"]
     output = np.maximum(x @ np.round(8 * noise(8, 12)) / 8, 0)
     assert counted.samples == 50
     np.testing.assert_array_equal(counted.frequency, (output > 0).sum(axis=0) / 50)
@@ -254,7 +254,7 @@ def test_a_higher_threshold_counts_fewer():
     model, x = mlp(), noise(50, 8)
     found = sites.find(model).sites
     output = ops.convert_to_numpy(model.layers[0](x))
-    counted = pruning.observe(model, found, x, threshold=0.5)["hidden_0/kernel"]
+    counted = gathering.observe(model, found, x, threshold=0.5)["hidden_0/kernel"]
     np.testing.assert_array_equal(counted.frequency, (output > 0.5).sum(axis=0) / 50)
 
 
@@ -265,7 +265,7 @@ def test_models_of_several_inputs_take_lists_and_dicts(named):
     model = keras.Model({"a": a, "b": b} if named else [a, b], layers.Dense(2)(hidden))
     x = noise(40, 4), noise(40, 4)[::-1].copy()
     data = {"a": x[0], "b": x[1]} if named else list(x)
-    counted = pruning.observe(model, sites.find(model).sites, data)["hidden/kernel"]
+    counted = gathering.observe(model, sites.find(model).sites, data)["hidden/kernel"]
     output = ops.convert_to_numpy(model.get_layer("hidden")(np.concatenate(x, axis=1)))
     np.testing.assert_array_equal(counted.frequency, (output > 0).sum(axis=0) / 40)
 
@@ -285,7 +285,7 @@ def test_observing_leaves_no_trace():
     x = noise(16, 8)
     model.fit(x, noise(16, 3), verbose=0)
     before, attributes = model.get_weights(), set(vars(model.layers[0]))
-    pruning.observe(model, sites.find(model).sites, x)
+    gathering.observe(model, sites.find(model).sites, x)
     assert unchanged(model, before)
     assert set(vars(model.layers[0])) == attributes
     assert not model.layers[0]._layers
@@ -392,7 +392,7 @@ def test_predictions_survive_saving_and_loading(tmp_path):
 def test_every_batch_of_a_list_is_counted():
     model = models.mlp()
     x, _ = models.data(samples=12)
-    found = pruning.observe(model, ap.sites.find(model).sites, [x[:4], x[4:12]])
+    found = gathering.observe(model, ap.sites.find(model).sites, [x[:4], x[4:12]])
     assert found["a/kernel"].samples == 12
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from activation_pruning import pruning, sites
+from activation_pruning import gathering, sites
 
 RNG = np.random.default_rng(3)
 
@@ -654,7 +654,7 @@ def test_subclassed_models_use_the_own_output():
 
 def activity(model, x, **chosen):
     found = sites.find(model, **{"exclude": (), **chosen}).sites
-    return pruning.observe(model, found, x)
+    return gathering.observe(model, found, x)
 
 
 def output_of(model, layer_name, x):

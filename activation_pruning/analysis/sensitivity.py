@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import attachment, pruning, sites
+from activation_pruning import gathering, pruning, sites
 from activation_pruning.analysis.samples import check_samples
 from activation_pruning.checks import check_sparsity
 
@@ -77,9 +77,7 @@ def sensitivity(
     dense, rows = evaluate(), []
     bar = keras.utils.Progbar(len(chosen) * len(found) * len(sparsities), verbose=verbose)
     for criterion, settings in zip(criteria, chosen, strict=True):
-        activity = {}
-        if settings.statistics:
-            activity = pruning.observe(model, found, x, statistics=settings.statistics)
+        gathered = gathering.gather(model, found, (x, y), settings.needs)
         name = (
             criterion
             if isinstance(criterion, str)
@@ -88,29 +86,27 @@ def sensitivity(
         for site in found:
             for sparsity in sparsities:
                 place = {"layer": site.path, "site": site.name, "criterion": name}
-                measured, value = _point(site, settings, sparsity, activity, evaluate)
+                measured, value = _point(model, site, settings, sparsity, gathered, evaluate)
                 numbers = {"sparsity": measured, "metric": metric, "value": value}
                 rows.append(place | numbers | {"change": value - dense})
                 bar.add(1)
     return pd.DataFrame(rows)
 
 
-def _point(site, settings, sparsity, activity, evaluate):
-    """(measured sparsity, metric) with one site pruned; its weights are put back whatever comes."""
-    # The variable itself: `site.kernel()` would lose what lies under a wrapper's mask.
-    before = keras.ops.convert_to_numpy(site.variable).copy()
-    mask_before = None
-    if site.mask_variable is not None:
-        mask_before = keras.ops.convert_to_numpy(site.mask_variable).copy()
+def _point(model, site, settings, sparsity, gathered, evaluate):
+    """(measured sparsity, metric) with one site pruned; all weights are put back whatever comes."""
+    changed = sites.find(model, exclude=()).sites if settings.surgeon else [site]
+    # The variables themselves: `site.kernel()` would lose what lies under a wrapper's mask.
+    variables = [one.variable for one in changed] + [one.mask_variable for one in changed]
+    kept = [(v, keras.ops.convert_to_numpy(v).copy()) for v in variables if v is not None]
     try:
         alive = pruning.alive_masks([site])
-        masks = settings.decide([site], alive, sparsity, activity)
-        attachment.assign_mask(site, masks[site.name])
-        return 1 - np.count_nonzero(masks[site.name]) / before.size, evaluate()
+        masks, kernels = settings.decide([site], alive, sparsity, gathered)
+        pruning.assign(model, [site], masks, kernels)
+        return 1 - np.count_nonzero(masks[site.name]) / masks[site.name].size, evaluate()
     finally:
-        site.variable.assign(before)
-        if mask_before is not None:
-            site.mask_variable.assign(mask_before)
+        for variable, values in kept:
+            variable.assign(values)
 
 
 def _evaluation(model, x, y, metric, batch_size):

@@ -1,0 +1,79 @@
+"""Layer-wise Optimal Brain Surgeon with inverses that are out of date most of the time."""
+
+import heapq
+
+import numpy as np
+
+from activation_pruning.surgeons import obs
+
+
+def remove_economically(problems, budget, every, progress=lambda done, total: None):
+    """Remove the least costly weights with inverses computed anew only once in `every` removals.
+
+    In between, costs and compensations are those of inverses that still know removed weights.
+
+    Args:
+        problems: list of `problems.Problem`.
+        budget: how many alive weights to remove.
+        every: how many of them between two calculations of the inverses.
+        progress: see `base.Selection`.
+
+    Returns:
+        (ranks, weights), each a list of arrays of shape (units, inputs): when each weight was
+        removed, from 0 (`budget` for those that were not), and the weights after it.
+
+    Example:
+        >>> from activation_pruning.surgeons.problems import Problem
+        >>> one = Problem("a", np.eye(2), np.array([[2.0, 1.0]]), np.ones((1, 2), bool))
+        >>> remove_economically([one], 1, 1)
+        ([array([[1., 0.]])], [array([[2., 0.]])])
+    """
+    units = [_Unit(problem, unit) for problem in problems for unit in range(len(problem.weights))]
+    ranks = [np.full(problem.weights.shape, float(budget)) for problem in problems]
+    rank_of = [rank for own in ranks for rank in own]
+    for start in range(0, budget, every):
+        for unit in units:
+            unit.recalculate()
+        heap = [(*unit.cheapest(), number) for number, unit in enumerate(units) if unit.alive.any()]
+        heapq.heapify(heap)
+        for removed in range(start, min(start + every, budget)):
+            _, p, number = heapq.heappop(heap)
+            unit = units[number]
+            unit.remove(p)
+            rank_of[number][p] = removed
+            if unit.alive.any():
+                heapq.heappush(heap, (*unit.cheapest(), number))
+            progress(removed + 1, budget)
+    rows = iter([unit.weights for unit in units])
+    return ranks, [np.stack([next(rows) for _ in problem.weights]) for problem in problems]
+
+
+class _Unit:
+    """The weights of one unit, and an inverse Hessian of those alive when it was calculated."""
+
+    def __init__(self, problem, unit):
+        self.problem = problem
+        self.weights, self.alive = problem.weights[unit].copy(), problem.alive[unit].copy()
+        self.index = None
+
+    def recalculate(self):
+        """Invert anew, unless nothing was removed meanwhile."""
+        index = np.flatnonzero(self.alive)
+        if len(index) and (self.index is None or len(index) < len(self.index)):
+            hessian = self.problem.hessian[np.ix_(index, index)]
+            self.index, self.inverse = index, obs.inverse(hessian, self.problem.name)
+
+    def cheapest(self):
+        """(error, weight) of the alive weight that costs least."""
+        w = self.weights[self.index]
+        errors = np.where(self.alive[self.index], 0.5 * w * w / np.diagonal(self.inverse), np.inf)
+        least = int(errors.argmin())
+        return float(errors[least]), int(self.index[least])
+
+    def remove(self, p):
+        """Remove weight `p`, compensate the others as far as the inverse knows how."""
+        own = int(np.searchsorted(self.index, p))
+        row = self.inverse[own]
+        self.weights[self.index] -= row * (self.weights[p] / row[own])
+        self.alive[p] = False
+        self.weights[~self.alive] = 0.0  # those that the inverse does not know to be gone

@@ -1,0 +1,202 @@
+"""The mathematics of Optimal Brain Surgeon for one quadratic error, in float64.
+
+Rows of weights w share a Hessian H; the error of changed weights v is (v - w)^T H (v - w) / 2.
+Removing weight p and compensating the others costs w_p^2 / (2 [H^-1]_pp).
+"""
+
+import numpy as np
+import scipy.linalg
+
+_BLOCK = 48  # removals between two updates of the whole inverse: their vectors stay in the cache
+
+
+def damped(hessian, damping, name):
+    """H + damping * mean(diag H) * I.
+
+    Args:
+        hessian: array of shape (inputs, inputs), symmetric and positive semi-definite.
+        damping: share of the mean of the diagonal, >= 0.
+        name: of the site, for the message.
+
+    Returns:
+        float64 array of the same shape.
+
+    Raises:
+        ValueError: the Hessian is zero: the inputs are zeros for all the data.
+
+    Example:
+        >>> damped(np.diag([1.0, 3.0]), 0.5, "a")
+        array([[2., 0.],
+               [0., 4.]])
+    """
+    hessian = np.array(hessian, np.float64)
+    mean = np.trace(hessian) / len(hessian)
+    if not mean > 0:
+        raise ValueError(
+            f"{name}: the inputs of this layer are zeros for all of the data, so that nothing can "
+            "be learnt about its weights; give other data or exclude the layer"
+        )
+    hessian[np.diag_indices_from(hessian)] += damping * mean
+    return hessian
+
+
+def cholesky(hessian, name):
+    """The lower Cholesky factor of H.
+
+    Args:
+        hessian: array of shape (n, n).
+        name: of the site, for the message.
+
+    Returns:
+        Lower triangular array L with L L^T = H.
+
+    Raises:
+        ValueError: H is singular to working precision.
+
+    Example:
+        >>> cholesky(np.diag([4.0, 9.0]), "a")
+        array([[2., 0.],
+               [0., 3.]])
+    """
+    factor, info = scipy.linalg.lapack.dpotrf(hessian, lower=True, clean=True)
+    pivots = np.diagonal(factor)
+    # A pivot is the square root of what is left of a diagonal element; below the rounding errors
+    # of the sums that led to it, it is noise.
+    limit = len(hessian) * np.finfo(np.float64).eps
+    if info or (pivots.min() / pivots.max()) ** 2 <= limit:
+        raise ValueError(
+            f"{name}: the Hessian is singular, since inputs are constant zeros, copies of each "
+            "other, or too few; give more data, or damping=0.01 (a share of its mean diagonal)"
+        )
+    return factor
+
+
+def inverse(hessian, name):
+    """H^-1 by Cholesky; raises as `cholesky`.
+
+    Example:
+        >>> inverse(np.diag([4.0, 2.0]), "a")
+        array([[0.25, 0.  ],
+               [0.  , 0.5 ]])
+    """
+    found, _ = scipy.linalg.lapack.dpotri(cholesky(hessian, name), lower=True)
+    found += np.tril(found, -1).T  # only the lower triangle was written
+    return found
+
+
+def by_alive(alive):
+    """Yield (mask, indices of the rows that have it), so that rows with one mask share their work.
+
+    Example:
+        >>> alive = np.array([[True, False], [True, True], [True, False]])
+        >>> [(mask.tolist(), rows.tolist()) for mask, rows in by_alive(alive)]
+        [([True, False], [0, 2]), ([True, True], [1])]
+    """
+    masks, which = np.unique(alive, axis=0, return_inverse=True)
+    for number, mask in enumerate(masks):
+        yield mask, np.flatnonzero(which.ravel() == number)
+
+
+def removal_errors(inverse_hessian, weights):
+    """At which error each weight goes, when the least costly is removed again and again.
+
+    After every removal the others are compensated and the inverse is downdated,
+    H^-1 <- H^-1 - v v^T with v = [H^-1]_p / sqrt([H^-1]_pp). A weight's error is the largest that
+    had to be paid up to its removal: sorted by it, the weights of many rows come in the very
+    order in which a search over all rows at once removes them.
+
+    Args:
+        inverse_hessian: array of shape (n, n).
+        weights: array of shape (n,).
+
+    Returns:
+        float64 array of shape (n,), no two alike; its argsort is the order of removal.
+
+    Source: Hassibi & Stork, NIPS 1993, eq. 5; Frantar & Alistarh, NeurIPS 2022, algorithm 1.
+
+    Example:
+        >>> removal_errors(np.eye(3), np.array([3.0, -1.0, 2.0])).tolist()
+        [4.5, 0.5, 2.0]
+    """
+    found, largest = np.empty(len(weights)), 0.0
+    index, w = np.arange(len(weights)), np.array(weights, np.float64)
+    matrix = inverse_hessian
+    while len(index):
+        count = min(_BLOCK, len(index))
+        vectors = np.zeros((count, len(index)))
+        diagonal = np.diagonal(matrix).copy()
+        gone = []
+        for step in range(count):
+            errors = w * w / diagonal
+            p = int(errors.argmin())
+            # Errors of one row must not tie: among equal scores the higher index goes first,
+            # whichever was removed earlier.
+            largest = max(np.nextafter(largest, np.inf), 0.5 * errors[p])
+            found[index[p]] = largest
+            gone.append(p)
+            row = matrix[p] - vectors[:step, p] @ vectors[:step]
+            pivot = row[p]
+            _check(pivot)
+            w -= row * (w[p] / pivot)
+            row /= np.sqrt(pivot)
+            vectors[step] = row
+            diagonal -= row * row
+            w[p], diagonal[p] = np.inf, 1.0  # never the least again
+        kept = np.delete(np.arange(len(index)), gone)
+        left = vectors[:, kept]
+        matrix = matrix[np.ix_(kept, kept)]
+        matrix -= left.T @ left
+        index, w = index[kept], w[kept]
+    return found
+
+
+def _check(pivot):
+    if not pivot > 0:
+        raise ValueError(
+            f"an entry of the diagonal of the inverse Hessian became {pivot:.3g}: rounding has "
+            "eaten up its digits; give a larger damping"
+        )
+
+
+def compensated(hessian, inverse_hessian, weights, alive):
+    """The weights that make the least error with the dead ones at zero.
+
+    With a the alive and d the dead: v_a = w_a + H_aa^-1 H_ad w_d, or the same by
+    v = w - [H^-1]_:d ([H^-1]_dd)^-1 w_d, whichever system is smaller. It is where removing one
+    by one with compensation ends, in whatever order.
+
+    Args:
+        hessian: array of shape (n, n).
+        inverse_hessian: its inverse.
+        weights: array of shape (rows, n).
+        alive: bool array of the same shape.
+
+    Returns:
+        float64 array of that shape, exact zeros where dead.
+
+    Source: Hassibi & Stork, NIPS 1993, for several weights at once.
+
+    Example:
+        >>> hessian = np.array([[2.0, 1.0], [1.0, 2.0]])
+        >>> alive = np.array([[True, False]])
+        >>> compensated(hessian, np.linalg.inv(hessian), np.array([[1.0, 2.0]]), alive)
+        array([[2., 0.]])
+    """
+    result = np.where(alive, weights, 0.0)
+    for mask, rows in by_alive(alive):
+        dead = ~mask
+        lost = np.asarray(weights, np.float64)[np.ix_(rows, dead)]
+        if not lost.any() or not mask.any():
+            continue
+        if dead.sum() < mask.sum():
+            system, right = inverse_hessian[np.ix_(dead, dead)], inverse_hessian[np.ix_(dead, mask)]
+            change = -_solve(system, lost) @ right
+        else:
+            system, right = hessian[np.ix_(mask, mask)], hessian[np.ix_(mask, dead)]
+            change = _solve(system, lost @ right.T)
+        result[np.ix_(rows, mask)] += change
+    return result
+
+
+def _solve(system, rows):
+    return scipy.linalg.solve(system, rows.T, assume_a="pos", overwrite_a=True).T

@@ -1,0 +1,56 @@
+"""A site as least-squares problems, one for each block of its kernel."""
+
+import dataclasses
+
+import numpy as np
+
+from activation_pruning.criteria.base import needed
+from activation_pruning.surgeons import obs
+from activation_pruning.surgeons.base import DAMPING, check_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """The units of one block, with the Hessian that they share.
+
+    name: of the site.
+    hessian: float64 array of shape (inputs, inputs), damped.
+    weights: float64 array of shape (units, inputs).
+    alive: bool array of that shape.
+    """
+
+    name: str
+    hessian: np.ndarray
+    weights: np.ndarray
+    alive: np.ndarray
+
+
+def split(site, damping):
+    """The problems of a site, block by block.
+
+    Args:
+        site: a Site with the statistic "input_hessian".
+        damping: see `base.check_damping`.
+
+    Raises:
+        ValueError: the statistic is missing, has too few rows, or is zero.
+    """
+    found = needed(site, "input_hessian")
+    check_rows(site.name, found.rows, found.unfolding.inputs, damping)
+    share = DAMPING if damping is None else damping
+    weights = found.unfolding.by_unit(site.kernel.astype(np.float64))
+    alive = found.unfolding.by_unit(site.mask)
+    return [
+        Problem(site.name, obs.damped(hessian, share, site.name), np.where(a, w, 0.0), a)
+        for hessian, w, a in zip(found.hessian, weights, alive, strict=True)
+    ]
+
+
+def join(site, blocks):
+    """One array of the kernel's shape from arrays of shape (units, inputs), block by block."""
+    return needed(site, "input_hessian").unfolding.from_units(np.stack(blocks))
+
+
+def parts(site, values):
+    """The inverse of `join`: one array of shape (units, inputs) for each block."""
+    return list(needed(site, "input_hessian").unfolding.by_unit(values))

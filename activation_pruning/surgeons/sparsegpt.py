@@ -1,0 +1,164 @@
+"""SparseGPT: one pass over the inputs, for layers too large for one inverse per unit."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+import scipy.linalg
+
+from activation_pruning.checks import check_count
+from activation_pruning.granularities import NM, Weight
+from activation_pruning.masks import lowest
+from activation_pruning.surgeons import obs
+from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
+from activation_pruning.surgeons.problems import join, parts, split
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseGPT(Surgeon):
+    """Go through the inputs once, from first to last; each removal is made up for by later inputs.
+
+    All units share H^-1 = U^T U with U upper triangular: [H^-1] of the inputs from i on has
+    U_ii^2 at its corner. Weight w_i of a unit costs (w_i / U_ii)^2 and, once removed, moves the
+    later weights by -w_i / U_ii * U_i,later. What goes is chosen anew for each block of inputs
+    (the same share of every block), and for N:M in each group of M.
+
+    Args:
+        block_size: inputs whose weights are chosen together; later inputs are updated once for
+            the whole block, as one matrix product.
+        damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
+            insists on as many rows of inputs as there are inputs.
+
+    Raises:
+        ValueError: for bad arguments; when pruning, for too few rows or a singular Hessian.
+
+    Source: Frantar & Alistarh, "SparseGPT", ICML 2023, algorithm 1.
+
+    Example:
+        >>> SparseGPT(block_size=64)
+        SparseGPT(block_size=64, damping=None)
+    """
+
+    block_size: int = 128
+    damping: float | None = None
+
+    needs: ClassVar = frozenset({"input_hessian"})
+    granularities: ClassVar = (Weight, NM)
+
+    def __post_init__(self):
+        check_count("block_size", self.block_size, 1)
+        check_damping(self.damping)
+
+    @property
+    def note(self):
+        """What a report says of it."""
+        return damping_note(self.damping)
+
+    def operate(self, sites, selection):
+        """See `Surgeon.operate`: the allocation shares by the costs w^2 / (2 [H^-1]_ii)."""
+        problems = {site.name: split(site, self.damping) for site in sites}
+        factors = {name: [_factor(p) for p in own] for name, own in problems.items()}
+        scores = {}
+        for site in sites:
+            own = zip(problems[site.name], factors[site.name], strict=True)
+            costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in own]
+            scores[site.name] = join(site, costs)
+        masks = selection.masks(sites, scores)
+        kernels, group = {}, getattr(selection.granularity, "m", None)
+        for number, site in enumerate(sites):
+            alive = parts(site, masks[site.name])
+            own = zip(problems[site.name], factors[site.name], alive, strict=True)
+            found = [solve(p.weights, p.alive, u, a, self.block_size, group) for p, u, a in own]
+            kernels[site.name] = join(site, [weights for weights, _ in found])
+            masks[site.name] = join(site, [alive for _, alive in found])
+            selection.progress(number + 1, len(sites))
+        return masks, kernels
+
+
+def _factor(problem):
+    """U, upper triangular, with H^-1 = U^T U.
+
+    H = R R^T with R upper triangular (Cholesky from the last row up) gives U = R^-1: no inverse of
+    H and no second Cholesky are needed.
+    """
+    lower = obs.cholesky(problem.hessian[::-1, ::-1], problem.name)
+    return scipy.linalg.lapack.dtrtri(lower, lower=True)[0][::-1, ::-1]
+
+
+def solve(weights, alive, factor, wanted, block_size=128, group=None):
+    """Remove as many weights as `wanted` does, in one pass over the inputs.
+
+    Args:
+        weights: float64 array of shape (units, inputs).
+        alive: bool array of that shape: True where weights are not pruned yet.
+        factor: U of shape (inputs, inputs), see `SparseGPT`.
+        wanted: bool array of the shape of `weights`, a subset of `alive`: how many stay alive
+            and, with groups, in which groups something goes.
+        block_size: inputs chosen together; rounded up to a multiple of `group`.
+        group: M of N:M, or None: each unit's groups of M inputs keep as many as in `wanted`.
+
+    Returns:
+        (new weights, new alive mask), arrays of the same shape; zeros where not alive.
+
+    Example:
+        >>> w, alive = np.array([[1.0, 3.0], [2.0, 4.0]]), np.ones((2, 2), bool)
+        >>> solve(w, alive, np.eye(2), np.array([[False, True], [True, True]]), block_size=2)[0]
+        array([[0., 3.],
+               [2., 4.]])
+    """
+    block_size = -(-block_size // (group or 1)) * (group or 1)
+    w = np.ascontiguousarray(weights.T)  # an input's weights lie side by side
+    before, wanted = alive.T, wanted.T
+    kept = before.copy()
+    quota = _quotas(before, wanted, block_size)
+    factor = factor.astype(w.dtype)
+    for start, count in zip(range(0, len(w), block_size), quota, strict=True):
+        block = slice(start, min(start + block_size, len(w)))
+        if group is None:
+            kept[block] = _choose(w[block], before[block], factor, start, count)
+        errors = _pass_block(w, before, wanted, kept, factor, block, group)
+        w[block.stop :] -= factor[block, block.stop :].T @ errors
+    return np.where(kept, w, 0).T, kept.T
+
+
+def _quotas(before, wanted, block_size):
+    """How many alive weights go in each block: the same share of every one, exact in the sum."""
+    sizes = np.add.reduceat(
+        np.count_nonzero(before, axis=1), range(0, len(before), block_size), dtype=np.int64
+    )
+    going = np.count_nonzero(before) - np.count_nonzero(wanted)
+    ends = np.floor(np.cumsum(sizes) * (going / max(sizes.sum(), 1)) + 0.5).astype(np.int64)
+    return np.diff(ends, prepend=0)
+
+
+def _choose(w, before, factor, start, count):
+    """The mask of one block with its `count` least costly alive weights gone."""
+    corner = np.diagonal(factor)[start : start + len(w), None]
+    # By unit, not by input: among equal costs the higher flat index goes first, as everywhere.
+    costs = np.where(before, (w / corner) ** 2, np.inf).T
+    gone = lowest(costs.ravel(), count).reshape(costs.shape).T
+    return before & ~gone
+
+
+def _pass_block(w, before, wanted, kept, factor, block, group):
+    """Remove within one block, input by input; returns what later blocks are to make up for."""
+    errors = np.zeros((block.stop - block.start, w.shape[1]), w.dtype)
+    for i in range(block.start, block.stop):
+        if group and i % group == 0:
+            kept[i : i + group] = _choose_in_groups(w, before, wanted, factor, i, group)
+        error = np.where(kept[i], 0, w[i]) / factor[i, i]
+        errors[i - block.start] = error
+        w[i + 1 : block.stop] -= factor[i, i + 1 : block.stop, None] * error
+    return errors
+
+
+def _choose_in_groups(w, before, wanted, factor, start, group):
+    """The mask of one group of inputs: each unit keeps as many of them as in `wanted`."""
+    own = slice(start, start + group)
+    costs = np.where(before[own], (w[own] / np.diagonal(factor)[own, None]) ** 2, -np.inf)
+    # Sorted backwards so that among equal costs the higher index is ranked, and goes, first.
+    ranks = np.argsort(np.argsort(costs[::-1], axis=0, kind="stable"), axis=0)[::-1]
+    return ranks >= np.count_nonzero(~wanted[own], axis=0)
+
+
+register("sparsegpt", SparseGPT())
