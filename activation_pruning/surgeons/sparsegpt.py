@@ -57,7 +57,7 @@ class SparseGPT(Surgeon):
     def operate(self, sites, selection):
         """See `Surgeon.operate`: the allocation shares by the costs w^2 / (2 [H^-1]_ii)."""
         problems = {site.name: split(site, self.damping) for site in sites}
-        factors = {name: [_factor(p) for p in own] for name, own in problems.items()}
+        factors = {name: [factor(p) for p in own] for name, own in problems.items()}
         scores = {}
         for site in sites:
             own = zip(problems[site.name], factors[site.name], strict=True)
@@ -75,7 +75,7 @@ class SparseGPT(Surgeon):
         return masks, kernels
 
 
-def _factor(problem):
+def factor(problem):
     """U, upper triangular, with H^-1 = U^T U.
 
     H = R R^T with R upper triangular (Cholesky from the last row up) gives U = R^-1: no inverse of

@@ -1,0 +1,390 @@
+"""Surgeons against references that follow the definitions, step by step, in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import activation_pruning as ap
+from activation_pruning import masks
+from activation_pruning.inputs import InputHessian
+from activation_pruning.sites import Site
+from activation_pruning.surgeons import LayerwiseOBS, Selection, SparseGPT, obs, sparsegpt
+from activation_pruning.surgeons.economical import remove_economically
+from activation_pruning.surgeons.problems import Problem
+from activation_pruning.unfolding import Unfolding
+
+
+def hessian_of(inputs, seed=0, samples=50):
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(samples, inputs)) @ generator.normal(size=(inputs, inputs))
+    return x.T @ x / samples
+
+
+def site_of(kernel, hessian, name="a", mask=None, rows=1000):
+    """A Dense site of (inputs, units) weights with its Hessian."""
+    shape = kernel.shape
+    unfolding = Unfolding("inputs x units", shape, (0, 1), (1, *shape), False)
+    found = InputHessian(unfolding, np.asarray(hessian)[None], rows)
+    mask = np.ones(shape, bool) if mask is None else mask
+    units = np.arange(shape[1])[None]
+    return Site(name, name, kernel * mask, mask, units, 0, None, 0, {"input_hessian": found})
+
+
+def selection(sparsity, granularity="weight", allocation="global"):
+    chosen = ap.allocations.get(allocation)
+    return Selection(sparsity, masks.granularity(granularity), chosen)
+
+
+# -- the reference: invert the reduced Hessian from scratch at every step --------------------------
+
+
+def brute_force(problems, budget):
+    """[(problem, unit, weight)] in the order of removal, and the weights that are left.
+
+    problems: [(hessian, weights of shape (units, inputs), alive)].
+    """
+    weights = [np.array(w, np.float64) for _, w, _ in problems]
+    alive = [np.array(a) for _, _, a in problems]
+    order = []
+    for _ in range(budget):
+        least = None
+        for i, (hessian, _, _) in enumerate(problems):
+            for unit in range(len(weights[i])):
+                index = np.flatnonzero(alive[i][unit])
+                if not len(index):
+                    continue
+                inverse = np.linalg.inv(hessian[np.ix_(index, index)])
+                errors = weights[i][unit, index] ** 2 / (2 * np.diagonal(inverse))
+                p = int(errors.argmin())
+                if least is None or errors[p] < least[0]:
+                    change = -weights[i][unit, index[p]] / inverse[p, p] * inverse[:, p]
+                    least = errors[p], i, unit, index[p], index, change
+        _, i, unit, p, index, change = least
+        weights[i][unit, index] += change
+        weights[i][unit, p] = 0
+        alive[i][unit, p] = False
+        order.append((i, unit, int(p)))
+    return order, weights
+
+
+def two_layers(seed=0):
+    generator = np.random.default_rng(seed)
+    return [
+        (hessian_of(7, seed), generator.normal(size=(3, 7)), np.ones((3, 7), bool)),
+        (hessian_of(5, seed + 1), generator.normal(size=(4, 5)), np.ones((4, 5), bool)),
+    ]
+
+
+def sites_of(problems):
+    return [
+        site_of(w.T, hessian, name, a.T)
+        for (hessian, w, a), name in zip(problems, "ab", strict=False)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_errors_are_in_the_order_of_brute_force(seed):
+    problems = two_layers(seed)
+    order, _ = brute_force(problems, 41)
+    errors = []
+    for hessian, weights, _ in problems:
+        inverse = np.linalg.inv(hessian)
+        errors.append(np.stack([obs.removal_errors(inverse, w) for w in weights]))
+    found = sorted(
+        (errors[i][unit, p], (i, unit, p))
+        for i in range(2)
+        for unit in range(len(errors[i]))
+        for p in range(errors[i].shape[1])
+    )
+    assert [place for _, place in found] == order
+
+
+@pytest.mark.parametrize("inputs", [3, 47, 48, 49, 130])
+def test_errors_hold_over_the_ends_of_blocks(inputs):
+    hessian = obs.damped(hessian_of(inputs, samples=3 * inputs), 0.01, "a")
+    weights = np.random.default_rng(3).normal(size=inputs)
+    order, _ = brute_force([(hessian, weights[None], np.ones((1, inputs), bool))], inputs)
+    errors = obs.removal_errors(np.linalg.inv(hessian), weights)
+    assert np.argsort(errors).tolist() == [p for _, _, p in order]
+
+
+@pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_lobs_leaves_the_weights_of_brute_force(sparsity, seed):
+    problems = two_layers(seed)
+    group = sites_of(problems)
+    budget = int(np.floor(sparsity * 41 + 0.5))
+    _, weights = brute_force(problems, budget)
+    chosen, kernels = LayerwiseOBS(damping=0).operate(group, selection(sparsity))
+    for one, expected in zip(group, weights, strict=True):
+        np.testing.assert_allclose(kernels[one.name].T, expected, atol=1e-6)
+        np.testing.assert_array_equal(chosen[one.name].T, expected != 0)
+
+
+def test_lobs_goes_on_from_what_is_pruned_already():
+    problems = two_layers()
+    alive = [np.random.default_rng(4).random(a.shape) < 0.7 for _, _, a in problems]
+    problems = [(h, w * a, a) for (h, w, _), a in zip(problems, alive, strict=True)]
+    dead = sum(int((~a).sum()) for a in alive)
+    _, weights = brute_force(problems, 30 - dead)
+    chosen, kernels = LayerwiseOBS(damping=0).operate(sites_of(problems), selection(30 / 41))
+    for name, expected in zip("ab", weights, strict=True):
+        np.testing.assert_allclose(kernels[name].T, expected, atol=1e-6)
+        assert (kernels[name][~chosen[name]] == 0).all()
+
+
+def test_in_one_go_or_in_two_with_the_same_hessian():
+    group = sites_of(two_layers())
+    surgeon = LayerwiseOBS(damping=0)
+    _, at_once = surgeon.operate(group, selection(0.8))
+    chosen, kernels = surgeon.operate(group, selection(0.4))
+    again = [
+        site_of(
+            kernels[one.name],
+            one.statistics["input_hessian"].hessian[0],
+            one.name,
+            chosen[one.name],
+        )
+        for one in group
+    ]
+    _, in_two = surgeon.operate(again, selection(0.8))
+    for name in at_once:
+        np.testing.assert_allclose(in_two[name], at_once[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("granularity", ["2:4", (2, 1)])
+def test_compensation_is_the_least_squares_solution_for_any_mask(granularity):
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(60, 8))
+    kernel = generator.normal(size=(8, 3))
+    one = site_of(kernel, x.T @ x / 60)
+    surgeon = LayerwiseOBS(damping=0)
+    chosen, kernels = surgeon.operate([one], selection(0.5, granularity))
+    for unit in range(3):
+        alive = chosen["a"][:, unit]
+        expected, *_ = np.linalg.lstsq(x[:, alive], x @ kernel[:, unit], rcond=None)
+        np.testing.assert_allclose(kernels["a"][alive, unit], expected, atol=1e-9)
+    if granularity == "2:4":
+        assert (chosen["a"].reshape(2, 4, 3).sum(1) == 2).all()
+
+
+def test_blocks_of_grouped_kernels_are_problems_of_their_own():
+    generator = np.random.default_rng(6)
+    kernel = generator.normal(size=(3, 2, 4))  # Conv1D of two groups, two filters each
+    unfolding = Unfolding("groups", kernel.shape, (2, 0, 1), (2, 2, 6), True)
+    hessians = np.stack([hessian_of(6, 1), hessian_of(6, 2)])
+    found = InputHessian(unfolding, hessians, 100)
+    units = np.arange(4)[None, None]
+    whole = Site("a", "a", kernel, kernel != 0, units, 1, None, 0, {"input_hessian": found})
+    _, kernels = LayerwiseOBS(damping=0).operate([whole], selection(0.5))
+    matrices = unfolding.by_unit(kernel)
+    problems = [(hessians[i], matrices[i], np.ones((2, 6), bool)) for i in range(2)]
+    _, weights = brute_force(problems, 12)
+    np.testing.assert_allclose(unfolding.by_unit(kernels["a"]), np.stack(weights), atol=1e-6)
+
+
+# -- recalculating now and then --------------------------------------------------------------------
+
+
+def as_problems(problems):
+    return [Problem("a", *problem) for problem in problems]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recalculating_after_every_removal_is_exact(seed):
+    problems = two_layers(seed)
+    order, weights = brute_force(problems, 35)
+    ranks, found = remove_economically(as_problems(problems), 35, 1)
+    for own, expected in zip(found, weights, strict=True):
+        np.testing.assert_allclose(own, expected, atol=1e-6)
+    assert [ranks[i][unit, p] for i, unit, p in order] == list(range(35))
+    _, kernels = LayerwiseOBS(damping=0).operate(sites_of(problems), selection(35 / 41))
+    for name, own in zip("ab", found, strict=True):
+        np.testing.assert_allclose(kernels[name].T, own, atol=1e-6)
+
+
+def test_inverses_out_of_date_follow_their_definition():
+    hessian, weights, alive = two_layers()[0]
+    _, found = remove_economically([Problem("a", hessian, weights[:1], alive[:1])], 4, 4)
+    w, inverse, gone = weights[0].copy(), np.linalg.inv(hessian), []
+    for _ in range(4):
+        errors = np.where(np.isin(np.arange(7), gone), np.inf, w**2 / np.diagonal(inverse))
+        p = int(errors.argmin())
+        w -= w[p] / inverse[p, p] * inverse[:, p]
+        gone.append(p)
+        w[gone] = 0
+    np.testing.assert_allclose(found[0][0], w, atol=1e-12)
+
+
+def test_recalculating_now_and_then_is_no_better_than_the_exact_way():
+    problems = two_layers(7)
+
+    def error(found):
+        pairs = zip(problems, found, strict=True)
+        return sum(np.einsum("ui,ij,uj", v - w, h, v - w) for (h, w, _), v in pairs)
+
+    errors = {
+        every: error(remove_economically(as_problems(problems), 30, every)[1])
+        for every in (1, 5, 30)
+    }
+    assert errors[1] < errors[5] < errors[30]
+
+
+def test_recalculate_every_as_an_option():
+    group = sites_of(two_layers())
+    surgeon = LayerwiseOBS(damping=0, recalculate_every=5)
+    chosen, kernels = surgeon.operate(group, selection(0.6))
+    _, found = remove_economically(as_problems(two_layers()), 25, 5)
+    for name, own in zip("ab", found, strict=True):
+        np.testing.assert_array_equal(kernels[name].T, own)
+        np.testing.assert_array_equal(chosen[name].T, own != 0)
+    with pytest.raises(ValueError, match="allocation='global'"):
+        surgeon.operate(group, selection(0.6, allocation=reversed_allocation))
+    with pytest.raises(ValueError, match="granularity='weight'"):
+        surgeon.check(masks.granularity("2:4"))
+
+
+def reversed_allocation(group, items, sparsity):
+    """Everything from the last site."""
+    budget = int(np.floor(sparsity * sum(one.mask.size for one in group) + 0.5))
+    found = {}
+    for one in reversed(group):
+        found[one.name] = min(budget, one.mask.size - 1)
+        budget -= found[one.name]
+    return found
+
+
+# -- SparseGPT -------------------------------------------------------------------------------
+
+
+def by_definition(hessian, weights, counts, group=None):
+    """Input by input, with the inverse of the Hessian of the inputs left, from scratch."""
+    w, n = np.array(weights, np.float64), weights.shape[1]
+    kept = np.ones(w.shape, bool)
+    for i in range(n):
+        inverse = np.linalg.inv(hessian[i:, i:])
+        if group is None:
+            cost = w[:, i] ** 2 / inverse[0, 0]
+            kept[np.argsort(cost)[: counts[i]], i] = False
+        elif i % group == 0:
+            costs = np.stack(
+                [w[:, j] ** 2 / np.linalg.inv(hessian[j:, j:])[0, 0] for j in range(i, i + group)],
+                1,
+            )
+            for unit in range(len(w)):
+                kept[unit, i + np.argsort(costs[unit])[: group - counts]] = False
+        for unit in np.flatnonzero(~kept[:, i]):
+            w[unit, i:] -= w[unit, i] / inverse[0, 0] * inverse[0]
+    return np.where(kept, w, 0)
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.8])
+def test_sparsegpt_with_blocks_of_one_input_is_its_definition(sparsity):
+    hessian, weights = hessian_of(9), np.random.default_rng(1).normal(size=(12, 9))
+    one = site_of(weights.T, hessian)
+    surgeon = SparseGPT(block_size=1, damping=0)
+    chosen, kernels = surgeon.operate([one], selection(sparsity))
+    budget = int(np.floor(sparsity * 108 + 0.5))
+    counts = np.diff(np.floor(12 * np.arange(10) * budget / 108 + 0.5).astype(int))
+    assert counts.sum() == budget
+    expected = by_definition(hessian, weights, counts)
+    np.testing.assert_allclose(kernels["a"].T, expected, atol=1e-9)
+    np.testing.assert_array_equal(chosen["a"].T, expected != 0)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 4, 8, 128])
+def test_sparsegpt_two_of_four_is_its_definition(block_size):
+    hessian, weights = hessian_of(8), np.random.default_rng(2).normal(size=(5, 8))
+    one = site_of(weights.T, hessian)
+    chosen, kernels = SparseGPT(block_size, damping=0).operate([one], selection(0.5, "2:4"))
+    expected = by_definition(hessian, weights, 2, group=4)
+    np.testing.assert_allclose(kernels["a"].T, expected, atol=1e-9)
+    assert (chosen["a"].reshape(2, 4, 5).sum(1) == 2).all()
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 5, 9])
+def test_lazy_updates_of_later_inputs_change_nothing(block_size):
+    """With the mask given, blocks differ in when later inputs are updated, not in the result."""
+    hessian, weights = hessian_of(9), np.random.default_rng(3).normal(size=(4, 9))
+    alive = np.ones((4, 9), bool)
+    factor = sparsegpt.factor(Problem("a", hessian, weights, alive))
+    np.testing.assert_allclose(factor.T @ factor, np.linalg.inv(hessian), atol=1e-9)
+    wanted = alive.copy()
+    wanted[:, ::2] = False
+    found, kept = sparsegpt.solve(weights, alive, factor, wanted, block_size, group=1)
+    np.testing.assert_array_equal(kept, wanted)
+    expected, _ = sparsegpt.solve(weights, alive, factor, wanted, 9, group=1)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_sparsegpt_between_magnitude_and_exact():
+    generator = np.random.default_rng(8)
+    x, kernel = generator.normal(size=(200, 40)), generator.normal(size=(40, 20))
+    hessian = x.T @ x / 200
+    one = site_of(kernel, hessian)
+
+    def error(found):
+        return np.einsum("iu,ij,ju", found - kernel, hessian, found - kernel)
+
+    exact = error(LayerwiseOBS(damping=0).operate([one], selection(0.6))[1]["a"])
+    one_pass = error(SparseGPT(damping=0).operate([one], selection(0.6))[1]["a"])
+    magnitude = error(np.where(masks.lowest(abs(kernel).ravel(), 480).reshape(40, 20), 0, kernel))
+    assert 0.9 * magnitude < one_pass < magnitude
+    assert exact < 0.9 * one_pass
+
+
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(1, 13), st.floats(0, 0.99), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_sparsegpt_counts_are_exact_under_ties(inputs, units, block_size, sparsity, some_dead):
+    kernel = np.ones((inputs, units))
+    mask = np.random.default_rng(units).random(kernel.shape) < (0.7 if some_dead else 1)
+    mask.flat[0] = True
+    one = site_of(kernel, np.eye(inputs), mask=mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the guard of the last weight
+        chosen, kernels = SparseGPT(block_size, damping=0).operate([one], selection(sparsity))
+    budget = int(np.floor(sparsity * kernel.size + 0.5))
+    dead = int((~mask).sum())
+    expected = max(min(budget, kernel.size - 1), dead)
+    assert int((~chosen["a"]).sum()) == expected
+    assert not (chosen["a"] & ~mask).any()
+    np.testing.assert_array_equal(kernels["a"] != 0, chosen["a"])
+
+
+# -- bad Hessians ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("surgeon", [LayerwiseOBS, SparseGPT])
+def test_a_singular_hessian_raises_or_is_damped_and_says_so(surgeon):
+    x = np.random.default_rng(0).normal(size=(60, 6))
+    x[:, 3] = x[:, 2]
+    one = site_of(np.ones((6, 2)), x.T @ x / 60, name="layer/kernel")
+    with pytest.raises(ValueError, match=r"layer/kernel: the Hessian is singular.*damping=0\.01"):
+        surgeon(damping=0).operate([one], selection(0.5))
+    chosen, _ = surgeon(damping=0.01).operate([one], selection(0.5))
+    assert int((~chosen["a" if "a" in chosen else "layer/kernel"]).sum()) == 6
+    assert surgeon().note == "Hessians damped by 0.01 x their mean diagonal."
+    assert surgeon(damping=0).note == ""
+
+
+@pytest.mark.parametrize("surgeon", [LayerwiseOBS, SparseGPT])
+def test_too_few_rows_and_zero_inputs_are_named(surgeon):
+    one = site_of(np.ones((6, 2)), np.eye(6), name="layer/kernel", rows=5)
+    with pytest.raises(ValueError, match=r"layer/kernel: 5 rows .* data with at least 6"):
+        surgeon().operate([one], selection(0.5))
+    surgeon(damping=0.1).operate([one], selection(0.5))  # chosen knowingly
+    dead = site_of(np.ones((6, 2)), np.zeros((6, 6)), name="layer/kernel")
+    with pytest.raises(ValueError, match="layer/kernel: the inputs of this layer are zeros"):
+        surgeon().operate([dead], selection(0.5))
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"damping=-0\.1"):
+        LayerwiseOBS(damping=-0.1)
+    with pytest.raises(ValueError, match="recalculate_every=0"):
+        LayerwiseOBS(recalculate_every=0)
+    with pytest.raises(ValueError, match="block_size=0"):
+        SparseGPT(block_size=0)
+    with pytest.raises(ValueError, match="rounding has"):
+        obs.removal_errors(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([1.0, 2.0]))
