@@ -1,5 +1,7 @@
 """Surgeons against references that follow the definitions, step by step, in float64."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -109,7 +111,7 @@ def test_errors_hold_over_the_ends_of_blocks(inputs):
     assert np.argsort(errors).tolist() == [p for _, _, p in order]
 
 
-@pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.75, 0.85])
 @pytest.mark.parametrize("seed", range(3))
 def test_lobs_leaves_the_weights_of_brute_force(sparsity, seed):
     problems = two_layers(seed)

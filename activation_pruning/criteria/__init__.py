@@ -12,6 +12,7 @@ from activation_pruning.criteria.by_activity import (
     inactivity,
     mean_activation,
 )
+from activation_pruning.criteria.by_inputs import wanda
 from activation_pruning.criteria.by_weight import magnitude, random, unit_norm
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "random",
     "unit_norm",
     "unit_sums",
+    "wanda",
 ]
