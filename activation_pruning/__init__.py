@@ -14,7 +14,7 @@ from activation_pruning import (
 from activation_pruning.attachment import detach
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
 from activation_pruning.layers import PrunedLayer, strip, wrap
-from activation_pruning.pruning import PruningReport, prune
+from activation_pruning.pruning import PruningReport, prune, scores
 from activation_pruning.spectrum_logger import SpectrumLogger
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ __all__ = [
     "regularizers",
     "reports",
     "schedules",
+    "scores",
     "sites",
     "strip",
     "surgeons",

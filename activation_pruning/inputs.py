@@ -74,7 +74,7 @@ def gather(model, live_sites, data, needs, batch_size=512):
     >>> live = sites.find(model, exclude=()).sites
     >>> gather(model, live, np.array([[3.0, 0.0], [4.0, 1.0]]), [NORM])["a/kernel"][NORM]
     array([[5.],
-           [1.]])
+           [1.]], dtype=float32)
     """
     moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
     by_layer = {}

@@ -70,6 +70,15 @@ class Settings:
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
 
+    def snapshots(self, live_sites, alive, gathered):
+        """The `sites.Site`s that the criterion sees; arguments as for `decide`."""
+        nothing = gathering.Gathered(None, {})
+        return [
+            site.snapshot(alive[site.name], own.activity, self.seed, own.statistics)
+            for site in live_sites
+            for own in [gathered.get(site.name, nothing)]
+        ]
+
     def decide(self, live_sites, alive, sparsity, gathered=None, progress=None):
         """New masks for one event, and new kernels where a surgeon compensates.
 
@@ -83,11 +92,7 @@ class Settings:
         Returns:
             ({site name: bool array}, each a subset of `alive`; {site name: array}).
         """
-        gathered = gathered or {}
-        snapshots = []
-        for site in live_sites:
-            activity, statistics = gathered.get(site.name, (None, None))
-            snapshots.append(site.snapshot(alive[site.name], activity, self.seed, statistics))
+        snapshots = self.snapshots(live_sites, alive, gathered or {})
         selection = surgeons.Selection(sparsity, self.granularity, self.allocation)
         if self.surgeon:
             if progress:
@@ -252,6 +257,37 @@ def prune(
     table = table.reset_index(drop=True).astype(counts)  # Int64: skipped layers have no counts
     notes = " ".join(filter(None, [_physical(model), getattr(settings.surgeon, "note", "")]))
     return PruningReport(table, targets[-1], notes)
+
+
+def scores(model, criterion, data=None, include=None, exclude=None, seed=0, verbose=1):
+    """What a criterion says of every weight; nothing is pruned.
+
+    Args:
+        model, criterion, data, include, exclude, seed, verbose: as for `prune`.
+
+    Returns:
+        {site name: float array of the kernel's shape}; low scores would go first.
+
+    Raises:
+        TypeError, ValueError: as `prune`.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+    >>> model.layers[0].set_weights([np.array([[-2.0], [1.0]]), np.zeros(1)])
+    >>> ap.scores(model, "magnitude", exclude=())["a/kernel"].ravel().tolist()
+    [2.0, 1.0]
+    """
+    settings = Settings(criterion, seed=seed)
+    live_sites = sites.find(model, include, exclude).sites
+    settings.check(live_sites, None)
+    gathering.check_data(settings.needs, criterion, data)
+    gathered = gathering.gather(model, live_sites, data, settings.needs)
+    snapshots = settings.snapshots(live_sites, alive_masks(live_sites), gathered)
+    if settings.surgeon:
+        return settings.surgeon.scores(snapshots, _Progress(verbose))
+    return {snapshot.name: settings.criterion(snapshot) for snapshot in snapshots}
 
 
 def _targets(sparsity, settings):

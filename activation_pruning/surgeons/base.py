@@ -15,6 +15,10 @@ SURGEONS = {}
 DAMPING = 0.01  # share of the mean diagonal, the usual one since Frantar & Alistarh 2022
 
 
+def no_progress(done, total):
+    """Show nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Selection:
     """How scores become masks in one event: target, granularity and allocation.
@@ -27,7 +31,7 @@ class Selection:
     sparsity: float
     granularity: object
     allocation: Callable
-    progress: Callable = lambda done, total: None
+    progress: Callable = no_progress
 
     def masks(self, sites, scores):
         """{site name: bool mask} for {site name: scores}."""
@@ -45,6 +49,18 @@ class Surgeon:
     rounds = 1
     granularities = ()
     note = ""  # what a report of the pruning should say
+
+    def scores(self, sites, progress=no_progress):
+        """The saliency of each weight, which decides how the allocation shares the target.
+
+        Args:
+            sites: sequence of Site with `statistics`, in the order of the model.
+            progress: called with (work done, work in all) as the work goes on.
+
+        Returns:
+            {site name: float array of the kernel's shape}; low scores go first.
+        """
+        raise NotImplementedError
 
     def operate(self, sites, selection):
         """Decide what goes and compensate for it.

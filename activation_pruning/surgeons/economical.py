@@ -5,9 +5,10 @@ import heapq
 import numpy as np
 
 from activation_pruning.surgeons import obs
+from activation_pruning.surgeons.base import no_progress
 
 
-def remove_economically(problems, budget, every, progress=lambda done, total: None):
+def remove_economically(problems, budget, every, progress=no_progress):
     """Remove the least costly weights with inverses computed anew only once in `every` removals.
 
     In between, costs and compensations are those of inverses that still know removed weights.

@@ -1,15 +1,23 @@
 """Layer-wise Optimal Brain Surgeon: each unit is one least-squares problem."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from activation_pruning.allocations import rounded
 from activation_pruning.checks import check_count
+from activation_pruning.criteria.base import needed
 from activation_pruning.granularities import NM, Block, Weight
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
+from activation_pruning.surgeons.base import (
+    Surgeon,
+    check_damping,
+    damping_note,
+    no_progress,
+    register,
+)
 from activation_pruning.surgeons.economical import remove_economically
 from activation_pruning.surgeons.problems import join, parts, split
 
@@ -30,6 +38,8 @@ class LayerwiseOBS(Surgeon):
             in so many removals, counted over all sites, and are out of date in between: an
             economy of former times, slower and worse than the exact way, kept for comparisons.
             It holds the inverse of every unit in memory and needs the allocation "global".
+        known_scores: what `ap.scores` returned for this very network and data, or None: finding
+            them takes most of the time, and they are the same for every sparsity.
 
     Raises:
         ValueError: for bad arguments; when pruning, for too few rows or a singular Hessian.
@@ -43,6 +53,7 @@ class LayerwiseOBS(Surgeon):
 
     damping: float | None = None
     recalculate_every: int = 1
+    known_scores: Mapping | None = dataclasses.field(default=None, repr=False)
 
     needs: ClassVar = frozenset({"input_hessian"})
     granularities: ClassVar = (Weight, NM, Block)
@@ -65,35 +76,36 @@ class LayerwiseOBS(Surgeon):
                 f"granularity='weight', not {granularity}, or recalculate_every=1"
             )
 
-    def operate(self, sites, selection):
-        """See `Surgeon.operate`."""
-        problems = {site.name: split(site, self.damping) for site in sites}
-        if self.recalculate_every > 1:
-            return self._economical(sites, problems, selection)
-        done, total = 0, sum(len(p.weights) for own in problems.values() for p in own)
-        inverses, scores = {}, {}
+    def scores(self, sites, progress=no_progress):
+        """See `Surgeon.scores`: the error at which each weight goes."""
+        done, total = 0, sum(site.mask.size // _unfolding(site).inputs for site in sites)
+        found = {}
         for site in sites:
-            own = problems[site.name]
-            inverses[site.name] = [obs.inverse(p.hessian, p.name) for p in own]
-            found = []
-            for problem, inverse in zip(own, inverses[site.name], strict=True):
+            blocks = []
+            for problem in split(site, self.damping):
                 errors = np.zeros(problem.weights.shape)
-                for unit, values in _errors_by_unit(problem, inverse):
+                for unit, values in _errors_by_unit(problem):
                     errors[unit] = values
                     done += 1
-                    selection.progress(done, total)
-                found.append(errors)
-            scores[site.name] = join(site, found)
+                    progress(done, total)
+                blocks.append(errors)
+            found[site.name] = join(site, blocks)
+        return found
+
+    def operate(self, sites, selection):
+        """See `Surgeon.operate`."""
+        if self.recalculate_every > 1:
+            return self._economical(sites, selection)
+        scores = self.known_scores or self.scores(sites, selection.progress)
         masks = selection.masks(sites, scores)
         kernels = {}
         for site in sites:
-            alive = parts(site, masks[site.name])
-            own = zip(problems[site.name], inverses[site.name], alive, strict=True)
-            found = [obs.compensated(p.hessian, inverse, p.weights, a) for p, inverse, a in own]
-            kernels[site.name] = join(site, found)
+            own = zip(split(site, self.damping), parts(site, masks[site.name]), strict=True)
+            kernels[site.name] = join(site, [_compensated(p, alive) for p, alive in own])
         return masks, kernels
 
-    def _economical(self, sites, problems, selection):
+    def _economical(self, sites, selection):
+        problems = {site.name: split(site, self.damping) for site in sites}
         weights = sum(site.mask.size for site in sites)
         dead = weights - sum(int(np.count_nonzero(site.mask)) for site in sites)
         budget = max(rounded(selection.sparsity, weights) - dead, 0)
@@ -116,18 +128,25 @@ class LayerwiseOBS(Surgeon):
         return masks, {name: np.where(masks[name], kernels[name], 0.0) for name in kernels}
 
 
-def _errors_by_unit(problem, inverse):
+def _errors_by_unit(problem):
     """Yield (unit, error of each of its weights); dead weights keep 0, their score is not read."""
     for mask, units in obs.by_alive(problem.alive):
         if not mask.any():
             continue
-        own = inverse
-        if not mask.all():
-            own = obs.inverse(problem.hessian[np.ix_(mask, mask)], problem.name)
+        inverse = obs.inverse(problem.hessian[np.ix_(mask, mask)], problem.name)
         for unit in units:
             errors = np.zeros(len(mask))
-            errors[mask] = obs.removal_errors(own, problem.weights[unit, mask])
+            errors[mask] = obs.removal_errors(inverse, problem.weights[unit, mask])
             yield unit, errors
+
+
+def _compensated(problem, alive):
+    inverse = obs.inverse(problem.hessian, problem.name)
+    return obs.compensated(problem.hessian, inverse, problem.weights, alive)
+
+
+def _unfolding(site):
+    return needed(site, "input_hessian").unfolding
 
 
 register("lobs", LayerwiseOBS())

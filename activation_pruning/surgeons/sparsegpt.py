@@ -10,7 +10,13 @@ from activation_pruning.checks import check_count
 from activation_pruning.granularities import NM, Weight
 from activation_pruning.masks import lowest
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
+from activation_pruning.surgeons.base import (
+    Surgeon,
+    check_damping,
+    damping_note,
+    no_progress,
+    register,
+)
 from activation_pruning.surgeons.problems import join, parts, split
 
 
@@ -54,25 +60,30 @@ class SparseGPT(Surgeon):
         """What a report says of it."""
         return damping_note(self.damping)
 
+    def scores(self, sites, progress=no_progress):
+        """See `Surgeon.scores`: the costs w^2 / (2 [H^-1]_ii) of each weight alone."""
+        return {site.name: self._costs(site, self._factored(site)) for site in sites}
+
     def operate(self, sites, selection):
-        """See `Surgeon.operate`: the allocation shares by the costs w^2 / (2 [H^-1]_ii)."""
-        problems = {site.name: split(site, self.damping) for site in sites}
-        factors = {name: [factor(p) for p in own] for name, own in problems.items()}
-        scores = {}
-        for site in sites:
-            own = zip(problems[site.name], factors[site.name], strict=True)
-            costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in own]
-            scores[site.name] = join(site, costs)
+        """See `Surgeon.operate`: the allocation decides how many weights each site loses."""
+        factored = {site.name: self._factored(site) for site in sites}
+        scores = {site.name: self._costs(site, factored[site.name]) for site in sites}
         masks = selection.masks(sites, scores)
         kernels, group = {}, getattr(selection.granularity, "m", None)
         for number, site in enumerate(sites):
-            alive = parts(site, masks[site.name])
-            own = zip(problems[site.name], factors[site.name], alive, strict=True)
-            found = [solve(p.weights, p.alive, u, a, self.block_size, group) for p, u, a in own]
+            own = zip(factored[site.name], parts(site, masks[site.name]), strict=True)
+            found = [solve(p.weights, p.alive, u, a, self.block_size, group) for (p, u), a in own]
             kernels[site.name] = join(site, [weights for weights, _ in found])
             masks[site.name] = join(site, [alive for _, alive in found])
             selection.progress(number + 1, len(sites))
         return masks, kernels
+
+    def _factored(self, site):
+        return [(problem, factor(problem)) for problem in split(site, self.damping)]
+
+    def _costs(self, site, factored):
+        costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in factored]
+        return join(site, costs)
 
 
 def factor(problem):
