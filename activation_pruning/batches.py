@@ -41,6 +41,49 @@ def inputs_of(data, batch_size=256, inputs=None):
         raise ValueError("data is empty: give at least one sample")
 
 
+def pairs_of(data, batch_size=64, inputs=None):
+    """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
+
+    Args:
+        data: as for `inputs_of`, with labels: `(x, y)`, `(x, y, weights)`, or batches of these;
+            weights are not used.
+        batch_size, inputs: as for `inputs_of`.
+
+    Raises:
+        ValueError: when there are no labels, no samples, or not as many of both.
+        TypeError: when `data` is none of these.
+
+    Example:
+
+    >>> pairs = pairs_of((np.zeros((5, 2)), np.arange(5)), batch_size=3)
+    >>> [(len(x), y.tolist()) for x, y in pairs]
+    [(3, [0, 1, 2]), (2, [3, 4])]
+    """
+    if isinstance(data, tuple) and len(data) > 1:
+        x, y = data[:2]
+        lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
+        if lengths[0] != lengths[1]:
+            raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
+        labels = _slices(y, batch_size)
+        yield from zip(inputs_of(x, batch_size, inputs), labels, strict=True)
+        return
+    batched = (
+        data
+        if not isinstance(data, keras.utils.PyDataset)
+        else map(data.__getitem__, range(len(data)))
+    )
+    if _arrays(data) or not hasattr(batched, "__iter__"):
+        raise ValueError("data holds no labels, which the loss needs: give data=(x, y)")
+    empty = True
+    for batch in batched:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
+        empty = False
+        yield batch[0], batch[1]
+    if empty:
+        raise ValueError("data is empty: give at least one sample")
+
+
 def count_inputs(model):
     """How many inputs the model takes, or None for a subclassed one, which does not say."""
     return len(keras.tree.flatten(model.inputs)) if sites.is_graph(model) else None

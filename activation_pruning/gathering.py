@@ -5,10 +5,22 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from activation_pruning import attachment, batches, inputs, sites
+from activation_pruning import attachment, batches, curvature, derivatives, inputs, sites
 
 ACTIVITY = tuple(attachment.STATISTICS)
-STATISTICS = dict.fromkeys(inputs.STATISTICS, inputs.gather)
+_DERIVATIVES = (
+    curvature.gauss_newton,
+    curvature.hessian_diagonal,
+    curvature.hutchinson,
+    derivatives.activation_gradient,
+    derivatives.gradient,
+    derivatives.hessian_gradient,
+    derivatives.squared_gradient,
+    derivatives.synaptic_flow,
+)
+DERIVATIVES = {function.__name__: function for function in _DERIVATIVES}
+STATISTICS = (*inputs.STATISTICS, *DERIVATIVES)
+WITHOUT_DATA = {"synaptic_flow"}
 
 
 class Gathered(NamedTuple):
@@ -46,10 +58,10 @@ def check_data(needs, criterion, data):
             f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "
             "inputs, or use PruningCallback, which counts while the model trains"
         )
-    if data is None and needs:
+    if data is None and set(needs) - WITHOUT_DATA:
         raise ValueError(
             f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass data=..., a sample of "
-            "the training data"
+            "the training data, with labels where the loss is asked for: (x, y)"
         )
 
 
@@ -78,11 +90,12 @@ def gather(model, live_sites, data, needs):
     counted = tuple(name for name in ACTIVITY if name in needs)
     if counted:
         activity = observe(model, live_sites, data, statistics=counted)
-    for gatherer in dict.fromkeys(STATISTICS.values()):
-        own = [name for name in STATISTICS if name in needs and STATISTICS[name] is gatherer]
-        if own:
-            for name, found in gatherer(model, live_sites, data, own).items():
-                statistics[name] |= found
+    moments = [name for name in inputs.STATISTICS if name in needs]
+    if moments:
+        statistics = inputs.gather(model, live_sites, data, moments)
+    for name in (name for name in DERIVATIVES if name in needs):
+        for site, values in DERIVATIVES[name](model, live_sites, data).items():
+            statistics[site][name] = values
     return {
         site.name: Gathered(activity.get(site.name), statistics[site.name]) for site in live_sites
     }

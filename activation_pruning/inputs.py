@@ -1,12 +1,11 @@
 """What is known of the inputs of linear layers: their norms and second moments over data."""
 
-import contextlib
 import dataclasses
 
 import keras
 import numpy as np
 
-from activation_pruning import batches, internals
+from activation_pruning import batches, probes
 from activation_pruning.linear import Linear
 from activation_pruning.unfolding import Unfolding
 
@@ -79,8 +78,14 @@ def gather(model, live_sites, data, needs, batch_size=512):
     moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
     by_layer = {}
     for site in live_sites:
-        by_layer.setdefault(_place(site), []).append(moments[site.name])
-    with seen(by_layer):
+        by_layer.setdefault((place(site), probes.INPUTS), []).append(moments[site.name])
+
+    def update(place, x):
+        for own in by_layer[place]:
+            own.update(keras.ops.convert_to_numpy(x))
+        return x
+
+    with probes.passing(by_layer, update):
         for inputs in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
             model(inputs, training=False)
     found = {}
@@ -94,30 +99,7 @@ def gather(model, live_sites, data, needs, batch_size=512):
     return found
 
 
-@contextlib.contextmanager
-def seen(moments):
-    """Have each layer's inputs pass by on their way: {layer: [objects with `update(array)`]}."""
-    before = [(layer, vars(layer).get("call")) for layer in moments]
-    try:
-        for layer, own in moments.items():
-            internals.override(layer, "call", _passing(layer.call, own))
-        yield
-    finally:
-        for layer, original in before:
-            internals.restore(layer, "call", original)
-
-
-def _passing(original, moments):
-    def call(*args, **kwargs):
-        x = keras.ops.convert_to_numpy(args[0] if args else kwargs["inputs"])
-        for own in moments:
-            own.update(x)
-        return original(*args, **kwargs)
-
-    return call
-
-
-def _place(site):
+def place(site):
     """The layer whose inputs are seen; TimeDistributed calls its layer where values are hidden."""
     outer = site.source.layer
     return outer if isinstance(outer, keras.layers.TimeDistributed) else site.layer

@@ -182,6 +182,11 @@ def compile_arguments(model):
     return dict(model._compile_config.config) if model.compiled else {}
 
 
+def data_loss(model, y, y_pred):
+    """What `compile(loss=...)` makes of labels and predictions, without regularizers."""
+    return model._compile_loss(y, y_pred)
+
+
 def validates(model):
     """Whether the `fit` of `model` that is running has validation data, as far as can be told.
 

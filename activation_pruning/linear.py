@@ -41,7 +41,7 @@ class Linear:
         if type(self.layer).call is not _plain(self.layer).call:
             raise ValueError(_refused(site, "its class has a `call` of its own"))
         if isinstance(self.layer, _L.EinsumDense):
-            self._letters = _einsum_letters(site)
+            self._inputs, self._kernel, self._result = _equation(site)
 
     @property
     def inputs(self):
@@ -63,6 +63,25 @@ class Linear:
         for start in range(0, len(x), step):
             yield self._unfolded(np.asarray(x[start : start + step], np.float32))
 
+    def columns(self, z):
+        """Arrange what has the shape of the layer's output: (blocks, rows, units), as X has rows.
+
+        Args:
+            z: array of the shape of the output, samples first.
+        """
+        if isinstance(self.layer, _L.EinsumDense):
+            hidden = z.ndim - len(self._result.replace("...", ""))
+            rank = len(self._inputs.replace("...", "")) + ("..." in self._inputs) * hidden
+            kept, _, units = self._tokens(rank)
+            axes = _expand(self._result, z.ndim)
+            return z.transpose([axes.index(token) for token in kept + units]).reshape(
+                1, -1, self.unfolding.units
+            )
+        if getattr(self.layer, "data_format", "channels_last") == "channels_first":
+            z = np.moveaxis(z, 1, -1)
+        blocks, units = self.unfolding.shape[0], self.unfolding.units
+        return z.reshape(-1, blocks, units).transpose(1, 0, 2)
+
     def _unfolded(self, x):
         if isinstance(self.layer, _L.Dense):
             return x.reshape(1, -1, x.shape[-1])
@@ -74,14 +93,17 @@ class Linear:
         return patches.transpose(2, 0, 1, 3).reshape(blocks, len(patches), -1)
 
     def _contracted(self, x):
-        inputs, contracted = self._letters
-        letters = inputs.replace("...", "")
-        hidden = x.ndim - len(letters)
-        before = inputs.index("...") if "..." in inputs else len(letters)
-        axes = [i if i < before else i + hidden for i in range(len(letters))]
-        last = [axes[letters.index(letter)] for letter in contracted]
-        kept = [axis for axis in range(x.ndim) if axis not in last]
-        return x.transpose(*kept, *last).reshape(1, -1, self.inputs)
+        kept, summed, _ = self._tokens(x.ndim)
+        axes = _expand(self._inputs, x.ndim)
+        order = [axes.index(token) for token in kept + summed]
+        return x.transpose(order).reshape(1, -1, self.inputs)
+
+    def _tokens(self, rank):
+        """(axes of the input that become rows, those that are summed over, those of the units)."""
+        kernel = self._kernel.replace("...", "")
+        summed = [letter for letter in kernel if letter in self._inputs]
+        kept = [token for token in _expand(self._inputs, rank) if token not in summed]
+        return kept, summed, [letter for letter in kernel if letter not in self._inputs]
 
     def _patches(self, x):
         layer, rank = self.layer, self.layer.rank
@@ -119,18 +141,24 @@ def _padding(layer, sizes, reach):
     return [(total // 2, total - total // 2) for total in totals]
 
 
-def _einsum_letters(site):
-    """(letters of the input, those of them that are summed over, in the kernel's order)."""
+def _equation(site):
+    """(input, kernel, result) of an equation that is one matrix product."""
     operands, result = site.layer.equation.split("->")
     inputs, kernel = operands.split(",")
-    contracted = [letter for letter in kernel.replace("...", "") if letter in inputs]
-    if any(letter in result for letter in contracted):
+    summed = [letter for letter in kernel.replace("...", "") if letter in inputs]
+    if any(letter in result for letter in summed):
         raise ValueError(_refused(site, "its equation keeps an axis of the kernel and the input"))
-    if any(
-        letter not in result and letter not in contracted for letter in inputs.replace("...", "")
-    ):
+    gone = [letter for letter in inputs.replace("...", "") if letter not in result]
+    if any(letter not in summed for letter in gone):
         raise ValueError(_refused(site, "its equation sums over an axis that the kernel lacks"))
-    return inputs, contracted
+    return inputs, kernel, result
+
+
+def _expand(letters, rank):
+    """One token for each axis: its letter, or a number for an axis under the ellipsis."""
+    hidden = rank - len(letters.replace("...", ""))
+    before, dots, after = letters.partition("...")
+    return [*before, *(range(hidden) if dots else ()), *after]
 
 
 def _refused(site, reason):

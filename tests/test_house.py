@@ -19,8 +19,11 @@ FLOORS = [
     ["layers"],
     ["pruning"],
     ["gathering"],
+    ["derivatives"],
+    ["curvature"],
+    ["sample_gradients"],
     ["attached", "inputs", "monitors"],
-    ["attachment", "batches", "linear", "rebuilding"],
+    ["attachment", "batches", "linear", "logits", "probes", "rebuilding"],
     ["sites", "unfolding"],
     ["sources"],
     ["kernels"],
@@ -29,7 +32,7 @@ FLOORS = [
     ["granularities", "accuracy_triggered"],
     ["allocations"],
     ["criteria"],
-    ["checks", "registry", "internals"],
+    ["autodiff", "checks", "internals", "registry"],
 ]
 ASIDE = {"reports", "analysis"}  # rooms beside the stairs
 SIDE = {"__init__": ASIDE, "spectrum_logger": {"analysis"}}

@@ -52,12 +52,9 @@ def test_rows_times_kernel_is_the_output(kind, monkeypatch):
     assert len(parts) == len(x)
     rows = np.concatenate(parts, axis=1)
     products = np.einsum("bri,bui->rbu", rows, one.unfolding.by_unit(site.kernel()))
-    products = products.reshape(len(rows[0]), -1)
-    units = y.shape if kind != "einsum_middle" else y.swapaxes(1, 2).shape
-    expected = y if kind != "einsum_middle" else y.swapaxes(1, 2)
     bias = model.layers[0].get_weights()[1:]
-    products = products.reshape(units) + (bias[0] if bias else 0)
-    np.testing.assert_allclose(products, expected, atol=2e-5)
+    expected = one.columns(y - (bias[0] if bias and kind != "einsum_middle" else 0))
+    np.testing.assert_allclose(products, expected.swapaxes(0, 1), atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", LAYERS)

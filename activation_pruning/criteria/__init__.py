@@ -13,6 +13,16 @@ from activation_pruning.criteria.by_activity import (
     mean_activation,
 )
 from activation_pruning.criteria.by_inputs import wanda
+from activation_pruning.criteria.by_loss import (
+    grasp,
+    obd,
+    obd_exact,
+    obd_hutchinson,
+    snip,
+    synflow,
+    taylor,
+    taylor_activation,
+)
 from activation_pruning.criteria.by_weight import magnitude, random, unit_norm
 
 __all__ = [
@@ -21,10 +31,18 @@ __all__ = [
     "activation_magnitude",
     "criterion",
     "get",
+    "grasp",
     "inactivity",
     "magnitude",
     "mean_activation",
+    "obd",
+    "obd_exact",
+    "obd_hutchinson",
     "random",
+    "snip",
+    "synflow",
+    "taylor",
+    "taylor_activation",
     "unit_norm",
     "unit_sums",
     "wanda",

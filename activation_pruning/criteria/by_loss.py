@@ -1,0 +1,190 @@
+"""Criteria that ask what a weight does to the loss."""
+
+import numpy as np
+
+from activation_pruning.criteria.base import by_weight, criterion, needed
+
+
+@criterion(needs=("gauss_newton",))
+def obd(site):
+    """Optimal Brain Damage: score = h_ii w_i^2 / 2, what the loss gains when only w_i goes.
+
+    h is the diagonal of the Gauss-Newton matrix, which is never negative.
+
+    Args:
+        site: a Site with the statistic "gauss_newton".
+
+    Returns:
+        Scores >= 0, shape of the kernel.
+
+    Raises:
+        ValueError: the statistic was not gathered.
+
+    Source: LeCun, Denker & Solla, NIPS 1989, equation 5.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> obd(Site(name="a", kernel=np.array([[2.0, 1.0]]),
+        ...          statistics={"gauss_newton": np.array([[1.0, 6.0]])}))
+        array([[2., 3.]])
+    """
+    return _saliency(site, "gauss_newton")
+
+
+@criterion(needs=("hessian_diagonal",))
+def obd_exact(site):
+    """`obd` with the exact diagonal of the Hessian, for small networks; scores may be negative.
+
+    Args, returns, raises, source: as for `obd`, with the statistic "hessian_diagonal".
+    """
+    return _saliency(site, "hessian_diagonal")
+
+
+@criterion(needs=("hutchinson",))
+def obd_hutchinson(site):
+    """`obd` with Hutchinson's estimate of the Hessian's diagonal, for any model and loss.
+
+    Args, returns, raises, source: as for `obd`, with the statistic "hutchinson"; scores may be
+    negative.
+    """
+    return _saliency(site, "hutchinson")
+
+
+@criterion(needs=("squared_gradient",))
+def taylor(site):
+    """First-order Taylor: score = E[(g w)^2], the squared change of the loss, over minibatches.
+
+    Units score the mean over their weights.
+
+    Args:
+        site: a Site with the statistic "squared_gradient".
+
+    Returns:
+        Scores >= 0, shape of the kernel.
+
+    Raises:
+        ValueError: the statistic was not gathered.
+
+    Source: Molchanov et al., CVPR 2019, equations 4 and 8.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> taylor(Site(name="a", kernel=np.array([[2.0, 1.0]]),
+        ...             statistics={"squared_gradient": np.array([[1.0, 5.0]])}))
+        array([[4., 5.]])
+    """
+    return np.square(site.kernel) * needed(site, "squared_gradient")
+
+
+@criterion(needs=("activation_gradient",))
+def taylor_activation(site):
+    """First-order Taylor in the unit's output: score = mean of |a dL/da|, that of the unit.
+
+    Divided by the L2 norm of the scores of the site's units, so that layers compare. All weights
+    of a unit get the same score; it is meant for unit granularity.
+
+    Args:
+        site: a Site with the statistic "activation_gradient" (units,).
+
+    Returns:
+        Scores >= 0, shape of the kernel.
+
+    Raises:
+        ValueError: the statistic was not gathered.
+
+    Source: Molchanov et al., ICLR 2017, equations 8 and 9.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> taylor_activation(Site(name="a", kernel=np.ones((1, 2)), units=np.array([[0, 1]]),
+        ...                        statistics={"activation_gradient": np.array([3.0, 4.0])}))
+        array([[0.6, 0.8]])
+    """
+    products = needed(site, "activation_gradient")
+    norm = np.sqrt(np.square(products).sum()) or 1.0
+    return np.array(np.broadcast_to(by_weight(site, products / norm), site.kernel.shape))
+
+
+@criterion(needs=("gradient",))
+def snip(site):
+    """Connection sensitivity: score = |g w|; made for pruning before training.
+
+    The published score divides by its sum over the network, which changes no ranking.
+
+    Args:
+        site: a Site with the statistic "gradient".
+
+    Returns:
+        Scores >= 0, shape of the kernel.
+
+    Raises:
+        ValueError: the statistic was not gathered.
+
+    Source: Lee, Ajanthan & Torr, ICLR 2019, equation 6.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> snip(Site(name="a", kernel=np.array([[2.0, -1.0]]),
+        ...           statistics={"gradient": np.array([[-1.0, 5.0]])}))
+        array([[2., 5.]])
+    """
+    return np.abs(site.kernel * needed(site, "gradient"))
+
+
+@criterion(needs=("hessian_gradient",))
+def grasp(site):
+    """Gradient signal preservation: score = w (H g); made for pruning before training.
+
+    -w (H g) is what removing w does to the squared gradient norm, to first order; weights whose
+    removal raises it most have the lowest scores and go first.
+
+    Args:
+        site: a Site with the statistic "hessian_gradient".
+
+    Returns:
+        Scores of either sign, shape of the kernel.
+
+    Raises:
+        ValueError: the statistic was not gathered.
+
+    Source: Wang, Zhang & Grosse, ICLR 2020, equation 8. Their code divides the logits by a
+    temperature of 200 first; this does not.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> grasp(Site(name="a", kernel=np.array([[2.0, -1.0]]),
+        ...            statistics={"hessian_gradient": np.array([[-1.0, 5.0]])}))
+        array([[-2., -5.]])
+    """
+    return site.kernel * needed(site, "hessian_gradient")
+
+
+@criterion(needs=("synaptic_flow",), rounds=100)
+def synflow(site):
+    """Synaptic flow: score = |w| dR/d|w|; made for pruning before training, without data.
+
+    R is the sum of the outputs for inputs of ones with all weights positive. `prune` goes to its
+    target in 100 rounds: in one, whole layers would go.
+
+    Args:
+        site: a Site with the statistic "synaptic_flow".
+
+    Returns:
+        Scores >= 0, shape of the kernel.
+
+    Raises:
+        ValueError: the statistic was not gathered.
+
+    Source: Tanaka, Kunin, Yamins & Ganguli, NeurIPS 2020, equation 2 and algorithm 1.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> synflow(Site(name="a", kernel=np.array([[2.0, -1.0]]),
+        ...              statistics={"synaptic_flow": np.array([[1.0, 5.0]])}))
+        array([[2., 5.]])
+    """
+    return np.abs(site.kernel) * needed(site, "synaptic_flow")
+
+
+def _saliency(site, diagonal):
+    return 0.5 * needed(site, diagonal) * np.square(site.kernel, dtype=np.float64)

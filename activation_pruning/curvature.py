@@ -1,0 +1,170 @@
+"""Second derivatives of the loss: Gauss-Newton, exact, and by Hutchinson's estimator."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from activation_pruning import autodiff, batches, internals
+from activation_pruning.checks import check_count
+from activation_pruning.sample_gradients import sample_gradients
+
+LARGEST = 20_000  # weights whose exact diagonal is affordable: one Hessian product for each
+
+
+def gauss_newton(model, live_sites, data, batch_size=256):
+    """Diagonal of the Gauss-Newton matrix G = (1/n) sum over samples of J^T H_L J, exactly.
+
+    J is the Jacobian of the model's logits, H_L the Hessian of the loss in them. With
+    H_L = S S^T, G_ii is the mean over samples of the sum over c of (d (S^T z)_c / d w_i)^2, where
+    z are the logits and S is held fixed: one backward pass for each output.
+
+    Args:
+        model: the built and compiled model that holds the sites; one output of shape
+            (samples, outputs).
+        live_sites: from `sites.find`.
+        data: as for `prune`; labels are not used.
+        batch_size: samples per batch where `data` is not batched already.
+
+    Returns:
+        {site name: float64 array of the kernel's shape}, >= 0.
+
+    Raises:
+        ValueError: for a loss that is not cross-entropy or squared error, several outputs, or
+            logits that cannot be reached; see `logits.Logits`.
+
+    Source: LeCun, Denker & Solla, NIPS 1989, section 2.2; Schraudolph, Neural Computation 2002.
+
+    Example:
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> model.compile("sgd", "mse")
+        >>> live = sites.find(model, exclude=()).sites
+        >>> gauss_newton(model, live, np.array([[3.0, 1.0]]))["a/kernel"].round(3)  # 2 x^2
+        array([[18.],
+               [ 2.]])
+    """
+    sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
+    samples = 0
+    for count, directions in sample_gradients(model, live_sites, data, batch_size):
+        samples += count
+        for found in directions:
+            for name, gradients in found.items():
+                sums[name] += gradients.squares()
+    return {name: values / samples for name, values in sums.items()}
+
+
+def hessian_diagonal(model, live_sites, data, batch_size=256):
+    """Exact diagonal of the Hessian of the loss, one product with the Hessian for each weight.
+
+    Args:
+        model: the built and compiled model that holds the sites.
+        live_sites: from `sites.find`; at most 20,000 weights in all.
+        data: as for `prune`, with labels.
+        batch_size: samples per batch where `data` is not batched already.
+
+    Returns:
+        {site name: float64 array of the kernel's shape}; entries may be negative.
+
+    Raises:
+        ValueError: for more weights, or data without labels.
+
+    Example:
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> model.compile("sgd", "mse")
+        >>> live = sites.find(model, exclude=()).sites
+        >>> hessian_diagonal(model, live, (np.array([[3.0, 1.0]]), np.zeros((1, 1))))["a/kernel"]
+        array([[18.],
+               [ 2.]])
+    """
+    weights = sum(int(np.prod(site.variable.shape)) for site in live_sites)
+    if weights > LARGEST:
+        raise ValueError(
+            f"the exact diagonal of the Hessian takes a product with it for each of {weights:,} "
+            f"weights, at most {LARGEST:,} are allowed; choose the criterion 'obd' or "
+            "'obd_hutchinson', or leave layers out with exclude=..."
+        )
+    sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
+    samples = 0
+    for count, product in _products(model, live_sites, data, batch_size):
+        samples += count
+        for number, site in enumerate(live_sites):
+            flat = sums[site.name].reshape(-1)
+            for index in range(flat.size):
+                vectors = [np.zeros(tuple(one.variable.shape), "float32") for one in live_sites]
+                vectors[number].reshape(-1)[index] = 1
+                flat[index] += count * product(vectors)[number].reshape(-1)[index]
+    return {name: values / samples for name, values in sums.items()}
+
+
+def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0):
+    """Estimate of the Hessian's diagonal: E[v * (H v)] over random signs v.
+
+    Each batch has signs of its own. The error falls with the square root of their number, and is
+    that of the off-diagonal entries.
+
+    Args:
+        model: the built and compiled model that holds the sites.
+        live_sites: from `sites.find`.
+        data: as for `prune`, with labels.
+        batch_size: samples per batch where `data` is not batched already.
+        probes: vectors of signs for each batch.
+        seed: of the signs.
+
+    Returns:
+        {site name: float64 array of the kernel's shape}; entries may be negative.
+
+    Raises:
+        ValueError: for data without labels.
+
+    Source: Hutchinson 1990; Bekas, Kokiopoulou & Saad 2007, for the diagonal.
+
+    Example:
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="a")])
+        >>> model.compile("sgd", "mse")
+        >>> live = sites.find(model, exclude=()).sites
+        >>> hutchinson(model, live, (np.array([[3.0]]), np.zeros((1, 1))))["a/kernel"]
+        array([[18.]])
+    """
+    check_count("probes", probes, 1)
+    generator = np.random.default_rng(seed)
+    sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
+    samples = 0
+    for count, product in _products(model, live_sites, data, batch_size):
+        samples += count
+        for _ in range(probes):
+            signs = [
+                generator.choice(np.array([-1, 1], "float32"), tuple(site.variable.shape))
+                for site in live_sites
+            ]
+            for site, sign, found in zip(live_sites, signs, product(signs), strict=True):
+                sums[site.name] += (count / probes) * sign * found
+    return {name: values / samples for name, values in sums.items()}
+
+
+def loss_function(model, x, y):
+    """A function without arguments: the loss of one batch, as fit would have it in inference mode.
+
+    Raises:
+        ValueError: the model was not compiled with a loss.
+    """
+    if not model.compiled or model.loss is None:
+        raise ValueError(
+            "model is not compiled with a loss, which this criterion looks at; call "
+            "model.compile(loss=...) first"
+        )
+    return lambda: internals.data_loss(model, y, model(x, training=False))
+
+
+def _products(model, live_sites, data, batch_size):
+    """Yield (samples, function of vectors that returns H times them) for each batch."""
+    variables = [site.variable for site in live_sites]
+    for x, y in batches.pairs_of(data, batch_size, batches.count_inputs(model)):
+        loss = loss_function(model, x, y)
+
+        def product(vectors, loss=loss):
+            found = autodiff.hessian_product(loss, variables, vectors)
+            return [ops.convert_to_numpy(values) for values in found]
+
+        yield len(keras.tree.flatten(x)[0]), product
