@@ -20,6 +20,7 @@ _DERIVATIVES = (
 )
 DERIVATIVES = {function.__name__: function for function in _DERIVATIVES}
 STATISTICS = (*inputs.STATISTICS, *DERIVATIVES)
+BY_UNIT = {"activation_gradient"}  # one value for each unit; the others have one for each weight
 WITHOUT_DATA = {"synaptic_flow"}
 
 

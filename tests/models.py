@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from activation_pruning import gathering
+
 CLASSES = 3
 HERE = pathlib.Path(__file__).parent
 
@@ -144,6 +146,17 @@ def embedded():
     x = layers.Embedding(7, 4, name="words")(inputs)
     x = layers.Flatten()(x)
     return keras.Model(inputs, layers.Dense(CLASSES, "softmax", name="out")(x))
+
+
+def statistics(shape, units, seed=5):
+    """Every statistic of `gathering.STATISTICS` for a kernel, of seeded numbers."""
+    generator = np.random.default_rng(seed)
+    found = {name: generator.normal(size=shape) for name in gathering.STATISTICS}
+    for name in ("input_norm", "gauss_newton", "squared_gradient", "synaptic_flow"):
+        found[name] = np.abs(found[name])
+    for name in gathering.BY_UNIT:
+        found[name] = np.abs(generator.normal(size=units))
+    return found
 
 
 # -- the oracle ---------------------------------------------------------------------------------

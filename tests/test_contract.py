@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning import attachment, gathering, masks, pruning, sites
+from activation_pruning import gathering, masks, pruning, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.schedules import SCHEDULES, Progress
@@ -41,7 +41,9 @@ def site(name, shape, units, alive=1.0, scale=1.0, ties=False, seed=7):
     activity = sites.Activity(
         frequency=frequency, mean=generator.normal(size=count), rms=np.ones(count), samples=100
     )
-    return sites.Site(name, name, np.where(mask, kernel, 0), mask, units, 0, activity)
+    kernel = np.where(mask, kernel, 0)
+    statistics = models.statistics(shape, count)
+    return sites.Site(name, name, kernel, mask, units, 0, activity, statistics=statistics)
 
 
 def _sites():
@@ -56,6 +58,7 @@ def _sites():
 
 SITES = {one.name: one for one in _sites()}
 SITES["zeros"] = dataclasses.replace(SITES["dense"], name="zeros", kernel=np.zeros((8, 6)))
+NEEDS = set(gathering.ACTIVITY) | set(gathering.STATISTICS)
 
 
 # -- criteria --------------------------------------------------------------------------------
@@ -79,19 +82,22 @@ def test_criteria_score_every_weight(name, kind):
 def test_criteria_declare_what_they_need(name):
     criterion = CRITERIA[name]
     assert criterion.__name__ == name
-    assert criterion.needs <= set(attachment.STATISTICS)
-    without = dataclasses.replace(SITES["dense"], activity=None)
+    assert criterion.needs <= NEEDS
+    without = dataclasses.replace(SITES["dense"], activity=None, statistics={})
     if criterion.needs:
         with pytest.raises(ValueError, match=r"dense: .*needs"):
             criterion(without)
-        unneeded = dict.fromkeys(set(attachment.STATISTICS) - criterion.needs)
-        just = dataclasses.replace(SITES["dense"].activity, **unneeded)
-        np.testing.assert_array_equal(
-            criterion(dataclasses.replace(SITES["dense"], activity=just)),
-            criterion(SITES["dense"]),
-        )
-    else:
-        np.testing.assert_array_equal(criterion(without), criterion(SITES["dense"]))
+    whole = SITES["dense"]
+    just = dataclasses.replace(
+        whole,
+        activity=dataclasses.replace(
+            whole.activity, **dict.fromkeys(set(gathering.ACTIVITY) - criterion.needs)
+        ),
+        statistics={
+            name: whole.statistics[name] for name in criterion.needs & set(whole.statistics)
+        },
+    )
+    np.testing.assert_array_equal(criterion(just), criterion(whole))
 
 
 # -- allocations and masks -------------------------------------------------------------------
@@ -239,7 +245,12 @@ def test_every_model_kind_with_every_criterion_and_allocation(
     _, live, activity = observed[kind]
     settings = pruning.Settings(criterion, allocation)
     alive = pruning.alive_masks(live)
-    gathered = {one.name: gathering.Gathered(activity[one.name], {}) for one in live}
+    gathered = {
+        one.name: gathering.Gathered(
+            activity[one.name], models.statistics(tuple(one.variable.shape), one.n_units)
+        )
+        for one in live
+    }
     chosen, _ = settings.decide(live, alive, 0.6, gathered)
     weights = sum(mask.size for mask in alive.values())
     budget = np.floor(0.6 * weights + 0.5)

@@ -1,9 +1,10 @@
 """Scores, read by eye."""
 
+import models
 import numpy as np
 import pytest
 
-from activation_pruning import criteria
+from activation_pruning import criteria, masks
 from activation_pruning.sites import Activity, Site
 
 # 3 inputs, 3 units; units 0 and 1 are active equally often.
@@ -21,8 +22,12 @@ def make_site(kernel=KERNEL, frequency=(0.5, 0.5, 0.25), mean=(1.0, -2.0, 0.0), 
         "units": np.arange(kernel.shape[-1]).reshape((1,) * (kernel.ndim - 1) + (-1,)),
         "input_axis": 0,
         "activity": activity,
+        "statistics": models.statistics(kernel.shape, kernel.shape[-1]),
     }
     return Site(**(fields | changes))
+
+
+SIGNED = {"grasp", "obd_exact", "obd_hutchinson"}
 
 
 @pytest.mark.parametrize("name", sorted(criteria.CRITERIA))
@@ -31,7 +36,7 @@ def test_every_criterion_scores_every_weight_and_leaves_the_site_alone(name):
     scores = criteria.CRITERIA[name](site)
     assert scores.shape == KERNEL.shape
     assert np.isfinite(scores).all()
-    assert (scores >= 0).all()
+    assert (scores >= 0).all() or name in SIGNED
     np.testing.assert_array_equal(site.kernel, KERNEL)
     assert site.mask.all()
 
@@ -153,3 +158,41 @@ def test_errors_say_what_to_do():
         criteria.mean_activation(make_site(activity=Activity(samples=4, frequency=np.ones(3))))
     with pytest.raises(ValueError, match="activity of 2 units for a kernel with 3 units"):
         criteria.activation_magnitude(make_site(frequency=(0.5, 0.5), mean=(0.0, 0.0)))
+
+
+# -- by the loss and the inputs ------------------------------------------------------------------
+
+
+def test_wanda_prunes_the_lowest_products_of_each_unit():
+    generator = np.random.default_rng(0)
+    kernel, norms = generator.normal(size=(10, 6)), generator.random((10, 1)) * np.ones((1, 6))
+    site = make_site(kernel, np.ones(6), np.ones(6), statistics={"input_norm": norms})
+    gone = masks.select([site], {site.name: criteria.wanda(site)}, 0.4, "weight", "global")
+    products = np.abs(kernel) * norms
+    expected = np.argsort(np.argsort(products, axis=0), axis=0) >= 4
+    np.testing.assert_array_equal(gone[site.name], expected)
+
+
+def test_wanda_breaks_ties_and_goes_on_from_what_is_pruned():
+    kernel = np.array([[1.0, 0.0], [1.0, 2.0], [1.0, 2.0], [3.0, 2.0]])
+    mask = kernel != 0
+    norms = np.ones((4, 2))
+    site = make_site(kernel, np.ones(2), np.ones(2), mask=mask, statistics={"input_norm": norms})
+    expected = [[0.75, 0.25], [0.5, 1.0], [0.25, 0.75], [1.0, 0.5]]
+    np.testing.assert_array_equal(criteria.wanda(site), expected)
+
+
+def test_scores_by_the_loss_are_their_formulas():
+    site = make_site()
+    w, known = site.kernel.astype("float64"), site.statistics
+    formulas = {
+        "obd": known["gauss_newton"] * w**2 / 2,
+        "obd_exact": known["hessian_diagonal"] * w**2 / 2,
+        "obd_hutchinson": known["hutchinson"] * w**2 / 2,
+        "taylor": known["squared_gradient"] * w**2,
+        "snip": abs(known["gradient"] * w),
+        "grasp": known["hessian_gradient"] * w,
+        "synflow": known["synaptic_flow"] * abs(w),
+    }
+    for name, expected in formulas.items():
+        np.testing.assert_allclose(criteria.CRITERIA[name](site), expected, rtol=1e-6)

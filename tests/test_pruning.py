@@ -45,11 +45,13 @@ def unchanged(model, before):
 # -- exact budgets -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.001, 0.5, 0.77, 0.9])
+@pytest.mark.parametrize("sparsity", [0.0, 0.001, 0.77])
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_exactly_k_weights_go_with_every_criterion(criterion, sparsity):
     model = mlp()
-    report = ap.prune(model, sparsity, criterion, data=noise(50, 8))
+    model.compile(loss="mse")
+    y = noise(50, *model.output_shape[1:])
+    report = ap.prune(model, sparsity, criterion, data=(noise(50, 8), y))
     assert zeros(model) == int(np.floor(sparsity * 216 + 0.5))
     assert report.sparsity == zeros(model) / 216
 
