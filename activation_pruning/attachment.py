@@ -337,11 +337,6 @@ def assign_mask(site, mask):
         site.mask_variable.assign(mask)
 
 
-def assign_kernel(site, kernel):
-    """Set the weights of a live site, in its own dtype."""
-    site.variable.assign(keras.ops.cast(kernel, site.variable.dtype))
-
-
 def _keeps_zeros(optimizer, variable):
     """Whether a zero weight with a zero gradient and zero slots stays zero by itself.
 

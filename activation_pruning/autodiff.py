@@ -43,7 +43,7 @@ def hessian_product(function, variables, vectors):
     Args:
         function: as for `gradients`.
         variables: list of `keras.Variable`.
-        vectors: tensors in the variables' shapes.
+        vectors: tensors or arrays in the variables' shapes.
 
     Returns:
         List of tensors in the variables' shapes.
@@ -56,6 +56,7 @@ def hessian_product(function, variables, vectors):
         >>> ops.convert_to_numpy(product).tolist()
         [6.0, 12.0]
     """
+    vectors = [ops.convert_to_tensor(vector) for vector in vectors]
 
     def directional():
         found = gradients(function, variables, differentiable=True)

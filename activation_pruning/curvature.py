@@ -1,5 +1,7 @@
 """Second derivatives of the loss: Gauss-Newton, exact, and by Hutchinson's estimator."""
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,6 +10,7 @@ from activation_pruning import autodiff, batches, internals
 from activation_pruning.checks import check_count
 from activation_pruning.sample_gradients import sample_gradients
 
+MOST_MEMORY = 4 * 2**30  # bytes
 LARGEST = 20_000  # weights whose exact diagonal is affordable: one Hessian product for each
 
 
@@ -51,6 +54,66 @@ def gauss_newton(model, live_sites, data, batch_size=256):
             for name, gradients in found.items():
                 sums[name] += gradients.squares()
     return {name: values / samples for name, values in sums.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussNewtonMatrix:
+    """The whole Gauss-Newton matrix of the weights of several sites, flat one after the other.
+
+    names: of the sites. sizes: their numbers of weights. matrix: float64, square. rows: samples
+    times outputs, at most its rank.
+    """
+
+    names: list
+    sizes: list
+    matrix: np.ndarray
+    rows: int
+
+    def part(self, names):
+        """The rows and columns of some of the sites, in the order given."""
+        ends = np.cumsum(self.sizes)
+        own = [self.names.index(name) for name in names]
+        index = np.concatenate([np.arange(ends[i] - self.sizes[i], ends[i]) for i in own])
+        return self.matrix[np.ix_(index, index)]
+
+
+def gauss_newton_matrix(model, live_sites, data, batch_size=64):
+    """The whole matrix G = (1/n) sum over samples of J^T H_L J; see `gauss_newton`.
+
+    Args, raises: as for `gauss_newton`; besides ValueError for networks whose matrix, inverse and
+    a copy would take more than 4 GiB.
+
+    Returns:
+        {site name: `GaussNewtonMatrix`}, the same one for all.
+
+    Example:
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> model.compile("sgd", "mse")
+        >>> live = sites.find(model, exclude=()).sites
+        >>> found = gauss_newton_matrix(model, live, np.array([[3.0, 1.0]]))["a/kernel"]
+        >>> found.matrix.round(3)  # 2 x x^T
+        array([[18.,  6.],
+               [ 6.,  2.]])
+    """
+    sizes = [int(np.prod(site.variable.shape)) for site in live_sites]
+    memory = 3 * 8 * sum(sizes) ** 2
+    if memory > MOST_MEMORY:
+        raise ValueError(
+            f"the Hessian of {sum(sizes):,} weights, its inverse and a copy need "
+            f"{memory / 2**30:,.1f} GiB, at most {MOST_MEMORY / 2**30:g} are allowed; leave layers "
+            "out with exclude=..., or choose 'lobs', which needs one Hessian for each layer"
+        )
+    matrix, samples, outputs = np.zeros((sum(sizes), sum(sizes))), 0, 0
+    for count, directions in sample_gradients(model, live_sites, data, batch_size):
+        samples, outputs = samples + count, 0
+        for found in directions:
+            flat = np.concatenate([found[site.name].each() for site in live_sites], axis=1)
+            matrix += flat.T @ flat
+            outputs += 1
+    names = [site.name for site in live_sites]
+    whole = GaussNewtonMatrix(names, sizes, matrix / samples, samples * outputs)
+    return dict.fromkeys(names, whole)
 
 
 def hessian_diagonal(model, live_sites, data, batch_size=256):

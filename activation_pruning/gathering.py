@@ -5,11 +5,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from activation_pruning import attachment, batches, curvature, derivatives, inputs, sites
+from activation_pruning import attachment, batches, curvature, derivatives, inputs, outgoing, sites
 
 ACTIVITY = tuple(attachment.STATISTICS)
-_DERIVATIVES = (
+_GATHERERS = (
     curvature.gauss_newton,
+    curvature.gauss_newton_matrix,
     curvature.hessian_diagonal,
     curvature.hutchinson,
     derivatives.activation_gradient,
@@ -17,11 +18,16 @@ _DERIVATIVES = (
     derivatives.hessian_gradient,
     derivatives.squared_gradient,
     derivatives.synaptic_flow,
+    outgoing.consumers,
+    outgoing.outgoing,
 )
-DERIVATIVES = {function.__name__: function for function in _DERIVATIVES}
-STATISTICS = (*inputs.STATISTICS, *DERIVATIVES)
-BY_UNIT = {"activation_gradient"}  # one value for each unit; the others have one for each weight
-WITHOUT_DATA = {"synaptic_flow"}
+GATHERERS = {function.__name__: function for function in _GATHERERS}
+STATISTICS = (*inputs.STATISTICS, *GATHERERS)
+BY_UNIT = {
+    "activation_gradient",
+    "outgoing",
+}  # one value for each unit; the others have one for each weight
+WITHOUT_DATA = {"synaptic_flow", "outgoing"}
 
 
 class Gathered(NamedTuple):
@@ -94,8 +100,8 @@ def gather(model, live_sites, data, needs):
     moments = [name for name in inputs.STATISTICS if name in needs]
     if moments:
         statistics = inputs.gather(model, live_sites, data, moments)
-    for name in (name for name in DERIVATIVES if name in needs):
-        for site, values in DERIVATIVES[name](model, live_sites, data).items():
+    for name in (name for name in GATHERERS if name in needs):
+        for site, values in GATHERERS[name](model, live_sites, data).items():
             statistics[site][name] = values
     return {
         site.name: Gathered(activity.get(site.name), statistics[site.name]) for site in live_sites

@@ -19,11 +19,13 @@ class InputHessian:
     unfolding: how the kernel lies in matrices of shape (blocks, units, inputs).
     hessian: float64 array of shape (blocks, inputs, inputs).
     rows: how many rows X has: samples times positions.
+    mean: float64 array of shape (blocks, inputs), the mean of the rows.
     """
 
     unfolding: Unfolding
     hessian: np.ndarray
     rows: int
+    mean: np.ndarray | None = None
 
 
 class _Moments:
@@ -33,6 +35,7 @@ class _Moments:
         self.linear, self.full, self.rows = Linear(site), full, 0
         blocks, inputs = self.linear.unfolding.shape[0], self.linear.inputs
         self.sums = np.zeros((blocks, inputs, inputs) if full else (blocks, inputs))
+        self.first = np.zeros((blocks, inputs))
 
     def update(self, x):
         for part in self.linear.rows(x):
@@ -41,6 +44,7 @@ class _Moments:
             # lose digits in float32, and float64 products take twice as long.
             if self.full:
                 self.sums += [rows.T @ rows for rows in part]
+                self.first += part.sum(axis=1)
             else:
                 self.sums += np.einsum("bri,bri->bi", part, part)
 
@@ -107,7 +111,10 @@ def place(site):
 
 def _value(site, moments, name):
     if name == HESSIAN:
-        return InputHessian(moments.linear.unfolding, moments.sums / moments.rows, moments.rows)
+        rows = moments.rows
+        return InputHessian(
+            moments.linear.unfolding, moments.sums / rows, rows, moments.first / rows
+        )
     squares = moments.sums
     if moments.full:
         squares = np.diagonal(squares, axis1=1, axis2=2)

@@ -334,14 +334,16 @@ def assign(model, live_sites, chosen, kernels):
         model: the model that holds the sites.
         live_sites: those that were pruned.
         chosen: {site name: bool array, True where alive}.
-        kernels: {site name: array}; some may belong to sites that were not pruned.
+        kernels: {name: array}; some may be of sites that were not pruned, or biases.
     """
-    own = {site.name: site for site in live_sites}
-    if set(kernels) - set(own):
-        own |= {site.name: site for site in sites.find(model, exclude=()).sites}
-    for name, kernel in kernels.items():
-        masks.check_finite(name, kernel, "compensated weights")
-        attachment.assign_kernel(own[name], kernel)
+    variables = {site.name: site.variable for site in live_sites}
+    if set(kernels) - set(variables):
+        everything = sites.find(model, exclude=()).sites
+        variables |= {site.name: site.variable for site in everything}
+        variables |= {f"{site.path}/bias": getattr(site.layer, "bias", None) for site in everything}
+    for name, values in kernels.items():
+        masks.check_finite(name, values, "compensated weights")
+        variables[name].assign(keras.ops.cast(values, variables[name].dtype))
     for site in live_sites:
         attachment.assign_mask(site, chosen[site.name])
 

@@ -130,6 +130,8 @@ def _directions(model, logits, linear, others, seen, inputs, x, root):
 
 
 def _projected(model, x, weights, begin=lambda: None):
+    weights = ops.convert_to_tensor(weights)
+
     def function():
         begin()
         return ops.sum(model(x, training=False) * weights)

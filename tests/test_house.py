@@ -19,7 +19,7 @@ FLOORS = [
     ["layers"],
     ["pruning"],
     ["gathering"],
-    ["derivatives"],
+    ["derivatives", "outgoing"],
     ["curvature"],
     ["sample_gradients"],
     ["attached", "inputs", "monitors"],

@@ -70,8 +70,8 @@ class Surgeon:
             selection: a `Selection`.
 
         Returns:
-            ({site name: bool mask}, {site name: new kernel}); kernels of other sites of the model
-            may be among the second.
+            ({site name: bool mask}, {site name: new kernel}); among the second may be kernels of
+            other sites of the model, and biases under "<layer>/bias".
         """
         raise NotImplementedError
 

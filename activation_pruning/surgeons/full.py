@@ -1,0 +1,94 @@
+"""Optimal Brain Surgeon with the Hessian of the whole network, for small ones."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from activation_pruning.criteria.base import needed
+from activation_pruning.granularities import NM, Block, Unit, Weight
+from activation_pruning.surgeons import obs
+from activation_pruning.surgeons.base import (
+    DAMPING,
+    Surgeon,
+    check_damping,
+    check_rows,
+    damping_note,
+    no_progress,
+    register,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimalBrainSurgeon(Surgeon):
+    """Remove the weight of the whole network that costs least, compensate all others; repeat.
+
+    H is the Gauss-Newton matrix of the loss in all the weights to be pruned, plus
+    damping * mean(diag) * I; removing weight p costs w_p^2 / (2 [H^-1]_pp) and moves the others,
+    in all layers, by -w_p / [H^-1]_pp * [H^-1]_:p. For networks small enough to hold H.
+
+    Args:
+        damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
+            insists on as many rows (samples times outputs) as there are weights.
+
+    Raises:
+        ValueError: for bad arguments; when pruning, for networks too large, saying how much
+            memory they would need, for too few samples, or a singular Hessian.
+
+    Source: Hassibi & Stork, NIPS 1993, equation 5 and section 4 (their H is the same matrix).
+
+    Example:
+        >>> OptimalBrainSurgeon(damping=0.1)
+        OptimalBrainSurgeon(damping=0.1)
+    """
+
+    damping: float | None = None
+
+    needs: ClassVar = frozenset({"gauss_newton_matrix"})
+    granularities: ClassVar = (Weight, Unit, NM, Block)
+
+    def __post_init__(self):
+        check_damping(self.damping)
+
+    @property
+    def note(self):
+        """What a report says of it."""
+        return damping_note(self.damping)
+
+    def scores(self, sites, progress=no_progress):
+        """See `Surgeon.scores`: the error at which each weight goes."""
+        hessian, weights, alive = self._problem(sites)
+        found = np.zeros(weights.shape)
+        inverse = obs.inverse(hessian[np.ix_(alive, alive)], "the network")
+        found[alive] = obs.removal_errors(inverse, weights[alive])
+        progress(1, 1)
+        return _split(sites, found)
+
+    def operate(self, sites, selection):
+        """See `Surgeon.operate`."""
+        masks = selection.masks(sites, self.scores(sites, selection.progress))
+        hessian, weights, _ = self._problem(sites)
+        kept = np.concatenate([masks[site.name].reshape(-1) for site in sites])
+        inverse = obs.inverse(hessian, "the network")
+        found = obs.compensated(hessian, inverse, weights[None], kept[None])[0]
+        return masks, _split(sites, found)
+
+    def _problem(self, sites):
+        matrix = needed(sites[0], "gauss_newton_matrix")
+        share = DAMPING if self.damping is None else self.damping
+        own = matrix.part([site.name for site in sites])
+        check_rows("the network", matrix.rows, len(own), self.damping)
+        alive = np.concatenate([site.mask.reshape(-1) for site in sites])
+        weights = np.concatenate([site.kernel.reshape(-1) for site in sites]).astype(np.float64)
+        return obs.damped(own, share, "the network"), np.where(alive, weights, 0.0), alive
+
+
+def _split(sites, flat):
+    ends = np.cumsum([site.kernel.size for site in sites])
+    parts = np.split(flat, ends[:-1])
+    return {
+        site.name: part.reshape(site.kernel.shape) for site, part in zip(sites, parts, strict=True)
+    }
+
+
+register("obs", OptimalBrainSurgeon())

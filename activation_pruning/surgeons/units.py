@@ -1,0 +1,185 @@
+"""Removing whole units, made up for by the layers that take them."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from activation_pruning.criteria.base import by_weight, needed
+from activation_pruning.granularities import Unit
+from activation_pruning.surgeons import obs
+from activation_pruning.surgeons.base import (
+    DAMPING,
+    Surgeon,
+    check_damping,
+    check_rows,
+    damping_note,
+    no_progress,
+    register,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitOBS(Surgeon):
+    """Remove the unit that the next layers miss least, compensate in these; repeat.
+
+    With H = X^T X / n + damping * mean(diag) * I of a layer that takes the units, W its weights
+    and g the inputs that come from one unit, removing it costs tr(W_g ([H^-1]_gg)^-1 W_g^T) / 2,
+    summed over the layers that take it; the other weights move by -W_g ([H^-1]_gg)^-1 [H^-1]_g:.
+    The inverse is downdated after every unit. A layer's bias takes part as the weight of an input
+    that is always 1 and never goes. The weights that leave a removed unit become zeros.
+
+    Args:
+        damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
+            insists on as many rows of inputs as there are inputs.
+
+    Raises:
+        ValueError: for bad arguments; when pruning, for units that do not end up as inputs of
+            Dense, EinsumDense or convolutions, too few rows, or a singular Hessian.
+
+    Source: Hassibi & Stork, NIPS 1993, for several weights at once; for whole columns as in
+    Kurtic et al., ZipLM, NeurIPS 2023, equation 4.
+
+    Example:
+        >>> UnitOBS(damping=0.1)
+        UnitOBS(damping=0.1)
+    """
+
+    damping: float | None = None
+
+    needs: ClassVar = frozenset({"consumers"})
+    granularities: ClassVar = (Unit,)
+
+    def __post_init__(self):
+        check_damping(self.damping)
+
+    @property
+    def note(self):
+        """What a report says of it."""
+        return "Layers that take the units were compensated. " + damping_note(self.damping)
+
+    def scores(self, sites, progress=no_progress):
+        """See `Surgeon.scores`: the error at which each unit goes, for all of its weights."""
+        found = {}
+        for number, site in enumerate(sites):
+            problems = [self._problem(one) for one in needed(site, "consumers")]
+            errors = unit_errors(problems, site.units.max() + 1)
+            scores = by_weight(site, errors)
+            found[site.name] = np.array(np.broadcast_to(scores, site.kernel.shape))
+            progress(number + 1, len(sites))
+        return found
+
+    def operate(self, sites, selection):
+        """See `Surgeon.operate`."""
+        masks = selection.masks(sites, self.scores(sites, selection.progress))
+        changed = {}
+        for site in sites:
+            alive = np.zeros(site.units.max() + 1, bool)
+            alive[np.broadcast_to(site.units, masks[site.name].shape)[masks[site.name]]] = True
+            for consumer in needed(site, "consumers"):
+                changed |= self._compensated(consumer, alive, changed)
+        kernels = {site.name: changed.pop(site.name, site.kernel) for site in sites}
+        return masks, {n: np.where(masks[n], kernels[n], 0) for n in kernels} | changed
+
+    def _problem(self, consumer):
+        """(H, W, the unit of each input, -1 for that of the bias) of one consumer."""
+        found = consumer.moments
+        check_rows(consumer.name, found.rows, found.unfolding.inputs, self.damping)
+        share = DAMPING if self.damping is None else self.damping
+        hessian = obs.damped(found.hessian[0], share, consumer.name)
+        weights = found.unfolding.by_unit(consumer.kernel)[0].astype(np.float64)
+        units = consumer.units
+        if consumer.bias is not None:
+            mean = found.mean[0][:, None]
+            hessian = np.block([[hessian, mean], [mean.T, np.ones((1, 1))]])
+            weights = np.column_stack([weights, consumer.bias.reshape(-1)])
+            units = np.append(units, -1)
+        return Problem(consumer.name, hessian, weights, units)
+
+    def _compensated(self, consumer, alive, changed):
+        """{name: new values} of the consumer's kernel and bias, from what has changed already."""
+        now = {"kernel": changed.get(consumer.name, consumer.kernel)}
+        if consumer.bias is not None:
+            now["bias"] = changed.get(consumer.bias_name, consumer.bias)
+        problem = self._problem(dataclasses.replace(consumer, **now))
+        kept = consumer.moments.unfolding.by_unit(consumer.mask)[0] & alive[consumer.units]
+        if consumer.bias is not None:
+            kept = np.column_stack([kept, np.ones(len(kept), bool)])
+        inverse = obs.inverse(problem.hessian, problem.name)
+        weights = obs.compensated(problem.hessian, inverse, problem.weights, kept)
+        if consumer.bias is None:
+            return {consumer.name: consumer.moments.unfolding.from_units(weights[None])}
+        return {
+            consumer.name: consumer.moments.unfolding.from_units(weights[None, :, :-1]),
+            consumer.bias_name: weights[:, -1].reshape(consumer.bias.shape),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One layer that takes the units: damped Hessian, weights (outputs, inputs), unit by input."""
+
+    name: str
+    hessian: np.ndarray
+    weights: np.ndarray
+    units: np.ndarray
+
+
+def unit_errors(problems, count):
+    """At which error each unit goes, when the least costly is removed again and again.
+
+    Args:
+        problems: list of `Problem`, the layers that take the units.
+        count: number of units.
+
+    Returns:
+        float64 array of shape (count,): the largest error paid up to a unit's removal, no two
+        alike; its argsort is the order of removal.
+
+    Example:
+        >>> one = Problem("b", np.eye(2), np.array([[2.0, 1.0]]), np.array([0, 1]))
+        >>> unit_errors([one], 2)
+        array([2. , 0.5])
+    """
+    states = [_State(problem) for problem in problems]
+    found, largest, alive = np.full(count, np.inf), 0.0, np.ones(count, bool)
+    while alive.any():
+        index = np.flatnonzero(alive)
+        errors = sum(state.errors(index) for state in states)
+        unit = index[int(errors.argmin())]
+        largest = max(np.nextafter(largest, np.inf), float(errors.min()))
+        found[unit], alive[unit] = largest, False
+        for state in states:
+            state.remove(unit)
+    return found
+
+
+class _State:
+    """Weights and inverse Hessian of one layer while units go."""
+
+    def __init__(self, problem):
+        self.weights = problem.weights.copy()
+        self.inverse = obs.inverse(problem.hessian, problem.name)
+        self.units = problem.units
+
+    def errors(self, units):
+        """What removing each of `units` costs."""
+        # As many inputs for each unit, side by side: shape (units, inputs of a unit).
+        own = np.stack([np.flatnonzero(self.units == unit) for unit in units])
+        blocks = self.inverse[own[:, :, None], own[:, None, :]]
+        weights = self.weights[:, own].transpose(1, 2, 0)
+        return 0.5 * np.sum(weights * np.linalg.solve(blocks, weights), axis=(1, 2))
+
+    def remove(self, unit):
+        """Take one unit out, with compensation."""
+        gone = self.units == unit
+        block = np.linalg.inv(self.inverse[np.ix_(gone, gone)])
+        rows = self.inverse[gone]
+        kept = ~gone
+        self.weights = self.weights[:, kept] - self.weights[:, gone] @ block @ rows[:, kept]
+        left = rows[:, kept]
+        self.inverse = self.inverse[np.ix_(kept, kept)] - left.T @ (block @ left)
+        self.units = self.units[kept]
+
+
+register("unit_obs", UnitOBS())
