@@ -2,18 +2,30 @@
 
 import warnings
 
+import keras
+import models
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import activation_pruning as ap
-from activation_pruning import masks
+from activation_pruning import curvature, masks, outgoing
+from activation_pruning.curvature import GaussNewtonMatrix
 from activation_pruning.inputs import InputHessian
 from activation_pruning.sites import Site
-from activation_pruning.surgeons import LayerwiseOBS, Selection, SparseGPT, obs, sparsegpt
+from activation_pruning.surgeons import (
+    LayerwiseOBS,
+    OptimalBrainSurgeon,
+    Selection,
+    SparseGPT,
+    obs,
+    sparsegpt,
+)
 from activation_pruning.surgeons.economical import remove_economically
 from activation_pruning.surgeons.problems import Problem
+from activation_pruning.surgeons.units import Problem as UnitProblem
+from activation_pruning.surgeons.units import unit_errors
 from activation_pruning.unfolding import Unfolding
 
 
@@ -38,7 +50,7 @@ def selection(sparsity, granularity="weight", allocation="global"):
     return Selection(sparsity, masks.granularity(granularity), chosen)
 
 
-# -- the reference: invert the reduced Hessian from scratch at every step --------------------------
+# -- the reference: invert the reduced Hessian from scratch at every step ----------------------
 
 
 def brute_force(problems, budget):
@@ -186,7 +198,7 @@ def test_blocks_of_grouped_kernels_are_problems_of_their_own():
     np.testing.assert_allclose(unfolding.by_unit(kernels["a"]), np.stack(weights), atol=1e-6)
 
 
-# -- recalculating now and then --------------------------------------------------------------------
+# -- recalculating now and then ----------------------------------------------------------------
 
 
 def as_problems(problems):
@@ -257,7 +269,7 @@ def reversed_allocation(group, items, sparsity):
     return found
 
 
-# -- SparseGPT -------------------------------------------------------------------------------
+# -- SparseGPT ---------------------------------------------------------------------------------
 
 
 def by_definition(hessian, weights, counts, group=None):
@@ -354,7 +366,7 @@ def test_sparsegpt_counts_are_exact_under_ties(inputs, units, block_size, sparsi
     np.testing.assert_array_equal(kernels["a"] != 0, chosen["a"])
 
 
-# -- bad Hessians ----------------------------------------------------------------------------
+# -- bad Hessians ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("surgeon", [LayerwiseOBS, SparseGPT])
@@ -390,3 +402,310 @@ def test_bad_arguments():
         SparseGPT(block_size=0)
     with pytest.raises(ValueError, match="rounding has"):
         obs.removal_errors(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([1.0, 2.0]))
+
+
+# -- the whole network -------------------------------------------------------------------------
+
+
+def network_sites(hessian, shapes, seed=0, rows=10_000):
+    generator = np.random.default_rng(seed)
+    names = [f"{i}" for i in range(len(shapes))]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    matrix = GaussNewtonMatrix(names, sizes, hessian, rows)
+    kernels = [generator.normal(size=shape) for shape in shapes]
+    return [
+        Site(
+            n,
+            n,
+            k,
+            k != 0,
+            np.arange(k.shape[1])[None],
+            0,
+            None,
+            0,
+            {"gauss_newton_matrix": matrix},
+        )
+        for n, k in zip(names, kernels, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.7])
+@pytest.mark.parametrize("seed", range(3))
+def test_obs_is_brute_force_over_all_layers(sparsity, seed):
+    shapes = [(4, 3), (3, 2)]
+    hessian = hessian_of(18, seed, samples=100)
+    group = network_sites(hessian, shapes, seed)
+    weights = np.concatenate([one.kernel.ravel() for one in group])[None]
+    budget = int(np.floor(sparsity * 18 + 0.5))
+    order, expected = brute_force([(hessian, weights, weights != 0)], 18)
+    scores = OptimalBrainSurgeon(damping=0).scores(group)
+    flat = np.concatenate([scores[one.name].ravel() for one in group])
+    assert np.argsort(flat).tolist() == [p for _, _, p in order]
+    _, expected = brute_force([(hessian, weights, weights != 0)], budget)
+    _, kernels = OptimalBrainSurgeon(damping=0).operate(group, selection(sparsity))
+    found = np.concatenate([kernels[one.name].ravel() for one in group])
+    np.testing.assert_allclose(found, expected[0][0], atol=1e-6)
+
+
+def test_obs_finds_its_hessian_and_refuses_large_networks(monkeypatch):
+    model, live, x, y = small_network()
+    matrix = curvature.gauss_newton_matrix(model, live, x)["a/kernel"]
+    diagonal = curvature.gauss_newton(model, live, x)
+    flat = np.concatenate([diagonal[site.name].ravel() for site in live])
+    np.testing.assert_allclose(np.diagonal(matrix.matrix), flat, rtol=1e-4)
+    np.testing.assert_allclose(matrix.matrix, matrix.matrix.T)
+    assert matrix.rows == len(x) * 3
+    report = ap.prune(model, 0.5, "obs", data=(x, y), verbose=0)
+    assert report.sparsity == pytest.approx(0.5, abs=0.01)
+    assert "damped by 0.01" in str(report)
+    with pytest.raises(ValueError, match=r"too few for a Hessian of 70 x 70; .* at least 70"):
+        ap.prune(model, 0.6, "obs", data=(x[:20], y[:20]), verbose=0)
+    monkeypatch.setattr(curvature, "MOST_MEMORY", 2**10)
+    with pytest.raises(ValueError, match=r"the Hessian of 70 weights.* need 0\.0 GiB, at most"):
+        ap.prune(model, 0.6, "obs", data=(x, y), verbose=0)
+
+
+# -- whole units -------------------------------------------------------------------------------
+
+
+def brute_force_units(problems, count):
+    """Order of removal and weights, each step by least squares on H from scratch."""
+    order, left = [], list(range(count))
+    now = [np.array(w) for _, w, _ in problems]
+    while left:
+        best = None
+        for unit in left:
+            kept = [u for u in left if u != unit]
+            new, error = [], 0.0
+            for (hessian, _, units), w in zip(problems, now, strict=True):
+                alive = np.isin(units, [*kept, -1])
+                old = np.isin(units, [*left, -1])
+                v = np.zeros_like(w)
+                dead = old & ~alive
+                right = w[:, dead] @ hessian[np.ix_(dead, alive)]
+                v[:, alive] = w[:, alive] + right @ np.linalg.inv(hessian[np.ix_(alive, alive)])
+                error += np.einsum("ui,ij,uj", v - w, hessian, v - w) / 2
+                new.append(v)
+            if best is None or error < best[0]:
+                best = error, unit, new
+        _, unit, now = best
+        order.append(unit)
+        left.remove(unit)
+    return order
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_units_go_in_the_order_of_brute_force(seed):
+    generator = np.random.default_rng(seed)
+    first = UnitProblem("a", hessian_of(5, seed), generator.normal(size=(3, 5)), np.arange(5))
+    second = UnitProblem(
+        "b",
+        hessian_of(11, seed + 9),
+        generator.normal(size=(2, 11)),
+        np.append(np.arange(10) % 5, -1),
+    )
+    errors = unit_errors([first, second], 5)
+    plain = [(one.hessian, one.weights, one.units) for one in (first, second)]
+    order = brute_force_units(plain, 5)
+    assert np.argsort(errors).tolist() == order
+
+
+def small_network(activation="relu", bias=True):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(5, activation, use_bias=bias, name="a"),
+            keras.layers.Dense(6, activation, use_bias=bias, name="b"),
+            keras.layers.Dense(3, "softmax", use_bias=bias, name="out"),
+        ]
+    )
+    generator = np.random.default_rng(5)
+    for layer in model.layers:
+        if bias:
+            layer.bias.assign(generator.normal(size=layer.bias.shape))
+    x = (generator.normal(size=(300, 8)) @ generator.normal(size=(8, 8)) / 2).astype("float32")
+    models.compiled(model)
+    return model, ap.sites.find(model).sites, x, generator.integers(0, 3, 300)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_that_take_removed_units_are_compensated(bias):
+    model, _, x, y = small_network("tanh", bias=bias)
+    hidden = keras.Model(model.inputs, [layer.output for layer in model.layers[:2]])
+    before = [w.copy() for w in model.get_weights()]
+    a, b = (keras.ops.convert_to_numpy(v).astype("float64") for v in hidden(x))
+    report = ap.prune(
+        model,
+        0.4,
+        ap.surgeons.UnitOBS(damping=0),
+        granularity="unit",
+        data=x,
+        include="b",
+        verbose=0,
+    )
+    assert report.table()["units_removed"][0] == 2
+    kernel = model.get_layer("b").get_weights()[0]
+    alive = kernel.any(axis=0)
+    features = np.column_stack([b, np.ones(300)]) if bias else b
+    out = model.get_layer("out").get_weights()
+    old = before[4:] if bias else before[2:]
+    wanted = features @ np.vstack(old)
+    kept = np.append(alive, True) if bias else alive
+    expected, *_ = np.linalg.lstsq(features[:, kept], wanted, rcond=None)
+    np.testing.assert_allclose(np.vstack(out)[kept], expected, atol=1e-4)
+    assert (out[0][~alive] == 0).all()
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    assert a.shape == (300, 5)
+    assert len(y) == 300
+
+
+def test_unit_surgery_through_convolutions_pooling_and_flattening():
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="first")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.MaxPooling2D()(x)
+    left = keras.layers.Conv2D(3, 3, activation="relu", name="second")(x)
+    x = keras.layers.Dropout(0.5)(left)
+    x = keras.layers.Flatten()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="out")(x))
+    data = np.random.default_rng(0).normal(size=(200, 8, 8, 2)).astype("float32")
+    before = model.predict(data, verbose=0)
+    found = outgoing.consumers(model, ap.sites.find(model).sites, data)
+    assert [one.name for one in found["first/kernel"]] == ["second/kernel"]
+    assert found["first/kernel"][0].units.tolist() == list(range(4)) * 9
+    assert found["second/kernel"][0].units.tolist() == list(range(3)) * 4
+    by_norm = keras.models.clone_model(model)
+    by_norm.set_weights(model.get_weights())
+    ap.prune(by_norm, 0.3, "unit_norm", "uniform", "unit")
+    plain = np.abs(by_norm.predict(data, verbose=0) - before).mean()
+    report = ap.prune(model, 0.3, "unit_obs", "uniform", "unit", data=data, verbose=0)
+    assert report.table()["units_removed"].tolist()[:2] == [1, 0]
+    assert np.abs(model.predict(data, verbose=0) - before).mean() < plain
+
+
+def test_units_that_cannot_be_followed_are_named():
+    inputs = keras.Input((4,))
+    a = keras.layers.Dense(4, name="a")(inputs)
+    b = keras.layers.Dense(4, name="b")(inputs)
+    model = keras.Model(
+        inputs, keras.layers.Dense(2, name="out")(keras.layers.Add(name="sum")([a, b]))
+    )
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(ValueError, match=r"a/kernel: .*'sum' \(Add\), which may mix them"):
+        ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, verbose=0)
+    with pytest.raises(ValueError, match="gives outputs of a model"):
+        ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, include="out", verbose=0)
+    with pytest.raises(ValueError, match="in no Sequential or Functional model"):
+        ap.prune(models.subclassed(), 0.5, "unit_obs", granularity="unit", data=np.ones((50, 6)))
+
+
+# -- through `prune`, on real models -----------------------------------------------------------
+
+SURGERY = {"lobs": "weight", "sparsegpt": "weight", "obs": "weight", "unit_obs": "unit"}
+
+
+@pytest.mark.parametrize("name", ap.surgeons.SURGEONS)
+def test_every_surgeon_beats_pruning_without_compensation(name):
+    """Compared by what each makes small: the error of a layer, or of what follows."""
+    model, _, x, y = small_network(activation="tanh")
+    start, grain = model.get_weights(), SURGERY[name]
+
+    def outputs():
+        if name in ("unit_obs", "obs"):
+            return model.predict(x, verbose=0)
+        kernel, bias = model.get_layer("a").get_weights()
+        return x @ kernel + bias
+
+    before = outputs()
+    plain = "unit_norm" if grain == "unit" else "magnitude"
+    ap.prune(model, 0.4, plain, "uniform", grain, include="b" if grain == "unit" else "a")
+    error = np.square(outputs() - before).mean()
+    model.set_weights(start)
+    where = {"include": "b" if grain == "unit" else "a"}
+    report = ap.prune(model, 0.4, name, "uniform", grain, data=(x, y), verbose=0, **where)
+    assert np.square(outputs() - before).mean() < error
+    assert report.sparsity == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ap.surgeons.SURGEONS)
+def test_granularities_that_do_not_go_with_a_surgeon_are_named(name):
+    model, _, x, y = small_network()
+    wrong = {"unit_obs": "weight", "lobs": "unit", "sparsegpt": (2, 2)}.get(name)
+    if wrong is None:
+        return
+    with pytest.raises(ValueError, match=r"granularity=.* does not go with criterion"):
+        ap.prune(model, 0.5, name, granularity=wrong, data=(x, y))
+
+
+@pytest.mark.parametrize("name", ap.surgeons.SURGEONS)
+def test_surgeons_need_data(name):
+    model, _, _, _ = small_network()
+    with pytest.raises(ValueError, match=r"needs .*: pass data="):
+        ap.prune(model, 0.5, name, granularity=SURGERY[name])
+
+
+@pytest.mark.parametrize("name", ap.surgeons.SURGEONS)
+def test_compensated_weights_survive_fine_tuning(name):
+    model, live, x, y = small_network()
+    ap.prune(model, 0.5, name, granularity=SURGERY[name], data=(x, y), verbose=0)
+    masks_before = {site.name: site.kernel() != 0 for site in live}
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[ap.KeepPruned()])
+    for site in live:
+        np.testing.assert_array_equal(site.kernel() != 0, masks_before[site.name])
+
+
+def test_a_callback_prunes_with_a_surgeon_while_training():
+    model, _, x, y = small_network()
+    pruner = ap.PruningCallback(ap.schedules.Linear(0.6, begin=1, end=3), criterion="lobs", data=x)
+    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[pruner])
+    assert history.history["sparsity"][-1] == pytest.approx(0.6, abs=0.01)
+    with pytest.raises(ValueError, match=r"needs input_hessian: pass data="):
+        ap.PruningCallback(ap.schedules.OneShot(0.5), criterion="lobs")
+
+
+def test_sequential_uses_what_the_inputs_have_become():
+    model, _, x, _ = small_network()
+    start = model.get_weights()
+    ap.prune(model, 0.6, "lobs", "uniform", data=x, sequential=True, verbose=0)
+    sequential = model.get_layer("b").get_weights()[0]
+    model.set_weights(start)
+    ap.prune(model, 0.6, "lobs", "uniform", data=x, verbose=0)
+    at_once = model.get_layer("b").get_weights()[0]
+    a = model.get_layer("a").get_weights()[0]
+    assert (sequential != at_once).any()
+    assert (sequential == 0).sum() == (at_once == 0).sum()
+    # By hand: the first layer as pruned, then the second with the inputs that it now gets.
+    model.set_weights(start)
+    model.get_layer("a").kernel.assign(a)
+    ap.prune(model, 0.6, "lobs", include="b", data=x, verbose=0)
+    np.testing.assert_allclose(model.get_layer("b").get_weights()[0], sequential, atol=1e-6)
+
+
+def test_several_sparsities_with_training_in_between():
+    model, _, x, y = small_network()
+    seen = []
+
+    def between(one):
+        seen.append(ap.prune(one, 0.0).sparsity)
+        one.fit(x, y, verbose=0, callbacks=[ap.KeepPruned()])
+
+    report = ap.prune(model, [0.2, 0.4, 0.6], "lobs", data=x, between=between, verbose=0)
+    assert seen == pytest.approx([0.2, 0.4], abs=0.01)
+    assert report.sparsity == pytest.approx(0.6, abs=0.01)
+    for bad in ([0.5, 0.2], []):
+        with pytest.raises(ValueError, match="rising fractions"):
+            ap.prune(model, bad)
+
+
+def test_known_scores_save_finding_them_again():
+    model, _, x, _ = small_network()
+    start = model.get_weights()
+    scores = ap.scores(model, "lobs", data=x, verbose=0)
+    ap.prune(model, 0.5, ap.surgeons.LayerwiseOBS(known_scores=scores), data=x, verbose=0)
+    with_known = model.get_weights()
+    model.set_weights(start)
+    ap.prune(model, 0.5, "lobs", data=x, verbose=0)
+    for known, found in zip(with_known, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(known, found)
