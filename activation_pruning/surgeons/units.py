@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
+from scipy.linalg import blas
 
 from activation_pruning.criteria.base import by_weight, needed
 from activation_pruning.granularities import Unit
@@ -141,45 +142,59 @@ def unit_errors(problems, count):
         >>> unit_errors([one], 2)
         array([2. , 0.5])
     """
-    states = [_State(problem) for problem in problems]
-    found, largest, alive = np.full(count, np.inf), 0.0, np.ones(count, bool)
-    while alive.any():
-        index = np.flatnonzero(alive)
-        errors = sum(state.errors(index) for state in states)
-        unit = index[int(errors.argmin())]
-        largest = max(np.nextafter(largest, np.inf), float(errors.min()))
-        found[unit], alive[unit] = largest, False
+    states = [_State(problem, count) for problem in problems]
+    found, largest = np.empty(count), 0.0
+    left = np.arange(count)
+    while len(left):
+        errors = sum(state.errors(left) for state in states)
+        cheapest = int(errors.argmin())
+        largest = max(np.nextafter(largest, np.inf), float(errors[cheapest]))
+        found[left[cheapest]] = largest
         for state in states:
-            state.remove(unit)
+            state.remove(left[cheapest])
+        left = np.delete(left, cheapest)
     return found
 
 
 class _State:
     """Weights and inverse Hessian of one layer while units go."""
 
-    def __init__(self, problem):
+    def __init__(self, problem, count):
         self.weights = problem.weights.copy()
-        self.inverse = obs.inverse(problem.hessian, problem.name)
-        self.units = problem.units
+        self.inverse = np.asfortranarray(obs.inverse(problem.hessian, problem.name))
+        # A row for each unit: where its inputs are, as many for each.
+        self.places = np.stack([np.flatnonzero(problem.units == unit) for unit in range(count)])
+        self.gone = np.zeros(len(problem.units), bool)
 
     def errors(self, units):
         """What removing each of `units` costs."""
-        # As many inputs for each unit, side by side: shape (units, inputs of a unit).
-        own = np.stack([np.flatnonzero(self.units == unit) for unit in units])
+        own = self.places[units]
+        if own.shape[1] == 1:
+            squares = np.einsum("ui,ui->i", self.weights, self.weights)
+            return 0.5 * (squares / np.diagonal(self.inverse))[own[:, 0]]
         blocks = self.inverse[own[:, :, None], own[:, None, :]]
         weights = self.weights[:, own].transpose(1, 2, 0)
         return 0.5 * np.sum(weights * np.linalg.solve(blocks, weights), axis=(1, 2))
 
     def remove(self, unit):
         """Take one unit out, with compensation."""
-        gone = self.units == unit
-        block = np.linalg.inv(self.inverse[np.ix_(gone, gone)])
-        rows = self.inverse[gone]
-        kept = ~gone
-        self.weights = self.weights[:, kept] - self.weights[:, gone] @ block @ rows[:, kept]
-        left = rows[:, kept]
-        self.inverse = self.inverse[np.ix_(kept, kept)] - left.T @ (block @ left)
-        self.units = self.units[kept]
+        own = self.places[unit]
+        rows = np.asfortranarray(self.inverse[own])
+        factor = np.linalg.solve(self.inverse[np.ix_(own, own)], rows)
+        self.weights -= self.weights[:, own] @ factor
+        # In place: a copy of the matrix for every unit would take most of the time.
+        blas.dgemm(-1.0, rows, factor, 1.0, self.inverse, trans_a=True, overwrite_c=True)
+        self.gone[own] = True
+        if 4 * np.count_nonzero(self.gone) > len(self.gone):
+            self._compact()
+
+    def _compact(self):
+        kept = np.flatnonzero(~self.gone)
+        new = np.cumsum(~self.gone) - 1
+        self.places = new[self.places]  # those of units that are gone are not read again
+        self.weights = self.weights[:, kept]
+        self.inverse = np.asfortranarray(self.inverse[np.ix_(kept, kept)])
+        self.gone = self.gone[kept]
 
 
 register("unit_obs", UnitOBS())
