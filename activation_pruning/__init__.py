@@ -14,6 +14,7 @@ from activation_pruning import (
 from activation_pruning.attachment import detach
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
 from activation_pruning.layers import PrunedLayer, strip, wrap
+from activation_pruning.n2ps import n2ps
 from activation_pruning.pruning import PruningReport, prune, scores
 from activation_pruning.spectrum_logger import SpectrumLogger
 
@@ -31,6 +32,7 @@ __all__ = [
     "criteria",
     "detach",
     "masks",
+    "n2ps",
     "prune",
     "regularizers",
     "reports",

@@ -5,7 +5,16 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from activation_pruning import attachment, batches, curvature, derivatives, inputs, outgoing, sites
+from activation_pruning import (
+    attachment,
+    batches,
+    curvature,
+    derivatives,
+    inputs,
+    outgoing,
+    significance,
+    sites,
+)
 
 ACTIVITY = tuple(attachment.STATISTICS)
 _GATHERERS = (
@@ -20,14 +29,16 @@ _GATHERERS = (
     derivatives.synaptic_flow,
     outgoing.consumers,
     outgoing.outgoing,
+    significance.sigmoid,
 )
 GATHERERS = {function.__name__: function for function in _GATHERERS}
 STATISTICS = (*inputs.STATISTICS, *GATHERERS)
 BY_UNIT = {
     "activation_gradient",
     "outgoing",
+    "sigmoid",
 }  # one value for each unit; the others have one for each weight
-WITHOUT_DATA = {"synaptic_flow", "outgoing"}
+WITHOUT_DATA = {"outgoing", "synaptic_flow"}
 
 
 class Gathered(NamedTuple):

@@ -23,9 +23,12 @@ def with_sublayers(layer):
 
 
 def consumers(layer, operations):
-    """The operations (ids in `operations`) that use the symbolic outputs of `layer`."""
-    found = [node.operation for node in layer._outbound_nodes]
-    return [operation for operation in found if id(operation) in operations]
+    """The operations (ids in `operations`) that use the symbolic outputs of `layer`, each once.
+
+    A Sequential model that grew by `add` has called its layers anew each time.
+    """
+    found = {id(node.operation): node.operation for node in layer._outbound_nodes}
+    return [operation for key, operation in found.items() if key in operations]
 
 
 def producers(layer, operations):
@@ -35,14 +38,18 @@ def producers(layer, operations):
     return [operation for operation in found if id(operation) in operations]
 
 
+def takes_inputs(layer, operations):
+    """Whether `layer` takes an input of the graph made of `operations` directly."""
+    found = producers(layer, operations)
+    return not found or any(isinstance(item, keras.layers.InputLayer) for item in found)
+
+
 def calls_in_graph(layer, operations):
-    """How often `layer` is called within the graph made of `operations`."""
-    if not producers(layer, operations):
-        return 1
-    return sum(
-        any(id(parent.operation) in operations for parent in node.parent_nodes)
-        for node in layer._inbound_nodes
-    )
+    """On how many different inputs `layer` is called within the graph made of `operations`."""
+    calls = {
+        tuple(id(parent.operation) for parent in node.parent_nodes) for node in layer._inbound_nodes
+    }
+    return max(1, sum(any(parent in operations for parent in parents) for parents in calls))
 
 
 def output_operations(model):

@@ -63,12 +63,12 @@ def consumers(model, live_sites, data):
         >>> [(one.name, one.units.tolist()) for one in found]
         [('b/kernel', [0, 1, 2])]
     """
-    takers = {site.name: _takers(model, site) for site in live_sites}
-    unique = {taker.name: taker for own in takers.values() for taker, _ in own}
+    following = {site.name: takers(model, site) for site in live_sites}
+    unique = {taker.name: taker for own in following.values() for taker, _ in own}
     moments = inputs.gather(model, list(unique.values()), data, [inputs.HESSIAN])
     return {
         name: [_consumer(taker, units, moments[taker.name][inputs.HESSIAN]) for taker, units in own]
-        for name, own in takers.items()
+        for name, own in following.items()
     }
 
 
@@ -88,9 +88,7 @@ def outgoing(model, live_sites, data=None):
         array([3. , 0.5])
     """
     return {
-        site.name: sum(
-            _leaving(taker, units, site.n_units) for taker, units in _takers(model, site)
-        )
+        site.name: sum(_leaving(taker, units, site.n_units) for taker, units in takers(model, site))
         for site in live_sites
     }
 
@@ -111,8 +109,19 @@ def _consumer(taker, units, moments):
     return dataclasses.replace(found, bias_name=f"{taker.path}/bias", bias=values)
 
 
-def _takers(model, site):
-    """[(live site, the unit that each of its inputs comes from)] of all that take the units."""
+def takers(model, site):
+    """Follow the units of a site to the layers that take them.
+
+    Args:
+        model: the built Sequential or Functional model that holds the site.
+        site: a `sites.LiveSite`.
+
+    Returns:
+        List of (live site, int array of shape (inputs,): the unit that each input comes from).
+
+    Raises:
+        ValueError: see `consumers`.
+    """
     known = {id(one.layer): one for one in sites.find(model, exclude=()).sites}
     graph = _graph_around(model, site.layer)
     if not graph:

@@ -174,7 +174,8 @@ class PruningReport:
         text = shown.assign(sparsity=percent).to_string(index=False, na_rep="")
         pruned, weights = int(self._table["pruned"].sum()), int(self._table["weights"].sum())
         head = f"{pruned:,} of {weights:,} prunable weights pruned: {self.sparsity:.2%}"
-        return f"{head} (target {self.target:.2%})\n{text}\n{self.notes}"
+        aim = "" if self.target is None else f" (target {self.target:.2%})"
+        return f"{head}{aim}\n{text}\n{self.notes}"
 
     __repr__ = __str__
 
@@ -248,6 +249,19 @@ def prune(
         if number and between is not None:
             between(model)
         alive = _event(model, found.sites, settings, alive, target, data, sequential, verbose)
+    note = getattr(settings.surgeon, "note", "")
+    return report(model, found, targets[-1], note)
+
+
+def report(model, found, target, note=""):
+    """The `PruningReport` of a model as it is now.
+
+    Args:
+        model: the model.
+        found: the `sites.Found` that was pruned.
+        target: the sparsity that was asked for, or None.
+        note: what else to say.
+    """
     skipped = [
         {"layer": path, "site": path, "note": f"not pruned: {reason}"}
         for path, reason in found.skipped
@@ -255,8 +269,7 @@ def prune(
     table = pd.concat([measure(found.sites).assign(note=""), pd.DataFrame(skipped)])
     counts = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
     table = table.reset_index(drop=True).astype(counts)  # Int64: skipped layers have no counts
-    notes = " ".join(filter(None, [_physical(model), getattr(settings.surgeon, "note", "")]))
-    return PruningReport(table, targets[-1], notes)
+    return PruningReport(table, target, " ".join(filter(None, [_physical(model), note])))
 
 
 def scores(model, criterion, data=None, include=None, exclude=None, seed=0, verbose=1):

@@ -50,6 +50,11 @@ class Unfolding:
         """How many units each block has."""
         return self.shape[1 if self.units_first else 2]
 
+    @property
+    def shape_by_unit(self):
+        """(blocks, units, inputs), the shape of what `by_unit` gives."""
+        return self.shape[0], self.units, self.inputs
+
     def by_unit(self, kernel):
         """Matrices of shape (blocks, units, inputs): the weights that meet in a unit are a row."""
         matrices = self.unfold(kernel)

@@ -16,10 +16,10 @@ PACKAGE = ROOT / "activation_pruning"
 FLOORS = [
     ["__init__"],
     ["callbacks", "regularizers", "spectrum_logger"],
-    ["layers"],
+    ["layers", "n2ps"],
     ["pruning"],
     ["gathering"],
-    ["derivatives", "outgoing"],
+    ["derivatives", "outgoing", "significance"],
     ["curvature"],
     ["sample_gradients"],
     ["attached", "inputs", "monitors"],

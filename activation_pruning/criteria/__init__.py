@@ -11,6 +11,7 @@ from activation_pruning.criteria.by_activity import (
     activation_magnitude,
     inactivity,
     mean_activation,
+    n2ps,
 )
 from activation_pruning.criteria.by_inputs import wanda
 from activation_pruning.criteria.by_loss import (
@@ -35,6 +36,7 @@ __all__ = [
     "inactivity",
     "magnitude",
     "mean_activation",
+    "n2ps",
     "obd",
     "obd_exact",
     "obd_hutchinson",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from activation_pruning.criteria.base import by_weight, criterion
+from activation_pruning.criteria.base import by_weight, criterion, needed
 
 
 @criterion(needs=("frequency",))
@@ -114,6 +114,35 @@ def inactivity(site):
         array([[0.53125, 0.875  ]])
     """
     return _ordered_by_magnitude(site, 1.0 - _counted(site, "frequency"))
+
+
+@criterion(needs=("outgoing", "sigmoid"))
+def n2ps(site):
+    """Significance of the node: score = mean sigmoid of its pre-activation * sum of |w| leaving it.
+
+    All weights of a unit get the same score; it is meant for unit granularity. `ap.n2ps` removes
+    by threshold instead of to a target, and inputs, too.
+
+    Args:
+        site: a Site with the statistics "sigmoid" and "outgoing", each of shape (units,).
+
+    Returns:
+        Scores >= 0, shape of the kernel.
+
+    Raises:
+        ValueError: a statistic was not gathered.
+
+    Source: Augasta & Kathirvalavakumar, Neural Processing Letters 34, 2011; see `ap.n2ps` for what
+    of it could be checked.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> n2ps(Site(name="a", kernel=np.ones((1, 2)), units=np.array([[0, 1]]),
+        ...           statistics={"sigmoid": np.array([0.5, 0.25]), "outgoing": np.array([2, 8])}))
+        array([[1., 2.]])
+    """
+    significance = np.asarray(needed(site, "sigmoid")) * needed(site, "outgoing")
+    return np.array(np.broadcast_to(by_weight(site, significance), site.kernel.shape))
 
 
 def _counted(site, statistic):

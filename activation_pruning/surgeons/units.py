@@ -171,7 +171,7 @@ class _State:
         own = self.places[units]
         if own.shape[1] == 1:
             squares = np.einsum("ui,ui->i", self.weights, self.weights)
-            return 0.5 * (squares / np.diagonal(self.inverse))[own[:, 0]]
+            return 0.5 * squares[own[:, 0]] / np.diagonal(self.inverse)[own[:, 0]]
         blocks = self.inverse[own[:, :, None], own[:, None, :]]
         weights = self.weights[:, own].transpose(1, 2, 0)
         return 0.5 * np.sum(weights * np.linalg.solve(blocks, weights), axis=(1, 2))

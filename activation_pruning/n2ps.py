@@ -1,0 +1,121 @@
+"""N2PS: remove the nodes of little significance, hidden ones and inputs."""
+
+import warnings
+from numbers import Real
+
+import numpy as np
+
+from activation_pruning import (
+    attachment,
+    internals,
+    outgoing,
+    pruning,
+    significance,
+    sites,
+    sources,
+)
+from activation_pruning.linear import Linear
+
+
+def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
+    """Remove the nodes whose significance is below a threshold, in place.
+
+    The significance of a node is s = mean over the data of sigmoid(z) * sum of |w| over the
+    weights that leave it; z is the pre-activation of a hidden unit, or the input itself. Of a
+    removed node the weights that enter and leave it become zeros. Training again with
+    `KeepPruned`, and repeating, is up to the caller.
+
+    Args:
+        model: a built Sequential or Functional model.
+        data: samples of the inputs, as for `prune`.
+        threshold: nodes below it go; None is the mean significance of the layer's nodes, for each
+            layer, and for the inputs, its own.
+        inputs: whether inputs are removed, too.
+        include: layers whose units may go (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+
+    Returns:
+        A `PruningReport`; its `sparsity` counts the weights that entered or left removed nodes.
+
+    Raises:
+        ValueError: for a bad threshold, or units whose outgoing weights cannot be followed.
+
+    Warns:
+        UserWarning: the threshold would have removed all nodes of a layer; the best one is kept.
+
+    Source: Augasta & Kathirvalavakumar, "A Novel Pruning Algorithm for Optimizing Feedforward
+    Neural Network of Classification Problems", Neural Processing Letters 34, 2011. The paper was
+    not at hand: definition and default threshold follow descriptions of it; its data sets, its
+    order of layers and its stopping rule were not available to check against.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "sigmoid", name="a"),
+    ...                           keras.layers.Dense(1, use_bias=False)])
+    >>> model.set_weights([np.eye(2), np.zeros(2), np.array([[2.0], [1.0]])])
+    >>> ap.n2ps(model, np.zeros((4, 2)), inputs=False).table()["units_removed"].tolist()[0]
+    1
+    >>> model.get_weights()[2].ravel().tolist()
+    [2.0, 0.0]
+    """
+    if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
+        raise ValueError(f"threshold={threshold!r}; it must be a number of at least 0, or None")
+    found = sites.find(model, include, exclude)
+    excited = significance.sigmoid(model, found.sites, data)
+    leaving = outgoing.outgoing(model, found.sites)
+    dead = {
+        site.name: _below(site.path, excited[site.name] * leaving[site.name], threshold)
+        for site in found.sites
+    }
+    masks = pruning.alive_masks(sites.find(model, exclude=()).sites)
+    changed = {}
+    if inputs:
+        for site in _first(model, found.sites):
+            changed[site.name] = site
+            masks[site.name] &= ~_dead_inputs(model, site, data, threshold)
+    for site in found.sites:
+        changed[site.name] = site
+        masks[site.name] &= ~dead[site.name][site.units]
+        for taker, units in outgoing.takers(model, site):
+            changed[taker.name] = taker
+            unfolding = Linear(taker).unfolding
+            rows = np.broadcast_to(dead[site.name][units], unfolding.shape_by_unit)
+            masks[taker.name] &= ~unfolding.from_units(rows)
+    for name, site in changed.items():
+        attachment.assign_mask(site, masks[name])
+    return pruning.report(
+        model, found, target=None, note="N2PS: nodes below the threshold removed."
+    )
+
+
+def _below(name, values, threshold):
+    """True for the nodes that go."""
+    gone = values < (values.mean() if threshold is None else threshold)
+    if gone.all():
+        warnings.warn(
+            f"{name}: all {len(values)} nodes are below threshold={threshold:g} (the largest "
+            f"significance is {values.max():.3g}); the best one is kept",
+            stacklevel=3,
+        )
+        gone[values.argmax()] = False
+    return gone
+
+
+def _first(model, live_sites):
+    """The sites whose layers take the inputs of the model."""
+    everything = sources.graph(model)
+    return [
+        site
+        for site in live_sites
+        if id(site.layer) in everything and internals.takes_inputs(site.layer, everything)
+    ]
+
+
+def _dead_inputs(model, site, data, threshold):
+    """True for the weights of inputs that go."""
+    unfolding = Linear(site).unfolding
+    excited = significance.of_inputs(model, [site], data)[site.name]
+    leaving = np.abs(unfolding.by_unit(site.kernel())[0]).sum(axis=0, dtype=np.float64)
+    gone = _below(f"inputs of {site.path}", excited * leaving, threshold)
+    return unfolding.from_units(np.broadcast_to(gone, unfolding.shape_by_unit))
