@@ -12,6 +12,7 @@ from activation_pruning import (
     surgeons,
 )
 from activation_pruning.attachment import detach
+from activation_pruning.batchnorm import recalibrate_batchnorm
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
 from activation_pruning.layers import PrunedLayer, strip, wrap
 from activation_pruning.n2ps import n2ps
@@ -34,6 +35,7 @@ __all__ = [
     "masks",
     "n2ps",
     "prune",
+    "recalibrate_batchnorm",
     "regularizers",
     "reports",
     "schedules",

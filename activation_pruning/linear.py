@@ -10,6 +10,7 @@ from activation_pruning.unfolding import unfolding
 _L = keras.layers
 _CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
 _DEPTHWISE = (_L.DepthwiseConv1D, _L.DepthwiseConv2D)
+_KNOWN = (_L.Dense, _L.EinsumDense, *_CONVOLUTIONS, *_DEPTHWISE)
 _ROOM = 1 << 24  # numbers that an unfolded batch may hold at a time: 64 MiB of float32
 
 
@@ -38,7 +39,10 @@ class Linear:
     def __init__(self, site):
         self.site, self.layer = site, site.layer
         self.unfolding = unfolding(site)
-        if type(self.layer).call is not _plain(self.layer).call:
+        plain = next((kind for kind in _KNOWN if isinstance(self.layer, kind)), None)
+        if plain is None:
+            raise ValueError(_refused(site, "it is not a single matrix product"))
+        if type(self.layer).call is not plain.call:
             raise ValueError(_refused(site, "its class has a `call` of its own"))
         if isinstance(self.layer, _L.EinsumDense):
             self._inputs, self._kernel, self._result = _equation(site)
@@ -119,13 +123,6 @@ class Linear:
         windows = windows[(slice(None), *strides, slice(None), *dilation)]
         windows = np.moveaxis(windows, rank + 1, -1)  # channels behind the kernel's positions
         return windows.reshape(-1, math.prod(layer.kernel_size), x.shape[-1])
-
-
-def _plain(layer):
-    """The class of Keras whose `call` is understood here."""
-    known = (_L.Dense, _L.EinsumDense, *_CONVOLUTIONS, *_DEPTHWISE)
-    found = next((kind for kind in known if isinstance(layer, kind)), None)
-    return found or type("None", (), {"call": None})
 
 
 def _padding(layer, sizes, reach):

@@ -19,7 +19,7 @@ FLOORS = [
     ["layers", "n2ps"],
     ["pruning"],
     ["gathering"],
-    ["derivatives", "outgoing", "significance"],
+    ["batchnorm", "derivatives", "outgoing", "significance"],
     ["curvature"],
     ["sample_gradients"],
     ["attached", "inputs", "monitors"],

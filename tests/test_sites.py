@@ -747,3 +747,11 @@ def test_attention_heads_are_counted():
     expected = (query > 0).mean(axis=(0, 1)).ravel()
     np.testing.assert_allclose(seen["mha/query/kernel"].frequency, expected, rtol=1e-6)
     assert seen["mha/attention_output/kernel"].frequency.shape == (8,)
+
+
+def test_a_sequential_model_that_grew_is_called_once():
+    """Every `add` after an Input calls all layers anew; the source must not depend on it."""
+    grown = keras.Sequential([keras.Input((3,))])
+    for layer in (layers.Dense(4, name="a"), layers.ReLU(name="after"), layers.Dense(2)):
+        grown.add(layer)
+    assert sites.find(grown).sites[0].source.label == "after"
