@@ -19,7 +19,7 @@ FLOORS = [
     ["layers"],
     ["pruning"],
     ["attached", "monitors"],
-    ["attachment", "batches", "rebuilding"],
+    ["attachment", "batches", "kernel_wrapper", "rebuilding"],
     ["sites"],
     ["sources", "unfolding"],
     ["kernels"],
