@@ -12,6 +12,7 @@ from activation_pruning import (
 )
 from activation_pruning.attachment import detach
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
+from activation_pruning.l0 import L0Layer
 from activation_pruning.layers import PrunedLayer, strip, wrap
 from activation_pruning.pruning import PruningReport, prune
 from activation_pruning.spectrum_logger import SpectrumLogger
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationCounter",
     "KeepPruned",
+    "L0Layer",
     "PrunedLayer",
     "PruningCallback",
     "PruningReport",

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "activation_pruning"
 FLOORS = [
     ["__init__"],
     ["callbacks", "regularizers", "spectrum_logger"],
-    ["layers"],
+    ["l0", "layers"],
     ["pruning"],
     ["attached", "monitors"],
     ["attachment", "batches", "kernel_wrapper", "rebuilding"],
