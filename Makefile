@@ -4,7 +4,7 @@ VENV ?= .venv
 TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
-CORE = $(addprefix tests/test_, attachment.py layers.py rebuilding.py regularizers.py saving.py \
+CORE = $(addprefix tests/test_, attachment.py l0.py layers.py rebuilding.py regularizers.py saving.py \
 	spectrum_logger.py training.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 

@@ -14,6 +14,7 @@ from activation_pruning import (
 from activation_pruning.attachment import detach
 from activation_pruning.batchnorm import recalibrate_batchnorm
 from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
+from activation_pruning.l0 import L0Layer
 from activation_pruning.layers import PrunedLayer, strip, wrap
 from activation_pruning.n2ps import n2ps
 from activation_pruning.pruning import PruningReport, prune, scores
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationCounter",
     "KeepPruned",
+    "L0Layer",
     "PrunedLayer",
     "PruningCallback",
     "PruningReport",

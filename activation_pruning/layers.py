@@ -1,16 +1,16 @@
 """The explicit form: a serializable wrapper whose masks and counts are saved with the model."""
 
-import inspect
 import warnings
 
 import keras
 from keras import ops
 
 from activation_pruning import attachment, gathering, internals, pruning, rebuilding, sites
+from activation_pruning.kernel_wrapper import KernelWrapper
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
-class PrunedLayer(keras.layers.Wrapper):
+class PrunedLayer(KernelWrapper):
     """A layer whose kernels are multiplied by masks in every forward pass.
 
     y = layer(x; w * mask); the gradient of a pruned weight is zero for the same reason.
@@ -39,16 +39,13 @@ class PrunedLayer(keras.layers.Wrapper):
     def __init__(self, layer, count=True, threshold=0.0, **kwargs):
         kwargs.setdefault("name", f"pruned_{layer.name}")
         super().__init__(layer, **kwargs)
-        self.supports_masking = layer.supports_masking
         self.count, self.threshold = count, threshold
-        self._counters, self._pairs = {}, []
+        self._counters, self._masks = {}, {}
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        self._live = _all_sites(self.layer)
-        for site in self._live:
-            name = site.name.removeprefix(f"{self.layer.name}/").replace("/", "_")
-            mask = self.add_weight(
+        for name, site in self._kernels.items():
+            self._masks[name] = self.add_weight(
                 shape=site.variable.shape,
                 initializer="ones",
                 dtype="bool",
@@ -56,32 +53,22 @@ class PrunedLayer(keras.layers.Wrapper):
                 autocast=False,
                 name=f"{name}_mask",
             )
-            self._pairs.append((name, site, mask))
         if self.count:
-            seen = [site.source for site in self._live if site.source.layer is self.layer]
+            live = self._kernels.values()
+            seen = [site.source for site in live if site.source.layer is self.layer]
             for index, source in enumerate(dict.fromkeys(seen)):
                 counter = attachment.Counter(source, self.threshold)
                 setattr(self, f"sums_{index}", counter.sums)  # tracked, hence saved
                 self._counters[source] = counter
 
+    def factor(self, name, training=False):
+        return self._masks[name].value
+
+    def mask_of(self, variable):
+        return self._masks.get(self._name_of(variable))
+
     def call(self, inputs, training=None, **kwargs):
-        if "training" in inspect.signature(self.layer.call).parameters:
-            kwargs["training"] = training
-        masks = {id(site.variable): mask for _, site, mask in self._pairs}
-        mapping = [
-            (v, internals.masked(v.value, masks[id(v)].value) if id(v) in masks else v.value)
-            for v in self.layer.variables
-        ]
-        updatable = self.layer.non_trainable_variables
-        with keras.StatelessScope(mapping, collect_losses=True) as scope:
-            before = [scope.get_current_value(variable) for variable in updatable]
-            outputs = self.layer(inputs, **kwargs)
-        for variable, old in zip(updatable, before, strict=True):
-            new = scope.get_current_value(variable)
-            if new is not old:
-                variable.assign(new)
-        for loss in scope.losses:
-            self.add_loss(loss + 0)  # a tensor of its own: Keras knows the layer's by identity
+        outputs = super().call(inputs, training=training, **kwargs)
         if training:
             self._count(outputs)
         return outputs
@@ -90,25 +77,17 @@ class PrunedLayer(keras.layers.Wrapper):
         for counter in self._counters.values():
             counter.update(outputs)
 
-    def compute_mask(self, inputs, previous_mask=None):
-        return self.layer.compute_mask(inputs, previous_mask)
-
-    def mask_of(self, variable):
-        """The mask variable of one of the layer's kernels, or None."""
-        return next((mask for _, site, mask in self._pairs if site.variable is variable), None)
-
     def set_mask(self, name, mask):
         """Set the mask of the kernel `name` (True = alive) and zero what it prunes.
 
         Raises:
             ValueError: for a name that is not among the wrapped layer's kernels.
         """
-        found = {known: (site, variable) for known, site, variable in self._pairs}
-        if name not in found:
-            raise ValueError(f"name={name!r} is not a kernel of this layer: {sorted(found)}")
-        site, variable = found[name]
+        if name not in self._masks:
+            raise ValueError(f"name={name!r} is not a kernel of this layer: {sorted(self._masks)}")
+        variable = self._masks[name]
         variable.assign(mask)
-        attachment.assign_mask(site, ops.convert_to_numpy(variable))
+        attachment.assign_mask(self._kernels[name], ops.convert_to_numpy(variable))
 
     def activity(self):
         """Tidy DataFrame of what was counted: layer, unit, frequency, mean, rms, ..."""
@@ -117,29 +96,33 @@ class PrunedLayer(keras.layers.Wrapper):
                 "nothing counted: the layer was made with count=False, is not built, or is a "
                 "composite, whose parts `ap.ActivationCounter` can count"
             )
-        counted = [site for site in self._live if site.source in self._counters]
+        counted = [site for site in self._kernels.values() if site.source in self._counters]
         return pruning.activity_table(counted, gathering.activity_of(counted, self._counters))
 
     def get_config(self):
         return {**super().get_config(), "count": self.count, "threshold": self.threshold}
 
 
-def wrap(model, include=None, exclude=None):
-    """A copy of a Sequential or Functional model with its prunable layers in `PrunedLayer`s.
+def wrap(model, include=None, exclude=None, wrapper=PrunedLayer, **arguments):
+    """A copy of a Sequential or Functional model with its prunable layers in wrappers.
 
-    Weights are copied, exact zeros become pruned, and a compiled model is compiled alike (with
-    a fresh optimizer state). Layers that are wrapped already stay as they are.
+    Weights are copied (in a `PrunedLayer` exact zeros become pruned), and a compiled model is
+    compiled alike (with a fresh optimizer state). Layers that are wrapped already stay as they are.
 
     Args:
         model: a built Sequential or Functional model, nested ones included.
         include: layers to wrap (names, patterns, layers); None takes all.
         exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        wrapper: `PrunedLayer` or `L0Layer`, the class.
+        **arguments: for each wrapper, such as `penalty=1e-5`.
 
     Returns:
-        A new `keras.Model` with equal outputs.
+        A new `keras.Model` with equal outputs; in an `L0Layer` that takes a `droprate` at which
+        gates start fully open.
 
     Raises:
-        TypeError: for a subclassed model; use `PruningCallback` on it as it is.
+        TypeError: for a subclassed model; use `PruningCallback` on it as it is. For a `wrapper`
+            of any other kind.
 
     Example:
 
@@ -150,8 +133,10 @@ def wrap(model, include=None, exclude=None):
     ['pruned_a', 'b']
     """
     _check_graph(model, "wrap")
+    if not (isinstance(wrapper, type) and issubclass(wrapper, KernelWrapper)):
+        raise TypeError(f"wrapper={wrapper!r}; give the class ap.PrunedLayer or ap.L0Layer")
     wanted = sites.find(model, include, exclude).sites
-    left, missed = {id(site.variable) for site in wanted if site.mask_variable is None}, []
+    left, missed = {id(site.variable) for site in wanted if site.wrapper is None}, []
 
     def replace(layer):
         copy = rebuilding.copy_layer(layer)
@@ -160,10 +145,10 @@ def wrap(model, include=None, exclude=None):
         if isinstance(layer, keras.layers.MultiHeadAttention):
             missed.append(layer.name)
             return copy
-        return PrunedLayer(copy)
+        return wrapper(copy, **arguments)
 
     def transfer(layer, new):
-        if not isinstance(new, PrunedLayer) or isinstance(layer, PrunedLayer):
+        if not isinstance(new, KernelWrapper) or isinstance(layer, KernelWrapper):
             rebuilding.copy_weights(layer, new)
             return
         rebuilding.copy_weights(layer, new.layer)
@@ -183,7 +168,10 @@ def wrap(model, include=None, exclude=None):
 
 
 def strip(model):
-    """A copy of the model without `PrunedLayer`s: plain layers, pruned weights exact zeros.
+    """A copy of the model without wrappers: plain layers with the weights that act in inference.
+
+    Weights under a mask or behind a closed gate of `L0Layer` are exact zeros, those behind an
+    open gate are multiplied by it. Biases stay as they are.
 
     Args:
         model: a Sequential or Functional model.
@@ -194,6 +182,7 @@ def strip(model):
 
     Raises:
         TypeError: for a subclassed model.
+        ValueError: for a wrapper that is itself inside of another layer.
 
     Example:
 
@@ -206,16 +195,22 @@ def strip(model):
     _check_graph(model, "strip")
 
     def replace(layer):
-        return rebuilding.copy_layer(layer.layer if isinstance(layer, PrunedLayer) else layer)
+        plain = layer.layer if isinstance(layer, KernelWrapper) else layer
+        for inner in internals.with_sublayers(plain):
+            if isinstance(inner, KernelWrapper):
+                raise ValueError(
+                    f"strip(model) cannot take {inner.name!r} out of {layer.name!r}; put the "
+                    f"wrapper around that layer instead: {type(inner).__name__}({layer.name})"
+                )
+        return rebuilding.copy_layer(plain)
 
     def transfer(layer, new):
-        if not isinstance(layer, PrunedLayer):
+        if not isinstance(layer, KernelWrapper):
             rebuilding.copy_weights(layer, new)
             return
         rebuilding.copy_weights(layer.layer, new)
-        pairs = zip(_all_sites(layer), _all_sites(new), strict=True)
-        for masked, plain in pairs:
-            attachment.assign_mask(plain, ops.convert_to_numpy(masked.mask_variable))
+        for wrapped, plain in zip(_all_sites(layer), _all_sites(new), strict=True):
+            plain.variable.assign(wrapped.kernel())
 
     return rebuilding.rebuild(model, replace, transfer)
 

@@ -63,6 +63,12 @@ class Settings:
                     "them. Lower the learning rate or load weights from before they diverged."
                 )
             self.granularity.items(snapshot, np.abs(snapshot.kernel))
+        gated = [s.path for s in live_sites if s.wrapper is not None and s.mask_variable is None]
+        if self.surgeon and gated:
+            raise ValueError(
+                f"layers {gated} have gates that would multiply the compensated weights; make a "
+                "plain model of it first: model = ap.strip(model)"
+            )
         if sparsity is None:  # a schedule that does not say where it ends
             return
         most = getattr(self.granularity, "max_sparsity", 1.0)

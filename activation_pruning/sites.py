@@ -60,7 +60,12 @@ class LiveSite:
     input_axis: int
     source: Source
     observed: bool = True
-    mask_variable: keras.Variable | None = None
+    wrapper: keras.Layer | None = None  # a `KernelWrapper`, where one multiplies the variable
+
+    @property
+    def mask_variable(self):
+        """The mask that a `PrunedLayer` keeps of it, or None."""
+        return None if self.wrapper is None else self.wrapper.mask_of(self.variable)
 
     @property
     def n_units(self):
@@ -69,11 +74,13 @@ class LiveSite:
     def kernel(self):
         """The weights that act now, as a NumPy array (bfloat16 is widened to float32).
 
-        Under the mask of a wrapper these are zeros, whatever momentum made of the variable.
+        Where a wrapper's mask or gate is 0 these are zeros, whatever momentum made of the variable.
         """
         values = keras.ops.convert_to_numpy(self.variable)
-        if self.mask_variable is not None:
-            values = np.where(keras.ops.convert_to_numpy(self.mask_variable), values, 0)
+        if self.wrapper is not None:
+            factor = keras.ops.convert_to_numpy(self.wrapper.factor_of(self.variable))
+            factor = np.broadcast_to(factor.astype(values.dtype), values.shape)
+            values = np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
         return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
 
     def snapshot(self, mask=None, activity=None, seed=0, statistics=None):
@@ -101,31 +108,31 @@ class _Walk:
     def __init__(self):
         self.sites, self.skipped, self._seen, self._names = [], [], set(), set()
 
-    def visit(self, layer, path, graph=frozenset(), outer=(), mask_of=None):
+    def visit(self, layer, path, graph=frozenset(), outer=(), wrapper=None):
         """Collect the sites of `layer` and of everything inside it.
 
-        `graph` is the innermost graph around it, `outer` the wrappers that stand for it there.
+        `graph` is the innermost graph around it, `outer` the wrappers that stand for it there,
+        `wrapper` the one that multiplies its kernels.
         """
         if id(layer) in self._seen:
             return  # shared layers are found once
         self._seen.add(id(layer))
         described = kernels.of(layer)
         if described is not None:
-            self._add(layer, path, described, graph, outer, mask_of)
+            self._add(layer, path, described, graph, outer, wrapper)
             return
         children = internals.sublayers(layer)
         self._note_unknown(layer, path, children)
         if isinstance(layer, _L.RNN):
             return  # a cell of another kind: listed above, never called on its own
-        masking = hasattr(layer, "mask_of")
-        if masking:
-            mask_of = layer.mask_of
-        outer = (*outer, layer) if masking or isinstance(layer, sources.WRAPPERS) else ()
+        multiplies = _multiplies(layer)
+        wrapper = layer if multiplies else wrapper
+        outer = (*outer, layer) if multiplies or isinstance(layer, sources.WRAPPERS) else ()
         for child in children:
-            inner = path if masking else f"{path}/{child.name}".lstrip("/")
-            self.visit(child, inner, sources.graph(layer) or graph, outer, mask_of)
+            inner = path if multiplies else f"{path}/{child.name}".lstrip("/")
+            self.visit(child, inner, sources.graph(layer) or graph, outer, wrapper)
 
-    def _add(self, layer, path, described, graph, outer, mask_of):
+    def _add(self, layer, path, described, graph, outer, wrapper):
         reason = _refusal(layer)
         if reason:
             self.skipped.append((path, reason))
@@ -150,7 +157,7 @@ class _Walk:
                             layer, kernel if kernel.observed else described[-1], graph, outer
                         ),
                         kernel.observed,
-                        mask_of(variable) if mask_of else None,
+                        wrapper,
                     )
                 )
 
@@ -159,7 +166,7 @@ class _Walk:
         own = [w for w in layer.trainable_weights if len(w.shape) > 1 and id(w) not in inside]
         if isinstance(layer, _L.RNN):
             own = [w for w in layer.trainable_weights if len(w.shape) > 1]
-        if own and not hasattr(layer, "mask_of"):
+        if own and not _multiplies(layer):
             kind = type(layer).__name__
             self.skipped.append((path, f"no site registered for {kind}; see sites.register"))
 
@@ -170,6 +177,11 @@ class _Walk:
             fresh = f"{name}_{number}"
         self._names.add(fresh)
         return fresh
+
+
+def _multiplies(layer):
+    """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
+    return hasattr(layer, "factor_of")
 
 
 def _refusal(layer):

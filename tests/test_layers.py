@@ -440,6 +440,17 @@ def test_mixed_precision_keeps_full_masks_counts_and_weights():
     assert pruning.total_sparsity(pruning.measure(sites.find(model).sites)) == 0.5
 
 
+def test_a_layer_with_a_policy_of_its_own_is_wrapped_without_rounding():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, dtype="float32", name="a")])
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        wrapped = ap.wrap(model, exclude=())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x = noise(9, 6)
+    np.testing.assert_array_equal(outputs(wrapped, x), outputs(model, x))
+
+
 def _torch_step(model, x, y):
     import torch
 

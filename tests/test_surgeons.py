@@ -709,3 +709,20 @@ def test_known_scores_save_finding_them_again():
     ap.prune(model, 0.5, "lobs", data=x, verbose=0)
     for known, found in zip(with_known, model.get_weights(), strict=True):
         np.testing.assert_array_equal(known, found)
+
+
+def test_gated_layers_are_to_be_stripped_first():
+    model, _, x, _ = small_network()
+    gated = ap.wrap(model, wrapper=ap.L0Layer)
+    with pytest.raises(ValueError, match=r"have gates.*ap\.strip"):
+        ap.prune(gated, 0.5, "lobs", data=x)
+    ap.prune(ap.strip(gated), 0.5, "lobs", data=x, verbose=0)
+
+
+def test_wrapped_layers_keep_compensated_weights_under_their_masks():
+    model, _, x, _ = small_network()
+    wrapped = ap.wrap(model)
+    ap.prune(wrapped, 0.5, "lobs", data=x, verbose=0)
+    ap.prune(model, 0.5, "lobs", data=x, verbose=0)
+    for left, right in zip(ap.strip(wrapped).get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)

@@ -161,9 +161,11 @@ def _reduced(model, found, ranks, method, standardize):
 
 def _ranks(model, found, rank, like, energy, method, standardize):
     """{site name: [components for each matrix]}, from whichever of the three was given."""
-    if any(site.mask_variable is not None for site in found):
+    wrapper = next((site.wrapper for site in found if site.wrapper is not None), None)
+    if wrapper is not None:
         raise ValueError(
-            "the model has PrunedLayers, whose masks would cut the result: ap.strip it"
+            f"the model has a {type(wrapper).__name__}, {wrapper.name!r}, whose masks or gates "
+            "would cut the result: ap.strip it"
         )
     if method not in ("pca", "svd"):
         raise ValueError(f"method={method!r}; choose 'pca' or 'svd'")
