@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 
 import activation_pruning as ap
-from lab import datasets, network
+from lab import command_line, datasets, network
 
 CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
 # tfmot's schedule and its equal sparsity per layer, pruned by this package. They tell apart what a
@@ -48,7 +48,10 @@ def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
 
     data: fingerprint of the data set. variants: (arm, options) -> settings of the arm's own.
     more: settings of the experiment, the same for all runs.
+
+    Raises ValueError for options that cannot work together.
     """
+    command_line.completed(options)
     shared = {name: getattr(options, name) for name in SHARED} | more
     shared |= {
         "data": data,
@@ -56,12 +59,14 @@ def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
         "keras": keras.__version__,
         "activation_pruning": ap.__version__,
     }
-    return [
+    grid = [
         {"arm": arm, "seed": seed} | variant | shared | {"pictures": seed == 0}
         for seed in range(options.seeds)
         for arm in options.arms
         for variant in variants(arm, options)
     ]
+    command_line.check(options, grid)
+    return grid
 
 
 def train(settings: dict, callbacks=(), regularizer=None) -> Trained:

@@ -36,6 +36,30 @@ DEFAULTS = {
 }
 
 
+def shared_parser(
+    name: str, description: str, arms: tuple[str, ...], more: tuple[str, ...] = ()
+) -> argparse.ArgumentParser:
+    """Make a parser of what every experiment has: data, folder, arms, seeds, jobs.
+
+    name: of the experiment, and of the folder of its results. arms run by default, more are there
+    to be chosen.
+    """
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = options.add_argument
+    add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
+    add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
+    add("--out", default=f"results/{name}", help="folder of the results")
+    choice = {"choices": (*arms, *more), "metavar": "ARM"}
+    told = f"what to compare; there are {', '.join(choice['choices'])}"
+    add("--arms", nargs="+", default=list(arms), help=told, **choice)
+    add("--seeds", type=count, default=3, help="how many; they are 0, 1, ...")
+    add("--jobs", type=count, default=1, help="runs side by side, one thread each")
+    add("--fresh", action="store_true", help="forget the results kept in --out")
+    return options
+
+
 def parser(
     name: str,
     description: str,
@@ -44,14 +68,11 @@ def parser(
     sparsities: tuple[float, ...] = (0.8,),
     events: tuple[int, ...] = (5,),
 ) -> argparse.ArgumentParser:
-    """Make the parser of an experiment, to which it may add options of its own.
+    """Make the parser of an experiment that prunes while it trains; it may add options.
 
-    name: of the experiment, and of the folder of its results. arms run by default, more are there
-    to be chosen. sparsities, events: defaults.
+    name, description, arms, more: see `shared_parser`. sparsities, events: defaults.
     """
-    options = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    options = shared_parser(name, description, arms, more)
     add = options.add_argument
 
     def by_data_set(flag, kind, text):
@@ -59,15 +80,8 @@ def parser(
         values = ", ".join(f"{data_set} {own[key]}" for data_set, own in DEFAULTS.items())
         add(flag, type=kind, default=argparse.SUPPRESS, help=f"{text} (default: {values})")
 
-    add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
-    add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
-    add("--out", default=f"results/{name}", help="folder of the results")
-    choice = {"choices": (*arms, *more), "metavar": "ARM"}
-    told = f"what to compare; there are {', '.join(choice['choices'])}"
-    add("--arms", nargs="+", default=list(arms), help=told, **choice)
     add("--sparsities", nargs="+", type=share, default=list(sparsities), help="final ones")
     add("--events", nargs="+", type=count, default=list(events), help="pruning events")
-    add("--seeds", type=count, default=3, help="how many; they are 0, 1, ...")
     add("--hidden", nargs="+", type=count, default=[300, 200, 100, 50], help="units by layer")
     by_data_set("--learning-rate", positive, "of SGD")
     add("--batch-size", type=count, default=32, help="samples in a training step")
@@ -77,8 +91,6 @@ def parser(
     by_data_set("--stop", share, "training accuracy at which the last event comes")
     by_data_set("--target-accuracy", positive, "training accuracy that ends it, once pruned")
     add("--steps-per-execution", type=count, default=1, help="batches in one call; faster above 1")
-    add("--jobs", type=count, default=1, help="runs side by side, one thread each")
-    add("--fresh", action="store_true", help="forget the results kept in --out")
     return options
 
 

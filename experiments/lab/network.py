@@ -12,12 +12,21 @@ import time
 import numpy as np
 
 
-def build(keras, inputs: int, hidden: list[int], classes: int, seed: int, regularizer=None):
+def build(
+    keras,
+    inputs: int,
+    hidden: list[int],
+    classes: int,
+    seed: int,
+    regularizer=None,
+    biases: bool = True,
+    init: str = "glorot",
+):
     """Build the multilayer perceptron: ReLU layers, softmax output; weights drawn by NumPy.
 
-    The starting weights are Glorot uniform, U(-l, l) with l = sqrt(6 / (inputs + outputs)) of each
-    layer, and depend on the seed alone, not on the Keras version or backend. The regularizer is
-    that of the hidden kernels.
+    The starting weights are uniform, U(-l, l) with l = sqrt(6 / (inputs + outputs)) of each layer
+    ("glorot", Keras's default) or l = sqrt(1 / inputs) ("fan_in", PyTorch's). They depend on the
+    seed alone, not on the Keras version or backend. The regularizer is that of the hidden kernels.
     """
     sizes = [inputs, *hidden, classes]
     model = keras.Sequential(
@@ -25,18 +34,23 @@ def build(keras, inputs: int, hidden: list[int], classes: int, seed: int, regula
             keras.Input((inputs,)),
             *(
                 keras.layers.Dense(
-                    units, activation="relu", kernel_regularizer=regularizer, name=f"dense_{i}"
+                    units,
+                    activation="relu",
+                    use_bias=biases,
+                    kernel_regularizer=regularizer,
+                    name=f"dense_{i}",
                 )
                 for i, units in enumerate(hidden, start=1)
             ),
-            keras.layers.Dense(classes, activation="softmax", name="output"),
+            keras.layers.Dense(classes, activation="softmax", use_bias=biases, name="output"),
         ]
     )
     random = np.random.default_rng(seed)
     weights = []
     for fan_in, fan_out in itertools.pairwise(sizes):
-        limit = np.sqrt(6 / (fan_in + fan_out))
-        weights += [random.uniform(-limit, limit, (fan_in, fan_out)), np.zeros(fan_out)]
+        limit = np.sqrt(6 / (fan_in + fan_out) if init == "glorot" else 1 / fan_in)
+        weights.append(random.uniform(-limit, limit, (fan_in, fan_out)))
+        weights += [np.zeros(fan_out)] * biases
     model.set_weights(weights)
     return model
 
@@ -105,7 +119,7 @@ def compile_as(keras, model, settings: dict) -> None:
         optimizer=keras.optimizers.SGD(settings["learning_rate"]),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        steps_per_execution=settings["steps_per_execution"],
+        steps_per_execution=settings.get("steps_per_execution", 1),
         **plain,
     )
 

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import activation_pruning as ap
-from lab import command_line, datasets, runner
+from lab import datasets, dense, runner
+
+
+def describe(result: dict) -> str:
+    """Say in a few words how a run ended."""
+    return (
+        f"test accuracy {result['test_accuracy']:.4f}, sparsity {result['sparsity']:.4f}, "
+        f"{result['epochs']} epochs, {result['time_s']:.0f} s"
+    )
 
 
 def run(
@@ -18,6 +26,7 @@ def run(
     grid: Callable[..., list[dict]],
     work: Callable[[dict], tuple[dict, dict]],
     publish: Callable[[list[dict], Path, dict], None],
+    describe: Callable[[dict], str] = describe,
 ) -> int:
     """Run an experiment; return the exit code: 0, 1 if a run failed, 130 after Ctrl-C.
 
@@ -27,17 +36,18 @@ def run(
         process. grid: (options, fingerprint of the data) -> one settings dict per run.
     work: settings -> (result, arrays), see `runner.run_grid`.
     publish: (records that have a result, folder, options) -> writes and prints what was found.
+    describe: result -> what a progress line says of it.
 
     Bad options end it before any training, with the exit code 2 of argparse.
     """
-    options = command_line.completed(parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
     try:
         out = ap.reports.files.check_folder(options.out)
         if options.data_dir:
             os.environ[datasets.DATA_FOLDER] = options.data_dir  # the workers inherit it
         arrays = datasets.load(options.dataset)
+        os.environ[dense.FOLDER] = str(out / "networks")
         settings = grid(options, datasets.fingerprint(arrays))
-        command_line.check(options, settings)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     # Else a terminated experiment would leave its workers behind, at work for nobody.
@@ -57,11 +67,3 @@ def run(
     if finished:
         publish(finished, out, vars(options))
     return 1 if failed else 0
-
-
-def describe(result: dict) -> str:
-    """Say in a few words how a run ended."""
-    return (
-        f"test accuracy {result['test_accuracy']:.4f}, sparsity {result['sparsity']:.4f}, "
-        f"{result['epochs']} epochs, {result['time_s']:.0f} s"
-    )

@@ -1,0 +1,62 @@
+"""Dense networks that several arms start from: trained once for each seed, then kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lab import datasets, network
+
+FOLDER = "ACTIVATION_PRUNING_NETWORKS"  # where the workers keep them
+TRAINING = ("dataset", "data", "seed", "hidden", "biases", "init", "l2", "learning_rate")
+TRAINING += ("batch_size", "epochs", "backend", "keras")
+
+
+def trained(settings: dict) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    """(the compiled dense network of a run, the data): trained, or read where it was before.
+
+    All training data is used: nothing is chosen by looking at a validation part. Two workers may
+    train the same network at a time; they write the same weights.
+    """
+    arrays = datasets.load(settings["dataset"])
+    classes = int(arrays["y_train"].max()) + 1
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(settings["seed"])
+    model = network.build(
+        keras,
+        arrays["x_train"].shape[1],
+        settings["hidden"],
+        classes,
+        settings["seed"],
+        regularizer=keras.regularizers.L2(settings["l2"]) if settings["l2"] else None,
+        biases=settings["biases"],
+        init=settings["init"],
+    )
+    network.compile_as(keras, model, settings)
+    path = _path(settings)
+    if path.exists():
+        with np.load(path) as kept:
+            model.set_weights([kept[f"w{i}"] for i in range(len(kept.files))])
+        return model, arrays
+    batches = network.batches(
+        arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
+    )
+    model.fit(batches, epochs=settings["epochs"], shuffle=False, verbose=0)
+    part = path.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}.part")
+    with part.open("wb") as file:
+        np.savez(file, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
+    os.replace(part, path)
+    return model, arrays
+
+
+def _path(settings):
+    told = json.dumps({name: settings[name] for name in TRAINING}, sort_keys=True)
+    folder = Path(os.environ[FOLDER])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"

@@ -1,0 +1,146 @@
+"""The files of weight_pruning_sweep and brain_surgeon: accuracy against sparsity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from activation_pruning.reports import figures, workbook
+from lab import publication, statistics
+from lab.publication import Picture
+
+SWEEP, SURGEON = "weight_pruning_sweep", "brain_surgeon"
+PUBLISHED = "published"
+# Lines that belong together share a panel; more in one would hide each other.
+PANELS = {
+    "with compensation": ("lobs", "lobs_2000", "lobs_2000_trained", "sparsegpt",
+                          "sparsegpt_sequential", "unit_obs", "unit_obs_sequential"),
+    "by weights, inputs and activity": ("magnitude", "unit_norm", "random", "wanda", "activation",
+                                        "activation_magnitude", "mean_activation", "n2ps"),
+    "by the loss": ("obd", "obd_hutchinson", "taylor", "taylor_activation", "snip", "grasp",
+                    "synflow"),
+}  # fmt: skip
+ABOUT = (
+    "Test accuracy, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. sparsity "
+    "is the target; measured_sparsity counts zeros in all kernels, the output layer's among them; "
+    "compression is all weights / those that are not zero."
+)
+
+
+def publish_sweep(records: list[dict], out: Path, options: dict, published: dict) -> None:
+    """Write what one-step pruning gives, beside the published curve {sparsity: accuracy}."""
+    baseline = "magnitude" if options["granularity"] == "weight" else "unit_norm"
+    title = f"One-step pruning by {options['granularity']}, without training again"
+    name = f"{SWEEP}_{options['granularity']}"
+    _publish(records, out, options, name, title, baseline, published)
+
+
+def publish_surgeon(records: list[dict], out: Path, options: dict) -> None:
+    """Write accuracy against compression of the brain surgeons."""
+    _publish(records, out, options, SURGEON, "Brain surgeons on LeNet-300-100", "magnitude", {})
+
+
+def curves_table(records: list[dict]) -> pd.DataFrame:
+    """One row per run and sparsity."""
+    curves = publication.rows(records, "curve")
+    return curves.drop(columns=["run_sparsity", "run_events"])
+
+
+def differences_table(curves: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Paired differences in test accuracy of each arm to the baseline, at each sparsity."""
+    columns = ["first", "second", "sparsity", "pairs"]
+    columns += [*statistics.bounds("accuracy_difference"), "verdict"]
+    second = curves[(curves["arm"] == baseline) & (curves["sparsity"] > 0)]
+    parts = [
+        statistics.differences(
+            rows, second, ["seed", "sparsity"], ["sparsity"], "test_accuracy", "accuracy_difference"
+        ).assign(first=arm, second=baseline)
+        for arm, rows in curves.groupby("arm", sort=False)
+        if arm != baseline
+    ]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy: a row per arm, a column per sparsity."""
+    wide = summary.pivot_table("test_accuracy", "arm", "sparsity", sort=False)
+    wide.columns = [f"accuracy_at_{100 * sparsity:g}_percent" for sparsity in wide.columns]
+    return wide.reset_index()
+
+
+def findings(curves, differences, published) -> list[str]:
+    """Say in plain words what the numbers say, whoever wins."""
+    dense = curves.loc[curves["sparsity"] == 0, "test_accuracy"]
+    lines = [f"The dense networks: {dense.mean():.2%} test accuracy on average."]
+    pruned = curves[curves["sparsity"] > 0]
+    for sparsity, rows in pruned[pruned["sparsity"] >= 0.5].groupby("sparsity"):
+        means = rows.groupby("arm")["test_accuracy"].mean().sort_values(ascending=False)
+        order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
+        beside = f" (published: {published[sparsity]:.2%})" if sparsity in published else ""
+        lines.append(f"{sparsity:.1%} sparsity{beside}, best mean first: {order}.")
+    for arm, rows in pruned[pruned["sparsity"].isin(published)].groupby("arm", sort=False):
+        means = rows.groupby("sparsity")["test_accuracy"].mean()
+        above = [s for s, mean in means.items() if mean > published[s]]
+        lines.append(f"{arm} is above the published curve at {len(above)} of {len(means)} points.")
+    for arm, rows in differences.groupby("first", sort=False):
+        counts = rows["verdict"].value_counts()
+        told = ", ".join(f"{verdict} at {count}" for verdict, count in counts.items())
+        lines.append(
+            f"{arm} against {rows['second'].iloc[0]}: {told} of {len(rows)} sparsities; mean "
+            f"differences from {100 * rows['accuracy_difference'].min():+.2f} to "
+            f"{100 * rows['accuracy_difference'].max():+.2f} percentage points."
+        )
+    return lines + statistics.chance(differences["verdict"])
+
+
+def _publish(records, out, options, name, title, baseline, published):
+    curves = curves_table(records)
+    by = ["arm", "sparsity"]
+    numbers = ["test_accuracy", "measured_sparsity", "compression", "test_loss", "time_s"]
+    summary = statistics.summary(curves, by, numbers)
+    differences = differences_table(curves, baseline)
+    told = [text for record in records for text in record["result"]["warnings"]]
+    reference = pd.DataFrame(
+        {
+            "arm": PUBLISHED,
+            "seed": 0,
+            "sparsity": list(published),
+            "test_accuracy": published.values(),
+        }
+    )
+    tables = {
+        "Accuracy": wide_table(pd.concat([summary, reference])),
+        "Summary": summary,
+        "Differences": differences,
+        "Curves": curves,
+        "Warnings": pd.DataFrame({"warning": sorted(set(told))}),
+    }
+    publication.Publication(
+        name=name,
+        title=title,
+        findings=findings(curves, differences, published),
+        about=ABOUT,
+        tables=tables,
+        charts=[workbook.Chart("Summary", "sparsity", "test_accuracy", "arm")],
+        pictures=_pictures(curves, reference, name, title),
+        on_page=("Summary", "Differences"),
+    ).write(out, publication.settings_table(records, options))
+
+
+def _pictures(curves, reference, name, title):
+    panel = {arm: place for place, arms in PANELS.items() for arm in arms}
+    shown = curves.assign(panel=curves["arm"].map(panel).fillna("others"))
+    present = list(dict.fromkeys(shown["panel"]))
+    beside = [reference.assign(panel=place) for place in present if len(reference)]
+    whole = pd.concat([shown, *beside])
+    pictures = {}
+    for part, rows, from_ in (("", whole, 0.0), ("_closeup", whole, 0.8)):
+        rows = rows[rows["sparsity"] >= from_]
+        figure = figures.mean_curves(
+            rows, "sparsity", "test_accuracy", panel="panel", title=title,
+            note="no training after pruning, unless named", y_label="test accuracy (%)",
+        )  # fmt: skip
+        caption = "The published curve is drawn beside." if len(reference) else ""
+        pictures[f"{name}{part}"] = Picture("Test accuracy against sparsity", figure, caption)
+    return pictures
