@@ -1,14 +1,16 @@
 """What is known of the inputs of linear layers: their norms and second moments over data."""
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
 
-from activation_pruning import batches, probes
+from activation_pruning import batches, probes, sites
 from activation_pruning.linear import Linear
 from activation_pruning.unfolding import Unfolding
 
+_NUMBERS = 1 << 21  # in a batch of inputs: 8 MiB of float32
 NORM, HESSIAN = STATISTICS = ("input_norm", "input_hessian")
 
 
@@ -49,7 +51,7 @@ class _Moments:
                 self.sums += np.einsum("bri,bri->bi", part, part)
 
 
-def gather(model, live_sites, data, needs, batch_size=512):
+def gather(model, live_sites, data, needs, batch_size=None):
     """Second moments of the inputs of each site over `data`, in inference mode.
 
     norm_i = sqrt(sum over rows of x_i^2); H = X^T X / rows. A row of X is what one unit sees at
@@ -60,7 +62,8 @@ def gather(model, live_sites, data, needs, batch_size=512):
         live_sites: from `sites.find`.
         data: as for `prune`.
         needs: which of `STATISTICS`.
-        batch_size: samples per batch where `data` is not batched already.
+        batch_size: samples per batch where `data` is not batched already; None for as many as
+            make products of matrices fast, 32 to 2,048.
 
     Returns:
         {site name: {statistic: value}}; "input_norm" is a float32 array of the kernel's
@@ -90,7 +93,8 @@ def gather(model, live_sites, data, needs, batch_size=512):
         return x
 
     with probes.passing(by_layer, update):
-        for inputs in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
+        size = batch_size or _batch_size(model)
+        for inputs in batches.inputs_of(data, size, batches.count_inputs(model)):
             model(inputs, training=False)
     found = {}
     for site in live_sites:
@@ -101,6 +105,13 @@ def gather(model, live_sites, data, needs, batch_size=512):
             raise ValueError(f"{site.name}: the inputs of this layer are NaN or infinite")
         found[site.name] = {name: _value(site, own, name) for name in needs}
     return found
+
+
+def _batch_size(model):
+    if not sites.is_graph(model):
+        return 256
+    numbers = sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in model.inputs)
+    return min(max(_NUMBERS // numbers, 32), 2048)
 
 
 def place(site):
