@@ -10,8 +10,9 @@ from activation_pruning import (
     schedules,
     sites,
 )
+from activation_pruning.activation_counter import ActivationCounter
 from activation_pruning.attachment import detach
-from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
+from activation_pruning.callbacks import KeepPruned, PruningCallback
 from activation_pruning.layers import PrunedLayer, strip, wrap
 from activation_pruning.pruning import PruningReport, prune
 from activation_pruning.spectrum_logger import SpectrumLogger

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["callbacks", "regularizers", "spectrum_logger"],
+    ["activation_counter", "callbacks", "regularizers", "spectrum_logger"],
     ["layers"],
     ["pruning"],
     ["attached", "monitors"],
