@@ -20,6 +20,7 @@ FLOORS = [
     ["pruning"],
     ["attached", "monitors"],
     ["attachment", "batches", "rebuilding"],
+    ["counting", "tracking"],
     ["sites"],
     ["sources", "unfolding"],
     ["kernels"],
