@@ -5,6 +5,7 @@ from activation_pruning import (
     analysis,
     criteria,
     masks,
+    regrowth,
     regularizers,
     reports,
     schedules,
@@ -12,7 +13,8 @@ from activation_pruning import (
 )
 from activation_pruning.activation_counter import ActivationCounter
 from activation_pruning.attachment import detach
-from activation_pruning.callbacks import KeepPruned, PruningCallback
+from activation_pruning.callbacks import PruningCallback
+from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.layers import PrunedLayer, strip, wrap
 from activation_pruning.pruning import PruningReport, prune
 from activation_pruning.spectrum_logger import SpectrumLogger
@@ -32,6 +34,7 @@ __all__ = [
     "detach",
     "masks",
     "prune",
+    "regrowth",
     "regularizers",
     "reports",
     "schedules",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from activation_pruning import allocations, attachment, batches, criteria, masks, sites
 from activation_pruning.checks import check_count
+from activation_pruning.tracking import TRACKED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +35,17 @@ class Settings:
     def statistics(self):
         """The activity statistics that the criterion needs, each counted at a price."""
         needs = frozenset(getattr(self.criterion, "needs", ()))
-        unknown = needs - set(attachment.STATISTICS)
+        unknown = needs - set(attachment.STATISTICS) - set(TRACKED)
         if unknown:
-            raise ValueError(
-                f"criterion needs {sorted(unknown)}; known are {sorted(attachment.STATISTICS)}"
-            )
+            known = sorted([*attachment.STATISTICS, *TRACKED])
+            raise ValueError(f"criterion needs {sorted(unknown)}; known are {known}")
         return tuple(name for name in attachment.STATISTICS if name in needs)
+
+    @property
+    def tracked(self):
+        """What the criterion needs of the gradients of training steps, names in `TRACKED`."""
+        needs = getattr(self.criterion, "needs", ())
+        return tuple(name for name in TRACKED if name in needs)
 
     def check(self, live_sites, sparsity):
         """Raise before training when these sites could never be pruned to `sparsity`.
@@ -62,7 +68,7 @@ class Settings:
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
 
-    def decide(self, live_sites, alive, sparsity, activity):
+    def decide(self, live_sites, alive, sparsity, activity, statistics=None):
         """New masks for one event.
 
         Args:
@@ -70,12 +76,16 @@ class Settings:
             alive: {site name: bool array}, True where a weight is alive now.
             sparsity: the target, in [0, 1), counted over all the sites.
             activity: {site name: Activity}, or {} when the criterion needs none.
+            statistics: {site name: {name: array}}, what else the criterion needs.
 
         Returns:
             {site name: bool array}, each a subset of `alive`.
         """
+        statistics = statistics or {}
         snapshots = [
-            site.snapshot(alive[site.name], activity.get(site.name), self.seed)
+            site.snapshot(
+                alive[site.name], activity.get(site.name), self.seed, statistics.get(site.name)
+            )
             for site in live_sites
         ]
         scores = {snapshot.name: self.criterion(snapshot) for snapshot in snapshots}
@@ -95,11 +105,17 @@ def alive_masks(live_sites, respect_zeros=True):
     return found
 
 
-def measure(live_sites):
-    """One row per site, measured from the weights themselves: exact zeros are pruned weights."""
+def measure(live_sites, masks=None):
+    """One row per site, measured from the weights themselves: exact zeros are pruned weights.
+
+    Where `masks` ({site name: bool array}) says that a weight is alive, it is, though it be zero:
+    one that was grown and has not moved yet.
+    """
     rows = []
     for site in live_sites:
         mask = site.kernel() != 0
+        if masks and site.name in masks:
+            mask |= masks[site.name]
         rows.append(
             {
                 "layer": site.path,
@@ -211,6 +227,11 @@ def prune(
         sparsity = getattr(settings.granularity, "max_sparsity", 1.0)
         if sparsity == 1.0:
             raise ValueError("sparsity=None: give a fraction in [0, 1); only N:M implies its own")
+    if settings.tracked:
+        raise ValueError(
+            f"criterion {criterion!r} needs {list(settings.tracked)}, which only training gives: "
+            "use PruningCallback(schedule, criterion=...) in model.fit"
+        )
     found = sites.find(model, include, exclude)
     settings.check(found.sites, sparsity)
     activity = {}

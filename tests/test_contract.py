@@ -13,6 +13,7 @@ from activation_pruning import attachment, masks, pruning, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.schedules import SCHEDULES, Progress
+from activation_pruning.tracking import TRACKED
 
 GRANULARITIES = ["weight", "unit", (2, 2), "2:4"]
 MODELS = {
@@ -41,7 +42,9 @@ def site(name, shape, units, alive=1.0, scale=1.0, ties=False, seed=7):
     activity = sites.Activity(
         frequency=frequency, mean=generator.normal(size=count), rms=np.ones(count), samples=100
     )
-    return sites.Site(name, name, np.where(mask, kernel, 0), mask, units, 0, activity)
+    tracked = {statistic: generator.normal(size=shape).astype("float32") for statistic in TRACKED}
+    kernel = np.where(mask, kernel, 0)
+    return sites.Site(name, name, kernel, mask, units, 0, activity, statistics=tracked)
 
 
 def _sites():
@@ -79,15 +82,17 @@ def test_criteria_score_every_weight(name, kind):
 def test_criteria_declare_what_they_need(name):
     criterion = CRITERIA[name]
     assert criterion.__name__ == name
-    assert criterion.needs <= set(attachment.STATISTICS)
-    without = dataclasses.replace(SITES["dense"], activity=None)
+    assert criterion.needs <= set(attachment.STATISTICS) | set(TRACKED)
+    without = dataclasses.replace(SITES["dense"], activity=None, statistics={})
     if criterion.needs:
         with pytest.raises(ValueError, match=r"dense: .*needs"):
             criterion(without)
         unneeded = dict.fromkeys(set(attachment.STATISTICS) - criterion.needs)
         just = dataclasses.replace(SITES["dense"].activity, **unneeded)
+        known = SITES["dense"].statistics.items()
+        tracked = {statistic: values for statistic, values in known if statistic in criterion.needs}
         np.testing.assert_array_equal(
-            criterion(dataclasses.replace(SITES["dense"], activity=just)),
+            criterion(dataclasses.replace(SITES["dense"], activity=just, statistics=tracked)),
             criterion(SITES["dense"]),
         )
     else:
@@ -239,7 +244,8 @@ def test_every_model_kind_with_every_criterion_and_allocation(
     _, live, activity = observed[kind]
     settings = pruning.Settings(criterion, allocation)
     alive = pruning.alive_masks(live)
-    chosen = settings.decide(live, alive, 0.6, activity)
+    tracked = {one.name: dict.fromkeys(settings.tracked, one.kernel()) for one in live}
+    chosen = settings.decide(live, alive, 0.6, activity, tracked)
     weights = sum(mask.size for mask in alive.values())
     budget = np.floor(0.6 * weights + 0.5)
     pruned = sum(int((~mask).sum()) for mask in chosen.values())

@@ -21,6 +21,7 @@ def make_site(kernel=KERNEL, frequency=(0.5, 0.5, 0.25), mean=(1.0, -2.0, 0.0), 
         "units": np.arange(kernel.shape[-1]).reshape((1,) * (kernel.ndim - 1) + (-1,)),
         "input_axis": 0,
         "activity": activity,
+        "statistics": {"movement": 2 * kernel},
     }
     return Site(**(fields | changes))
 
@@ -31,7 +32,7 @@ def test_every_criterion_scores_every_weight_and_leaves_the_site_alone(name):
     scores = criteria.CRITERIA[name](site)
     assert scores.shape == KERNEL.shape
     assert np.isfinite(scores).all()
-    assert (scores >= 0).all()
+    assert (scores >= 0).all() or name == "movement"
     np.testing.assert_array_equal(site.kernel, KERNEL)
     assert site.mask.all()
 
@@ -73,6 +74,14 @@ def test_unit_norm_counts_alive_weights_only():
     mask = np.array([[True, True], [True, False], [False, False]])
     expected = [[5.0, 1.0]] * 3
     np.testing.assert_array_equal(criteria.unit_norm(make_site(kernel, mask=mask)), expected)
+
+
+def test_movement_is_what_was_gathered():
+    site = make_site()
+    expected = [[2.0, -4.0, 8.0], [-6.0, 1.0, 4.0], [0.0, 2.0, -8.0]]
+    np.testing.assert_array_equal(criteria.movement(site), expected)
+    with pytest.raises(ValueError, match="dense/kernel: this criterion needs 'movement'"):
+        criteria.movement(make_site(statistics={}))
 
 
 def test_activation_ranks_by_frequency_then_magnitude():

@@ -16,7 +16,9 @@ PACKAGE = ROOT / "activation_pruning"
 FLOORS = [
     ["__init__"],
     ["activation_counter", "callbacks", "regularizers", "spectrum_logger"],
+    ["keep_pruned"],
     ["layers"],
+    ["sparse_training"],
     ["pruning"],
     ["attached", "monitors"],
     ["attachment", "batches", "rebuilding"],
@@ -24,6 +26,7 @@ FLOORS = [
     ["sites"],
     ["sources", "unfolding"],
     ["kernels"],
+    ["regrowth"],
     ["masks", "schedules"],
     ["granularities", "accuracy_triggered"],
     ["allocations"],
@@ -41,6 +44,7 @@ NUMPY_ONLY = [
     "granularities",
     "masks",
     "registry",
+    "regrowth",
     "schedules",
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))

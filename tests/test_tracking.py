@@ -24,27 +24,13 @@ def tracked(model, x, y, statistics=tuple(TRACKED), batch_size=64, **kwargs):
         hooks.release(owner)
 
 
-def gradients(x, y, kernels, biases):
-    """Of the mean cross-entropy of relu layers and a softmax, for every kernel: by hand."""
-    inputs = [x.astype("float64")]
-    for kernel, bias in zip(kernels, biases, strict=True):
-        inputs.append(np.maximum(inputs[-1] @ kernel + bias, 0))
-    scores = np.exp(inputs[-2] @ kernels[-1] + biases[-1])
-    back = (scores / scores.sum(1, keepdims=True) - np.eye(models.CLASSES)[y]) / len(x)
-    found = []
-    for kernel, seen in zip(kernels[::-1], inputs[-2::-1], strict=True):
-        found.append((seen.T @ back, back.sum(0)))
-        back = (back @ kernel.T) * (seen > 0)
-    return found[::-1]
-
-
 def by_hand(model, x, y, rate=0.0, epochs=1, size=8):
     """The last gradient and the movement of every kernel of an `mlp` that SGD trains."""
     values = [value.astype("float64") for value in model.get_weights()]
     kernels, biases = values[::2], values[1::2]
     movement = [np.zeros_like(kernel) for kernel in kernels]
     for bx, by in list(models.batches((x, y), size)) * epochs:
-        found = gradients(bx, by, kernels, biases)
+        found = models.gradients(bx, by, kernels, biases)
         for i, (gradient, shift) in enumerate(found):
             movement[i] -= gradient * kernels[i]
             kernels[i], biases[i] = kernels[i] - rate * gradient, biases[i] - rate * shift

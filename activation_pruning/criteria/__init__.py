@@ -12,6 +12,7 @@ from activation_pruning.criteria.by_activity import (
     inactivity,
     mean_activation,
 )
+from activation_pruning.criteria.by_loss import movement
 from activation_pruning.criteria.by_weight import magnitude, random, unit_norm
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "inactivity",
     "magnitude",
     "mean_activation",
+    "movement",
     "random",
     "unit_norm",
     "unit_sums",
