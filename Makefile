@@ -5,7 +5,7 @@ TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
 CORE = $(addprefix tests/test_, attachment.py l0.py layers.py rebuilding.py regularizers.py saving.py \
-	spectrum_logger.py training.py)
+	sparse_training.py spectrum_logger.py tracking.py training.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-backends test-lowest lint bench clean

@@ -5,15 +5,18 @@ from activation_pruning import (
     analysis,
     criteria,
     masks,
+    regrowth,
     regularizers,
     reports,
     schedules,
     sites,
     surgeons,
 )
+from activation_pruning.activation_counter import ActivationCounter
 from activation_pruning.attachment import detach
 from activation_pruning.batchnorm import recalibrate_batchnorm
-from activation_pruning.callbacks import ActivationCounter, KeepPruned, PruningCallback
+from activation_pruning.callbacks import PruningCallback
+from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.l0 import L0Layer
 from activation_pruning.layers import PrunedLayer, strip, wrap
 from activation_pruning.n2ps import n2ps
@@ -38,6 +41,7 @@ __all__ = [
     "n2ps",
     "prune",
     "recalibrate_batchnorm",
+    "regrowth",
     "regularizers",
     "reports",
     "schedules",

@@ -3,7 +3,8 @@
 Counting shadows the `call` of the layer whose output is counted. Masking shadows the optimizer's
 `apply`: the total gradient (loss, regularizers, everything) is masked before the update and the
 weights are masked after it, so pruned weights stay exact zeros whatever the optimizer does, and
-clipping, momenta and averages see only living weights. Both act inside training steps only.
+clipping, momenta and averages see only living weights. Tracking looks at the gradients there, too,
+before they are masked. All act inside training steps only.
 """
 
 import contextlib
@@ -15,7 +16,8 @@ import numpy as np
 from keras import ops
 
 from activation_pruning import internals
-from activation_pruning.sites import Activity
+from activation_pruning.counting import STATISTICS, Counter
+from activation_pruning.tracking import Tracker
 
 _O, _C = keras.optimizers, keras.constraints
 _ENTRYWISE = {
@@ -42,75 +44,6 @@ class _State(keras.Layer):
         return []
 
 
-STATISTICS = {
-    "frequency": lambda x, threshold: ops.cast(x > threshold, "float32"),
-    "mean": lambda x, threshold: ops.cast(x, "float32"),
-    "rms": lambda x, threshold: ops.square(ops.cast(x, "float32")),
-}
-
-
-class Counter:
-    """Sums over samples, for each unit in one output, what the statistics need.
-
-    For every sample the share of positions with output > threshold is added to the unit's count,
-    and likewise its mean output and mean squared output.
-
-    Args:
-        source: the `sources.Source` that says where the units are seen.
-        threshold: a unit is active where its output is greater.
-        statistics: names in `STATISTICS`; each costs a pass over the output.
-    """
-
-    def __init__(self, source, threshold=0.0, statistics=tuple(STATISTICS)):
-        self.source, self.threshold, self.statistics = source, threshold, tuple(statistics)
-        # One variable, the sample count last: each variable in a step has a price of its own.
-        # float32 whatever the dtype policy (a bfloat16 count saturates at 256); under
-        # tf.distribute every replica counts its share and reading sums them.
-        self.sums = keras.Variable(
-            np.zeros(len(self.statistics) * source.units + 1, "float32"),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="sum",
-            synchronization="on_read",
-        )
-
-    def update(self, outputs):
-        """Add one batch of the source's outputs."""
-        x = ops.stop_gradient(keras.tree.flatten(outputs)[self.source.output])
-        rank = len(x.shape)
-        axes = [axis % rank for axis in self.source.axes]
-        if axes != list(range(rank - len(axes), rank)):
-            x = ops.transpose(x, [a for a in range(rank) if a not in axes] + axes)
-        batch = ops.shape(x)[0]
-        if rank != 2:
-            x = ops.reshape(x, (batch, -1))
-        # Samples are summed first, as a product with ones: XLA's own reductions took three
-        # times as long on a CPU. Zeros and ones are exact in any matmul precision.
-        values = [STATISTICS[name](x, self.threshold) for name in self.statistics]
-        ones = ops.ones_like(values[0][:, 0])
-        sums = ops.stack([ops.matmul(ones, value) for value in values])
-        source = self.source
-        sums = ops.reshape(sums, (len(values), -1, source.width))  # positions in the middle
-        sums = ops.mean(sums, axis=1)[:, source.start : source.start + source.units]
-        samples = ops.reshape(ops.cast(batch, "float32"), (1,))
-        self.sums.assign_add(ops.concatenate([ops.reshape(sums, (-1,)), samples]))
-
-    def read(self):
-        """The counts so far as an `Activity`; zeros before the first sample."""
-        values = ops.convert_to_numpy(self.sums).astype("float64")
-        samples = int(values[-1])
-        rows = values[:-1].reshape(len(self.statistics), -1) / max(samples, 1)
-        found = dict(zip(self.statistics, rows, strict=True))
-        if "rms" in found:
-            found["rms"] = np.sqrt(found["rms"])
-        return Activity(samples=samples, **found)
-
-    def reset(self):
-        """Start again from zero."""
-        self.sums.assign(np.zeros(self.sums.shape, "float32"))
-
-
 class Attachment:
     """Everything of ours on one model. Callbacks add and release what they need by `owner`."""
 
@@ -118,11 +51,12 @@ class Attachment:
         self._model = weakref.ref(model)
         self._counters = {}  # owner -> {source: Counter}
         self._masks = {}  # owner -> {id(variable): (live site, mask variable)}
+        self._trackers = {}  # owner -> {id(variable): (live site, Tracker)}
         self._listeners = {}  # owner -> function
         self._states = []  # (layer, state) pairs in place
         self._overridden = []  # (owner, name, what vars(owner) held before)
         self._training, self._traced = False, {}
-        self._masking = False
+        self._masking, self._seen = False, set()
 
     @property
     def model(self):
@@ -131,7 +65,8 @@ class Attachment:
     @property
     def owners(self):
         """Whoever counts or masks here now."""
-        return list(dict.fromkeys([*self._counters, *self._masks, *self._listeners]))
+        known = self._counters, self._masks, self._trackers, self._listeners
+        return list(dict.fromkeys(owner for owners in known for owner in owners))
 
     # -- what callbacks ask for ------------------------------------------------------------
 
@@ -142,6 +77,18 @@ class Attachment:
             self._counters[owner] = {s: Counter(s, threshold, statistics) for s in sources}
         self._rebuild()
         return self._counters[owner]
+
+    def track(self, owner, live_sites, statistics):
+        """Follow the gradients of `live_sites` from now on: {site name: Tracker}.
+
+        A training step from which no gradient of a site arrives raises ValueError.
+        """
+        with internals.strategy_scope(self.model):
+            self._trackers[owner] = {
+                id(site.variable): (site, Tracker(site.variable, statistics)) for site in live_sites
+            }
+        self._rebuild()
+        return {site.name: tracker for site, tracker in self._trackers[owner].values()}
 
     def mask(self, owner, live_sites):
         """Keep what `set_masks` prunes at zero; no mask costs anything before the first one."""
@@ -154,6 +101,8 @@ class Attachment:
     def set_masks(self, owner, live_sites, masks):
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
+        They are zeros as well where a weight was pruned before and is alive now: it starts anew.
+
         Args:
             owner: whoever called `mask`.
             live_sites: the sites to write.
@@ -164,10 +113,12 @@ class Attachment:
             return
         with internals.strategy_scope(self.model):
             for site in live_sites:
-                self._masks[owner][id(site.variable)][1].assign(masks[site.name])
-                assign_mask(site, masks[site.name])
+                mask, known = masks[site.name], self._masks[owner][id(site.variable)][1]
+                kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
+                known.assign(mask)
+                assign_mask(site, mask, kept)
                 for optimizer in internals.optimizers(self.model):
-                    _clear_slots(optimizer, site.variable, masks[site.name])
+                    _clear_slots(optimizer, site.variable, kept)
         if not self._masking:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
@@ -185,6 +136,11 @@ class Attachment:
                 found |= {key: site for key, (site, _) in masks.items()}
         return list(found.values())
 
+    def shared(self, owner):
+        """The live sites of `owner` that others mask as well."""
+        others = set().union(*(self._masks[other] for other in self._masks if other is not owner))
+        return [site for key, (site, _) in self._masks[owner].items() if key in others]
+
     @contextlib.contextmanager
     def event(self, epoch):
         """Around a pruning event after so many epochs: listeners hear of its start and end."""
@@ -200,14 +156,13 @@ class Attachment:
 
     def release(self, owner):
         """Take away what `owner` added."""
-        self._counters.pop(owner, None)
-        self._masks.pop(owner, None)
-        self._listeners.pop(owner, None)
+        for known in (self._counters, self._masks, self._trackers, self._listeners):
+            known.pop(owner, None)
         self._rebuild()
 
     def remove(self):
         """Take everything away; the model is as it was before."""
-        self._counters, self._masks, self._listeners = {}, {}, {}
+        self._counters, self._masks, self._trackers, self._listeners = {}, {}, {}, {}
         self._rebuild()
 
     @contextlib.contextmanager
@@ -244,10 +199,20 @@ class Attachment:
         for masks in self._masks.values():
             for site, mask in masks.values():
                 self._keep(site.layer, mask=mask)
+        for trackers in self._trackers.values():
+            for site, tracker in trackers.values():
+                self._keep(site.layer, **tracker.variables)
         self._override(model, "train_step", functools.partial(self._step, model.train_step))
-        if self._masks:
+        if self._masks or self._trackers:
             for optimizer in internals.optimizers(model):
                 hooked = functools.partial(self._apply, optimizer.apply, optimizer)
+                self._override(optimizer, "apply", hooked)
+        for optimizer in internals.outer_optimizers(model) if self._trackers else ():
+            if internals.steps_are_stateless():
+                hooked = functools.partial(self._stateless, optimizer.stateless_apply, optimizer)
+                self._override(optimizer, "stateless_apply", hooked)
+            elif optimizer not in internals.optimizers(model):  # it may skip the step: loss scaling
+                hooked = functools.partial(self._outer_apply, optimizer.apply, optimizer)
                 self._override(optimizer, "apply", hooked)
 
     def _unhook(self):
@@ -270,9 +235,16 @@ class Attachment:
 
     def _step(self, original, *args, **kwargs):
         self._training = True  # predict and evaluate, even within callbacks, count nothing
-        self._traced = internals.training_state(self.model, args)
+        self._traced, self._seen = internals.training_state(self.model, args), set()
         try:
-            return original(*args, **kwargs)
+            result = original(*args, **kwargs)
+            if not self._trackers:
+                return result
+            self._check_seen()
+            if self._traced:
+                found = {id(variable): self._traced[id(variable)] for variable in self._tracked()}
+                result = internals.replace_state(self.model, result, found)
+            return result
         finally:
             self._training, self._traced = False, {}
 
@@ -283,13 +255,61 @@ class Attachment:
                 counter.update(outputs)
         return outputs
 
+    def _stateless(self, original, optimizer, optimizer_variables, grads, trainable_variables):
+        # JAX: here the gradients pass by under no condition, unlike in `apply`; what is made of
+        # them is kept until the step is over and then put into the state that it returns.
+        found, used = internals.unscaled(optimizer, optimizer_variables, grads)
+        tracked = [(variable, self._traced[id(variable)]) for variable in self._tracked()]
+        with keras.StatelessScope(tracked) as scope:
+            variables = internals.optimizer_variables(optimizer)
+            self._watch(optimizer, variables, found, trainable_variables, used)
+        self._traced |= {id(v): scope.get_current_value(v) for v, _ in tracked}
+        return original(optimizer_variables, grads, trainable_variables)
+
+    def _watch(self, optimizer, variables, grads, values, used=True):
+        """Show the gradients to the trackers; `used`: whether the optimizer makes use of them."""
+        scale = optimizer.loss_scale_factor or 1.0  # `apply` divides by it only later
+        self._note(variables, grads)
+        for variable, gradient, value in zip(variables, grads, values, strict=True):
+            found = [owned.get(id(variable)) for owned in self._trackers.values()]
+            for _, tracker in (pair for pair in found if pair and gradient is not None):
+                tracker.update(internals.dense(gradient) / scale, value, used)
+
+    def _outer_apply(self, original, optimizer, grads, trainable_variables=None):
+        known = trainable_variables or internals.optimizer_variables(optimizer)
+        known, grads = list(known), list(grads)
+        self._note(known, grads)
+        return original(grads, trainable_variables)
+
+    def _note(self, variables, grads):
+        pairs = zip(variables, grads, strict=True)
+        self._seen |= {id(variable) for variable, gradient in pairs if gradient is not None}
+
+    def _tracked(self):
+        owned = [pair for trackers in self._trackers.values() for pair in trackers.values()]
+        return [variable for _, tracker in owned for variable in tracker.variables.values()]
+
+    def _check_seen(self):
+        owned = [item for trackers in self._trackers.values() for item in trackers.items()]
+        unseen = sorted({site.path for key, (site, _) in owned if key not in self._seen})
+        if unseen:
+            raise ValueError(
+                f"no gradient of {unseen} reached the optimizer in a training step: the loss does "
+                "not depend on these layers, or train_step does not hand their gradients to apply "
+                "(on JAX: stateless_apply) of the model's optimizer. Leave them out by exclude=."
+            )
+
     def _apply(self, original, optimizer, grads, trainable_variables=None):
-        if not self._masking:
+        if not (self._masking or self._trackers):
             return original(grads, trainable_variables)
         variables = trainable_variables
         if variables is None:
             variables = internals.optimizer_variables(optimizer)
         variables, grads = list(variables), list(grads)
+        if self._trackers and not self._traced:
+            self._watch(optimizer, variables, grads, variables)
+        if not self._masking:
+            return original(grads, trainable_variables)
         masks = [self._mask_of(variable) for variable in variables]
         for index, (gradient, mask) in enumerate(zip(grads, masks, strict=True)):
             if gradient is not None and mask is not None:
@@ -329,10 +349,13 @@ def detach(model):
     attachment(model).remove()
 
 
-def assign_mask(site, mask):
-    """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one."""
-    values = ops.convert_to_numpy(site.variable)
-    site.variable.assign(np.where(mask, values, np.zeros((), values.dtype)))
+def assign_mask(site, mask, kept=None):
+    """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one.
+
+    With `kept` all weights but those become zeros, whether alive by `mask` or not.
+    """
+    values, kept = ops.convert_to_numpy(site.variable), mask if kept is None else kept
+    site.variable.assign(np.where(kept, values, np.zeros((), values.dtype)))
     if site.mask_variable is not None:
         site.mask_variable.assign(mask)
 

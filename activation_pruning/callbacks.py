@@ -1,155 +1,21 @@
-"""The callbacks that users add to `model.fit`: thin, the work is done elsewhere."""
+"""The callback that prunes within `model.fit`: thin, the work is done elsewhere."""
 
 import warnings
 
 import numpy as np
 import pandas as pd
 
-from activation_pruning import attachment, gathering, masks, pruning, schedules
-from activation_pruning.attached import Attached
+from activation_pruning import (
+    attachment,
+    gathering,
+    masks,
+    pruning,
+    regrowth,
+    schedules,
+    sparse_training,
+)
+from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.monitors import Monitors, check_monitor
-
-
-class ActivationCounter(Attached):
-    """Count how often each unit is active while the model trains; changes nothing.
-
-    frequency = active samples / samples seen, where a unit is active for a sample when its
-    output after the activation is greater than `threshold` (for Conv: the share of positions).
-
-    Args:
-        threshold: output above which a unit is active.
-        include: layers to count (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
-        statistics: what to count: "frequency", "mean" (of the output) and "rms" (root mean
-            square of the output); fewer are cheaper.
-
-    Raises:
-        ValueError: for an unknown statistic; at the start of `fit`, for an unbuilt model or an
-            unknown layer name.
-
-    Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
-
-    Example:
-
-    >>> import keras, numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="a")])
-    >>> model.compile("sgd", "mse")
-    >>> counter = ap.ActivationCounter()
-    >>> _ = model.fit(np.ones((8, 2)), np.ones((8, 3)), verbose=0, callbacks=[counter])
-    >>> counter.table()["samples"].tolist()
-    [8, 8, 8]
-    """
-
-    def __init__(
-        self, threshold=0.0, include=None, exclude=(), statistics=("frequency", "mean", "rms")
-    ):
-        super().__init__(include, exclude)
-        unknown = set(statistics) - set(attachment.STATISTICS)
-        if unknown or not statistics:
-            known = sorted(attachment.STATISTICS)
-            raise ValueError(f"statistics={statistics!r}: give at least one of {known}")
-        self.threshold, self.statistics = threshold, tuple(statistics)
-        self._counters, self._activity = None, None
-
-    def _attach(self, hooks):
-        self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self._activity = None
-
-    def on_train_end(self, logs=None):
-        self._activity = gathering.activity_of(self._sites, self._counters)
-        super().on_train_end(logs)
-
-    def table(self):
-        """Tidy DataFrame: layer, unit, the statistics counted, samples, source.
-
-        Raises:
-            ValueError: before the callback has been in a `fit`.
-        """
-        if not (self._fitting or self._activity):
-            raise ValueError("nothing counted yet: pass this callback to model.fit first")
-        activity = self._activity
-        if activity is None:
-            attachment.attachment(self.model).sync()
-            activity = gathering.activity_of(self._sites, self._counters)
-        return pruning.activity_table(self._sites, activity)
-
-
-class KeepPruned(Attached):
-    """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
-
-    Args:
-        include: layers to keep (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; the default `()` leaves out nothing.
-
-    Raises:
-        ValueError: at the start of `fit`, for an unbuilt model or an unknown layer name.
-
-    Example:
-
-    >>> import keras, numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(1)])
-    >>> model.compile("adam", "mse")
-    >>> report = ap.prune(model, 0.5)
-    >>> _ = model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0, callbacks=[ap.KeepPruned()])
-    >>> int((model.layers[0].get_weights()[0] == 0).sum())
-    10
-    """
-
-    def __init__(self, include=None, exclude=()):
-        super().__init__(include, exclude)
-        self._masks = None
-
-    def _attach(self, hooks):
-        hooks.mask(self, self._sites)
-        self._masks = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
-        # has become zero meanwhile (`prune` in another callback) is to be kept as well.
-        self._take_masks()
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:  # a PruningCallback in the same fit has the say
-            logs.setdefault("sparsity", self._measured())
-
-    def on_train_end(self, logs=None):
-        if self._masks is not None:
-            self._reapply()
-        super().on_train_end(logs)
-
-    def _measured(self):
-        """Sparsity of all the sites that callbacks of this kind prune in this fit."""
-        together = attachment.attachment(self.model).masked(type(self))
-        return pruning.total_sparsity(pruning.measure(together))
-
-    def _take_masks(self, respect_zeros=True):
-        found = pruning.alive_masks(self._sites, respect_zeros)
-        known = self._masks or found
-        self._write({name: mask & known[name] for name, mask in found.items()})
-
-    def _write(self, masks):
-        self._masks = masks
-        self._alive = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-        attachment.attachment(self.model).set_masks(self, self._sites, masks)
-
-    def _reapply(self):
-        """Zero what came back after the last step, and say so: restored or averaged weights."""
-        back = {
-            site.path: count
-            for site in self._sites
-            if (count := np.count_nonzero(site.kernel()[~self._masks[site.name]]))
-        }
-        if back:
-            warnings.warn(
-                f"weights under the masks are no longer zeros ({back}): they were restored or "
-                "averaged from before the last pruning event, written past the optimizer, or "
-                "training diverged to NaN; the masks were applied to them again",
-                stacklevel=2,
-            )
-            self._write(self._masks)
 
 
 class PruningCallback(KeepPruned):
@@ -158,6 +24,14 @@ class PruningCallback(KeepPruned):
     Works in place on the compiled model: no clone, no wrapper, no second compile. Whenever it
     prunes, callbacks that watch a metric (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau)
     start their comparison over: their best value belongs to a denser network.
+
+    With `regrow` the alive weights of each site change places while their number stays (sparse
+    training): at every event that finds the network sparse already, which is pruned to the target
+    first if that has risen. The exchange itself waits for the next training step to begin: what
+    epochs end with (metrics, checkpoints, best weights) is a trained network, none is made after
+    the last step, and comparisons of metrics need not start over. Grown weights start at zero, with
+    zero momenta; sparsity is that of the masks, in which they are alive. Weights of another epoch
+    that EarlyStopping restores stay as they are, with the zeros of that epoch.
 
     Args:
         schedule: an object of `activation_pruning.schedules`, or of tfmot.
@@ -172,11 +46,13 @@ class PruningCallback(KeepPruned):
         respect_zeros: whether exact zeros found at the start count as pruned already.
         reset_counts: count anew after each event instead of over the whole training.
         data: samples of the training data, as for `prune`, for criteria that need more than is
-            counted while the model trains.
+            gathered from the training itself.
+        regrow: None, "set", "rigl", or an object of `regrowth`; for single weights only.
 
     Raises:
         ValueError: before the first step, for unknown names, shapes that the granularity does
-            not divide, non-finite weights, or a watched metric that `fit` does not produce.
+            not divide, non-finite weights, frozen layers where gradients are needed, or a watched
+            metric that `fit` does not produce.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
@@ -206,15 +82,24 @@ class PruningCallback(KeepPruned):
         respect_zeros=True,
         reset_counts=False,
         data=None,
+        regrow=None,
     ):
         super().__init__(include, exclude)
         self.schedule = schedules.get(schedule)
         self.settings = pruning.Settings(criterion, allocation, granularity, seed)
         self.data = data
-        gathering.check_data(self.settings.needs - set(self.settings.statistics), criterion, data)
+        self._from_data = self.settings.needs - {*self.settings.statistics, *self.settings.tracked}
+        gathering.check_data(self._from_data, criterion, data)
         self.threshold, self.respect_zeros = threshold, respect_zeros
-        self.reset_counts = reset_counts
+        self.reset_counts, self.regrow = reset_counts, regrowth.get(regrow)
+        if self.regrow is not None and not isinstance(self.settings.granularity, masks.Weight):
+            raise ValueError(
+                f"regrow={regrow!r} with granularity={granularity!r}: only single weights change "
+                "places; leave granularity at 'weight'"
+            )
         self._events, self._counters, self._activity = [], {}, None
+        self._needs = {*self.settings.tracked, *getattr(self.regrow, "needs", ())}
+        self._trackers = {}
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -222,10 +107,12 @@ class PruningCallback(KeepPruned):
         """The events, one row per event and site.
 
         Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity,
-        pruned, weights. `sparsity` is that of the site, measured after the event.
+        pruned, weights. `sparsity` is that of the site, measured after the event. With `regrow`
+        also grown: weights alive that were not before the event, as many as were dropped.
         """
         columns = ["event", "epoch", "step", "layer", "site", "target_sparsity"]
         columns += ["total_sparsity", "sparsity", "pruned", "weights"]
+        columns += [] if self.regrow is None else ["grown"]
         return pd.DataFrame([row for event in self._events for row in event], columns=columns)
 
     def activity(self):
@@ -244,6 +131,7 @@ class PruningCallback(KeepPruned):
 
     def _check(self):
         self.settings.check(self._sites, self.schedule.final_sparsity)
+        sparse_training.check_sites(self._sites, self._needs, self.regrow)
 
     def _attach(self, hooks):
         super()._attach(hooks)
@@ -251,13 +139,16 @@ class PruningCallback(KeepPruned):
         if self.settings.statistics:
             statistics = self.settings.statistics
             self._counters = hooks.count(self, self._sites, self.threshold, statistics)
+        self._trackers = hooks.track(self, self._sites, self._needs) if self._needs else {}
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._events, self._activity = [], None
         self._check_fit()
+        if self.regrow is not None:
+            self._check_regrow()
         self._epoch, self._step, self._steps_before = 0, 0, 0
-        self._target, self._owed = 0.0, None
+        self._target, self._owed, self._due = 0.0, None, None
         self._restart_monitors = False
         message = self.schedule.unreachable(self.params["epochs"], self.params.get("steps"))
         if message:
@@ -270,6 +161,12 @@ class PruningCallback(KeepPruned):
         elif self._restart_monitors:
             self._monitors.restart()
             self._restart_monitors = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        stepped = self._step > self._first_step
+        if self._due is not None and (stepped or not self.regrow.needs):
+            due, self._due = self._due, None
+            self._exchange(*due)
 
     def on_train_batch_end(self, batch, logs=None):
         # With steps_per_execution the last batch number of an epoch may lie beyond its end.
@@ -308,8 +205,10 @@ class PruningCallback(KeepPruned):
     def _begin(self, epoch):
         self._monitors = Monitors(self)  # by now each has begun its own training
         self._epoch = epoch
-        self._step = self._steps_before = epoch * (self.params.get("steps") or 0)
+        self._first_step = epoch * (self.params.get("steps") or 0)
+        self._step = self._steps_before = self._first_step
         self._take_masks(self.respect_zeros)
+        self._found = True  # the masks are those found in the weights
         snapshots = [site.snapshot(self._masks[site.name]) for site in self._sites]
         self._weights = sum(snapshot.kernel.size for snapshot in snapshots)
         self._granule = masks.granule(snapshots, self.settings.granularity)
@@ -319,6 +218,8 @@ class PruningCallback(KeepPruned):
             # Resumed from weights that may have been saved just before the event of their
             # epoch; it is made up for when the schedule is asked next and activity is counted.
             self._owed = self._answer({}, self._step)
+            if self.regrow is not None and self._owed is not None and self._sparsity() > 0:
+                self._due = self._owed, self._time()
 
     def _answer(self, logs, step):
         """The schedule's target at `step`, or None."""
@@ -348,50 +249,90 @@ class PruningCallback(KeepPruned):
         hooks = attachment.attachment(self.model)
         hooks.sync()
         activity = self._read_activity() if self._counters else {}
-        if any(counted.samples == 0 for counted in activity.values()):
+        unseen = self.settings.tracked and self._step == self._first_step
+        if unseen or any(counted.samples == 0 for counted in activity.values()):
             self._postpone(target)
             return
-        before = self._sparsity()
-        with hooks.event(self._epoch):
-            gathered = self._gather(activity)
-            chosen, kernels = self.settings.decide(self._sites, self._masks, target, gathered)
-            if kernels:
-                pruning.assign(self.model, self._sites, chosen, kernels)
-            self._write(chosen)
-        self._target = target
-        self._record(target)
+        before, self._target = self._sparsity(), target
+        gathered = self._gather(activity)
+        chosen, kernels = self.settings.decide(self._sites, self._masks, target, gathered)
+        if self.regrow is not None and before > 0:
+            self._due = target, self._time()
+        if self._due is None or self._differ(chosen):
+            self._change(chosen, target, kernels)
         if self._sparsity() != before:
             self._monitors.restart()
             # And once more when this epoch is over: its metrics are of the denser network.
             self._restart_monitors = True
         if self.reset_counts:
-            for counter in self._counters.values():
-                counter.reset()
+            for gathered in (*self._counters.values(), *self._trackers.values()):
+                gathered.reset()
 
     def _gather(self, activity):
-        """What the criterion needs: activity was counted, the rest is gathered from `data` now."""
-        needs = self.settings.needs - set(self.settings.statistics)
-        gathered = gathering.gather(self.model, self._sites, self.data, needs)
-        statistics = {name: found.statistics for name, found in gathered.items()}
+        """What the criterion needs: from the training so far, the rest from `data` now."""
+        found = gathering.gather(self.model, self._sites, self.data, self._from_data)
+        tracked, nothing = self._tracked(), gathering.Gathered(None, {})
         return {
-            site.name: gathering.Gathered(activity.get(site.name), statistics.get(site.name, {}))
+            site.name: gathering.Gathered(
+                activity.get(site.name),
+                tracked.get(site.name, {}) | found.get(site.name, nothing).statistics,
+            )
             for site in self._sites
         }
+
+    def _tracked(self):
+        """{site name: {statistic: array}} of the trackers."""
+        return {name: tracker.read() for name, tracker in self._trackers.items()}
+
+    def _exchange(self, target, time):
+        """Let a fraction of the alive weights of each site change places."""
+        attachment.attachment(self.model).sync()
+        missing = dict.fromkeys(self._masks, 0)
+        if self._found:
+            allocation = self.settings.allocation
+            missing = sparse_training.missing(self._sites, self._masks, target, allocation)
+        fraction = self.regrow.fraction_at(time, self._end())
+        state = self._sites, self._masks, self.settings.seed, self._tracked()
+        chosen = sparse_training.exchanged(self.regrow, *state, fraction, time, missing)
+        if self._differ(chosen):
+            self._change(chosen, target)
+
+    def _time(self):
+        return self._epoch if self.schedule.by == "epoch" else self._step
+
+    def _end(self):
+        """When the schedule, or else `fit`, ends, in the unit of the schedule; None if unknown."""
+        end = getattr(self.schedule, "end", None)
+        per_epoch = 1 if self.schedule.by == "epoch" else self.params.get("steps")
+        return end if end is not None else per_epoch and per_epoch * self.params["epochs"]
+
+    def _differ(self, chosen):
+        return any((mask != self._masks[name]).any() for name, mask in chosen.items())
+
+    def _change(self, chosen, target, kernels=None):
+        """Write the masks of an event, and kernels of a surgeon, and put it on record."""
+        known, self._found = self._masks, False
+        with attachment.attachment(self.model).event(self._epoch):
+            if kernels:
+                pruning.assign(self.model, self._sites, chosen, kernels)
+            self._write(chosen)
+        self._record(target, known)
 
     def _postpone(self, target):
         """Before the first step no activity has been counted: prune when asked next."""
         self._owed = target
         if self._lacks(target):
             warnings.warn(
-                f"the schedule prunes to {target:.4f} before any training step, when no activity "
-                f"has been counted: done after the first {self.schedule.by} instead. Let it begin "
-                "later, or use a criterion such as 'magnitude'.",
+                f"the schedule prunes to {target:.4f} before any training step, when nothing of "
+                f"what the criterion needs is there: done after the first {self.schedule.by} "
+                "instead. Let it begin later, or use a criterion such as 'magnitude'.",
                 stacklevel=2,
             )
 
-    def _record(self, target):
-        table = pruning.measure(self._sites)
+    def _record(self, target, known):
+        table = pruning.measure(self._sites, None if self.regrow is None else self._masks)
         table = table.assign(
+            grown=[np.count_nonzero(self._masks[name] & ~known[name]) for name in table["site"]],
             event=len(self._events) + 1,
             epoch=self._epoch,
             step=self._step,
@@ -427,7 +368,34 @@ class PruningCallback(KeepPruned):
         if monitor is not None:
             check_monitor(self, monitor)
 
+    def _check_regrow(self):
+        self.regrow.fraction_at(0, self._end())
+        shared = [site.path for site in attachment.attachment(self.model).shared(self)]
+        if shared:
+            raise ValueError(
+                f"{shared} are masked by another callback as well, which would keep weights "
+                "pruned that regrow= grows. Let one callback have these layers: exclude= in the "
+                "other."
+            )
+
+    def _reapply(self):
+        restored = None
+        if self.regrow is not None:
+            restored = sparse_training.restored(self._sites, self._masks)
+        if restored is None:
+            super()._reapply()
+        else:
+            self._masks = restored  # the best epoch's: as sparse, with zeros of its own
+
     def _warn_short(self):
+        rows = [row for event in self._events for row in event]
+        if self.regrow is not None and rows and not any(row["grown"] for row in rows):
+            warnings.warn(
+                f"no weight has changed places under regrow={self.regrow}: training went on after "
+                "no event but the first, or the fraction comes to less than one weight. Use a "
+                "schedule with more events, such as schedules.Constant, or train longer.",
+                stacklevel=2,
+            )
         final, reached = self.schedule.final_sparsity, self._sparsity()
         if final is not None and self._lacks(final):
             warnings.warn(

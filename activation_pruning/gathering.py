@@ -15,6 +15,7 @@ from activation_pruning import (
     significance,
     sites,
 )
+from activation_pruning.tracking import TRACKED
 
 ACTIVITY = tuple(attachment.STATISTICS)
 _GATHERERS = (
@@ -57,7 +58,7 @@ def check(needs):
     Example:
         >>> check({"frequency", "input_norm"})
     """
-    known = {*ACTIVITY, *STATISTICS}
+    known = {*ACTIVITY, *STATISTICS, *TRACKED}
     if set(needs) - known:
         raise ValueError(f"criterion needs {sorted(set(needs) - known)}; known are {sorted(known)}")
 
@@ -71,6 +72,11 @@ def check_data(needs, criterion, data):
     Example:
         >>> check_data(frozenset(), "magnitude", None)
     """
+    if set(needs) & set(TRACKED):
+        raise ValueError(
+            f"criterion {criterion!r} needs {sorted(set(needs) & set(TRACKED))}, which only "
+            "training gives: use PruningCallback(schedule, criterion=...) in model.fit"
+        )
     if data is None and set(needs) & set(ACTIVITY):
         raise ValueError(
             f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "

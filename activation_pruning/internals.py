@@ -110,11 +110,17 @@ def sync(model):
 
 def optimizers(model):
     """Every optimizer that the model holds, innermost first under loss scaling."""
+    held = outer_optimizers(model)
+    return list(dict.fromkeys(getattr(item, "inner_optimizer", item) for item in held))
+
+
+def outer_optimizers(model):
+    """Every optimizer that the model holds, as training steps see them."""
     held = [value for value in vars(model).values() if isinstance(value, keras.Optimizer)]
     optimizer = getattr(model, "optimizer", None)
     if isinstance(optimizer, keras.Optimizer) and optimizer not in held:
         held.append(optimizer)
-    return list(dict.fromkeys(getattr(item, "inner_optimizer", item) for item in held))
+    return list(dict.fromkeys(held))
 
 
 def optimizer_variables(optimizer):
@@ -158,6 +164,41 @@ def training_state(model, arguments):
         id(variable): value
         for variable, value in zip(model.non_trainable_variables, arguments[0][1], strict=True)
     }
+
+
+def steps_are_stateless():
+    """Whether training steps take the state of the model and return it (JAX)."""
+    return keras.backend.backend() == "jax"
+
+
+def replace_state(model, result, values):
+    """What a JAX `train_step` returned, with the values {id(variable): value} in its state."""
+    logs, state = result
+    pairs = zip(model.non_trainable_variables, state[1], strict=True)
+    fixed = [values.get(id(variable), value) for variable, value in pairs]
+    return logs, (state[0], fixed, *state[2:])
+
+
+def unscaled(optimizer, slots, gradients):
+    """Gradients as `stateless_apply` of `optimizer` gets them -> (those of the loss, whether used).
+
+    A LossScaleOptimizer gets them times its scale, and skips steps where one is not finite. (Its
+    inner optimizer gets the right ones only, but in a branch that JAX lets no value out of.)
+    """
+    if not hasattr(optimizer, "inner_optimizer"):
+        return gradients, True
+    with keras.StatelessScope(list(zip(optimizer.variables, slots, strict=True))):
+        scale = ops.convert_to_tensor(optimizer.dynamic_scale)
+    return [gradient / scale for gradient in gradients], optimizer.check_finite(gradients)
+
+
+def dense(gradient):
+    """The gradient as a tensor of the variable's shape (TensorFlow: Embedding lists rows only)."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(gradient)
+    return gradient
 
 
 def masked(values, mask):

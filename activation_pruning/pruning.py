@@ -9,6 +9,7 @@ import pandas as pd
 
 from activation_pruning import allocations, attachment, gathering, masks, sites, surgeons
 from activation_pruning.checks import check_count, check_sparsity
+from activation_pruning.tracking import TRACKED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Settings:
     def statistics(self):
         """Those of its needs that are counted while a model trains."""
         return tuple(name for name in attachment.STATISTICS if name in self.needs)
+
+    @property
+    def tracked(self):
+        """What the criterion needs of the gradients of training steps, names in `TRACKED`."""
+        needs = getattr(self.criterion, "needs", ())
+        return tuple(name for name in TRACKED if name in needs)
 
     def check(self, live_sites, sparsity):
         """Raise before training when these sites could never be pruned to `sparsity`.
@@ -121,11 +128,17 @@ def alive_masks(live_sites, respect_zeros=True):
     return found
 
 
-def measure(live_sites):
-    """One row per site, measured from the weights themselves: exact zeros are pruned weights."""
+def measure(live_sites, masks=None):
+    """One row per site, measured from the weights themselves: exact zeros are pruned weights.
+
+    Where `masks` ({site name: bool array}) says that a weight is alive, it is, though it be zero:
+    one that was grown and has not moved yet.
+    """
     rows = []
     for site in live_sites:
         mask = site.kernel() != 0
+        if masks and site.name in masks:
+            mask |= masks[site.name]
         rows.append(
             {
                 "layer": site.path,

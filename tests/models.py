@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from activation_pruning import gathering
+from activation_pruning import gathering, tracking
 
 CLASSES = 3
 HERE = pathlib.Path(__file__).parent
@@ -154,6 +154,7 @@ def statistics(shape, units, seed=5):
     found = {name: generator.normal(size=shape) for name in gathering.STATISTICS}
     for name in ("input_norm", "gauss_newton", "squared_gradient", "synaptic_flow"):
         found[name] = np.abs(found[name])
+    found |= {name: generator.normal(size=shape) for name in tracking.TRACKED}
     for name in gathering.BY_UNIT:
         found[name] = np.abs(generator.normal(size=units))
     return found
@@ -195,6 +196,20 @@ def expected(observe, arrays, epochs=1, threshold=0.0, size=8):
                 known = totals.get(layer, (0.0, 0))
                 totals[layer] = known[0] + sums * epochs, known[1] + samples * epochs
     return totals
+
+
+def gradients(x, y, kernels, biases):
+    """[(of the kernel, of the bias)] of the mean cross-entropy of an `mlp`, by hand."""
+    inputs = [x.astype("float64")]
+    for kernel, bias in zip(kernels, biases, strict=True):
+        inputs.append(np.maximum(inputs[-1] @ kernel + bias, 0))
+    scores = np.exp(inputs[-2] @ kernels[-1] + biases[-1])
+    back = (scores / scores.sum(1, keepdims=True) - np.eye(CLASSES)[y]) / len(x)
+    found = []
+    for kernel, seen in zip(kernels[::-1], inputs[-2::-1], strict=True):
+        found.append((seen.T @ back, back.sum(0)))
+        back = (back @ kernel.T) * (seen > 0)
+    return found[::-1]
 
 
 # -- after a fit --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from activation_pruning import gathering, masks, pruning, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.schedules import SCHEDULES, Progress
+from activation_pruning.tracking import TRACKED
 
 GRANULARITIES = ["weight", "unit", (2, 2), "2:4"]
 MODELS = {
@@ -58,7 +59,7 @@ def _sites():
 
 SITES = {one.name: one for one in _sites()}
 SITES["zeros"] = dataclasses.replace(SITES["dense"], name="zeros", kernel=np.zeros((8, 6)))
-NEEDS = set(gathering.ACTIVITY) | set(gathering.STATISTICS)
+NEEDS = {*gathering.ACTIVITY, *gathering.STATISTICS, *TRACKED}
 
 
 # -- criteria --------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def make_site(kernel=KERNEL, frequency=(0.5, 0.5, 0.25), mean=(1.0, -2.0, 0.0), 
     return Site(**(fields | changes))
 
 
-SIGNED = {"grasp", "obd_exact", "obd_hutchinson"}
+SIGNED = {"grasp", "movement", "obd_exact", "obd_hutchinson"}
 
 
 @pytest.mark.parametrize("name", sorted(criteria.CRITERIA))
@@ -78,6 +78,14 @@ def test_unit_norm_counts_alive_weights_only():
     mask = np.array([[True, True], [True, False], [False, False]])
     expected = [[5.0, 1.0]] * 3
     np.testing.assert_array_equal(criteria.unit_norm(make_site(kernel, mask=mask)), expected)
+
+
+def test_movement_is_what_was_gathered():
+    site = make_site(statistics={"movement": 2 * KERNEL})
+    expected = [[2.0, -4.0, 8.0], [-6.0, 1.0, 4.0], [0.0, 2.0, -8.0]]
+    np.testing.assert_array_equal(criteria.movement(site), expected)
+    with pytest.raises(ValueError, match="dense/kernel: this criterion needs 'movement'"):
+        criteria.movement(make_site(statistics={}))
 
 
 def test_activation_ranks_by_frequency_then_magnitude():

@@ -62,6 +62,39 @@ SCRIPT = """
             history.history["sparsity"][-1], float(models.pruned(model, "a", "b")),
             [int(sum(parts)) for parts in zip(*copies)],
             float(np.abs(model.get_layer("a").kernel.numpy()).max())]
+
+    from activation_pruning.attachment import attachment
+    for name, optimizer in {
+        "sgd": lambda: keras.optimizers.SGD(0.0),
+        "loss scale": lambda: keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.0), initial_scale=4.0),
+    }.items():
+        with strategy.scope():
+            model = models.compiled(models.mlp(), optimizer())
+        trackers = attachment(model).track(
+            "test", ap.sites.find(model).sites, ("last_gradient", "movement"))
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+        weights = [w.astype("float64") for w in model.get_weights()]
+        found = [models.gradients(*batch, weights[::2], weights[1::2])
+                 for batch in models.batches((x, y))]
+        result["tracked " + name] = []
+        for i, tracker in enumerate(trackers.values()):
+            seen = tracker.read()
+            moved = -2 * sum(gradients[i][0] for gradients in found) * weights[2 * i]
+            result["tracked " + name] += [
+                float(np.abs(seen["last_gradient"] - found[-1][i][0]).max()),
+                float(np.abs(seen["movement"] - moved).max()), float(np.abs(moved).max())]
+
+    with strategy.scope():
+        model = models.compiled(models.mlp(), keras.optimizers.Adam(0.01))
+    pruner = ap.PruningCallback(
+        ap.schedules.Constant(0.5), "random", regrow=ap.regrowth.RigL(0.5, decay="constant"))
+    history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[pruner])
+    masks = list(pruner.masks().values())
+    result["rigl"] = [
+        history.history["sparsity"], int(pruner.table()["grown"].sum()),
+        [bool(copy.numpy()[~mask].any()) for mask, layer in zip(masks, "ab")
+         for copy in model.get_layer(layer).kernel.value.values]]
     print(json.dumps(result))
     """
 
@@ -88,3 +121,17 @@ def test_masks_are_exact_on_every_replica(result, name):
     assert reported == measured == 0.5
     assert zeros_per_replica == [44, 44]
     assert 0 < largest < 10
+
+
+@pytest.mark.parametrize("name", ["sgd", "loss scale"])
+def test_gradients_are_those_of_the_whole_batch(result, name):
+    found = result[f"tracked {name}"]
+    assert max(found[::3] + found[1::3]) < 1e-5
+    assert min(found[2::3]) > 0.1
+
+
+def test_weights_change_places_alike_on_every_replica(result):
+    sparsity, grown, revived = result["rigl"]
+    assert sparsity == [0.5] * 4
+    assert grown > 5
+    assert revived == [False] * 4

@@ -15,8 +15,10 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["callbacks", "regularizers", "spectrum_logger"],
+    ["activation_counter", "callbacks", "regularizers", "spectrum_logger"],
+    ["keep_pruned"],
     ["l0", "layers", "n2ps"],
+    ["sparse_training"],
     ["pruning"],
     ["gathering"],
     ["batchnorm", "derivatives", "outgoing", "significance"],
@@ -24,10 +26,11 @@ FLOORS = [
     ["sample_gradients"],
     ["attached", "inputs", "monitors"],
     ["attachment", "batches", "kernel_wrapper", "linear", "logits", "probes", "rebuilding"],
+    ["counting", "tracking"],
     ["sites", "unfolding"],
     ["sources"],
     ["kernels"],
-    ["surgeons"],
+    ["regrowth", "surgeons"],
     ["masks", "schedules"],
     ["granularities", "accuracy_triggered"],
     ["allocations"],
@@ -45,6 +48,7 @@ NUMPY_ONLY = [
     "granularities",
     "masks",
     "registry",
+    "regrowth",
     "schedules",
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))

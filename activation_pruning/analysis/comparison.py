@@ -13,8 +13,8 @@ from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
 from activation_pruning.analysis.samples import check_samples
 from activation_pruning.analysis.spectra import finite_kernel, matched
-from activation_pruning.callbacks import KeepPruned
 from activation_pruning.checks import check_count
+from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.unfolding import unfolding
 
 

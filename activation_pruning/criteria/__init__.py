@@ -16,6 +16,7 @@ from activation_pruning.criteria.by_activity import (
 from activation_pruning.criteria.by_inputs import wanda
 from activation_pruning.criteria.by_loss import (
     grasp,
+    movement,
     obd,
     obd_exact,
     obd_hutchinson,
@@ -36,6 +37,7 @@ __all__ = [
     "inactivity",
     "magnitude",
     "mean_activation",
+    "movement",
     "n2ps",
     "obd",
     "obd_exact",

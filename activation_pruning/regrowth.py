@@ -1,0 +1,206 @@
+"""Regrowth: sparse training, where the alive weights change places while their number stays.
+
+At an exchange each site drops a fraction of its alive weights, those with the smallest |w|, and
+grows as many: the highest scores among all weights that are not kept. A rule says how large the
+fraction is and gives the scores; it is a small frozen dataclass without state, so a resumed run
+goes on where it was. The tie rule is that of `masks.lowest`: among equals the lower index is alive.
+"""
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+
+from activation_pruning.allocations import rounded
+from activation_pruning.checks import check_count
+from activation_pruning.criteria.base import needed
+from activation_pruning.masks import check_finite, lowest
+from activation_pruning.registry import lookup
+
+__all__ = ["REGROWTHS", "SET", "RigL", "exchange", "get", "shortfall"]
+
+
+@dataclass(frozen=True)
+class SET:
+    """Grow at random: sparse evolutionary training.
+
+    The generator is seeded with `site.seed`, the CRC-32 of `site.name` and the time: the same seed
+    grows the same weights. (The paper drops the smallest positive and the largest negative weights,
+    a fraction of each; here the smallest |w| are dropped, as in the comparisons of Evci et al.)
+
+    Args:
+        fraction: of a site's alive weights, exchanged each time, in (0, 1).
+        decay: "constant", or "cosine": f = fraction / 2 * (1 + cos(pi * t / end)).
+        end: no exchange from then on, in the unit of the schedule (epochs or steps); None is the
+            schedule's own end, or else that of `fit`.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: Mocanu et al., Nature Communications 9:2383, 2018, algorithm 1.
+
+    Example:
+        >>> SET(0.2).fraction_at(3, end=10), SET(0.2, decay="cosine").fraction_at(5, end=10)
+        (0.2, 0.1)
+    """
+
+    fraction: float = 0.3
+    decay: str = "constant"
+    end: int | None = None
+    needs: ClassVar[frozenset] = frozenset()
+
+    def __post_init__(self):
+        if not (isinstance(self.fraction, Real) and 0 < self.fraction < 1):
+            raise ValueError(
+                f"fraction={self.fraction!r}; it must be a fraction in (0, 1), 0.3 for 30 %."
+            )
+        if self.decay not in ("constant", "cosine"):
+            raise ValueError(f"decay={self.decay!r}; it must be 'constant' or 'cosine'.")
+        if self.end is not None:
+            check_count("end", self.end, 1)
+
+    def fraction_at(self, time, end):
+        """Return the fraction to exchange at `time`; `end` is the default for `self.end`.
+
+        Raises:
+            ValueError: with cosine decay, when neither says where it ends.
+        """
+        end = end if self.end is None else self.end
+        if self.decay == "constant":
+            return self.fraction if self.end is None or time < end else 0.0
+        if end is None:
+            raise ValueError(
+                f"{self}: the length of an epoch is not known, so neither is the end of the decay; "
+                "give end=, in training steps."
+            )
+        return self.fraction / 2 * (1 + np.cos(np.pi * time / end).item()) if time < end else 0.0
+
+    def scores(self, site, time):
+        """Return one score for each weight of the kernel; the highest are grown."""
+        generator = np.random.default_rng([site.seed, crc32(site.name.encode()), time])
+        return generator.random(site.kernel.shape)
+
+
+@dataclass(frozen=True)
+class RigL(SET):
+    """Grow the weights with the largest |gradient| of the loss: the rigged lottery.
+
+    The gradient is dense, that of the batch of the last training step, as the optimizer received
+    it. The candidates are all weights that are not kept, those just dropped among them, as in the
+    authors' code: one of these that is grown again keeps its value and its momenta.
+
+    Args:
+        fraction: of a site's alive weights, exchanged at first, in (0, 1).
+        decay: "cosine": f = fraction / 2 * (1 + cos(pi * t / end)); or "constant".
+        end: as in `SET`; the paper stops after three quarters of the training.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: Evci et al., ICML 2020, algorithm 1.
+
+    Example:
+        >>> [round(RigL(0.3).fraction_at(time, end=4), 3) for time in range(5)]
+        [0.3, 0.256, 0.15, 0.044, 0.0]
+    """
+
+    decay: str = "cosine"
+    needs: ClassVar[frozenset] = frozenset({"last_gradient"})
+
+    def scores(self, site, time):
+        """Return one score for each weight of the kernel; the highest are grown."""
+        gradient = needed(site, "last_gradient")
+        check_finite(site.name, gradient, "gradients")
+        return np.abs(gradient)
+
+
+REGROWTHS = {"set": SET, "rigl": RigL}
+
+
+def get(spec):
+    """Return the rule for a name, with its defaults; a rule and None are returned as they are.
+
+    Args:
+        spec: a name in `REGROWTHS`, or an object with `needs` (names in `tracking.TRACKED`),
+            `fraction_at(time, end)` and `scores(site, time)`.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ValueError: unknown name.
+        TypeError: neither a name nor a rule.
+
+    Example:
+        >>> get("rigl")
+        RigL(fraction=0.3, decay='cosine', end=None)
+    """
+    if isinstance(spec, str):
+        return lookup("regrow", spec, REGROWTHS)()
+    rule = all(hasattr(spec, name) for name in ("needs", "fraction_at", "scores"))
+    if spec is None or (rule and not isinstance(spec, type)):
+        return spec
+    raise TypeError(
+        f"regrow={spec!r} is not a rule; give one of {sorted(REGROWTHS)}, or an object such as "
+        "regrowth.RigL(fraction=0.3)."
+    )
+
+
+def exchange(site, fraction, scores, missing=0):
+    """Return the mask of one site after an exchange.
+
+    Of n places for alive weights floor(fraction * n + 0.5) are given anew (never all): those of
+    the smallest |w| are dropped, and the highest scores among all that are not kept are grown.
+    Exactly n weights are alive afterwards, whatever the ties.
+
+    Args:
+        site: a Site; `kernel` and `mask` are read.
+        fraction: in [0, 1].
+        scores: array of the kernel's shape, without NaN.
+        missing: n less the weights alive now: places to be given as well.
+
+    Returns:
+        bool array, True = alive.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> site = Site(kernel=np.array([3.0, 1.0, 0.0, 0.0]), mask=np.array([1, 1, 0, 0], bool))
+        >>> exchange(site, 0.5, scores=np.array([9, 1, 2, 5])).tolist()
+        [True, False, False, True]
+    """
+    alive = np.flatnonzero(site.mask)
+    places = alive.size + missing
+    kept = min(max(places - rounded(fraction, places), 1), alive.size)
+    mask = np.zeros(site.mask.size, bool)
+    mask[alive[~lowest(np.abs(site.kernel.reshape(-1)[alive]), alive.size - kept)]] = True
+    free = np.flatnonzero(~mask)
+    left = free.size - (places - kept)
+    mask[free[~lowest(np.asarray(scores).reshape(-1)[free], left)]] = True
+    return mask.reshape(site.mask.shape)
+
+
+def shortfall(found, wanted):
+    """Return how many weights each site lacks: {name: count}, no more than all lack together.
+
+    For masks read from weights, where grown ones that never moved are zeros and look pruned.
+
+    Args:
+        found: {site name: bool mask}.
+        wanted: {site name: bool mask} with the right number of weights alive.
+
+    Returns:
+        dict from site name to a count of at least 0; a surplus stays what it is.
+
+    Example:
+        >>> found = {"a": np.array([1, 0, 0], bool), "b": np.array([1, 1, 0], bool)}
+        >>> shortfall(found, {"a": np.ones(3, bool), "b": np.array([1, 0, 0], bool)})
+        {'a': 1, 'b': 0}
+    """
+    lacks = {name: int(wanted[name].sum()) - int(mask.sum()) for name, mask in found.items()}
+    left, counts = sum(lacks.values()), {}
+    for name, lack in lacks.items():
+        counts[name] = max(min(lack, left), 0)
+        left -= counts[name]
+    return counts
