@@ -109,3 +109,18 @@ def test_scree_has_a_line_for_each_network():
 def test_bad_tables(draw, reason):
     with pytest.raises(ValueError, match=reason):
         draw()
+
+
+def test_panels_with_lines_of_their_own_have_their_own_legends():
+    runs = pd.DataFrame(
+        {
+            "arm": ["a", "b", "c"],
+            "x": [1, 1, 1],
+            "y": [0.1, 0.2, 0.3],
+            "panel": ["left", "right", "right"],
+        }
+    )
+    figure = figures.mean_curves(runs, "x", "y", panel="panel")
+    told = [[t.get_text() for t in ax.get_legend().get_texts()] for ax in figure.axes]
+    assert told == [["a"], ["b", "c"]]
+    assert figure.legends == []

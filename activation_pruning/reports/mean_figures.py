@@ -35,10 +35,13 @@ def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label=""
     need(table, "mean_curves", x, y, by, *([panel] if panel else []))
     means = _means(table, [by, *([panel] if panel else []), x], y)
     panels = list(means[panel].unique()) if panel else [None]
-    looks, many = style.looks(means[by]), means[x].nunique() > 12
+    many = means[x].nunique() > 12
+    parts = [means if name is None else means[means[panel] == name] for name in panels]
+    # Panels with lines of their own have legends of their own, and colours to themselves.
+    alike = len({frozenset(part[by]) for part in parts}) == 1
     figure, grid = style.panels(len(panels), sharey=True)
-    for name, ax in zip(panels, grid.ravel(), strict=False):
-        part = means if name is None else means[means[panel] == name]
+    for name, part, ax in zip(panels, parts, grid.ravel(), strict=False):
+        looks = style.looks(means[by] if alike else part[by])
         for arm, rows in part.groupby(by, sort=False):
             rows = rows.sort_values(x)
             look = looks[arm] | ({"marker": ""} if many else {})
@@ -57,7 +60,11 @@ def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label=""
     spread = style.spread(means["runs"])
     named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
     style.head(figure, named, f"{note}; {spread}" if note else spread)
-    style.legend(figure, grid[0, 0])
+    if alike:
+        style.legend(figure, grid[0, 0])
+    else:
+        for ax in grid.ravel()[: len(panels)]:
+            ax.legend(loc="best", fontsize=7.5)
     return figure
 
 

@@ -133,7 +133,7 @@ def _pictures(curves, reference, name, title):
     shown = curves.assign(panel=curves["arm"].map(panel).fillna("others"))
     present = list(dict.fromkeys(shown["panel"]))
     beside = [reference.assign(panel=place) for place in present if len(reference)]
-    whole = pd.concat([shown, *beside])
+    whole = pd.concat([*beside, shown])  # first, so that it looks the same in every panel
     pictures = {}
     for part, rows, from_ in (("", whole, 0.0), ("_closeup", whole, 0.8)):
         rows = rows[rows["sparsity"] >= from_]
