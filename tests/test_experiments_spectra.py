@@ -155,18 +155,8 @@ SHEETS = {
 def run(name, out, arms=None, seeds=2):
     tiny = ("--hidden", "12", "8", "--epochs", "4", "--start", "0.05", "--stop", "0.06")
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--out", str(out), *tiny]
-    command += [
-        "--seeds",
-        "2",
-        "--sparsities",
-        "0.5",
-        "--events",
-        "2",
-        "--jobs",
-        "2",
-        "--arms",
-        *ARMS[name],
-    ]
+    command += ["--seeds", str(seeds), "--sparsities", "0.5", "--events", "2", "--jobs", "2"]
+    command += ["--arms", *(arms or ARMS[name])]
     return subprocess.run(command, capture_output=True, text=True)
 
 
