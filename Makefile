@@ -4,8 +4,11 @@ VENV ?= .venv
 TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
-CORE = $(addprefix tests/test_, attachment.py l0.py layers.py rebuilding.py regularizers.py saving.py \
-	sparse_training.py spectrum_logger.py tracking.py training.py)
+CORE = $(addprefix tests/test_, attachment.py batchnorm.py derivatives.py l0.py layers.py linear.py \
+	n2ps.py rebuilding.py regularizers.py saving.py sparse_training.py spectrum_logger.py \
+	surgeons.py tracking.py training.py)
+# Two processes at least repay their start; each holds a whole TensorFlow.
+PYTEST = -m pytest -n auto --maxprocesses 4
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-backends test-lowest lint bench clean
@@ -15,27 +18,29 @@ demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, 
 		--events 5 --jobs 2 --out $(DEMO)
 
 test: $(VENV)/installed  ## the whole suite on the TensorFlow backend
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 test-backends: $(VENV)/backends  ## what depends on the backend, on JAX and on PyTorch
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(CORE)
-	KERAS_BACKEND=torch $(BIN)/python -m pytest $(CORE)
+	KERAS_BACKEND=jax $(BIN)/python $(PYTEST) $(CORE)
+	KERAS_BACKEND=torch $(BIN)/python $(PYTEST) $(CORE)
 
 test-lowest:  ## what meets other packages, on the lowest versions that setup.cfg declares (.ci/lowest.txt)
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[test,tfmot]"
-	$(VENV)-lowest/bin/python -m pytest tests/test_attachment.py tests/test_saving.py \
-		tests/test_sites.py tests/test_reports_*.py
+	$(VENV)-lowest/bin/python $(PYTEST) tests/test_attachment.py tests/test_saving.py \
+		tests/test_derivatives.py tests/test_linear.py tests/test_sites.py tests/test_surgeons.py \
+		tests/test_reports_*.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and twenty minutes
+bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and half an hour
 	$(BIN)/python benchmarks/fit_overhead.py
 	$(BIN)/python benchmarks/mask_selection.py
 	$(BIN)/python benchmarks/analysis.py
+	$(BIN)/python benchmarks/surgeons.py
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
