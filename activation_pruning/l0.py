@@ -1,7 +1,6 @@
 """L0 regularisation: gates that learn, with the weights, which weights are zero."""
 
 import dataclasses
-import functools
 import math
 from numbers import Real
 
@@ -75,6 +74,17 @@ class HardConcrete:
     def _stretch(self, logits):
         gamma, zeta = self.limits
         return ops.clip(ops.sigmoid(logits) * (zeta - gamma) + gamma, 0.0, 1.0)
+
+
+class _Price(keras.regularizers.Regularizer):
+    """The penalty of one kernel's gates; made by its `L0Layer`, never saved by itself."""
+
+    def __init__(self, distribution, penalty, sizes):
+        self.distribution, self.penalty, self.sizes = distribution, penalty, sizes
+
+    def __call__(self, log_alpha):
+        opened = self.distribution.open_probability(log_alpha)
+        return self.penalty * ops.sum(ops.multiply(opened, self.sizes))
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
@@ -160,7 +170,7 @@ class L0Layer(KernelWrapper):
                     math.log1p(-self.droprate) - math.log(self.droprate)
                 ),
                 # A regularizer rather than `add_loss`: a shared layer pays once.
-                regularizer=functools.partial(self._price, sizes),
+                regularizer=_Price(self.distribution, self.penalty, sizes),
                 dtype="float32",
                 autocast=False,
                 name=f"{name}_log_alpha",
@@ -172,10 +182,6 @@ class L0Layer(KernelWrapper):
             return site.variable.shape, 1.0
         units = np.broadcast_to(site.units, site.variable.shape)
         return (site.n_units,), np.bincount(units.ravel()).astype("float32")
-
-    def _price(self, sizes, log_alpha):
-        opened = self.distribution.open_probability(log_alpha)
-        return self.penalty * ops.sum(ops.multiply(opened, sizes))
 
     def factor(self, name, training=False):
         log_alpha = self._log_alpha[name]
