@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from activation_pruning import internals
+
 
 def gradients(function, variables, values=None, constants=(), differentiable=False):
     """d function() / d variable for each of `variables`.
@@ -31,7 +33,7 @@ def gradients(function, variables, values=None, constants=(), differentiable=Fal
 
     def evaluate(tensors):
         pairs = [*zip(variables, tensors, strict=True), *constants]
-        with keras.StatelessScope(pairs):
+        with internals.stateless_scope(pairs):
             return ops.sum(function())
 
     return _BACKENDS[keras.backend.backend()](evaluate, given, differentiable)
@@ -56,11 +58,11 @@ def hessian_product(function, variables, vectors):
         >>> ops.convert_to_numpy(product).tolist()
         [6.0, 12.0]
     """
-    vectors = [ops.convert_to_tensor(vector) for vector in vectors]
+    vectors = [ops.cast(vector, "float32") for vector in vectors]
 
     def directional():
         found = gradients(function, variables, differentiable=True)
-        return sum(ops.sum(g * v) for g, v in zip(found, vectors, strict=True))
+        return sum(ops.sum(ops.cast(g, "float32") * v) for g, v in zip(found, vectors, strict=True))
 
     return gradients(directional, variables)
 
@@ -82,7 +84,9 @@ def _torch(evaluate, values, differentiable):
 
     # As they are, where they have a history: that of a derivative around this one.
     tensors = [v if v.requires_grad else v.detach().requires_grad_() for v in values]
-    with torch.enable_grad():
+    # The fast kernels of attention have no second derivatives.
+    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with torch.enable_grad(), plain:
         result = evaluate(tensors)
         return list(
             torch.autograd.grad(

@@ -36,9 +36,17 @@ def inputs_of(data, batch_size=256, inputs=None):
                 f"data must yield batches whose inputs are arrays, received "
                 f"{type(batch).__name__}; convert with np.asarray"
             )
+        _check_finite(batch)
         yield batch
     if empty:
         raise ValueError("data is empty: give at least one sample")
+
+
+def _check_finite(batch):
+    for leaf in keras.tree.flatten(batch):
+        values = keras.ops.convert_to_numpy(leaf)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError("data holds NaN or infinite values; clean it first")
 
 
 def pairs_of(data, batch_size=64, inputs=None):
@@ -61,6 +69,13 @@ def pairs_of(data, batch_size=64, inputs=None):
     """
     if isinstance(data, tuple) and len(data) > 1:
         x, y = data[:2]
+        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
+            raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
+        if inputs not in (None, 1) and hasattr(x, "shape"):
+            raise ValueError(
+                f"data={type(data).__name__} of arrays is read as (x, y), but the model takes "
+                f"{inputs} inputs; give ([x1, x2, ...], y)"
+            )
         lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
         if lengths[0] != lengths[1]:
             raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
@@ -74,11 +89,14 @@ def pairs_of(data, batch_size=64, inputs=None):
     )
     if _arrays(data) or not hasattr(batched, "__iter__"):
         raise ValueError("data holds no labels, which the loss needs: give data=(x, y)")
+    if _endless(data):
+        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
     empty = True
     for batch in batched:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
         empty = False
+        _check_finite(batch[0])
         yield batch[0], batch[1]
     if empty:
         raise ValueError("data is empty: give at least one sample")
@@ -92,6 +110,13 @@ def count_inputs(model):
 def _batched(data, batch_size, inputs):
     if isinstance(data, tuple):
         data = data[0]
+        if inputs not in (None, 1) and hasattr(data, "shape"):
+            raise ValueError(
+                f"data=(x, y) holds one array for a model that takes {inputs} inputs; give "
+                "([x1, x2, ...], y), or [x1, x2, ...]"
+            )
+    if _endless(data):
+        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
     if isinstance(data, keras.utils.PyDataset):
         batched = (data[index] for index in range(len(data)))
     elif _arrays(data) and not (isinstance(data, list) and inputs not in (None, len(data))):
@@ -104,6 +129,12 @@ def _batched(data, batch_size, inputs):
             f"batches, received {type(data).__name__}"
         )
     return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
+
+
+def _endless(data):
+    """Whether `data` is a tf.data.Dataset that says it never ends."""
+    cardinality = getattr(data, "cardinality", None)
+    return callable(cardinality) and int(cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
 
 
 def _arrays(data):

@@ -45,37 +45,34 @@ def recalibrate_batchnorm(model, data, batch_size=256):
     layers = [layer for layer in layers if layer.trainable]
     if not layers:
         raise ValueError("model has no trainable BatchNormalization layer: nothing to recalibrate")
-    momenta = [layer.momentum for layer in layers]
-    samples = 0
     with _training(layers):
-        try:
-            for x in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
-                count = len(keras.tree.flatten(x)[0])
-                samples += count
-                for layer in layers:
-                    layer.momentum = 1 - count / samples  # a running mean over all samples
-                model(x, training=False)
-        finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
+        for x in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
+            model(x, training=False)
     return len(layers)
 
 
 @contextlib.contextmanager
 def _training(layers):
     """Have just these layers run as in training."""
-    before = [vars(layer).get("call") for layer in layers]
+    before = [(layer, vars(layer).get("call"), layer.momentum) for layer in layers]
     try:
         for layer in layers:
-            internals.override(layer, "call", _in_training(layer.call))
+            internals.override(layer, "call", _in_training(layer, layer.call))
         yield
     finally:
-        for layer, original in zip(layers, before, strict=True):
+        for layer, original, momentum in before:
             internals.restore(layer, "call", original)
+            layer.momentum = momentum
 
 
-def _in_training(call):
+def _in_training(layer, call):
+    seen = 0
+
     def wrapped(inputs, training=None, mask=None):
+        nonlocal seen
+        count = inputs.shape[0]
+        seen += count
+        layer.momentum = 1 - count / seen  # a running mean over all that passes, call by call
         return call(inputs, training=True, mask=mask)
 
     return wrapped

@@ -207,17 +207,18 @@ def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0):
 
 
 def loss_function(model, x, y):
-    """A function without arguments: the loss of one batch, as fit would have it in inference mode.
+    """A function without arguments: the loss of one batch in inference mode, without regularizers.
 
     Raises:
         ValueError: the model was not compiled with a loss.
     """
-    if not model.compiled or model.loss is None:
+    own = type(model).compute_loss is not keras.Model.compute_loss
+    if not own and (not model.compiled or model.loss is None):
         raise ValueError(
             "model is not compiled with a loss, which this criterion looks at; call "
             "model.compile(loss=...) first"
         )
-    return lambda: internals.data_loss(model, y, model(x, training=False))
+    return lambda: internals.data_loss(model, x, y, model(x, training=False))
 
 
 def _products(model, live_sites, data, batch_size):

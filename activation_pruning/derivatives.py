@@ -80,7 +80,9 @@ def activation_gradient(model, live_sites, data, batch_size=64):
 
     Source: Molchanov et al., ICLR 2017, equation 8.
     """
-    places = {site.name: (site.source.layer, probes.OUTPUTS) for site in live_sites}
+    places = {
+        site.name: (site.source.layer, probes.OUTPUTS, site.source.output) for site in live_sites
+    }
     seen = probes.Probes(places.values())
     sums, samples = {site.name: np.zeros(site.n_units) for site in live_sites}, 0
     for x, y in batches.pairs_of(data, batch_size, batches.count_inputs(model)):
@@ -121,7 +123,8 @@ def synaptic_flow(model, live_sites, data=None, batch_size=1):
         {site name: float64 array of the kernel's shape}, >= 0.
 
     Raises:
-        ValueError: a subclassed model without data; a flow that overflows.
+        ValueError: a subclassed model without data; inputs that are integers; a flow that
+            overflows, is zero or negative.
 
     Source: Tanaka, Kunin, Yamins & Ganguli, NeurIPS 2020, equation 2.
 
@@ -144,11 +147,18 @@ def synaptic_flow(model, live_sites, data=None, batch_size=1):
             constants,
         )
     flows = [ops.convert_to_numpy(values).astype(np.float64) for values in found]
-    if not all(np.isfinite(flow).all() for flow in flows):
-        raise ValueError(
-            "the synaptic flow through this model overflows float32: it is too deep, or its "
-            "weights are too large; choose another criterion"
-        )
+    for site, flow in zip(live_sites, flows, strict=True):
+        if not np.isfinite(flow).all():
+            raise ValueError(
+                "the synaptic flow through this model overflows float32: it is too deep, or its "
+                "weights are too large; choose another criterion"
+            )
+        if flow.min() < 0 or not flow.any():
+            raise ValueError(
+                f"{site.name}: no synaptic flow arrives here, or a negative one: some layer "
+                "subtracts (LayerNormalization, an offset) or cuts off on the way. Choose another "
+                "criterion, or leave the layer out with exclude=..."
+            )
     return {site.name: flow for site, flow in zip(live_sites, flows, strict=True)}
 
 
@@ -185,18 +195,24 @@ def _unit_products(site, outputs, slopes):
 
 def _ones(model, data):
     if sites.is_graph(model):
-        shapes = [(1, *(size or 1 for size in tensor.shape[1:])) for tensor in model.inputs]
-        found = [
-            np.ones(shape, tensor.dtype) for shape, tensor in zip(shapes, model.inputs, strict=True)
-        ]
-        return found if len(found) > 1 else found[0]
+        sequential = isinstance(model, keras.Sequential)
+        return keras.tree.map_structure(_ones_like, model.inputs[0] if sequential else model.input)
     if data is None:
         raise ValueError(
             "a subclassed model does not say what its inputs look like: give data=..., of which "
             "the shape of the first sample is read"
         )
     first = next(iter(batches.inputs_of(data, 1)))
-    return keras.tree.map_structure(lambda leaf: np.ones_like(np.asarray(leaf[:1])), first)
+    return keras.tree.map_structure(lambda leaf: _ones_like(leaf[:1]), first)
+
+
+def _ones_like(tensor):
+    if "float" not in str(tensor.dtype):
+        raise ValueError(
+            "the model takes integers (an Embedding?): there are no inputs of ones to follow; "
+            "choose another criterion than synaptic flow"
+        )
+    return np.ones([1, *(size or 1 for size in tensor.shape[1:])], "float32")
 
 
 def _is_float(variable):
@@ -211,14 +227,20 @@ def _positive(variable):
     return ops.abs(variable.value)
 
 
+_L = keras.layers
+_PASSED_ON = (
+    _L.Softmax, _L.ReLU, _L.LeakyReLU, _L.PReLU, _L.ELU, _L.Rescaling, _L.Normalization,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def _linear_activations(model):
-    """Take the activations out; layers whose only business is one pass their input on."""
+    """Take activations and offsets out; layers whose only business these are pass inputs on."""
     undo = []
     try:
         for layer in internals.with_sublayers(model):
             name = "activation" if callable(getattr(layer, "activation", None)) else "call"
-            if name == "call" and not isinstance(layer, keras.layers.Softmax):
+            if name == "call" and not isinstance(layer, _PASSED_ON):
                 continue
             if isinstance(layer, keras.layers.RNN):
                 continue  # its cell computes with the activation, which the layer only shows

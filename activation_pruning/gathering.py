@@ -39,6 +39,11 @@ BY_UNIT = {
     "outgoing",
     "sigmoid",
 }  # one value for each unit; the others have one for each weight
+LABELLED = {
+    "activation_gradient", "gradient", "hessian_diagonal", "hessian_gradient", "hutchinson",
+    "squared_gradient",
+}  # fmt: skip
+SEEDED, READ_TWICE = {"hutchinson"}, {"hessian_gradient"}
 WITHOUT_DATA = {"outgoing", "synaptic_flow"}
 
 
@@ -83,13 +88,38 @@ def check_data(needs, criterion, data):
             "inputs, or use PruningCallback, which counts while the model trains"
         )
     if data is None and set(needs) - WITHOUT_DATA:
+        labels = "data=(x, y), inputs and labels" if set(needs) & LABELLED else "data=x, inputs"
         raise ValueError(
-            f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass data=..., a sample of "
-            "the training data, with labels where the loss is asked for: (x, y)"
+            f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass {labels} from the "
+            "training data, some thousand samples"
         )
 
 
-def gather(model, live_sites, data, needs):
+def check_passes(needs, data, again=False):
+    """Raise where data would be read several times that can be read only once.
+
+    Args:
+        needs: of the criterion.
+        data: as for `prune`.
+        again: whether it is gathered from several times.
+
+    Raises:
+        ValueError: says what to give.
+
+    Example:
+        >>> check_passes({"input_norm"}, (x for x in []))
+    """
+    kinds = len([name for name in GATHERERS if name in needs])
+    kinds += bool(set(needs) & set(ACTIVITY)) + bool(set(needs) & set(inputs.STATISTICS))
+    twice = again or kinds > 1 or bool(set(needs) & READ_TWICE)
+    if twice and set(needs) - WITHOUT_DATA and hasattr(data, "__next__"):
+        raise ValueError(
+            "data is a generator, which can be read only once, and is needed several times; give "
+            "arrays, a list of batches, or a dataset"
+        )
+
+
+def gather(model, live_sites, data, needs, seed=0):
     """Gather from data, in inference mode, all that a criterion needs.
 
     Args:
@@ -97,6 +127,7 @@ def gather(model, live_sites, data, needs):
         live_sites: from `sites.find`.
         data: as for `prune`; walked through once for each kind of statistic.
         needs: names in `ACTIVITY` and `STATISTICS`.
+        seed: for statistics that are estimates.
 
     Returns:
         {site name: `Gathered`}; empty when nothing is needed.
@@ -118,7 +149,8 @@ def gather(model, live_sites, data, needs):
     if moments:
         statistics = inputs.gather(model, live_sites, data, moments)
     for name in (name for name in GATHERERS if name in needs):
-        for site, values in GATHERERS[name](model, live_sites, data).items():
+        seeded = {"seed": seed} if name in SEEDED else {}
+        for site, values in GATHERERS[name](model, live_sites, data, **seeded).items():
             statistics[site][name] = values
     return {
         site.name: Gathered(activity.get(site.name), statistics[site.name]) for site in live_sites

@@ -82,6 +82,7 @@ def gather(model, live_sites, data, needs, batch_size=None):
     array([[5.],
            [1.]], dtype=float32)
     """
+    check_linear(live_sites)
     moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
     by_layer = {}
     for site in live_sites:
@@ -100,11 +101,31 @@ def gather(model, live_sites, data, needs, batch_size=None):
     for site in live_sites:
         own = moments[site.name]
         if not own.rows:
-            raise ValueError(f"{site.name}: the data never reached this layer; exclude it")
+            raise ValueError(
+                f"{site.name}: the data was not seen to reach this layer; exclude it (or take the "
+                "tf.function or jit from around the model's `call`)"
+            )
         if not np.isfinite(own.sums).all():
             raise ValueError(f"{site.name}: the inputs of this layer are NaN or infinite")
         found[site.name] = {name: _value(site, own, name) for name in needs}
     return found
+
+
+def check_linear(live_sites):
+    """Raise for layers whose inputs are not understood, naming all of them at once.
+
+    Raises:
+        ValueError: see `linear.Linear`.
+    """
+    refused = {}
+    for site in live_sites:
+        try:
+            Linear(site)
+        except ValueError as error:
+            refused.setdefault(site.path, str(error))
+    if refused:
+        every = f" All such layers: {sorted(refused)}." if len(refused) > 1 else ""
+        raise ValueError(next(iter(refused.values())) + every)
 
 
 def _batch_size(model):

@@ -8,6 +8,7 @@ import inspect
 
 import keras
 from keras import ops
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 
 def sublayers(layer):
@@ -230,8 +231,24 @@ def compile_arguments(model):
     return dict(model._compile_config.config) if model.compiled else {}
 
 
-def data_loss(model, y, y_pred):
-    """What `compile(loss=...)` makes of labels and predictions, without regularizers."""
+def stateless_scope(values, **options):
+    """A `keras.StatelessScope` that knows what the scope around it knows, where there is one.
+
+    Keras forgets the outer scope: within a derivative, the tensors that stand for variables.
+    """
+    scope, outer = keras.StatelessScope(values, **options), get_stateless_scope()
+    if outer is not None:
+        scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
+    return scope
+
+
+def data_loss(model, x, y, y_pred):
+    """What `compile(loss=...)` makes of labels and predictions, without regularizers.
+
+    A `compute_loss` of the user's own is called as it is.
+    """
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        return model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=None)
     return model._compile_loss(y, y_pred)
 
 

@@ -64,7 +64,7 @@ class KernelWrapper(keras.layers.Wrapper):
             values[key] = internals.masked(values[key], self.factor(name, training))
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         updatable = self.layer.non_trainable_variables
-        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+        with internals.stateless_scope(mapping, collect_losses=True) as scope:
             before = [scope.get_current_value(variable) for variable in updatable]
             outputs = self.layer(inputs, **kwargs)
         for variable, old in zip(updatable, before, strict=True):

@@ -5,7 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
-from activation_pruning import internals, sites
+from activation_pruning import internals, sites, sources
 
 _SOFTMAX, _SIGMOID, _LINEAR = "softmax", "sigmoid", "linear"
 _LOSSES = {
@@ -96,30 +96,44 @@ def _kind(model):
         raise ValueError("model is not compiled with a loss, whose curvature is asked for")
     if len(keras.tree.flatten(model.loss)) > 1 or len(getattr(model, "outputs", None) or [1]) > 1:
         raise ValueError(
-            "model has several outputs or losses; choose the criterion 'obd_hutchinson', which "
-            "takes any model"
+            "model has several outputs or losses; choose 'obd_hutchinson', which takes any model, "
+            "or the surgeon 'lobs', which does not look at the loss"
         )
     loss = keras.losses.get(keras.tree.flatten(model.loss)[0])
     name = getattr(getattr(loss, "fn", loss), "__name__", type(loss).__name__)
-    if name not in _LOSSES:
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    foreign = isinstance(loss, keras.losses.Loss) and not _of_keras(type(loss))
+    own = type(model).compute_loss is not keras.Model.compute_loss
+    if name not in _LOSSES or foreign or own or config.get("ignore_class") is not None:
+        name = "compute_loss of the model" if own else type(loss).__name__ if foreign else name
         raise ValueError(
             f"loss {name!r}: its curvature is not known here, only that of {sorted(_LOSSES)}; "
             "choose the criterion 'obd_hutchinson', which takes any loss"
         )
-    inside = isinstance(loss, keras.losses.Loss) and loss.get_config().get("from_logits", False)
-    return _LOSSES[name], bool(inside)
+    return _LOSSES[name], bool(config.get("from_logits", False))
+
+
+def _of_keras(kind):
+    return kind.__module__.partition(".")[0] == "keras"
 
 
 def _last_activation(model, kind):
     """The layer whose activation makes the outputs."""
-    last = model
+    last = around = model
     while sites.is_graph(last):
+        around = last
         last = internals.output_operations(last)[0]
     own = getattr(last, "activation", None)
     softmax_layer = isinstance(last, keras.layers.Softmax) and kind == _SOFTMAX
     if not softmax_layer and getattr(own, "__name__", None) != kind:
         raise ValueError(
             f"the loss takes probabilities, but the model's outputs are not seen to come from a "
-            f"{kind} activation; end the model in one, or compile it with from_logits=True"
+            f"{kind} activation (a subclassed model cannot be followed); end a Sequential or "
+            "Functional model in one, compile with from_logits=True, or choose 'obd_hutchinson'"
+        )
+    if internals.calls_in_graph(last, sources.graph(around)) > 1:
+        raise ValueError(
+            f"the last activation, {last.name!r}, is called several times; give the outputs one of "
+            "their own, or choose the criterion 'obd_hutchinson'"
         )
     return last

@@ -3,6 +3,7 @@
 import warnings
 from numbers import Real
 
+import keras
 import numpy as np
 
 from activation_pruning import (
@@ -15,6 +16,9 @@ from activation_pruning import (
     sources,
 )
 from activation_pruning.linear import Linear
+
+_L = keras.layers
+_ON_THE_WAY = (_L.Flatten, _L.Reshape, _L.Rescaling, _L.Normalization, _L.Dropout, _L.Identity)
 
 
 def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
@@ -61,6 +65,11 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
     """
     if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
         raise ValueError(f"threshold={threshold!r}; it must be a number of at least 0, or None")
+    if hasattr(data, "__next__"):
+        raise ValueError(
+            "data is a generator, which can be read only once, and is needed several times; give "
+            "arrays, a list of batches, or a dataset"
+        )
     found = sites.find(model, include, exclude)
     excited = significance.sigmoid(model, found.sites, data)
     leaving = outgoing.outgoing(model, found.sites)
@@ -71,7 +80,14 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
     masks = pruning.alive_masks(sites.find(model, exclude=()).sites)
     changed = {}
     if inputs:
-        for site in _first(model, found.sites):
+        first = _first(model, found.sites)
+        if not first:
+            warnings.warn(
+                "no layer among those to prune takes the model's inputs as they are (or "
+                "flattened, rescaled, ...): no inputs are removed",
+                stacklevel=2,
+            )
+        for site in first:
             changed[site.name] = site
             masks[site.name] &= ~_dead_inputs(model, site, data, threshold)
     for site in found.sites:
@@ -104,12 +120,20 @@ def _below(name, values, threshold):
 
 def _first(model, live_sites):
     """The sites whose layers take the inputs of the model."""
-    everything = sources.graph(model)
+    graph = sources.graph(model)
     return [
-        site
-        for site in live_sites
-        if id(site.layer) in everything and internals.takes_inputs(site.layer, everything)
+        site for site in live_sites if id(site.layer) in graph and _takes_inputs(site.layer, graph)
     ]
+
+
+def _takes_inputs(layer, graph):
+    """Whether nothing but a reshaping or rescaling lies between the model's input and `layer`."""
+    while not internals.takes_inputs(layer, graph):
+        before = internals.producers(layer, graph)
+        if len(before) != 1 or not isinstance(before[0], _ON_THE_WAY):
+            return False
+        layer = before[0]
+    return True
 
 
 def _dead_inputs(model, site, data, threshold):

@@ -139,6 +139,9 @@ def takers(model, site):
                 continue
             seen.add(id(following_layer))
             if id(following_layer) in known:
+                if internals.calls_in_graph(following_layer, graph) > 1:
+                    name = following_layer.name
+                    raise ValueError(_refused(site, f"{name!r} is called several times"))
                 found.append(_inputs_of(site, known[id(following_layer)]))
             else:
                 frontier.append((following_layer, _flat_after(site, following_layer, flat)))

@@ -21,10 +21,11 @@ def passing(places, pass_by):
     """
     undo = []
     try:
-        for layer, where in places:
+        for place in places:
+            layer, where = place[:2]
             name = "activation" if where == BEFORE else "call"
             undo.append((layer, name, vars(layer).get(name)))
-            wrapped = _WRAPPED[where](getattr(layer, name), (layer, where), pass_by)
+            wrapped = _WRAPPED[where](getattr(layer, name), place, pass_by)
             internals.override(layer, name, wrapped)
         yield
     finally:
@@ -35,8 +36,9 @@ def passing(places, pass_by):
 class Probes:
     """What passes by certain places of a model, and the loss's derivatives there.
 
-    A place is (layer, where): "outputs" of the layer, its values "before_activation", or its
-    "inputs", which are seen only. A layer that is called several times has a place for each.
+    A place is (layer, where): "outputs" of the layer (of several, the one whose number comes
+    third), its values "before_activation", or its "inputs", which are seen only. A layer that is
+    called several times has a place for each.
 
     Args:
         places: pairs (layer, where).
@@ -118,12 +120,18 @@ def _inputs(call, place, pass_by):
 
 
 def _before_activation(activation, place, pass_by):
+    if activation is None:  # as good as linear, to Keras
+        return lambda values: pass_by(place, values)
     return lambda values: activation(pass_by(place, values))
 
 
 def _outputs(call, place, pass_by):
     def wrapped(*args, **kwargs):
-        return pass_by(place, call(*args, **kwargs))
+        result = call(*args, **kwargs)
+        leaves = keras.tree.flatten(result)
+        own = place[2] if len(place) > 2 else 0
+        leaves[own] = pass_by(place, leaves[own])
+        return keras.tree.pack_sequence_as(result, leaves)
 
     return wrapped
 

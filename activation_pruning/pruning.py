@@ -1,6 +1,7 @@
 """Score, allocate, mask, compensate, assign: a pruning event, shared by `prune` and callbacks."""
 
 import dataclasses
+import warnings
 from numbers import Real
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import allocations, attachment, gathering, masks, sites, surgeons
-from activation_pruning.checks import check_count, check_sparsity
+from activation_pruning.checks import check_count
 from activation_pruning.tracking import TRACKED
 
 
@@ -32,6 +33,12 @@ class Settings:
         object.__setattr__(self, "granularity", masks.granularity(self.granularity))
         check_count("seed", self.seed, 0)
         gathering.check(self.needs)
+        grain = type(self.granularity).__name__.lower()
+        if grain in getattr(self.criterion, "not_for", ()):
+            raise ValueError(
+                f"granularity={grain!r} does not go with criterion {self.criterion.__name__!r}, "
+                "whose scores compare weights within units only; choose 'weight' or another one"
+            )
         if self.surgeon:
             self.surgeon.check(self.granularity)
 
@@ -258,16 +265,25 @@ def prune(
     [36]
     """
     settings = Settings(criterion, allocation, granularity, seed)
+    if between is not None and not callable(between):
+        raise ValueError(f"between={between!r}; it must be a function of the model, or None")
     targets = _targets(sparsity, settings)
     found = sites.find(model, include, exclude)
     for target in targets:
         settings.check(found.sites, target)
     gathering.check_data(settings.needs, criterion, data)
+    again = len(targets) > 1 or sequential or getattr(settings.criterion, "rounds", 1) > 1
+    gathering.check_passes(settings.needs, data, again)
     alive = alive_masks(found.sites, respect_zeros)
+    how = data, sequential, verbose
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
-        alive = _event(model, found.sites, settings, alive, target, data, sequential, verbose)
+        for step in _rounds(alive, target, settings):
+            with warnings.catch_warnings():
+                if step != target:  # it will be said at the end
+                    warnings.filterwarnings("ignore", "target sparsity")
+                alive = _event(model, found.sites, settings, alive, step, *how)
     note = getattr(settings.surgeon, "note", "")
     return report(model, found, targets[-1], note)
 
@@ -315,11 +331,15 @@ def scores(model, criterion, data=None, include=None, exclude=None, seed=0, verb
     live_sites = sites.find(model, include, exclude).sites
     settings.check(live_sites, None)
     gathering.check_data(settings.needs, criterion, data)
-    gathered = gathering.gather(model, live_sites, data, settings.needs)
+    gathering.check_passes(settings.needs, data)
+    gathered = gathering.gather(model, live_sites, data, settings.needs, seed)
     snapshots = settings.snapshots(live_sites, alive_masks(live_sites), gathered)
     if settings.surgeon:
         return settings.surgeon.scores(snapshots, _Progress(verbose))
-    return {snapshot.name: settings.criterion(snapshot) for snapshot in snapshots}
+    found = {snapshot.name: settings.criterion(snapshot) for snapshot in snapshots}
+    for name, values in found.items():
+        masks.check_finite(name, np.asarray(values))
+    return found
 
 
 def _targets(sparsity, settings):
@@ -334,17 +354,21 @@ def _targets(sparsity, settings):
         if not targets or targets != sorted(targets):
             raise ValueError(f"sparsity={targets}: several sparsities must be rising fractions")
         return targets
-    rounds = getattr(settings.criterion, "rounds", 1)
-    if rounds > 1:
-        check_sparsity("sparsity", sparsity)
-        # The same share of what is left goes in each round (Tanaka et al. 2020).
-        return [1 - (1 - sparsity) ** (k / rounds) for k in range(1, rounds)] + [sparsity]
     return [sparsity]
+
+
+def _rounds(alive, target, settings):
+    """The sparsities on the way to a target: one, but for criteria that want to go slowly."""
+    rounds = getattr(settings.criterion, "rounds", 1)
+    left = sum(int(mask.sum()) for mask in alive.values()) / sum(m.size for m in alive.values())
+    # The same share of what is left goes in each round (Tanaka et al. 2020).
+    steps = [1 - left * ((1 - target) / left) ** (k / rounds) for k in range(1, rounds)]
+    return [step for step in steps if step < target] + [target]
 
 
 def _event(model, live_sites, settings, alive, sparsity, data, sequential, verbose):
     """Prune once; returns the new masks."""
-    gathered = gathering.gather(model, live_sites, data, settings.needs)
+    gathered = gathering.gather(model, live_sites, data, settings.needs, settings.seed)
     progress = _Progress(verbose)
     chosen, kernels = settings.decide(live_sites, alive, sparsity, gathered, progress)
     if not sequential:
@@ -352,7 +376,7 @@ def _event(model, live_sites, settings, alive, sparsity, data, sequential, verbo
         return chosen
     for site in live_sites:
         share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
-        gathered = gathering.gather(model, [site], data, settings.needs)
+        gathered = gathering.gather(model, [site], data, settings.needs, settings.seed)
         own, kernels = settings.decide([site], alive, share, gathered, progress)
         assign(model, [site], own, kernels)
         chosen |= own

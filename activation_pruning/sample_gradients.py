@@ -116,10 +116,7 @@ def _directions(model, logits, linear, others, seen, inputs, x, root):
                 function = _projected(model, x, weights, added)
                 gradients = autodiff.gradients(function, seen.variables)
             arrays = iter([ops.convert_to_numpy(gradient) for gradient in gradients])
-            by_layer = {
-                layer: [next(arrays) for _ in seen.zeros[layer, where]]
-                for layer, where in seen.zeros
-            }
+            by_layer = {place[0]: [next(arrays) for _ in own] for place, own in seen.zeros.items()}
             for name, one in linear.items():
                 calls = zip(inputs[one.layer, probes.INPUTS], by_layer[one.layer], strict=True)
                 found[name] = Factored(one, list(calls))
@@ -134,7 +131,7 @@ def _projected(model, x, weights, begin=lambda: None):
 
     def function():
         begin()
-        return ops.sum(model(x, training=False) * weights)
+        return ops.sum(ops.cast(model(x, training=False), "float32") * weights)
 
     return function
 

@@ -389,7 +389,7 @@ def test_too_few_rows_and_zero_inputs_are_named(surgeon):
         surgeon().operate([one], selection(0.5))
     surgeon(damping=0.1).operate([one], selection(0.5))  # chosen knowingly
     dead = site_of(np.ones((6, 2)), np.zeros((6, 6)), name="layer/kernel")
-    with pytest.raises(ValueError, match="layer/kernel: the inputs of this layer are zeros"):
+    with pytest.raises(ValueError, match="layer/kernel: the Hessian is zero"):
         surgeon().operate([dead], selection(0.5))
 
 

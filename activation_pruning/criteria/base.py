@@ -7,7 +7,7 @@ from activation_pruning.registry import lookup
 CRITERIA = {}
 
 
-def criterion(needs=(), rounds=1):
+def criterion(needs=(), rounds=1, not_for=()):
     """Register the decorated function under its own name and declare what it needs.
 
     Args:
@@ -15,10 +15,12 @@ def criterion(needs=(), rounds=1):
             "mean", "rms") and of `site.statistics` (see `gathering.STATISTICS`).
         rounds: in how many steps `prune` goes to its target, scoring anew before each, when it
             is given one number; for criteria that are no good in one step.
+        not_for: names of the granularities ("unit", "block", "nm") whose items it cannot tell
+            apart.
 
     Returns:
-        A decorator that sets `needs` (a frozenset) and `rounds` on the function and returns the
-        function.
+        A decorator that sets `needs` (a frozenset), `rounds` and `not_for` on the function and
+        returns the function.
 
     Example:
         >>> from activation_pruning import criteria
@@ -27,7 +29,7 @@ def criterion(needs=(), rounds=1):
     """
 
     def register(function):
-        function.needs, function.rounds = frozenset(needs), rounds
+        function.needs, function.rounds, function.not_for = frozenset(needs), rounds, not_for
         CRITERIA[function.__name__] = function
         return function
 

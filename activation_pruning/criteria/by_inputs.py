@@ -5,13 +5,14 @@ import numpy as np
 from activation_pruning.criteria.base import criterion, needed
 
 
-@criterion(needs=("input_norm",))
+@criterion(needs=("input_norm",), not_for=("unit",))
 def wanda(site):
     """|w| times the norm of its input, compared within the unit: score = rank / weights of unit.
 
     The rank is that of |w_ij| * ||x_i||_2 among the weights of unit j, in (0, 1], so that every
     unit loses the same share of its weights, whatever the allocation; ||x_i||_2 is taken over all
-    rows of the inputs. Of equal products the earlier input ranks higher and is kept.
+    rows of the inputs. Of equal products the earlier input ranks higher and is kept. Ranks within
+    units say nothing about whole units, for which it is refused.
 
     Args:
         site: a Site; `kernel`, `mask` and `units` are read, and the statistic "input_norm".

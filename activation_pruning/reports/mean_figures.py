@@ -64,7 +64,7 @@ def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label=""
         style.legend(figure, grid[0, 0])
     else:
         for ax in grid.ravel()[: len(panels)]:
-            ax.legend(loc="best", fontsize=7.5)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=7.5)
     return figure
 
 

@@ -12,6 +12,7 @@ from activation_pruning.criteria import get as get_criterion
 from activation_pruning.registry import lookup
 
 SURGEONS = {}
+_SPELLED = {"Weight": "'weight'", "Unit": "'unit'", "NM": "'2:4'", "Block": "(4, 4)"}
 DAMPING = 0.01  # share of the mean diagonal, the usual one since Frantar & Alistarh 2022
 
 
@@ -82,10 +83,10 @@ class Surgeon:
             ValueError: lists those that it can.
         """
         if not isinstance(granularity, self.granularities):
-            known = ", ".join(sorted(kind.__name__ for kind in self.granularities))
+            known = " or ".join(_SPELLED[kind.__name__] for kind in self.granularities)
             raise ValueError(
-                f"granularity={granularity} does not go with criterion {type(self).__name__}, "
-                f"which removes and compensates {known}; choose one of these, or another criterion"
+                f"granularity={granularity} does not go with criterion {type(self).__name__}; give "
+                f"granularity={known}, or choose another criterion"
             )
 
 
@@ -112,6 +113,8 @@ def get(spec):
     """
     if isinstance(spec, str):
         return lookup("criterion", spec, CRITERIA | SURGEONS)
+    if isinstance(spec, type) and issubclass(spec, Surgeon):
+        raise TypeError(f"criterion={spec.__name__} is a class; give an object: {spec.__name__}()")
     return spec if isinstance(spec, Surgeon) else get_criterion(spec)
 
 
@@ -140,7 +143,7 @@ def damping_note(damping):
     return f"Hessians damped by {share:g} x their mean diagonal." if share else ""
 
 
-def check_rows(name, rows, inputs, damping):
+def check_rows(name, rows, inputs, damping, what="samples times positions"):
     """Raise unless there are as many rows of inputs as the Hessian has, or damping was chosen.
 
     Args:
@@ -148,6 +151,7 @@ def check_rows(name, rows, inputs, damping):
         rows: how many there are: samples times positions.
         inputs: side of the Hessian.
         damping: None for the default, which wants enough data; a number was chosen knowingly.
+        what: rows are.
 
     Raises:
         ValueError: says how many rows are needed.
@@ -157,7 +161,8 @@ def check_rows(name, rows, inputs, damping):
     """
     if damping is None and rows < inputs:
         raise ValueError(
-            f"{name}: {rows} rows of inputs (samples times positions) are too few for a Hessian "
-            f"of {inputs} x {inputs}; give data with at least {inputs}, or choose the damping "
-            "yourself, such as damping=0.1, which stands in for the missing rows"
+            f"{name}: {rows} rows ({what}) are too few for a Hessian of {inputs} x {inputs}; give "
+            f"data with at least {inputs} rows, or choose the damping yourself, which stands in "
+            "for the missing ones: criterion=ap.surgeons.LayerwiseOBS(damping=0.1), and likewise "
+            "for the other surgeons"
         )

@@ -77,7 +77,7 @@ class OptimalBrainSurgeon(Surgeon):
         matrix = needed(sites[0], "gauss_newton_matrix")
         share = DAMPING if self.damping is None else self.damping
         own = matrix.part([site.name for site in sites])
-        check_rows("the network", matrix.rows, len(own), self.damping)
+        check_rows("the network", matrix.rows, len(own), self.damping, "samples times outputs")
         alive = np.concatenate([site.mask.reshape(-1) for site in sites])
         weights = np.concatenate([site.kernel.reshape(-1) for site in sites]).astype(np.float64)
         return obs.damped(own, share, "the network"), np.where(alive, weights, 0.0), alive

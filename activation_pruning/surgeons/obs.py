@@ -33,8 +33,9 @@ def damped(hessian, damping, name):
     mean = np.trace(hessian) / len(hessian)
     if not mean > 0:
         raise ValueError(
-            f"{name}: the inputs of this layer are zeros for all of the data, so that nothing can "
-            "be learnt about its weights; give other data or exclude the layer"
+            f"{name}: the Hessian is zero for all of the data (inputs of nothing but zeros, or a "
+            "network that is dead), so that nothing can be learnt about these weights; give other "
+            "data or exclude the layer"
         )
     hessian[np.diag_indices_from(hessian)] += damping * mean
     return hessian

@@ -57,7 +57,10 @@ class UnitOBS(Surgeon):
     @property
     def note(self):
         """What a report says of it."""
-        return "Layers that take the units were compensated. " + damping_note(self.damping)
+        return (
+            "Layers that take the units were compensated; the weights that leave removed units are "
+            "zeros, too, and count as pruned. " + damping_note(self.damping)
+        )
 
     def scores(self, sites, progress=no_progress):
         """See `Surgeon.scores`: the error at which each unit goes, for all of its weights."""
