@@ -316,7 +316,6 @@ def test_observing_leaves_no_trace():
         ({"criterion": lambda site: site.kernel[0]}, "one score per weight"),
         ({"criterion": lambda site: site.kernel * np.nan}, "hidden_0/kernel: the scores hold NaN"),
     ],
-    ids=lambda value: str(value)[:40],
 )
 def test_bad_arguments_raise_and_change_nothing(arguments, message):
     model = mlp()
