@@ -24,13 +24,16 @@ def passing(places, pass_by):
         for place in places:
             layer, where = place[:2]
             name = "activation" if where == BEFORE else "call"
-            undo.append((layer, name, vars(layer).get(name)))
+            undo.append((layer, name, vars(layer).get(name), name in vars(layer)))
             wrapped = _WRAPPED[where](getattr(layer, name), place, pass_by)
             internals.override(layer, name, wrapped)
         yield
     finally:
-        for layer, name, original in reversed(undo):
-            internals.restore(layer, name, original)
+        for layer, name, original, present in reversed(undo):
+            if present:  # an activation may well be None
+                internals.override(layer, name, original)
+            else:
+                internals.restore(layer, name, None)
 
 
 class Probes:

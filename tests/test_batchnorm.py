@@ -77,3 +77,13 @@ def test_frozen_layers_and_bad_input():
     plain = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     with pytest.raises(ValueError, match="no trainable BatchNormalization"):
         ap.recalibrate_batchnorm(plain, np.ones((5, 4)))
+
+
+def test_a_shared_layer_sees_all_its_calls():
+    first, second = keras.Input((1,)), keras.Input((1,))
+    shared = layers.BatchNormalization(name="bn")
+    model = keras.Model([first, second], layers.Add()([shared(first), shared(second)]))
+    x = np.random.default_rng(0).normal(size=(40, 1)).astype("float32")
+    ap.recalibrate_batchnorm(model, [x, x + 10], batch_size=16)
+    mean = shared.get_weights()[2]
+    np.testing.assert_allclose(mean, x.mean() + 5, atol=1e-3)

@@ -1,5 +1,7 @@
 """Derivatives of the loss against plain autodiff and finite sums."""
 
+import contextlib
+
 import keras
 import models
 import numpy as np
@@ -341,3 +343,122 @@ def test_the_exact_diagonal_is_for_small_networks(monkeypatch):
     model, _, x, y = problem("mlp")
     with pytest.raises(ValueError, match="at most 49 are allowed"):
         ap.prune(model, 0.5, "obd_exact", data=(x, y))
+
+
+# -- models of many kinds ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrapper", [ap.PrunedLayer, ap.L0Layer])
+@pytest.mark.parametrize("criterion", ["obd", "taylor", "taylor_activation"])
+def test_wrapped_layers_score_as_plain_ones(criterion, wrapper):
+    model, _, x, y = problem("mlp")
+    plain = ap.scores(model, criterion, (x, y))
+    arguments = {"droprate": 0.01} if wrapper is ap.L0Layer else {}
+    wrapped = ap.wrap(model, wrapper=wrapper, **arguments)
+    found = ap.scores(wrapped, criterion, (x, y))
+    for expected, scores in zip(plain.values(), found.values(), strict=True):
+        assert expected.any()
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-9)
+
+
+@contextlib.contextmanager
+def mixed():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("criterion", LABELLED)
+def test_mixed_precision(criterion):
+    with mixed():
+        model = models.mlp((5, 4))
+    models.compiled(model)
+    x, y = models.data()
+    scores = ap.scores(model, criterion, (x, y))
+    assert all(np.isfinite(values).all() and values.any() for values in scores.values())
+
+
+def test_second_derivatives_of_attention():
+    model, live, x, y = problem("attention")
+    for criterion in ("obd_hutchinson", "grasp"):
+        scores = ap.scores(model, criterion, (x, y), exclude=())
+        assert set(scores) == {site.name for site in live}
+        assert all(values.any() for values in scores.values())
+
+
+def test_layers_with_several_outputs_and_without_activation():
+    inputs = keras.Input((3, 2))
+    x, state, _ = layers.LSTM(2, return_state=True, name="lstm")(inputs)
+    dense = layers.Dense(4, name="a")
+    out = layers.Dense(models.CLASSES, "softmax")(dense(layers.Add()([x, state])))
+    model = models.compiled(keras.Model(inputs, out))
+    dense.activation = None
+    x, y = models.data((3, 2), 6)
+    for criterion in ("obd", "taylor_activation"):
+        assert ap.scores(model, criterion, (x, y))["a/kernel"].any()
+    assert dense.activation is None
+
+
+def test_a_shared_softmax_and_losses_of_ones_own_are_refused():
+    softmax, inputs = layers.Softmax(name="twice"), keras.Input((6,))
+    hidden = softmax(layers.Dense(5)(inputs))
+    model = models.compiled(keras.Model(inputs, softmax(layers.Dense(models.CLASSES)(hidden))))
+    x, y = models.data()
+    with pytest.raises(ValueError, match="'twice', is called several times"):
+        ap.scores(model, "obd", (x, y), exclude=())
+
+    class Other(keras.losses.SparseCategoricalCrossentropy):
+        def call(self, y_true, y_pred):
+            return 100 * super().call(y_true, y_pred)
+
+    for loss in (Other(), keras.losses.SparseCategoricalCrossentropy(ignore_class=0)):
+        model = models.mlp()
+        model.compile("sgd", loss)
+        with pytest.raises(ValueError, match="its curvature is not known here"):
+            ap.scores(model, "obd", (x, y))
+
+
+def test_the_seed_decides_an_estimate():
+    model, _, x, y = problem("mlp")
+    first, again, other = (
+        ap.scores(model, "obd_hutchinson", (x, y), seed=seed) for seed in (0, 0, 1)
+    )
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).any()
+
+
+def test_synaptic_flow_passes_clips_and_offsets_and_refuses_the_rest():
+    model = keras.Sequential(
+        [
+            keras.Input((30,)),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.Dense(40, name="a"),
+            layers.ReLU(6.0),
+            layers.Dense(40, name="b"),
+            layers.ReLU(6.0),
+            layers.Dense(3, name="out"),
+        ]
+    )
+    scores = ap.scores(model, "synflow", exclude=())
+    sums = [values.sum() for values in scores.values()]
+    np.testing.assert_allclose(sums, sums[0], rtol=1e-4)
+    centred = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(5), layers.LayerNormalization(), layers.Dense(2)]
+    )
+    with pytest.raises(ValueError, match="no synaptic flow arrives here"):
+        ap.prune(centred, 0.5, "synflow")
+    with pytest.raises(ValueError, match="the model takes integers"):
+        ap.prune(models.embedded(), 0.5, "synflow")
+
+
+def test_rounds_are_no_business_of_between():
+    calls = []
+    model = models.mlp((30, 30))
+    ap.prune(model, [0.5, 0.9], "synflow", between=calls.append)
+    assert calls == [model]
+    with pytest.raises(ValueError, match="between=3"):
+        ap.prune(model, 0.9, between=3)

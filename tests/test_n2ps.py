@@ -122,3 +122,25 @@ def test_bad_input():
     recurrent = keras.Sequential([keras.Input((4, 3)), layers.LSTM(2), layers.Dense(2)])
     with pytest.raises(ValueError, match="pre-activations of LSTM are not seen"):
         ap.prune(recurrent, 0.5, "n2ps", data=np.ones((4, 4, 3)))
+
+
+def test_inputs_are_removed_behind_flatten_and_rescaling():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4)),
+            layers.Rescaling(2.0),
+            layers.Flatten(),
+            layers.Dense(6, "sigmoid", name="a"),
+            layers.Dense(2),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(30, 4, 4)).astype("float32")
+    ap.n2ps(model, x)
+    alive = model.get_layer("a").get_weights()[0].any(axis=1)
+    assert 0 < alive.sum() < 16
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="a"), layers.Dense(2)])
+    with pytest.raises(ValueError, match="data is a generator"):
+        ap.n2ps(model, (x for x in [np.ones((2, 3))]))
+    deep, x = network()
+    with pytest.warns(UserWarning, match="no inputs are removed"):
+        ap.n2ps(deep, x, include="b")

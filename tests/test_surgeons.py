@@ -726,3 +726,38 @@ def test_wrapped_layers_keep_compensated_weights_under_their_masks():
     ap.prune(model, 0.5, "lobs", data=x, verbose=0)
     for left, right in zip(ap.strip(wrapped).get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_a_shared_taker_is_named():
+    first, second = keras.Input((4,)), keras.Input((4,))
+    taker = keras.layers.Dense(3, name="taker")
+    a, b = keras.layers.Dense(5, name="a")(first), keras.layers.Dense(5, name="b")(second)
+    model = keras.Model([first, second], keras.layers.Add()([taker(a), taker(b)]))
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(ValueError, match="'taker' is called several times"):
+        ap.prune(model, 0.4, "unit_obs", granularity="unit", data=[x, x], include="a", verbose=0)
+
+
+def test_data_that_cannot_serve_is_named():
+    model, _, x, _ = small_network()
+    with pytest.raises(ValueError, match="data is a generator, which can be read only once"):
+        ap.prune(model, [0.3, 0.6], "lobs", data=(part for part in [x]), verbose=0)
+    assert ap.prune(model, 0.0).sparsity == 0
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        ap.prune(model, 0.5, "activation", data=np.full((4, 8), np.nan))
+    with pytest.raises(TypeError, match=r"LayerwiseOBS is a class; give an object"):
+        ap.prune(model, 0.5, ap.surgeons.LayerwiseOBS, data=x)
+    with pytest.raises(ValueError, match="granularity='unit' does not go with criterion 'wanda'"):
+        ap.prune(model, 0.5, "wanda", granularity="unit", data=x)
+    with pytest.raises(ValueError, match=r"lstm.*All such layers: \['both_ways.*'gru', 'lstm'"):
+        ap.prune(models.recurrent(), 0.5, "lobs", data=np.ones((9, 4, 3)))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
+def test_endless_data_is_named():
+    import tensorflow as tf
+
+    model, _, x, _ = small_network()
+    endless = tf.data.Dataset.from_tensor_slices(x).batch(50).repeat()
+    with pytest.raises(ValueError, match=r"data repeats without end; leave out \.repeat"):
+        ap.prune(model, 0.5, "wanda", data=endless)
