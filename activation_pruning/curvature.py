@@ -19,7 +19,9 @@ def gauss_newton(model, live_sites, data, batch_size=256):
 
     J is the Jacobian of the model's logits, H_L the Hessian of the loss in them. With
     H_L = S S^T, G_ii is the mean over samples of the sum over c of (d (S^T z)_c / d w_i)^2, where
-    z are the logits and S is held fixed: one backward pass for each output.
+    z are the logits and S is held fixed: one backward pass for each output. Kernels of layers that
+    are no matrix product (recurrent ones, Embedding, ...) take one for each sample and output: give
+    them a hundred samples rather than thousands.
 
     Args:
         model: the built and compiled model that holds the sites; one output of shape

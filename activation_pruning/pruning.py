@@ -240,12 +240,13 @@ def prune(
             a `keras.utils.PyDataset`, or an iterable of batches; with labels for criteria that
             look at the loss. What is walked through several times must not be a generator.
         include: layers to prune (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        exclude: layers to leave alone; None leaves out the output layer (of a subclassed model,
+            which does not say, the layer that it made last), `()` nothing.
         seed: for criteria that are random.
         respect_zeros: whether exact zeros count as pruned already.
-        sequential: prune layer by layer, in the order of the model, each with what its inputs
-            have become by the pruning of those before; how many weights each loses is allocated
-            before.
+        sequential: prune layer by layer, in the order of the model (a subclassed one: in which
+            it made them), each with what its inputs have become by the pruning of those before;
+            how many weights each loses is allocated before.
         between: function of the model, called between two of several sparsities, to train it.
         verbose: 0 for no progress bar; there is one for surgeons only.
 

@@ -163,8 +163,9 @@ def grasp(site):
 def synflow(site):
     """Synaptic flow: score = |w| dR/d|w|; made for pruning before training, without data.
 
-    R is the sum of the outputs for inputs of ones with all weights positive. `prune` goes to its
-    target in 100 rounds: in one, whole layers would go.
+    R is the sum of the outputs for inputs of ones with all weights positive. `prune` goes to each
+    target in 100 rounds: in one, whole layers would go. An event of `PruningCallback` is one round:
+    give it a gradual schedule.
 
     Args:
         site: a Site with the statistic "synaptic_flow".
