@@ -256,7 +256,7 @@ def prune(
     Raises:
         TypeError: when `model` is not a Keras 3 model.
         ValueError: for an unknown name, a sparsity out of range, an unbuilt model, non-finite
-            weights, or when the criterion needs `data` and there is none.
+            weights, when the criterion needs `data` and there is none, or what only training gives.
 
     Example:
 

@@ -10,8 +10,10 @@ import activation_pruning as ap
 from activation_pruning import gathering, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
+from activation_pruning.tracking import TRACKED
 
 BACKEND = keras.backend.backend()
+ONE_SHOT = [name for name in CRITERIA if not CRITERIA[name].needs & set(TRACKED)]
 
 
 def mlp(*hidden, features=8):

@@ -9,6 +9,7 @@ import pytest
 
 import activation_pruning as ap
 from activation_pruning import internals
+from activation_pruning.attachment import attachment
 
 BACKEND = keras.backend.backend()
 KO = keras.optimizers
@@ -234,16 +235,35 @@ def test_a_weight_dropped_and_grown_again_keeps_its_value():
     assert history["sparsity"] == [1 - ALIVE / TOTAL] * 4
 
 
-@RULES
-def test_the_same_seed_gives_the_same_masks(regrow):
+@pytest.mark.parametrize("criterion", ["random", "magnitude"])
+def test_the_same_seed_gives_the_same_masks(criterion):
     found = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(0)
-        callback = pruner(regrow, seed=seed)
+        callback = pruner("set", seed=seed, criterion=criterion)
         train(callback)
         found.append(np.concatenate([mask.ravel() for mask in callback.masks().values()]))
     assert (found[0] == found[1]).all()
     assert (found[0] != found[2]).any()
+
+
+def test_what_is_grown_starts_from_zero_whatever_has_become_of_it():
+    model, owner = network(), object()
+    model.fit(*data(), verbose=0)
+    found, hooks = ap.sites.find(model).sites, attachment(model)
+    hooks.mask(owner, found)
+    shapes = {site.name: site.variable.shape for site in found}
+    alive = {name: np.arange(SIZES[name]).reshape(shape) > 30 for name, shape in shapes.items()}
+    hooks.set_masks(owner, found, alive)
+    (optimizer,) = internals.optimizers(model)
+    for site in found:
+        for variable in (site.variable, *internals.slots(optimizer, site.variable)):
+            variable.assign(np.ones(variable.shape))
+    hooks.set_masks(owner, found, {name: np.ones_like(mask) for name, mask in alive.items()})
+    for site in found:
+        for variable in (site.variable, *internals.slots(optimizer, site.variable)):
+            assert (keras.ops.convert_to_numpy(variable) == alive[site.name]).all()
+    hooks.release(owner)
 
 
 def test_a_rising_target_is_pruned_to_before_weights_change_places():
@@ -566,12 +586,11 @@ def test_movement_over_all_the_training_or_since_the_last_event(reset):
     schedule = ap.schedules.Linear(0.2, begin=1, end=2, initial_sparsity=0.1)
     seen = []
 
-    @ap.criteria.criterion(needs=("movement",))
     def looking(site):
         seen.append(site.statistics["movement"].copy())
         return np.abs(site.kernel)
 
-    ap.criteria.CRITERIA.pop("looking")
+    looking.needs = frozenset({"movement"})
     callback = ap.PruningCallback(schedule, looking, include=["b"], reset_counts=reset)
     x, y = data()
     model.fit(x, y, batch_size=24, epochs=3, verbose=0, callbacks=[callback])

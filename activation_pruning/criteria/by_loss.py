@@ -193,7 +193,7 @@ def movement(site):
 
     A gradient step moves w by a multiple of -dL/dw, so a weight that moves away from zero scores
     above 0 and one that shrinks below 0, however large it is: meant for fine-tuning. Gathered by
-    `PruningCallback` only, over all the training so far, or since the last event with
+    `PruningCallback` only, over all steps of this `fit` so far, or since the last event with
     `reset_counts=True`. Pruned weights stay pruned (the paper lets them come back).
 
     Args:
