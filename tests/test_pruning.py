@@ -48,7 +48,7 @@ def unchanged(model, before):
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.001, 0.77])
-@pytest.mark.parametrize("criterion", sorted(CRITERIA.keys() - {"movement"}))  # from training only
+@pytest.mark.parametrize("criterion", ONE_SHOT)
 def test_exactly_k_weights_go_with_every_criterion(criterion, sparsity):
     model = mlp()
     model.compile(loss="mse")
