@@ -1,12 +1,14 @@
 """Model inputs, batch by batch, from whatever users have their data in."""
 
+import operator
+
 import keras
 import numpy as np
 
-from activation_pruning import sites
+from activation_pruning.sites import is_graph
 
 
-def inputs_of(data, batch_size=256, inputs=None):
+def inputs_of(data, batch_size=256, model=None):
     """Yield the inputs of `data` in batches.
 
     Args:
@@ -14,11 +16,12 @@ def inputs_of(data, batch_size=256, inputs=None):
             `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
             (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
         batch_size: samples per batch for arrays; data that is batched already keeps its own.
-        inputs: how many inputs the model has, where known: a list of another number of arrays
-            is a list of batches.
+        model: that the inputs are for, if they are for one. A Sequential or Functional model
+            says their shapes, and how many inputs it has: a list of another number of arrays is
+            a list of batches.
 
     Raises:
-        ValueError: when there are no samples.
+        ValueError: when there are no samples, or inputs of a shape that the model does not take.
         TypeError: when `data` is none of these.
 
     Example:
@@ -28,8 +31,8 @@ def inputs_of(data, batch_size=256, inputs=None):
     >>> [len(x) for x in batches.inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
     [2, 2, 1]
     """
-    empty = True
-    for batch in _batched(data, batch_size, inputs):
+    empty, expected = True, _shapes(model)
+    for batch in _batched(data, batch_size, len(expected)):
         empty = False
         if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
             raise TypeError(
@@ -37,6 +40,7 @@ def inputs_of(data, batch_size=256, inputs=None):
                 f"{type(batch).__name__}; convert with np.asarray"
             )
         _check_finite(batch)
+        _check_shapes(batch, expected)
         yield batch
     if empty:
         raise ValueError("data is empty: give at least one sample")
@@ -49,16 +53,17 @@ def _check_finite(batch):
             raise ValueError("data holds NaN or infinite values; clean it first")
 
 
-def pairs_of(data, batch_size=64, inputs=None):
+def pairs_of(data, batch_size=64, model=None):
     """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
 
     Args:
         data: as for `inputs_of`, with labels: `(x, y)`, `(x, y, weights)`, or batches of these;
             weights are not used.
-        batch_size, inputs: as for `inputs_of`.
+        batch_size, model: as for `inputs_of`.
 
     Raises:
-        ValueError: when there are no labels, no samples, or not as many of both.
+        ValueError: when there are no labels, no samples, not as many of both, or inputs of a
+            shape that the model does not take.
         TypeError: when `data` is none of these.
 
     Example:
@@ -67,20 +72,21 @@ def pairs_of(data, batch_size=64, inputs=None):
     >>> [(len(x), y.tolist()) for x, y in pairs]
     [(3, [0, 1, 2]), (2, [3, 4])]
     """
+    expected = _shapes(model)
     if isinstance(data, tuple) and len(data) > 1:
         x, y = data[:2]
         if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
             raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
-        if inputs not in (None, 1) and hasattr(x, "shape"):
+        if len(expected) > 1 and hasattr(x, "shape"):
             raise ValueError(
                 f"data={type(data).__name__} of arrays is read as (x, y), but the model takes "
-                f"{inputs} inputs; give ([x1, x2, ...], y)"
+                f"{len(expected)} inputs; give ([x1, x2, ...], y)"
             )
         lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
         if lengths[0] != lengths[1]:
             raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
         labels = _slices(y, batch_size)
-        yield from zip(inputs_of(x, batch_size, inputs), labels, strict=True)
+        yield from zip(inputs_of(x, batch_size, model), labels, strict=True)
         return
     batched = (
         data
@@ -97,20 +103,62 @@ def pairs_of(data, batch_size=64, inputs=None):
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
         empty = False
         _check_finite(batch[0])
+        _check_shapes(batch[0], expected)
         yield batch[0], batch[1]
     if empty:
         raise ValueError("data is empty: give at least one sample")
 
 
-def count_inputs(model):
-    """How many inputs the model takes, or None for a subclassed one, which does not say."""
-    return len(keras.tree.flatten(model.inputs)) if sites.is_graph(model) else None
+def count(data, batch_size, model=None):
+    """How many batches there will be, or None where `data` does not say.
+
+    Args:
+        data, batch_size, model: as for `inputs_of`.
+
+    Example:
+
+    >>> count((np.zeros((5, 2)), np.zeros(5)), batch_size=2), count(iter([]), batch_size=2)
+    (3, None)
+    """
+    data = data[0] if isinstance(data, tuple) else data
+    if _unbatched(data, len(_shapes(model))):
+        return -(-len(keras.tree.flatten(data)[0]) // batch_size)
+    return operator.length_hint(data) or None
+
+
+def _shapes(model):
+    """Shapes of the inputs of a Sequential or Functional model; others do not say."""
+    return [tuple(t.shape) for t in model.inputs] if model is not None and is_graph(model) else []
+
+
+def _check_shapes(batch, expected):
+    leaves = keras.tree.flatten(batch)
+    if isinstance(batch, dict) or len(leaves) != len(expected):
+        return  # by name, in any order: Keras itself checks these
+    for leaf, shape in zip(leaves, expected, strict=True):
+        if not _fits(tuple(leaf.shape), shape):
+            raise ValueError(
+                f"data holds inputs of shape {tuple(leaf.shape)}, where the model takes {shape}; "
+                "give inputs with the samples along the first axis, and inputs with labels as a "
+                "tuple (x, y): a list is read as a list of batches"
+            )
+
+
+def _fits(shape, expected):
+    # Keras adds or drops a last axis of one by itself.
+    given, wanted = ([*sizes] for sizes in (shape, expected))
+    if len(given) == len(wanted) + 1 and given[-1] == 1:
+        given.pop()
+    if len(wanted) == len(given) + 1 and wanted[-1] == 1:
+        wanted.pop()
+    pairs = zip(given[1:], wanted[1:], strict=False)
+    return len(given) == len(wanted) and all(b in (None, a) for a, b in pairs)
 
 
 def _batched(data, batch_size, inputs):
     if isinstance(data, tuple):
         data = data[0]
-        if inputs not in (None, 1) and hasattr(data, "shape"):
+        if inputs > 1 and hasattr(data, "shape"):
             raise ValueError(
                 f"data=(x, y) holds one array for a model that takes {inputs} inputs; give "
                 "([x1, x2, ...], y), or [x1, x2, ...]"
@@ -119,7 +167,7 @@ def _batched(data, batch_size, inputs):
         raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
     if isinstance(data, keras.utils.PyDataset):
         batched = (data[index] for index in range(len(data)))
-    elif _arrays(data) and not (isinstance(data, list) and inputs not in (None, len(data))):
+    elif _unbatched(data, inputs):
         return _slices(data, batch_size)
     elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict)):
         batched = data
@@ -135,6 +183,11 @@ def _endless(data):
     """Whether `data` is a tf.data.Dataset that says it never ends."""
     cardinality = getattr(data, "cardinality", None)
     return callable(cardinality) and int(cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
+
+
+def _unbatched(data, inputs):
+    """Whether `data` is all the inputs at once; `inputs` says how many, 0 where unknown."""
+    return _arrays(data) and not (isinstance(data, list) and inputs not in (0, len(data)))
 
 
 def _arrays(data):

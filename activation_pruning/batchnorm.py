@@ -46,7 +46,7 @@ def recalibrate_batchnorm(model, data, batch_size=256):
     if not layers:
         raise ValueError("model has no trainable BatchNormalization layer: nothing to recalibrate")
     with _training(layers):
-        for x in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
+        for x in batches.inputs_of(data, batch_size, model):
             model(x, training=False)
     return len(layers)
 

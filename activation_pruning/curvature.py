@@ -1,6 +1,7 @@
 """Second derivatives of the loss: Gauss-Newton, exact, and by Hutchinson's estimator."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -8,13 +9,14 @@ from keras import ops
 
 from activation_pruning import autodiff, batches, internals
 from activation_pruning.checks import check_count
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.sample_gradients import sample_gradients
 
 MOST_MEMORY = 4 * 2**30  # bytes
 LARGEST = 20_000  # weights whose exact diagonal is affordable: one Hessian product for each
 
 
-def gauss_newton(model, live_sites, data, batch_size=256):
+def gauss_newton(model, live_sites, data, batch_size=256, progress=no_progress):
     """Diagonal of the Gauss-Newton matrix G = (1/n) sum over samples of J^T H_L J, exactly.
 
     J is the Jacobian of the model's logits, H_L the Hessian of the loss in them. With
@@ -29,6 +31,7 @@ def gauss_newton(model, live_sites, data, batch_size=256):
         live_sites: from `sites.find`.
         data: as for `prune`; labels are not used.
         batch_size: samples per batch where `data` is not batched already.
+        progress: called with (work done, work in all), the latter None where unknown.
 
     Returns:
         {site name: float64 array of the kernel's shape}, >= 0.
@@ -49,8 +52,8 @@ def gauss_newton(model, live_sites, data, batch_size=256):
                [ 2.]])
     """
     sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
-    samples = 0
-    for count, directions in sample_gradients(model, live_sites, data, batch_size):
+    how, samples = (model, live_sites, data, batch_size, progress), 0
+    for count, directions in sample_gradients(*how):
         samples += count
         for found in directions:
             for name, gradients in found.items():
@@ -79,7 +82,7 @@ class GaussNewtonMatrix:
         return self.matrix[np.ix_(index, index)]
 
 
-def gauss_newton_matrix(model, live_sites, data, batch_size=64):
+def gauss_newton_matrix(model, live_sites, data, batch_size=64, progress=no_progress):
     """The whole matrix G = (1/n) sum over samples of J^T H_L J; see `gauss_newton`.
 
     Args, raises: as for `gauss_newton`; besides ValueError for networks whose matrix, inverse and
@@ -107,7 +110,8 @@ def gauss_newton_matrix(model, live_sites, data, batch_size=64):
             "out with exclude=..., or choose 'lobs', which needs one Hessian for each layer"
         )
     matrix, samples, outputs = np.zeros((sum(sizes), sum(sizes))), 0, 0
-    for count, directions in sample_gradients(model, live_sites, data, batch_size):
+    how = model, live_sites, data, batch_size, progress
+    for count, directions in sample_gradients(*how):
         samples, outputs = samples + count, 0
         for found in directions:
             flat = np.concatenate([found[site.name].each() for site in live_sites], axis=1)
@@ -118,7 +122,7 @@ def gauss_newton_matrix(model, live_sites, data, batch_size=64):
     return dict.fromkeys(names, whole)
 
 
-def hessian_diagonal(model, live_sites, data, batch_size=256):
+def hessian_diagonal(model, live_sites, data, batch_size=256, progress=no_progress):
     """Exact diagonal of the Hessian of the loss, one product with the Hessian for each weight.
 
     Args:
@@ -126,6 +130,7 @@ def hessian_diagonal(model, live_sites, data, batch_size=256):
         live_sites: from `sites.find`; at most 20,000 weights in all.
         data: as for `prune`, with labels.
         batch_size: samples per batch where `data` is not batched already.
+        progress: called with (work done, work in all), the latter None where unknown.
 
     Returns:
         {site name: float64 array of the kernel's shape}; entries may be negative.
@@ -150,8 +155,8 @@ def hessian_diagonal(model, live_sites, data, batch_size=256):
             "'obd_hutchinson', or leave layers out with exclude=..."
         )
     sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
-    samples = 0
-    for count, product in _products(model, live_sites, data, batch_size):
+    how, samples = (model, live_sites, data, batch_size, weights, progress), 0
+    for count, product in _products(*how):
         samples += count
         for number, site in enumerate(live_sites):
             flat = sums[site.name].reshape(-1)
@@ -162,7 +167,7 @@ def hessian_diagonal(model, live_sites, data, batch_size=256):
     return {name: values / samples for name, values in sums.items()}
 
 
-def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0):
+def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0, progress=no_progress):
     """Estimate of the Hessian's diagonal: E[v * (H v)] over random signs v.
 
     Each batch has signs of its own. The error falls with the square root of their number, and is
@@ -175,6 +180,7 @@ def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0):
         batch_size: samples per batch where `data` is not batched already.
         probes: vectors of signs for each batch.
         seed: of the signs.
+        progress: called with (work done, work in all), the latter None where unknown.
 
     Returns:
         {site name: float64 array of the kernel's shape}; entries may be negative.
@@ -195,8 +201,8 @@ def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0):
     check_count("probes", probes, 1)
     generator = np.random.default_rng(seed)
     sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
-    samples = 0
-    for count, product in _products(model, live_sites, data, batch_size):
+    how, samples = (model, live_sites, data, batch_size, probes, progress), 0
+    for count, product in _products(*how):
         samples += count
         for _ in range(probes):
             signs = [
@@ -223,14 +229,19 @@ def loss_function(model, x, y):
     return lambda: internals.data_loss(model, x, y, model(x, training=False))
 
 
-def _products(model, live_sites, data, batch_size):
-    """Yield (samples, function of vectors that returns H times them) for each batch."""
-    variables = [site.variable for site in live_sites]
-    for x, y in batches.pairs_of(data, batch_size, batches.count_inputs(model)):
+def _products(model, live_sites, data, batch_size, each, progress):
+    """Yield (samples, function of vectors that returns H times them) for each batch.
+
+    The function is called `each` times for a batch, which is what the progress counts.
+    """
+    variables, done = [site.variable for site in live_sites], itertools.count(1)
+    number = batches.count(data, batch_size, model)
+    for x, y in batches.pairs_of(data, batch_size, model):
         loss = loss_function(model, x, y)
 
         def product(vectors, loss=loss):
             found = autodiff.hessian_product(loss, variables, vectors)
+            progress(next(done), number and number * each)
             return [ops.convert_to_numpy(values) for values in found]
 
         yield len(keras.tree.flatten(x)[0]), product

@@ -58,7 +58,7 @@ def hessian_gradient(model, live_sites, data, batch_size=64):
     vectors = [whole[site.name].astype("float32") for site in live_sites]
     variables = [site.variable for site in live_sites]
     total, samples = [np.zeros(vector.shape) for vector in vectors], 0
-    for x, y in batches.pairs_of(data, batch_size, batches.count_inputs(model)):
+    for x, y in batches.pairs_of(data, batch_size, model):
         count = _length(x)
         found = autodiff.hessian_product(loss_function(model, x, y), variables, vectors)
         for own, values in zip(total, found, strict=True):
@@ -85,7 +85,7 @@ def activation_gradient(model, live_sites, data, batch_size=64):
     }
     seen = probes.Probes(places.values())
     sums, samples = {site.name: np.zeros(site.n_units) for site in live_sites}, 0
-    for x, y in batches.pairs_of(data, batch_size, batches.count_inputs(model)):
+    for x, y in batches.pairs_of(data, batch_size, model):
         with seen.seeing():
             model(x, training=False)
         outputs = {place: list(values) for place, values in seen.seen.items()}
@@ -165,7 +165,7 @@ def synaptic_flow(model, live_sites, data=None, batch_size=1):
 def _mean_over_batches(model, live_sites, data, batch_size, function, by_samples):
     variables = [site.variable for site in live_sites]
     total, weights = [np.zeros(tuple(v.shape)) for v in variables], 0
-    for x, y in batches.pairs_of(data, batch_size, batches.count_inputs(model)):
+    for x, y in batches.pairs_of(data, batch_size, model):
         weight = _length(x) if by_samples else 1
         found = autodiff.gradients(loss_function(model, x, y), variables)
         for own, values in zip(total, found, strict=True):

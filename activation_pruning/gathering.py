@@ -15,6 +15,7 @@ from activation_pruning import (
     significance,
     sites,
 )
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.tracking import TRACKED
 
 ACTIVITY = tuple(attachment.STATISTICS)
@@ -44,6 +45,7 @@ LABELLED = {
     "squared_gradient",
 }  # fmt: skip
 SEEDED, READ_TWICE = {"hutchinson"}, {"hessian_gradient"}
+SLOW = {"gauss_newton", "gauss_newton_matrix", "hessian_diagonal", "hutchinson"}
 WITHOUT_DATA = {"outgoing", "synaptic_flow"}
 
 
@@ -119,7 +121,7 @@ def check_passes(needs, data, again=False):
         )
 
 
-def gather(model, live_sites, data, needs, seed=0):
+def gather(model, live_sites, data, needs, seed=0, progress=no_progress):
     """Gather from data, in inference mode, all that a criterion needs.
 
     Args:
@@ -128,6 +130,7 @@ def gather(model, live_sites, data, needs, seed=0):
         data: as for `prune`; walked through once for each kind of statistic.
         needs: names in `ACTIVITY` and `STATISTICS`.
         seed: for statistics that are estimates.
+        progress: called with (work done, work in all) by those that take long.
 
     Returns:
         {site name: `Gathered`}; empty when nothing is needed.
@@ -149,8 +152,9 @@ def gather(model, live_sites, data, needs, seed=0):
     if moments:
         statistics = inputs.gather(model, live_sites, data, moments)
     for name in (name for name in GATHERERS if name in needs):
-        seeded = {"seed": seed} if name in SEEDED else {}
-        for site, values in GATHERERS[name](model, live_sites, data, **seeded).items():
+        options = {"seed": seed} if name in SEEDED else {}
+        options |= {"progress": progress} if name in SLOW else {}
+        for site, values in GATHERERS[name](model, live_sites, data, **options).items():
             statistics[site][name] = values
     return {
         site.name: Gathered(activity.get(site.name), statistics[site.name]) for site in live_sites
@@ -176,7 +180,7 @@ def observe(model, live_sites, data, threshold=0.0, statistics=ACTIVITY):
     try:
         samples = 0
         with hooks.observing():
-            for x in batches.inputs_of(data, inputs=batches.count_inputs(model)):
+            for x in batches.inputs_of(data, model=model):
                 model(x, training=False)
                 samples += len(keras.tree.flatten(x)[0])
         if samples == 0:

@@ -95,7 +95,7 @@ def gather(model, live_sites, data, needs, batch_size=None):
 
     with probes.passing(by_layer, update):
         size = batch_size or _batch_size(model)
-        for inputs in batches.inputs_of(data, size, batches.count_inputs(model)):
+        for inputs in batches.inputs_of(data, size, model):
             model(inputs, training=False)
     found = {}
     for site in live_sites:

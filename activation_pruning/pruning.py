@@ -10,6 +10,7 @@ import pandas as pd
 
 from activation_pruning import allocations, attachment, gathering, masks, sites, surgeons
 from activation_pruning.checks import check_count
+from activation_pruning.progress_bar import ProgressBar
 from activation_pruning.tracking import TRACKED
 
 
@@ -248,7 +249,8 @@ def prune(
             it made them), each with what its inputs have become by the pruning of those before;
             how many weights each loses is allocated before.
         between: function of the model, called between two of several sparsities, to train it.
-        verbose: 0 for no progress bar; there is one for surgeons only.
+        verbose: 0 for no progress bar; there is one for what takes long: surgeons, second
+            derivatives, criteria that go to a target in rounds.
 
     Returns:
         A `PruningReport`; print it, or take `.table()`.
@@ -276,15 +278,19 @@ def prune(
     again = len(targets) > 1 or sequential or getattr(settings.criterion, "rounds", 1) > 1
     gathering.check_passes(settings.needs, data, again)
     alive = alive_masks(found.sites, respect_zeros)
-    how = data, sequential, verbose
+    progress = ProgressBar(verbose)
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
-        for step in _rounds(alive, target, settings):
+        steps = _rounds(alive, target, settings)
+        for done, step in enumerate(steps, 1):
             with warnings.catch_warnings():
                 if step != target:  # it will be said at the end
                     warnings.filterwarnings("ignore", "target sparsity")
-                alive = _event(model, found.sites, settings, alive, step, *how)
+                how = alive, step, data, sequential, progress
+                alive = _event(model, found.sites, settings, *how)
+            if len(steps) > 1:
+                progress(done, len(steps))
     note = getattr(settings.surgeon, "note", "")
     return report(model, found, targets[-1], note)
 
@@ -333,10 +339,11 @@ def scores(model, criterion, data=None, include=None, exclude=None, seed=0, verb
     settings.check(live_sites, None)
     gathering.check_data(settings.needs, criterion, data)
     gathering.check_passes(settings.needs, data)
-    gathered = gathering.gather(model, live_sites, data, settings.needs, seed)
+    progress = ProgressBar(verbose)
+    gathered = gathering.gather(model, live_sites, data, settings.needs, seed, progress)
     snapshots = settings.snapshots(live_sites, alive_masks(live_sites), gathered)
     if settings.surgeon:
-        return settings.surgeon.scores(snapshots, _Progress(verbose))
+        return settings.surgeon.scores(snapshots, progress)
     found = {snapshot.name: settings.criterion(snapshot) for snapshot in snapshots}
     for name, values in found.items():
         masks.check_finite(name, np.asarray(values))
@@ -351,10 +358,11 @@ def _targets(sparsity, settings):
             raise ValueError("sparsity=None: give a fraction in [0, 1); only N:M implies its own")
         return [most]
     if np.ndim(sparsity):
-        targets = [float(target) for target in sparsity]
-        if not targets or targets != sorted(targets):
+        targets = list(sparsity)
+        numbers = bool(targets) and all(isinstance(target, Real) for target in targets)
+        if not numbers or targets != sorted(targets):
             raise ValueError(f"sparsity={targets}: several sparsities must be rising fractions")
-        return targets
+        return [float(target) for target in targets]
     return [sparsity]
 
 
@@ -367,17 +375,17 @@ def _rounds(alive, target, settings):
     return [step for step in steps if step < target] + [target]
 
 
-def _event(model, live_sites, settings, alive, sparsity, data, sequential, verbose):
+def _event(model, live_sites, settings, alive, sparsity, data, sequential, progress):
     """Prune once; returns the new masks."""
-    gathered = gathering.gather(model, live_sites, data, settings.needs, settings.seed)
-    progress = _Progress(verbose)
+    how = data, settings.needs, settings.seed, progress
+    gathered = gathering.gather(model, live_sites, *how)
     chosen, kernels = settings.decide(live_sites, alive, sparsity, gathered, progress)
     if not sequential:
         assign(model, live_sites, chosen, kernels)
         return chosen
     for site in live_sites:
         share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
-        gathered = gathering.gather(model, [site], data, settings.needs, settings.seed)
+        gathered = gathering.gather(model, [site], *how)
         own, kernels = settings.decide([site], alive, share, gathered, progress)
         assign(model, [site], own, kernels)
         chosen |= own
@@ -403,19 +411,6 @@ def assign(model, live_sites, chosen, kernels):
         variables[name].assign(keras.ops.cast(values, variables[name].dtype))
     for site in live_sites:
         attachment.assign_mask(site, chosen[site.name])
-
-
-class _Progress:
-    """A progress bar that shows itself with the first step of work."""
-
-    def __init__(self, verbose):
-        self.verbose, self.bar = verbose, None
-
-    def __call__(self, done, total):
-        if self.bar is None or self.bar.target != total or done < self.bar.seen:
-            self.bar = keras.utils.Progbar(total, verbose=self.verbose, unit_name="part")
-            self.bar.seen = 0
-        self.bar.update(done)
 
 
 def activity_table(live_sites, activity):

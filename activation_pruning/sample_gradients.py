@@ -7,6 +7,7 @@ from keras import ops
 from activation_pruning import autodiff, batches, probes
 from activation_pruning.linear import Linear
 from activation_pruning.logits import Logits
+from activation_pruning.progress_bar import no_progress
 
 _ROOM = 1 << 24  # numbers that gradients of single samples may hold at a time: 64 MiB of float32
 
@@ -78,7 +79,7 @@ class Plain:
         return self.gradients.reshape(len(self.gradients), -1)
 
 
-def sample_gradients(model, live_sites, data, batch_size=256):
+def sample_gradients(model, live_sites, data, batch_size=256, progress=no_progress):
     """Yield, batch by batch, each sample's gradients of S^T z: z the logits, S S^T = H_L.
 
     For layers that are a matrix product the gradients come from their inputs and the gradients
@@ -86,7 +87,7 @@ def sample_gradients(model, live_sites, data, batch_size=256):
     from one backward pass for each sample.
 
     Args:
-        model, live_sites, data, batch_size: see `curvature.gauss_newton`.
+        model, live_sites, data, batch_size, progress: see `curvature.gauss_newton`.
 
     Yields:
         (samples, iterator over the columns of S): each gives {site name: gradients}, with
@@ -97,17 +98,22 @@ def sample_gradients(model, live_sites, data, batch_size=256):
     places = [(one.layer, where) for one in linear.values() for where in _WHERE]
     seen = probes.Probes(places)
     others = [site for site in live_sites if site.name not in linear]
-    for x in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
+    number = batches.count(data, batch_size, model)
+    for batch, x in enumerate(batches.inputs_of(data, batch_size, model)):
         with logits.shown(), seen.seeing():
             root = logits.root(ops.convert_to_numpy(model(x, training=False)))
         inputs = {key: list(values) for key, values in seen.seen.items()}
-        yield len(root), _directions(model, logits, linear, others, seen, inputs, x, root)
+
+        def show(column, batch=batch, columns=root.shape[2]):
+            progress(batch * columns + column + 1, number and number * columns)
+
+        yield len(root), _directions(model, logits, linear, others, seen, inputs, x, root, show)
 
 
 _WHERE = (probes.INPUTS, probes.BEFORE)
 
 
-def _directions(model, logits, linear, others, seen, inputs, x, root):
+def _directions(model, logits, linear, others, seen, inputs, x, root, show):
     for column in range(root.shape[2]):
         weights = root[:, :, column].astype("float32")
         found = {}
@@ -123,6 +129,7 @@ def _directions(model, logits, linear, others, seen, inputs, x, root):
         if others:
             with logits.shown():
                 found |= _one_by_one(model, others, x, weights)
+        show(column)
         yield found
 
 

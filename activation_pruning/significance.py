@@ -67,7 +67,7 @@ def _means(model, places, data, batch_size):
         return values
 
     with probes.passing(dict.fromkeys(places), add):
-        for x in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
+        for x in batches.inputs_of(data, batch_size, model):
             model(x, training=False)
     return {place: total / samples for place, (total, samples) in sums.items()}
 
@@ -81,7 +81,7 @@ def _passing(model, place, data, batch_size):
         return values
 
     with probes.passing([place], catch):
-        for x in batches.inputs_of(data, batch_size, batches.count_inputs(model)):
+        for x in batches.inputs_of(data, batch_size, model):
             model(x, training=False)
             yield from caught
             caught.clear()

@@ -95,9 +95,45 @@ def test_inputs_of_different_lengths_raise():
         list(batches.inputs_of([X, X[:9]]))
 
 
+def model_of(*widths):
+    inputs = [keras.Input((width,)) for width in widths]
+    joined = keras.layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+    return keras.Model(inputs, keras.layers.Dense(1)(joined))
+
+
 def test_a_list_that_does_not_match_the_inputs_holds_batches():
-    x = np.arange(12.0).reshape(6, 2)
-    lengths = [len(batch) for batch in batches.inputs_of([x[:2], x[2:6]], inputs=1)]
+    lengths = [len(batch) for batch in batches.inputs_of([X[:2], X[2:6]], model=model_of(2))]
     assert lengths == [2, 4]
-    both = list(batches.inputs_of([x, x], batch_size=4, inputs=2))
+    both = list(batches.inputs_of([X, X], batch_size=5, model=model_of(2, 2)))
     assert [len(batch) for batch in both] == [2, 2]
+
+
+@pytest.mark.parametrize("data", [X[:, :1], X[0], [X, Y], X[:, None]])
+def test_inputs_that_the_model_does_not_take_raise(data):
+    with pytest.raises(ValueError, match=r"where the model takes \(None, 2\); give inputs"):
+        list(batches.inputs_of(data, model=model_of(2)))
+
+
+@pytest.mark.parametrize("data", [(X[:, :1], Y), [(X[0], Y)]])
+def test_inputs_beside_labels_are_checked_too(data):
+    with pytest.raises(ValueError, match="where the model takes"):
+        list(batches.pairs_of(data, model=model_of(2)))
+
+
+def test_what_keras_adapts_itself_is_let_through():
+    one, image = model_of(1), keras.Sequential([keras.Input((None, 4, 1))])
+    assert len(list(batches.inputs_of(X[:, 0], model=one))) == 1
+    assert len(list(batches.inputs_of(np.zeros((3, 2, 4)), model=image))) == 1
+    assert len(list(batches.inputs_of({"b": X, "a": Y}, model=model_of(2, 1)))) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_count_is_the_number_of_batches_or_none(kind):
+    batched = len(list(batches.inputs_of(KINDS[kind](), batch_size=4)))
+    counted = batches.count(KINDS[kind](), batch_size=4)
+    assert counted == (None if "generator" in kind else batched)
+
+
+def test_count_knows_how_many_inputs_there_are():
+    assert batches.count([X, X], 5, model_of(2, 2)) == 2
+    assert batches.count([X, X, X], 5, model_of(2)) == 3

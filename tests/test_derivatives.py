@@ -177,6 +177,22 @@ def test_hutchinson_converges_to_the_exact_diagonal():
     assert (other[name] != first[name]).any()
 
 
+@pytest.mark.parametrize("name", ["gauss_newton", "hutchinson", "hessian_diagonal"])
+def test_second_derivatives_show_how_far_they_are(name):
+    model, live, x, y = problem("mlp")
+    steps = []
+    data = (x, y) if name != "gauss_newton" else x
+    function = getattr(curvature, name)
+    function(model, live, data, batch_size=4, progress=lambda *step: steps.append(step))
+    total = steps[0][1]
+    assert steps == [(done, total) for done in range(1, total + 1)]
+    assert total % 3 == 0  # eleven samples are three batches
+    unknown = []
+    batch = x if name == "gauss_newton" else (x, y)
+    function(model, live, (b for b in [batch]), progress=lambda *step: unknown.append(step[1]))
+    assert set(unknown) == {None}
+
+
 # -- first derivatives -------------------------------------------------------------------------
 
 

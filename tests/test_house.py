@@ -36,7 +36,7 @@ FLOORS = [
     ["allocations"],
     ["criteria"],
     ["autodiff"],
-    ["checks", "internals", "registry"],
+    ["checks", "internals", "progress_bar", "registry"],
 ]
 ASIDE = {"reports", "analysis"}  # rooms beside the stairs
 SIDE = {"__init__": ASIDE, "spectrum_logger": {"analysis"}}

@@ -402,3 +402,13 @@ def test_every_batch_of_a_list_is_counted():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed=-1"):
         ap.prune(models.mlp(), 0.5, criterion="random", seed=-1)
+
+
+@pytest.mark.parametrize("criterion", ["obd", "synflow", "magnitude"])
+def test_what_takes_long_shows_a_bar_and_can_be_told_not_to(criterion, capsys):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    ap.prune(model, 0.5, criterion, data=np.ones((4, 6)), verbose=0)
+    assert not capsys.readouterr().out
+    ap.prune(model, 0.6, criterion, data=np.ones((4, 6)))
+    assert ("/part" in capsys.readouterr().out) == (criterion != "magnitude")

@@ -694,7 +694,7 @@ def test_several_sparsities_with_training_in_between():
     report = ap.prune(model, [0.2, 0.4, 0.6], "lobs", data=x, between=between, verbose=0)
     assert seen == pytest.approx([0.2, 0.4], abs=0.01)
     assert report.sparsity == pytest.approx(0.6, abs=0.01)
-    for bad in ([0.5, 0.2], []):
+    for bad in ([0.5, 0.2], [], ["0.5"], [[0.1, 0.2]]):
         with pytest.raises(ValueError, match="rising fractions"):
             ap.prune(model, bad)
 
@@ -709,6 +709,9 @@ def test_known_scores_save_finding_them_again():
     ap.prune(model, 0.5, "lobs", data=x, verbose=0)
     for known, found in zip(with_known, model.get_weights(), strict=True):
         np.testing.assert_array_equal(known, found)
+    other = ap.surgeons.LayerwiseOBS(known_scores={"other/kernel": np.ones(3)})
+    with pytest.raises(ValueError, match=r"known_scores holds \['other/kernel'\] and nothing for"):
+        ap.prune(model, 0.6, other, data=x)
 
 
 def test_gated_layers_are_to_be_stripped_first():

@@ -9,15 +9,12 @@ import numpy as np
 from activation_pruning import masks
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.criteria import get as get_criterion
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.registry import lookup
 
 SURGEONS = {}
 _SPELLED = {"Weight": "'weight'", "Unit": "'unit'", "NM": "'2:4'", "Block": "(4, 4)"}
 DAMPING = 0.01  # share of the mean diagonal, the usual one since Frantar & Alistarh 2022
-
-
-def no_progress(done, total):
-    """Show nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@ import heapq
 
 import numpy as np
 
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import no_progress
 
 
 def remove_economically(problems, budget, every, progress=no_progress):

@@ -7,6 +7,7 @@ import numpy as np
 
 from activation_pruning.criteria.base import needed
 from activation_pruning.granularities import NM, Block, Unit, Weight
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import (
     DAMPING,
@@ -14,7 +15,6 @@ from activation_pruning.surgeons.base import (
     check_damping,
     check_rows,
     damping_note,
-    no_progress,
     register,
 )
 

@@ -10,12 +10,12 @@ from activation_pruning.allocations import rounded
 from activation_pruning.checks import check_count
 from activation_pruning.criteria.base import needed
 from activation_pruning.granularities import NM, Block, Weight
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import (
     Surgeon,
     check_damping,
     damping_note,
-    no_progress,
     register,
 )
 from activation_pruning.surgeons.economical import remove_economically
@@ -96,13 +96,25 @@ class LayerwiseOBS(Surgeon):
         """See `Surgeon.operate`."""
         if self.recalculate_every > 1:
             return self._economical(sites, selection)
-        scores = self.known_scores or self.scores(sites, selection.progress)
+        if self.known_scores is None:
+            scores = self.scores(sites, selection.progress)
+        else:
+            scores = self._known(sites)
         masks = selection.masks(sites, scores)
         kernels = {}
         for site in sites:
             own = zip(split(site, self.damping), parts(site, masks[site.name]), strict=True)
             kernels[site.name] = join(site, [_compensated(p, alive) for p, alive in own])
         return masks, kernels
+
+    def _known(self, sites):
+        missing = [site.name for site in sites if site.name not in self.known_scores]
+        if missing:
+            raise ValueError(
+                f"known_scores holds {sorted(self.known_scores)} and nothing for {missing}; give "
+                "what ap.scores(model, 'lobs', data=...) returned for this model"
+            )
+        return self.known_scores
 
     def _economical(self, sites, selection):
         problems = {site.name: split(site, self.damping) for site in sites}

@@ -9,12 +9,12 @@ import scipy.linalg
 from activation_pruning.checks import check_count
 from activation_pruning.granularities import NM, Weight
 from activation_pruning.masks import lowest
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import (
     Surgeon,
     check_damping,
     damping_note,
-    no_progress,
     register,
 )
 from activation_pruning.surgeons.problems import join, parts, split

@@ -8,6 +8,7 @@ from scipy.linalg import blas
 
 from activation_pruning.criteria.base import by_weight, needed
 from activation_pruning.granularities import Unit
+from activation_pruning.progress_bar import no_progress
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import (
     DAMPING,
@@ -15,7 +16,6 @@ from activation_pruning.surgeons.base import (
     check_damping,
     check_rows,
     damping_note,
-    no_progress,
     register,
 )
 
