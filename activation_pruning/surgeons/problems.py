@@ -15,7 +15,7 @@ class Problem:
 
     name: of the site.
     hessian: float64 array of shape (inputs, inputs), damped.
-    weights: float64 array of shape (units, inputs).
+    weights: float array of shape (units, inputs).
     alive: bool array of that shape.
     """
 
@@ -25,12 +25,13 @@ class Problem:
     alive: np.ndarray
 
 
-def split(site, damping):
+def split(site, damping, dtype=np.float64):
     """The problems of a site, block by block.
 
     Args:
         site: a Site with the statistic "input_hessian".
         damping: see `base.check_damping`.
+        dtype: of the weights; Hessians are always float64.
 
     Raises:
         ValueError: the statistic is missing, has too few rows, or is zero.
@@ -38,10 +39,10 @@ def split(site, damping):
     found = needed(site, "input_hessian")
     check_rows(site.name, found.rows, found.unfolding.inputs, damping)
     share = DAMPING if damping is None else damping
-    weights = found.unfolding.by_unit(site.kernel.astype(np.float64))
+    weights = found.unfolding.by_unit(site.kernel.astype(dtype))
     alive = found.unfolding.by_unit(site.mask)
     return [
-        Problem(site.name, obs.damped(hessian, share, site.name), np.where(a, w, 0.0), a)
+        Problem(site.name, obs.damped(hessian, share, site.name), np.where(a, w, dtype(0)), a)
         for hessian, w, a in zip(found.hessian, weights, alive, strict=True)
     ]
 

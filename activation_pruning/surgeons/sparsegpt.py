@@ -79,7 +79,10 @@ class SparseGPT(Surgeon):
         return masks, kernels
 
     def _factored(self, site):
-        return [(problem, factor(problem)) for problem in split(site, self.damping)]
+        # The factors come from float64, where Hessians are nearly singular; the pass over the
+        # weights is stable and goes in their own precision, in half of the time for float32.
+        own = site.kernel.dtype.type
+        return [(p, factor(p).astype(own)) for p in split(site, self.damping, own)]
 
     def _costs(self, site, factored):
         costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in factored]
@@ -100,7 +103,7 @@ def solve(weights, alive, factor, wanted, block_size=128, group=None):
     """Remove as many weights as `wanted` does, in one pass over the inputs.
 
     Args:
-        weights: float64 array of shape (units, inputs).
+        weights: float array of shape (units, inputs), whose precision is computed with.
         alive: bool array of that shape: True where weights are not pruned yet.
         factor: U of shape (inputs, inputs), see `SparseGPT`.
         wanted: bool array of the shape of `weights`, a subset of `alive`: how many stay alive
@@ -122,7 +125,7 @@ def solve(weights, alive, factor, wanted, block_size=128, group=None):
     before, wanted = alive.T, wanted.T
     kept = before.copy()
     quota = _quotas(before, wanted, block_size)
-    factor = factor.astype(w.dtype)
+    factor = factor.astype(w.dtype, copy=False)
     for start, count in zip(range(0, len(w), block_size), quota, strict=True):
         block = slice(start, min(start + block_size, len(w)))
         if group is None:
