@@ -16,6 +16,7 @@ from activation_pruning.activation_counter import ActivationCounter
 from activation_pruning.attachment import detach
 from activation_pruning.batchnorm import recalibrate_batchnorm
 from activation_pruning.callbacks import PruningCallback
+from activation_pruning.compaction import compact, removable
 from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.l0 import L0Layer
 from activation_pruning.layers import PrunedLayer, strip, wrap
@@ -35,6 +36,7 @@ __all__ = [
     "SpectrumLogger",
     "allocations",
     "analysis",
+    "compact",
     "criteria",
     "detach",
     "masks",
@@ -43,6 +45,7 @@ __all__ = [
     "recalibrate_batchnorm",
     "regrowth",
     "regularizers",
+    "removable",
     "reports",
     "schedules",
     "scores",

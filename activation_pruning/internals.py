@@ -216,12 +216,12 @@ def masked(values, mask):
     return values * ops.cast(mask, values.dtype)
 
 
-def clone(model, clone_function):
+def clone(model, clone_function, inputs=None):
     """`keras.models.clone_model` without its compile step, which stumbles over users' functions."""
     compiled = vars(model).get("compiled")
     override(model, "compiled", False)
     try:
-        return keras.models.clone_model(model, clone_function=clone_function)
+        return keras.models.clone_model(model, inputs, clone_function=clone_function)
     finally:
         override(model, "compiled", compiled)
 
@@ -290,3 +290,22 @@ def strategy_scope(model):
     if keras.backend.backend() == "tensorflow":
         return model.distribute_strategy.scope()
     return keras.name_scope("activation_pruning")
+
+
+def run_graph(model, inputs, call):
+    """Walk the graph of a Sequential or Functional model with any values in place of tensors.
+
+    `call(operation, outputs, *args, **kwargs)` gives the values of the symbolic `outputs` of each
+    call, in an order in which its arguments are known. Returns the values of the model's outputs.
+    """
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    known = {id(tensor): value for tensor, value in zip(graph.inputs, inputs, strict=True)}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            tensors = node.arguments.keras_tensors
+            if node.is_input or any(id(tensor) not in known for tensor in tensors):
+                continue
+            args, kwargs = node.arguments.fill_in(known)
+            values = call(node.operation, node.outputs, *args, **kwargs)
+            known |= {id(t): value for t, value in zip(node.outputs, values, strict=True)}
+    return [known[id(tensor)] for tensor in graph.outputs]

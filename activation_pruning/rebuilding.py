@@ -8,29 +8,36 @@ import keras
 from activation_pruning import internals, sites
 
 
-def rebuild(model, replace, transfer):
+def rebuild(model, replace, transfer, inputs=None):
     """A copy of a Sequential or Functional model, nested ones included, compiled alike.
 
     Args:
         model: the model to take apart; it is not changed.
         replace: layer -> the new layer in its place (see `copy_layer`), once for each layer.
         transfer: (layer, new layer) -> None; copies the weights.
+        inputs: model -> its new symbolic inputs, or None to keep their shapes; asked for each
+            nested model, too.
 
     Returns:
         The new model, with a fresh optimizer state.
     """
-    made = {}  # id -> (layer, new); a layer may be met again, in another nested model
+    made_graphs, made = {}, {}  # by id; a layer may be met again, in another nested model
 
     def clone(layer):
         if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
             return type(layer).from_config(layer.get_config())
         if sites.is_graph(layer):
-            return internals.clone(layer, clone)
+            return copy_graph(layer)
         if id(layer) not in made:
             made[id(layer)] = layer, replace(layer)
         return made[id(layer)][1]
 
-    rebuilt = internals.clone(model, clone)
+    def copy_graph(graph):
+        if id(graph) not in made_graphs:
+            made_graphs[id(graph)] = internals.clone(graph, clone, inputs and inputs(graph))
+        return made_graphs[id(graph)]
+
+    rebuilt = copy_graph(model)
     for layer, new in made.values():
         transfer(layer, new)
     if model.compiled:
@@ -45,16 +52,22 @@ def rebuild(model, replace, transfer):
     return rebuilt
 
 
-def copy_layer(layer):
-    """A layer made from the same configuration, without weights yet."""
+def copy_layer(layer, **changes):
+    """A layer made from the same configuration but for `changes`, without weights yet."""
+    config = {**layer.get_config(), **changes}
     if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
-        return type(layer).from_config(layer.get_config(), safe_mode=False)
-    return type(layer).from_config(layer.get_config())
+        return type(layer).from_config(config, safe_mode=False)
+    return type(layer).from_config(config)
 
 
 def copy_weights(layer, new):
     """Give `new` the weights of `layer`, and what layers derive from their weights."""
     new.set_weights(layer.get_weights())
+    finalize(new)
+
+
+def finalize(new):
+    """Have layers compute anew what they derive from their weights."""
     for inner in internals.with_sublayers(new):
         if hasattr(inner, "finalize_state"):  # Normalization computes with what it derived
             inner.finalize_state()

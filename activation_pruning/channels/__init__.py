@@ -1,0 +1,20 @@
+"""Which channel of which tensor is whose, through the whole graph of a model."""
+
+from activation_pruning.channels import channelwise, merging, products, sequences, shaping
+from activation_pruning.channels.flow import Channels, Flow, Size, Use
+from activation_pruning.channels.walk import NotFollowed, follow, rule
+
+__all__ = [
+    "Channels",
+    "Flow",
+    "NotFollowed",
+    "Size",
+    "Use",
+    "channelwise",
+    "follow",
+    "merging",
+    "products",
+    "rule",
+    "sequences",
+    "shaping",
+]

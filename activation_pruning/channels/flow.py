@@ -1,0 +1,154 @@
+"""What is known of every channel of every tensor in a graph, and what a layer does to it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Channels:
+    """A tensor of the graph: whose channels it holds along one axis, and which are constant.
+
+    shape: of the tensor, batch included; None where unknown.
+    axis: of the channels, counted from the front.
+    ids: int array, the number of each channel; what shares a number is removed together.
+    value: float64 array: what the channel is for every sample and position, NaN where it varies.
+    """
+
+    shape: tuple
+    axis: int
+    ids: np.ndarray
+    value: np.ndarray
+
+    def to(self, shape, axis=None, value=None):
+        """The same channels in another tensor."""
+        axis = self.axis if axis is None else axis
+        return Channels(tuple(shape), axis, self.ids, self.value if value is None else value)
+
+    def varying(self, shape=None):
+        """The same channels, of which no value is known any more."""
+        return self.to(shape or self.shape, value=np.full(len(self.ids), np.nan))
+
+
+@dataclasses.dataclass(eq=False)
+class Use:
+    """A layer that mixes channels: rows of its kernel against units of its own.
+
+    ids: of its inputs, (inputs,). out: of its units, (units,).
+    nonzero: bool (inputs, units), whether any weight joins the two.
+    value: of the inputs. folds: bool (inputs,), whether that value can go into the bias exactly.
+    weights: float (inputs, units), what a constant input adds to a unit; None where `folds` is
+        true for zeros only.
+    """
+
+    layer: object
+    ids: np.ndarray
+    out: np.ndarray
+    nonzero: np.ndarray
+    value: np.ndarray
+    folds: np.ndarray
+    weights: np.ndarray | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Size:
+    """An entry of a layer's configuration that counts channels: `make(count)` is its value."""
+
+    layer: object
+    key: str
+    ids: np.ndarray
+    make: Callable = int
+
+
+class Flow:
+    """All that the walk over a model writes down.
+
+    ties: pairs of channels that can only go together. pins: (ids, reason) of channels that stay.
+    uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
+    sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
+    inputs: {id(nested model): [Channels of each input]}.
+    """
+
+    def __init__(self):
+        self.count, self.ties, self.pins, self.uses = 0, [], [], []
+        self.slices, self.sizes, self.units, self.inputs = {}, {}, {}, {}
+
+    def fresh(self, number):
+        """Numbers of so many new channels."""
+        ids = np.arange(self.count, self.count + number)
+        self.count += number
+        return ids
+
+    def fixed(self, shape, reason, axis=None):
+        """A tensor whose channels stay, one for each index of an axis (by default the last)."""
+        axis = max(len(shape) - 1, 0) if axis is None else axis
+        number = (shape[axis] if shape else 1) or 1
+        found = Channels(tuple(shape), axis, self.fresh(number), np.full(number, np.nan))
+        self.pin(found.ids, reason)
+        return found
+
+    def along(self, x, axis):
+        """`x` with its channels along `axis`; those of another axis have to stay."""
+        axis %= len(x.shape)
+        if x.axis == axis:
+            return x
+        self.pin(x.ids, "their axis is not the one that the next layer takes channels from")
+        return self.fixed(x.shape, "what comes in has its channels along another axis", axis)
+
+    def tie(self, some, others):
+        """Let channels go together only, one by one."""
+        self.ties.append((some, others))
+
+    def pin(self, ids, reason):
+        """Let channels stay."""
+        self.pins.append((ids, reason))
+
+    def units_of(self, layer, number):
+        """The channels that a layer makes: the same ones whenever it is called."""
+        if id(layer) not in self.units:
+            self.units[id(layer)] = layer, self.fresh(number), np.full(number, np.nan)
+        return self.units[id(layer)][1]
+
+    def slice(self, variable, axis, ids):
+        """Entry i of `variable` along `axis` belongs to channel ids[i]."""
+        if variable is None:
+            return
+        axes = self.slices.setdefault(id(variable), (variable, {}))[1]
+        axis %= len(variable.shape)
+        self.tie(axes.setdefault(axis, ids), ids)
+
+    def size(self, layer, key, ids, make=int):
+        """The configuration of `layer` counts these channels."""
+        known = self.sizes.setdefault((id(layer), key), Size(layer, key, ids, make))
+        self.tie(known.ids, ids)
+
+    def use(self, layer, x, out, nonzero, folds=False, weights=None):
+        """A layer mixes the channels of `x`; returns the `Use`.
+
+        Args:
+            layer: the layer, whose `bias` takes constants; x: `Channels`; out: ids of its units.
+            nonzero: see `Use`.
+            folds: whether constants other than zero can go into the bias.
+            weights: see `Use`.
+        """
+        known = x.value == 0
+        if weights is not None:
+            known |= np.isfinite(x.value) & folds
+        again = next((one for one in self.uses if one.layer is layer and one.out is out), None)
+        if again is not None:  # a shared layer has one bias for all of its calls
+            known &= (again.value == x.value) | ~nonzero.any(axis=1)
+            again.folds &= known
+        use = Use(layer, x.ids, out, nonzero, x.value, known, weights)
+        self.uses.append(use)
+        return use
+
+    def labels(self):
+        """The class of each channel: what is tied is of one class, int array of shape (count,)."""
+        pairs = [np.stack(np.broadcast_arrays(*tie)).reshape(2, -1) for tie in self.ties]
+        some, others = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), int)
+        shape = self.count, self.count
+        graph = scipy.sparse.coo_matrix((np.ones(len(some), bool), (some, others)), shape)
+        return connected_components(graph, directed=False)[1]
