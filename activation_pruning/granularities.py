@@ -52,13 +52,40 @@ class Weight:
 class Unit:
     """Output units: all weights with the same index in `site.units`.
 
+    In a Sequential or Functional model, units that can only be removed together (the branches of
+    a residual block, a depthwise filter and what it filters, the projections of an attention
+    head) are one item over several layers.
+
+    Args:
+        round_to: each layer keeps a multiple of so many units (the nearest one, as far as it has
+            them), which suits hardware; 1 for any number.
+
+    Raises:
+        ValueError: not a positive integer.
+
     Example:
-        >>> granularity("unit")
-        Unit()
+        >>> granularity("unit"), Unit(round_to=8)
+        (Unit(round_to=1), Unit(round_to=8))
     """
+
+    round_to: int = 1
 
     max_sparsity: ClassVar[float] = 1.0
     protected: ClassVar[int] = 1
+
+    def __post_init__(self):
+        check_count("round_to", self.round_to, 1)
+
+    def rounded(self, items, count):
+        """Return how many of the lowest items go so that a multiple of `round_to` stays.
+
+        Units pruned before stay so; half of a step is kept.
+        """
+        dead, alive = (int(np.count_nonzero(items.scores == -np.inf)), items.scores.size - count)
+        if self.round_to == 1 or count <= dead:
+            return count
+        kept = max(int(alive / self.round_to + 0.5), 1) * self.round_to
+        return items.scores.size - min(kept, items.scores.size - dead)
 
     def items(self, site, scores):
         """Return the units as Items; the score is the mean score of the unit's alive weights."""

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from activation_pruning import allocations, granularities
+from activation_pruning import allocations, coupled_sites, granularities
 from activation_pruning.allocations import kth_lowest, rounded
 from activation_pruning.granularities import CHUNK, NM, Block, Unit, Weight, granularity
 
@@ -88,9 +88,10 @@ def select(sites, scores, sparsity, granularity, allocation):
 
     k = floor(sparsity * n + 0.5) of the n weights of all sites end up pruned, those pruned before
     included: exactly k for weights under "global" and "erk"; for bigger items the longest prefix
-    of the ranking that does not prune more. No site loses its last item (weight, unit, block): the
-    best one is protected and its budget goes to the other sites. If k weights are already pruned,
-    the masks stay as they are.
+    of the ranking that does not prune more. Units that share channels (`Site.channels`) go
+    together or not at all, and their sites count as one. No site loses its last item (weight, unit,
+    block): the best one is protected and its budget goes to the other sites. If k weights are
+    already pruned, the masks stay as they are.
 
     Args:
         sites: sequence of Site.
@@ -119,6 +120,8 @@ def select(sites, scores, sparsity, granularity, allocation):
                [False,  True]])
     """
     grain, share = granularities.granularity(granularity), allocations.get(allocation)
+    if _coupled(sites, grain):
+        return _select_coupled(sites, scores, sparsity, grain, share)
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
     if not sites:
@@ -132,12 +135,31 @@ def select(sites, scores, sparsity, granularity, allocation):
     masks, rounding = {}, 0
     for site in sites:
         own = items.pop(site.name)  # freed as the mask is made
-        chosen = lowest(own.scores, counts[site.name])
-        rounding += _largest(own, ~chosen)
+        count = counts[site.name]
+        if isinstance(grain, Unit):
+            count = grain.rounded(own, count)
+        chosen = lowest(own.scores, count)
+        rounding += _largest(own, ~chosen) * getattr(grain, "round_to", 1)
         mask = grain.expand(site, scores[site.name], chosen)
         masks[site.name] = np.logical_and(site.mask, np.logical_not(mask, out=mask), out=mask)
     _warn(sites, masks, sparsity, budget, rounding, guarded)
     return masks
+
+
+def _coupled(sites, grain):
+    known = (getattr(site, "channels", None) is not None for site in sites)
+    return isinstance(grain, Unit) and any(known)
+
+
+def _select_coupled(sites, scores, sparsity, grain, share):
+    merged, joined, parts = coupled_sites.merge(sites, scores)
+    found = coupled_sites.split(select(merged, joined, sparsity, grain, share), parts)
+    found, emptied = coupled_sites.refilled(sites, found, scores)
+    if emptied:
+        warnings.warn(
+            f"the best unit is kept, so that nothing is emptied, in {emptied}", stacklevel=3
+        )
+    return found
 
 
 def granule(sites, granularity):
@@ -159,6 +181,8 @@ def granule(sites, granularity):
         1
     """
     grain = granularities.granularity(granularity)
+    if _coupled(sites, grain):
+        sites = coupled_sites.merge(sites, {site.name: site.kernel for site in sites})[0]
     items = [grain.items(site, site.kernel) for site in sites]
     if all(isinstance(own.sizes, int) for own in items):
         return len(sites) // 2 + 1

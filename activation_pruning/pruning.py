@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import allocations, attachment, gathering, masks, sites, surgeons
+from activation_pruning.channels import Coupling
 from activation_pruning.checks import check_count
 from activation_pruning.progress_bar import ProgressBar
 from activation_pruning.tracking import TRACKED
@@ -91,16 +92,22 @@ class Settings:
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
 
-    def snapshots(self, live_sites, alive, gathered):
-        """The `sites.Site`s that the criterion sees; arguments as for `decide`."""
-        nothing = gathering.Gathered(None, {})
-        return [
-            site.snapshot(alive[site.name], own.activity, self.seed, own.statistics)
-            for site in live_sites
-            for own in [gathered.get(site.name, nothing)]
-        ]
+    @property
+    def couples(self):
+        """Whether units that can only go together are ranked together."""
+        return isinstance(self.granularity, masks.Unit) and not self.surgeon
 
-    def decide(self, live_sites, alive, sparsity, gathered=None, progress=None):
+    def snapshots(self, live_sites, alive, gathered, coupling=None):
+        """The `sites.Site`s that the criterion sees; arguments as for `decide`."""
+        nothing, found = gathering.Gathered(None, {}), []
+        for site in live_sites:
+            own = gathered.get(site.name, nothing)
+            seen = site.snapshot(alive[site.name], own.activity, self.seed, own.statistics)
+            channels = coupling and coupling.units.get(site.name)
+            found.append(dataclasses.replace(seen, channels=channels))
+        return found
+
+    def decide(self, live_sites, alive, sparsity, gathered=None, progress=None, coupling=None):
         """New masks for one event, and new kernels where a surgeon compensates.
 
         Args:
@@ -109,11 +116,12 @@ class Settings:
             sparsity: the target, in [0, 1), counted over all the sites.
             gathered: {site name: `gathering.Gathered`}; nothing where the criterion needs none.
             progress: function of (work done, work in all) for surgeons, or None.
+            coupling: the `Coupling` of the model, or None.
 
         Returns:
             ({site name: bool array}, each a subset of `alive`; {site name: array}).
         """
-        snapshots = self.snapshots(live_sites, alive, gathered or {})
+        snapshots = self.snapshots(live_sites, alive, gathered or {}, coupling)
         selection = surgeons.Selection(sparsity, self.granularity, self.allocation)
         if self.surgeon:
             if progress:
@@ -170,6 +178,22 @@ def _units_alive(site, mask):
     constant = tuple(axis for axis, size in enumerate(site.units.shape) if size == 1)
     alive = mask.any(axis=constant, keepdims=True)
     return np.bincount(site.units.ravel(), weights=alive.ravel(), minlength=site.n_units) > 0
+
+
+def silence(coupling, alive):
+    """Set to zero what is still added to units that are pruned as a whole.
+
+    Their biases, and beta and gamma of a BatchNormalization behind them: a unit without weights
+    is then zero for all inputs (but for an activation with f(0) other than zero), and `compact`
+    can take it out exactly wherever it goes.
+
+    Args:
+        coupling: the `Coupling` of the model.
+        alive: {site name: bool array}.
+    """
+    for offset, mask in coupling.silenced(alive):
+        if not mask.all():
+            attachment.assign_mask(offset, mask)
 
 
 class PruningReport:
@@ -278,6 +302,7 @@ def prune(
     again = len(targets) > 1 or sequential or getattr(settings.criterion, "rounds", 1) > 1
     gathering.check_passes(settings.needs, data, again)
     alive = alive_masks(found.sites, respect_zeros)
+    coupling = Coupling(model) if settings.couples and not sequential else None
     progress = ProgressBar(verbose)
     for number, target in enumerate(targets):
         if number and between is not None:
@@ -287,7 +312,7 @@ def prune(
             with warnings.catch_warnings():
                 if step != target:  # it will be said at the end
                     warnings.filterwarnings("ignore", "target sparsity")
-                how = alive, step, data, sequential, progress
+                how = alive, step, data, sequential, progress, coupling
                 alive = _event(model, found.sites, settings, *how)
             if len(steps) > 1:
                 progress(done, len(steps))
@@ -375,13 +400,15 @@ def _rounds(alive, target, settings):
     return [step for step in steps if step < target] + [target]
 
 
-def _event(model, live_sites, settings, alive, sparsity, data, sequential, progress):
+def _event(model, live_sites, settings, alive, sparsity, data, sequential, progress, coupling):
     """Prune once; returns the new masks."""
     how = data, settings.needs, settings.seed, progress
     gathered = gathering.gather(model, live_sites, *how)
-    chosen, kernels = settings.decide(live_sites, alive, sparsity, gathered, progress)
+    chosen, kernels = settings.decide(live_sites, alive, sparsity, gathered, progress, coupling)
     if not sequential:
         assign(model, live_sites, chosen, kernels)
+        if coupling is not None:
+            silence(coupling, chosen)
         return chosen
     for site in live_sites:
         share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size

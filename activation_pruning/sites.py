@@ -34,7 +34,8 @@ class Site:
 
     `units` holds the unit index of each weight and broadcasts to `kernel.shape`;
     `mask` is True where a weight is alive; N:M groups run along `input_axis`. `statistics` holds
-    by name what else the criterion needs, see `gathering.STATISTICS`.
+    by name what else the criterion needs, see `gathering.STATISTICS`. `channels` numbers the
+    channel of each unit where units of several sites can only go together, see `coupled_sites`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Site:
     activity: Activity | None = None
     seed: int = 0
     statistics: Mapping = dataclasses.field(default_factory=dict)
+    channels: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

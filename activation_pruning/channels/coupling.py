@@ -1,0 +1,99 @@
+"""Which units of different layers can only go together, and what must go with them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from activation_pruning import sites
+from activation_pruning.channels.walk import follow
+
+_OFFSETS = ("bias", "beta", "gamma")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Offset:
+    """What a layer adds to its units, or multiplies them by: a bias, beta or gamma.
+
+    channels: of its entries along the first axis. The rest is what masking needs to know.
+    """
+
+    name: str
+    path: str
+    layer: keras.Layer
+    variable: keras.Variable
+    channels: np.ndarray
+    mask_variable: None = None
+
+
+class Coupling:
+    """The channels that the units of all sites belong to; nothing is coupled in unknown graphs.
+
+    Args:
+        model: a built model. Of a subclassed one nothing is known.
+
+    Example:
+
+    >>> inputs = keras.Input((2,))
+    >>> a = keras.layers.Dense(2, name="a")(inputs)
+    >>> b = keras.layers.Dense(2, name="b")(inputs)
+    >>> model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Add()([a, b])))
+    >>> coupling = Coupling(model)
+    >>> bool((coupling.units["a/kernel"] == coupling.units["b/kernel"]).all())
+    True
+    """
+
+    def __init__(self, model):
+        self.units, self.offsets, self._sites = {}, [], []
+        if not sites.is_graph(model):
+            return
+        flow = follow(model)
+        labels = flow.labels()
+        for site in sites.find(model, exclude=()).sites:
+            found = _channels_of(site, flow.slices.get(id(site.variable), (None, {}))[1])
+            if found is not None:
+                self._sites.append(site)
+                self.units[site.name] = labels[found]
+        for variable, axes in flow.slices.values():
+            if variable.path.split("/")[-1] in _OFFSETS and set(axes) == {0}:
+                path = variable.path
+                self.offsets.append(Offset(path, path, None, variable, labels[axes[0]]))
+
+    def silenced(self, alive):
+        """Pairs (offset, bool mask), False where all weights that make the channel are pruned.
+
+        Args:
+            alive: {site name: bool array}; of other sites what is not zero is alive.
+        """
+        made, living = set(), set()
+        for site in self._sites:
+            mask = alive[site.name] if site.name in alive else site.kernel() != 0
+            constant = tuple(axis for axis, size in enumerate(site.units.shape) if size == 1)
+            by_unit = mask.any(axis=constant, keepdims=True)
+            counts = np.bincount(site.units.ravel(), by_unit.ravel(), site.n_units)
+            made.update(self.units[site.name].tolist())
+            living.update(self.units[site.name][counts > 0].tolist())
+        dead = np.array(sorted(made - living), int)
+        found = []
+        for offset in self.offsets:
+            mask = ~np.isin(offset.channels, dead)
+            shape = (-1, *[1] * (len(offset.variable.shape) - 1))
+            spread = np.broadcast_to(mask.reshape(shape), offset.variable.shape)
+            found.append((offset, np.array(spread)))
+        return found
+
+
+def _channels_of(site, axes):
+    """The channel of each unit of a live site, or None where it is not known."""
+    if site.n_units == 1:  # any axis would do
+        axis = next((axis for axis, ids in axes.items() if len(ids) == 1), None)
+        return None if axis is None else axes[axis]
+    known = [axis for axis, size in enumerate(site.units.shape) if size > 1 and axis in axes]
+    if len(known) != 1:
+        return None
+    axis = known[0]
+    shape = [-1 if a == axis else 1 for a in range(site.units.ndim)]
+    spread = np.broadcast_to(axes[axis].reshape(shape), site.units.shape).ravel()
+    found = np.empty(site.n_units, int)
+    found[site.units.ravel()] = spread
+    return found

@@ -1,0 +1,103 @@
+"""Sites whose units are coupled, such as the branches of a residual block, ranked as one."""
+
+import dataclasses
+
+import numpy as np
+
+
+def merge(sites, scores):
+    """One site for all those that share channels; what they share is a unit of it.
+
+    The weights lie flat, one site's after the other's.
+
+    Args:
+        sites: sequence of Site; `channels` holds the channel of each unit, or None.
+        scores: {site name: array of the kernel's shape}.
+
+    Returns:
+        (list of Site, {name: scores}, {name: list of the Sites that it is made of}).
+
+    Example:
+        >>> from activation_pruning.sites import Site
+        >>> kernel, units = np.ones((1, 2)), np.array([[0, 1]])
+        >>> some = Site("a", "a", kernel, kernel > 0, units, channels=np.array([4, 5]))
+        >>> other = dataclasses.replace(some, name="b", channels=np.array([5, 6]))
+        >>> (both,), _, _ = merge([some, other], {"a": kernel, "b": kernel})
+        >>> both.name, both.units.tolist()
+        ('a + b', [0, 1, 1, 2])
+    """
+    merged, found, parts = [], {}, {}
+    for own in _clusters(sites):
+        plain = len(own) == 1 and _apart(own[0])
+        one = dataclasses.replace(own[0], channels=None) if plain else _joined(own)
+        merged.append(one)
+        parts[one.name] = own
+        whole = [np.asarray(scores[site.name]) for site in own]
+        found[one.name] = whole[0] if plain else np.concatenate([s.reshape(-1) for s in whole])
+    return merged, found, parts
+
+
+def split(masks, parts):
+    """The inverse of `merge` for masks: {site name: mask of the kernel's shape}."""
+    found = {}
+    for name, own in parts.items():
+        ends = np.cumsum([site.mask.size for site in own])
+        for site, flat in zip(own, np.split(masks[name].reshape(-1), ends[:-1]), strict=True):
+            found[site.name] = flat.reshape(site.mask.shape)
+    return found
+
+
+def _clusters(sites):
+    """Lists of sites that share channels, directly or through others, in the order given."""
+    clusters = []
+    for site in sites:
+        own = set() if site.channels is None else set(site.channels.tolist())
+        touching = [c for c in clusters if c[1] & own]
+        joined = (
+            [one for c in touching for one in c[0]] + [site],
+            own.union(*(c[1] for c in touching)),
+        )
+        clusters = [c for c in clusters if not any(c is t for t in touching)] + [joined]
+    order = {site.name: number for number, site in enumerate(sites)}
+    lists = [sorted(own, key=lambda site: order[site.name]) for own, _ in clusters]
+    return sorted(lists, key=lambda own: order[own[0].name])
+
+
+def _apart(site):
+    return site.channels is None or len(np.unique(site.channels)) == len(site.channels)
+
+
+def _joined(sites):
+    labels = [np.broadcast_to(site.channels[site.units], site.kernel.shape) for site in sites]
+    units = np.unique(np.concatenate([own.reshape(-1) for own in labels]), return_inverse=True)[1]
+    return dataclasses.replace(
+        sites[0],
+        name=" + ".join(site.name for site in sites),
+        kernel=np.concatenate([site.kernel.reshape(-1) for site in sites]),
+        mask=np.concatenate([site.mask.reshape(-1) for site in sites]),
+        units=units.reshape(-1),
+        input_axis=0,
+        channels=None,
+    )
+
+
+def refilled(sites, masks, scores):
+    """Masks in which no site is empty: the best unit of such a one stays, wherever it is.
+
+    Args:
+        sites, scores: as for `merge`.
+        masks: {site name: bool mask}, where a site that shares only some of its units with others
+            may have lost all.
+
+    Returns:
+        The masks, and the names of the sites that got a unit back.
+    """
+    emptied = [site for site in sites if site.mask.any() and not masks[site.name].any()]
+    for site in emptied:
+        alive = np.where(site.mask, scores[site.name], -np.inf)
+        best = np.unravel_index(np.argmax(alive), alive.shape)  # the first among equals
+        channel = site.channels[np.broadcast_to(site.units, alive.shape)[best]]
+        for other in sites:
+            if other.channels is not None:
+                masks[other.name] |= other.mask & (other.channels == channel)[other.units]
+    return masks, [site.name for site in emptied]
