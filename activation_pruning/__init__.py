@@ -20,8 +20,9 @@ from activation_pruning.compaction import compact, removable
 from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.l0 import L0Layer
 from activation_pruning.layers import PrunedLayer, strip, wrap
+from activation_pruning.measuring import PruningReport
 from activation_pruning.n2ps import n2ps
-from activation_pruning.pruning import PruningReport, prune, scores
+from activation_pruning.pruning import prune, scores
 from activation_pruning.spectrum_logger import SpectrumLogger
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """The callback that only counts."""
 
-from activation_pruning import attachment, gathering, pruning
+from activation_pruning import attachment, gathering, measuring
 from activation_pruning.attached import Attached
 
 
@@ -68,4 +68,4 @@ class ActivationCounter(Attached):
         if activity is None:
             attachment.attachment(self.model).sync()
             activity = gathering.activity_of(self._sites, self._counters)
-        return pruning.activity_table(self._sites, activity)
+        return measuring.activity_table(self._sites, activity)

@@ -9,6 +9,7 @@ from activation_pruning import (
     attachment,
     gathering,
     masks,
+    measuring,
     pruning,
     regrowth,
     schedules,
@@ -125,7 +126,7 @@ class PruningCallback(KeepPruned):
             raise ValueError(
                 "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
             )
-        return pruning.activity_table(self._sites, self._read_activity())
+        return measuring.activity_table(self._sites, self._read_activity())
 
     # -- Keras's hooks ---------------------------------------------------------------------
 
@@ -330,14 +331,14 @@ class PruningCallback(KeepPruned):
             )
 
     def _record(self, target, known):
-        table = pruning.measure(self._sites, None if self.regrow is None else self._masks)
+        table = measuring.measure(self._sites, None if self.regrow is None else self._masks)
         table = table.assign(
             grown=[np.count_nonzero(self._masks[name] & ~known[name]) for name in table["site"]],
             event=len(self._events) + 1,
             epoch=self._epoch,
             step=self._step,
             target_sparsity=target,
-            total_sparsity=pruning.total_sparsity(table),
+            total_sparsity=measuring.total_sparsity(table),
         )
         self._events.append(table.to_dict("records"))
 

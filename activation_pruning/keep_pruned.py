@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from activation_pruning import attachment, pruning
+from activation_pruning import attachment, measuring
 from activation_pruning.attached import Attached
 
 
@@ -67,10 +67,10 @@ class KeepPruned(Attached):
         for owner in hooks.owners:
             if getattr(owner, "regrow", None) is not None:
                 grown |= owner.masks()
-        return pruning.total_sparsity(pruning.measure(hooks.masked(type(self)), grown))
+        return measuring.total_sparsity(measuring.measure(hooks.masked(type(self)), grown))
 
     def _take_masks(self, respect_zeros=True):
-        found = pruning.alive_masks(self._sites, respect_zeros)
+        found = measuring.alive_masks(self._sites, respect_zeros)
         known = self._masks or found
         self._write({name: mask & known[name] for name, mask in found.items()})
 

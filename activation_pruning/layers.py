@@ -5,7 +5,14 @@ import warnings
 import keras
 from keras import ops
 
-from activation_pruning import attachment, gathering, internals, pruning, rebuilding, sites
+from activation_pruning import (
+    attachment,
+    gathering,
+    internals,
+    measuring,
+    rebuilding,
+    sites,
+)
 from activation_pruning.kernel_wrapper import KernelWrapper
 
 
@@ -97,7 +104,7 @@ class PrunedLayer(KernelWrapper):
                 "composite, whose parts `ap.ActivationCounter` can count"
             )
         counted = [site for site in self._kernels.values() if site.source in self._counters]
-        return pruning.activity_table(counted, gathering.activity_of(counted, self._counters))
+        return measuring.activity_table(counted, gathering.activity_of(counted, self._counters))
 
     def get_config(self):
         return {**super().get_config(), "count": self.count, "threshold": self.threshold}
@@ -153,7 +160,7 @@ def wrap(model, include=None, exclude=None, wrapper=PrunedLayer, **arguments):
             return
         rebuilding.copy_weights(layer, new.layer)
         live = _all_sites(new)
-        alive = pruning.alive_masks(live)
+        alive = measuring.alive_masks(live)
         for site in live:
             attachment.assign_mask(site, alive[site.name])
 

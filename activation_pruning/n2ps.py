@@ -9,8 +9,8 @@ import numpy as np
 from activation_pruning import (
     attachment,
     internals,
+    measuring,
     outgoing,
-    pruning,
     significance,
     sites,
     sources,
@@ -77,7 +77,7 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
         site.name: _below(site.path, excited[site.name] * leaving[site.name], threshold)
         for site in found.sites
     }
-    masks = pruning.alive_masks(sites.find(model, exclude=()).sites)
+    masks = measuring.alive_masks(sites.find(model, exclude=()).sites)
     changed = {}
     if inputs:
         first = _first(model, found.sites)
@@ -100,7 +100,7 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
             masks[taker.name] &= ~unfolding.from_units(rows)
     for name, site in changed.items():
         attachment.assign_mask(site, masks[name])
-    return pruning.report(
+    return measuring.report(
         model, found, target=None, note="N2PS: nodes below the threshold removed."
     )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from activation_pruning import masks, pruning, regrowth
+from activation_pruning import masks, measuring, regrowth
 
 
 def check_sites(live_sites, needs, regrow=None):
@@ -77,7 +77,7 @@ def restored(live_sites, alive):
         {site name: bool array}; None when no weight lives outside of `alive`, or when a site has
         more of them than it may.
     """
-    found = pruning.alive_masks(live_sites)
+    found = measuring.alive_masks(live_sites)
     if all((found[name] <= mask).all() for name, mask in alive.items()):
         return None
     fitting = all(found[name].sum() <= mask.sum() for name, mask in alive.items())

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning import gathering, masks, pruning, sites
+from activation_pruning import (
+    gathering,
+    masks,
+    measuring,
+    pruning,
+    sites,
+)
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.schedules import SCHEDULES, Progress
@@ -245,7 +251,7 @@ def test_every_model_kind_with_every_criterion_and_allocation(
 ):
     _, live, activity = observed[kind]
     settings = pruning.Settings(criterion, allocation)
-    alive = pruning.alive_masks(live)
+    alive = measuring.alive_masks(live)
     gathered = {
         one.name: gathering.Gathered(
             activity[one.name], models.statistics(tuple(one.variable.shape), one.n_units)
@@ -265,7 +271,7 @@ def test_every_model_kind_with_every_criterion_and_allocation(
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_model_kind_has_plausible_activity(observed, kind):
     _, live, activity = observed[kind]
-    table = pruning.activity_table(live, activity)
+    table = measuring.activity_table(live, activity)
     assert table["frequency"].between(0, 1).all()
     assert table["frequency"].nunique() > 1
     assert (table["rms"] >= table["mean"].abs() - 1e-6).all()

@@ -21,7 +21,7 @@ FLOORS = [
     ["l0", "layers", "n2ps", "removal"],
     ["sparse_training"],
     ["pruning"],
-    ["gathering"],
+    ["gathering", "measuring"],
     ["batchnorm", "derivatives", "outgoing", "significance"],
     ["curvature"],
     ["sample_gradients"],

@@ -6,7 +6,10 @@ import pytest
 from keras import layers, ops
 
 import activation_pruning as ap
-from activation_pruning import pruning, sites
+from activation_pruning import (
+    measuring,
+    sites,
+)
 from activation_pruning.l0 import HardConcrete
 
 
@@ -451,7 +454,7 @@ def test_prune_counts_closed_gates_and_prunes_what_acts_least():
     for site, before in zip((first, second), acting, strict=True):
         np.testing.assert_array_equal(site.kernel(), np.where(np.abs(before) < cut, 0, before))
         assert ((array(site.variable) == 0) == (site.kernel() == 0)).all()
-    assert pruning.total_sparsity(pruning.measure(sites.find(ap.strip(model)).sites)) == 0.5
+    assert measuring.total_sparsity(measuring.measure(sites.find(ap.strip(model)).sites)) == 0.5
 
 
 def test_callbacks_prune_a_gated_model_and_keep_it_pruned():

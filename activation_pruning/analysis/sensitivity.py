@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import gathering, pruning, sites
+from activation_pruning import gathering, measuring, pruning, sites
 from activation_pruning.analysis.samples import check_samples
 from activation_pruning.checks import check_sparsity
 
@@ -100,7 +100,7 @@ def _point(model, site, settings, sparsity, gathered, evaluate):
     variables = [one.variable for one in changed] + [one.mask_variable for one in changed]
     kept = [(v, keras.ops.convert_to_numpy(v).copy()) for v in variables if v is not None]
     try:
-        alive = pruning.alive_masks([site])
+        alive = measuring.alive_masks([site])
         masks, kernels = settings.decide([site], alive, sparsity, gathered)
         pruning.assign(model, [site], masks, kernels)
         return 1 - np.count_nonzero(masks[site.name]) / masks[site.name].size, evaluate()
