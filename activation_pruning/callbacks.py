@@ -210,7 +210,8 @@ class PruningCallback(KeepPruned):
         self._step = self._steps_before = self._first_step
         self._take_masks(self.respect_zeros)
         self._found = True  # the masks are those found in the weights
-        snapshots = [site.snapshot(self._masks[site.name]) for site in self._sites]
+        coupling = self._silencer.coupling if self.settings.couples else None
+        snapshots = self.settings.snapshots(self._sites, self._masks, {}, coupling)
         self._weights = sum(snapshot.kernel.size for snapshot in snapshots)
         self._granule = masks.granule(snapshots, self.settings.granularity)
         if epoch == 0:
@@ -256,7 +257,9 @@ class PruningCallback(KeepPruned):
             return
         before, self._target = self._sparsity(), target
         gathered = self._gather(activity)
-        chosen, kernels = self.settings.decide(self._sites, self._masks, target, gathered)
+        coupling = self._silencer.coupling if self.settings.couples else None
+        known = self._sites, self._masks, target, gathered
+        chosen, kernels = self.settings.decide(*known, coupling=coupling)
         if self.regrow is not None and before > 0:
             self._due = target, self._time()
         if self._due is None or self._differ(chosen):
@@ -316,7 +319,7 @@ class PruningCallback(KeepPruned):
         with attachment.attachment(self.model).event(self._epoch):
             if kernels:
                 pruning.assign(self.model, self._sites, chosen, kernels)
-            self._write(chosen)
+            self._write(chosen, everything=self.settings.couples)
         self._record(target, known)
 
     def _postpone(self, target):

@@ -6,10 +6,13 @@ import numpy as np
 
 from activation_pruning import attachment, measuring
 from activation_pruning.attached import Attached
+from activation_pruning.silencing import Silencer
 
 
 class KeepPruned(Attached):
     """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
+
+    Of units that are pruned as a whole, biases, betas and gammas that are zeros stay so as well.
 
     Args:
         include: layers to keep (names, patterns, layers); None takes all.
@@ -31,11 +34,11 @@ class KeepPruned(Attached):
 
     def __init__(self, include=None, exclude=()):
         super().__init__(include, exclude)
-        self._masks = None
+        self._masks = self._silencer = None
 
     def _attach(self, hooks):
         hooks.mask(self, self._sites)
-        self._masks = None
+        self._masks, self._silencer = None, Silencer(self)
 
     def on_epoch_begin(self, epoch, logs=None):
         # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
@@ -74,13 +77,19 @@ class KeepPruned(Attached):
         known = self._masks or found
         self._write({name: mask & known[name] for name, mask in found.items()})
 
-    def _write(self, masks):
+    def _release(self):
+        super()._release()
+        attachment.attachment(self.model).release(self._silencer)
+
+    def _write(self, masks, everything=False):
         self._masks = masks
         self._alive = sum(int(np.count_nonzero(mask)) for mask in masks.values())
         attachment.attachment(self.model).set_masks(self, self._sites, masks)
+        self._silencer.keep(self._sites, masks, everything)
 
     def _reapply(self):
         """Zero what came back after the last step, and say so: restored or averaged weights."""
+        self._silencer.write()
         back = {
             site.path: count
             for site in self._sites

@@ -25,6 +25,7 @@ FLOORS = [
     ["batchnorm", "derivatives", "outgoing", "significance"],
     ["curvature"],
     ["sample_gradients"],
+    ["silencing"],
     ["attached", "inputs", "monitors"],
     ["channels"],
     ["attachment", "batches", "kernel_wrapper", "linear", "logits", "probes", "rebuilding"],
