@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from activation_pruning import sites
+from activation_pruning import internals, sites
 from activation_pruning.channels.walk import follow
 
 _OFFSETS = ("bias", "beta", "gamma")
@@ -54,10 +54,12 @@ class Coupling:
             if found is not None:
                 self._sites.append(site)
                 self.units[site.name] = labels[found]
+        # Layers come before those inside them, so the innermost that holds a variable stays.
+        holders = {id(v): one for one in internals.with_sublayers(model) for v in one.weights}
         for variable, axes in flow.slices.values():
             if variable.path.split("/")[-1] in _OFFSETS and set(axes) == {0}:
-                path = variable.path
-                self.offsets.append(Offset(path, path, None, variable, labels[axes[0]]))
+                layer, path = holders[id(variable)], variable.path
+                self.offsets.append(Offset(path, path, layer, variable, labels[axes[0]]))
 
     def silenced(self, alive):
         """Pairs (offset, bool mask), False where all weights that make the channel are pruned.
