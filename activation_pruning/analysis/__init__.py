@@ -2,20 +2,31 @@
 
 from activation_pruning.analysis.activity import activity_correlation, unit_shares
 from activation_pruning.analysis.comparison import LowRankComparison, compare_low_rank
+from activation_pruning.analysis.cost import Cost, cost
+from activation_pruning.analysis.latency import LatencyComparison, latency, latency_compare
 from activation_pruning.analysis.low_rank import factorize, low_rank
+from activation_pruning.analysis.memory import peak_memory
 from activation_pruning.analysis.sensitivity import sensitivity
+from activation_pruning.analysis.sizes import sizes
 from activation_pruning.analysis.spectra import compare, matrices, norms, spectra
 
 __all__ = [
+    "Cost",
+    "LatencyComparison",
     "LowRankComparison",
     "activity_correlation",
     "compare",
     "compare_low_rank",
+    "cost",
     "factorize",
+    "latency",
+    "latency_compare",
     "low_rank",
     "matrices",
     "norms",
+    "peak_memory",
     "sensitivity",
+    "sizes",
     "spectra",
     "unit_shares",
 ]

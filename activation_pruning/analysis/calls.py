@@ -1,0 +1,233 @@
+"""What every layer of a model is called with, seen in one pass over zeros."""
+
+import contextlib
+import dataclasses
+import inspect
+import math
+import re
+from numbers import Integral
+
+import keras
+
+from activation_pruning import internals, sites
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The shapes of one call of a layer, batch axis included.
+
+    Attributes:
+        arguments: {name: shapes of the tensors in it, a list}.
+        outputs: shapes of the tensors that came out, a list.
+        itemsize: bytes of one number of the first output.
+        size_bytes: bytes of all outputs together.
+    """
+
+    arguments: dict
+    outputs: list
+    itemsize: int
+    size_bytes: int
+
+    @property
+    def inputs(self):
+        """The shapes in the first argument."""
+        return next(iter(self.arguments.values()))
+
+
+def record(model, layers, input_shape=None):
+    """Run the model once on zeros and write down how its layers are called.
+
+    Nothing that the pass assigns is kept: states and statistics stay as they are.
+
+    Args:
+        model: a built model.
+        layers: those to look at.
+        input_shape: as for `cost`.
+
+    Returns:
+        ({id(layer): list of `Call`}, samples in the batch).
+
+    Raises:
+        ValueError: where the shape of the inputs is not known, or the model does not take it.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> calls, batch = record(model, model.layers)
+    >>> calls[id(model.layers[0])][0].outputs, batch
+    ([(1, 3)], 1)
+    """
+    specs, found = input_specs(model, input_shape), {}
+    with _recording(layers, found), keras.StatelessScope():
+        try:
+            zeros = keras.tree.map_structure(lambda s: keras.ops.zeros(s.shape, s.dtype), specs)
+            model(zeros, training=False)
+        except Exception as error:  # whatever layers raise for inputs that they do not take
+            shapes = [tuple(spec.shape) for spec in keras.tree.flatten(specs)]
+            raise ValueError(
+                f"the model cannot be run on zeros of shape {shapes}: {error}\nGive the shape that "
+                "it takes as input_shape=, or keras.Input(shape, dtype=...) for other than floats"
+            ) from error
+    return found, keras.tree.flatten(specs)[0].shape[0]
+
+
+def input_specs(model, input_shape=None):
+    """The inputs of a model, one sample of each: `keras.KerasTensor`s in its own structure.
+
+    Args:
+        model: a built model.
+        input_shape: as for `cost`.
+
+    Returns:
+        A `keras.KerasTensor` or a list or dict of them, without unknown sizes.
+
+    Raises:
+        TypeError: for an `input_shape` that holds no shapes.
+        ValueError: where a size is not known, or there are more or fewer shapes than inputs.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> input_specs(model).shape
+    (1, 4)
+    """
+    own = _own_specs(model)
+    specs = own if input_shape is None else _merged(own, _parsed(input_shape))
+    if specs is None:
+        raise ValueError(
+            f"the {type(model).__name__} {model.name!r} does not say what it takes; give "
+            "input_shape=, without the batch axis: (28, 28, 1)"
+        )
+    return keras.tree.map_structure(_one_sample, specs)
+
+
+def _own_specs(model):
+    """What the model itself says of its inputs, or None."""
+    if sites.is_graph(model):
+        return model.input if hasattr(model, "operations") else model.inputs[0]
+    built_with = (model.get_build_config() or {}).get("input_shape")
+    if built_with is None:
+        return None
+    return _parsed(built_with, batch_axes=1)
+
+
+def _parsed(shapes, batch_axes=0):
+    """Shapes in any structure -> `KerasTensor`s with an open batch axis in the same structure."""
+    if isinstance(shapes, keras.KerasTensor):
+        return shapes
+    if isinstance(shapes, dict):
+        return {name: _parsed(shape, batch_axes) for name, shape in shapes.items()}
+    if isinstance(shapes, (tuple, list)):
+        sizes = shapes[batch_axes:]
+        if all(isinstance(size, Integral) and size > 0 for size in sizes):
+            return keras.KerasTensor((None, *sizes), "float32")
+        if all(isinstance(shape, (tuple, list, keras.KerasTensor)) for shape in shapes):
+            return [_parsed(shape, batch_axes) for shape in shapes]
+        if batch_axes:  # the model's own, with sizes that it leaves open
+            return keras.KerasTensor((None, *sizes), "float32")
+    raise TypeError(
+        f"input_shape={shapes!r}; give sizes of at least 1 without the batch axis, (28, 28, 1), a "
+        "list or dict of such shapes, or keras.Input(shape, dtype=...) in their place"
+    )
+
+
+def _merged(own, given):
+    """The given shapes in the structure, and with the dtypes, that the model has of its own."""
+    if own is None:
+        return given
+    leaves, shapes = keras.tree.flatten(own), keras.tree.flatten(given)
+    if isinstance(given, dict) and not isinstance(own, dict):
+        unknown = set(given) ^ {leaf.name for leaf in leaves}
+        if unknown:
+            raise ValueError(
+                f"input_shape names {sorted(given)}; the model's inputs are "
+                f"{[leaf.name for leaf in leaves]}"
+            )
+        shapes = [given[leaf.name] for leaf in leaves]
+    if len(leaves) != len(shapes):
+        raise ValueError(
+            f"input_shape holds {len(shapes)} shapes, the model takes {len(leaves)} inputs; give "
+            "a list of shapes, one for each"
+        )
+    merged = [
+        keras.KerasTensor((leaf.shape[0], *shape.shape[1:]), _dtype(leaf, shape), name=leaf.name)
+        for leaf, shape in zip(leaves, shapes, strict=True)
+    ]
+    return keras.tree.pack_sequence_as(own, merged)
+
+
+def _dtype(own, given):
+    return own.dtype if given.dtype == "float32" else given.dtype
+
+
+def _one_sample(spec):
+    batch, *sizes = spec.shape
+    if None in sizes:
+        raise ValueError(
+            f"the model takes inputs of shape {tuple(spec.shape)}, so its cost depends on sizes "
+            "that it leaves open; give them as input_shape=, without the batch axis"
+        )
+    return keras.KerasTensor((batch or 1, *sizes), spec.dtype)
+
+
+@contextlib.contextmanager
+def _recording(layers, found):
+    """While it lasts, calls of `layers` are appended to `found`, {id(layer): list of `Call`}."""
+    before = [(layer, vars(layer).get("call")) for layer in layers]
+    try:
+        for layer, _ in before:
+            internals.override(layer, "call", _recorded(layer, layer.call, found))
+        yield
+    finally:
+        for layer, original in before:
+            internals.restore(layer, "call", original)
+
+
+def _recorded(layer, call, found):
+    signature = inspect.signature(type(layer).call)
+
+    def recorded(*args, **kwargs):
+        before = {id(child): len(found.get(id(child), [])) for child in _directions(layer)}
+        outputs = call(*args, **kwargs)
+        arguments = signature.bind(layer, *args, **kwargs).arguments
+        tensors = [leaf for leaf in keras.tree.flatten(outputs) if hasattr(leaf, "shape")]
+        itemsizes = [_itemsize(tensor.dtype) for tensor in tensors]
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        sizes = [math.prod(shape) * n for shape, n in zip(shapes, itemsizes, strict=True)]
+        this = Call(
+            {name: _shapes(value) for name, value in list(arguments.items())[1:]},
+            shapes,
+            next(iter(itemsizes), 0),
+            sum(sizes),
+        )
+        found.setdefault(id(layer), []).append(this)
+        for child in _directions(layer):
+            if len(found.get(id(child), [])) == before[id(child)]:
+                found.setdefault(id(child), []).append(_as_if_called(child, this))
+        return outputs
+
+    return recorded
+
+
+def _directions(layer):
+    """The layers that a Bidirectional may run both at once, past their `call`s."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return [layer.forward_layer, layer.backward_layer]
+    return []
+
+
+def _as_if_called(layer, outer):
+    outputs = layer.compute_output_shape(outer.inputs[0])
+    outputs = [tuple(s) for s in outputs] if layer.return_state else [tuple(outputs)]
+    size_bytes = sum(math.prod(shape) for shape in outputs) * outer.itemsize
+    return Call(outer.arguments, outputs, outer.itemsize, size_bytes)
+
+
+def _shapes(value):
+    return [tuple(leaf.shape) for leaf in keras.tree.flatten(value) if hasattr(leaf, "shape")]
+
+
+def _itemsize(dtype):
+    """Bytes of one number: Keras's dtypes carry their bits in their names, but for bool."""
+    bits = re.search(r"\d+", keras.backend.standardize_dtype(dtype))
+    return int(bits[0]) // 8 if bits else 1

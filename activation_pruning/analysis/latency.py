@@ -1,0 +1,211 @@
+"""How long models take, measured: one alone, or several in turn on the same machine."""
+
+import contextlib
+import gc
+import time
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from activation_pruning.analysis.memory import peak_memory
+from activation_pruning.analysis.running import batch_of, runner
+from activation_pruning.checks import check_count
+
+
+class LatencyComparison(NamedTuple):
+    """The tables of `latency_compare`.
+
+    summary: one row for each model: name, batch_size, rounds, median_ms, q1_ms, q3_ms, ratio
+        (median of the ratios to the first), ratio_low, ratio_high (its 95 % interval).
+    times: one row for each model and round: round, position (when in the round), name, time_ms,
+        ratio.
+
+    Example:
+
+    >>> LatencyComparison._fields
+    ('summary', 'times')
+    """
+
+    summary: pd.DataFrame
+    times: pd.DataFrame
+
+
+def latency(
+    model, x, batch_sizes=(1, 256), repeats=30, warmup=5, memory=False, clock=time.perf_counter
+):
+    """Time of one batch, measured: median and quartiles over repeated calls.
+
+    A Keras model is run by `predict_on_batch`: the traced and compiled function that `predict`
+    uses (TensorFlow, JAX), from a NumPy batch to NumPy outputs. The copies of both are in it, the
+    Python of the layers is not (on PyTorch, which does not trace, it is). Any other callable is
+    called as it is, and waited for: JAX arrays and tensors of Keras's backend are waited for
+    here, all else must be finished when it returns, as outputs of LiteRT and ONNX Runtime are.
+    Garbage is collected before, not meanwhile.
+
+    Args:
+        model: a built `keras.Model`, or a function of a batch.
+        x: samples, an array or a list or dict of arrays; repeated where a batch wants more.
+        batch_sizes: samples per call, an integer or several.
+        repeats: timed calls for each batch size, at least 1; quartiles want 20 or so.
+        warmup: calls before these, at least 1 (the first one traces and compiles).
+        memory: also measure `peak_memory`, in a process of its own for each batch size, which
+            takes as long as starting Keras does.
+        clock: function that returns seconds.
+
+    Returns:
+        Tidy DataFrame, one row for each batch size: batch_size, repeats, median_ms, q1_ms, q3_ms,
+        iqr_ms (q3 - q1), samples_per_s (at the median); with `memory` also loaded_bytes and
+        peak_bytes.
+
+    Raises:
+        TypeError: for a model that is not callable.
+        ValueError: for no samples, or counts out of range.
+
+    Example:
+
+    >>> ticks = iter(np.cumsum([0.0, 0.002] * 4))
+    >>> table = latency(np.sum, np.ones((8, 2)), 4, repeats=3, clock=lambda: next(ticks))
+    >>> table[["batch_size", "median_ms", "samples_per_s"]].round(6).values.tolist()
+    [[4.0, 2.0, 2000.0]]
+    """
+    check_count("repeats", repeats, 1)
+    check_count("warmup", warmup, 1)
+    batch_sizes = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
+    for size in batch_sizes:
+        check_count("batch_sizes", size, 1)
+    run, rows = runner(model), []
+    for size in batch_sizes:
+        batch = batch_of(x, size)
+        for _ in range(warmup):
+            run(batch)
+        with _no_garbage():
+            times = [_seconds(run, batch, clock) for _ in range(repeats)]
+        quartiles = _quartiles(times)
+        row = {"batch_size": size, "repeats": repeats, **quartiles}
+        row["iqr_ms"] = quartiles["q3_ms"] - quartiles["q1_ms"]
+        row["samples_per_s"] = 1000 * size / quartiles["median_ms"]
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.merge(peak_memory(model, x, batch_sizes)) if memory else table
+
+
+def latency_compare(
+    models, x, batch_size=1, rounds=30, warmup=5, seed=0, resamples=10_000, clock=time.perf_counter
+):
+    """Times of several models, taken in turn, and their ratios to the first.
+
+    In every round each model runs one batch, in a new random order; the ratio time / time of the
+    first is taken within the round, so that what slows the machine for a while, or what one model
+    leaves behind in its caches, meets all alike. The interval of the median ratio is a percentile
+    bootstrap over rounds. Models run as in `latency`; none is checked to give the same outputs.
+
+    Args:
+        models: {name: built `keras.Model` or function of a batch}, at least two; ratios are to
+            the first.
+        x: samples, as for `latency`.
+        batch_size: samples per call.
+        rounds: at least 2; an interval wants 20 or more.
+        warmup: calls of each model before, at least 1.
+        seed: for the order and the bootstrap.
+        resamples: of the bootstrap, at least 1.
+        clock: function that returns seconds.
+
+    Returns:
+        A `LatencyComparison` of two DataFrames, `summary` and `times`.
+
+    Raises:
+        TypeError: for a model that is not callable.
+        ValueError: for fewer than two models, no samples, or counts out of range.
+
+    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
+
+    Example:
+
+    >>> functions = {"sum": np.sum, "sort": np.sort}
+    >>> found = latency_compare(functions, np.ones((8, 2)), rounds=3)
+    >>> found.summary["name"].tolist(), len(found.times)
+    (['sum', 'sort'], 6)
+    """
+    if not isinstance(models, dict) or len(models) < 2:
+        raise ValueError("models must be a dict {name: model} of at least two, to compare with")
+    counts = {"batch_size": (batch_size, 1), "rounds": (rounds, 2), "warmup": (warmup, 1)}
+    for name, (count, least) in (counts | {"seed": (seed, 0), "resamples": (resamples, 1)}).items():
+        check_count(name, count, least)
+    random = np.random.default_rng(seed)
+    batch, runs = batch_of(x, batch_size), {name: runner(one) for name, one in models.items()}
+    for run in runs.values():
+        for _ in range(warmup):
+            run(batch)
+    names, rows = list(runs), []
+    with _no_garbage():
+        for number in range(1, rounds + 1):
+            for position, chosen in enumerate(random.permutation(len(names)), 1):
+                name = names[chosen]
+                taken = 1000 * _seconds(runs[name], batch, clock)
+                rows.append({"round": number, "position": position, "name": name, "time_ms": taken})
+    times = pd.DataFrame(rows)
+    first = times[times["name"] == names[0]].set_index("round")["time_ms"]
+    times["ratio"] = times["time_ms"] / times["round"].map(first)
+    summary = [
+        {"name": name, "batch_size": batch_size, "rounds": rounds}
+        | _quartiles(own["time_ms"].to_numpy() / 1000)
+        | _ratio(own["ratio"].to_numpy(), random, resamples)
+        for name in names
+        for own in [times[times["name"] == name]]
+    ]
+    return LatencyComparison(pd.DataFrame(summary), times)
+
+
+def bootstrap_median(values, random, resamples=10_000, level=0.95):
+    """Percentile bootstrap interval of the median.
+
+    Args:
+        values: array of shape (n,).
+        random: a `numpy.random.Generator`.
+        resamples: how many samples of n, drawn with replacement.
+        level: confidence, in (0, 1).
+
+    Returns:
+        (low, high).
+
+    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
+
+    Example:
+
+    >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))
+    (2.0, 2.0)
+    """
+    drawn = values[random.integers(0, len(values), (resamples, len(values)))]
+    low, high = np.quantile(np.median(drawn, axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _ratio(ratios, random, resamples):
+    low, high = bootstrap_median(ratios, random, resamples)
+    return {"ratio": float(np.median(ratios)), "ratio_low": low, "ratio_high": high}
+
+
+def _quartiles(seconds):
+    q1, median, q3 = (1000 * float(q) for q in np.quantile(seconds, [0.25, 0.5, 0.75]))
+    return {"median_ms": median, "q1_ms": q1, "q3_ms": q3}
+
+
+def _seconds(run, batch, clock):
+    start = clock()
+    run(batch)
+    return clock() - start
+
+
+@contextlib.contextmanager
+def _no_garbage():
+    """Garbage collection before, and none meanwhile."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,191 @@
+"""How many multiply-adds a call of a layer takes, by class and from the shapes."""
+
+import math
+from typing import NamedTuple
+
+import keras
+
+_L = keras.layers
+_CELLS = (_L.LSTMCell, _L.GRUCell, _L.SimpleRNNCell)
+
+
+class Work(NamedTuple):
+    """What one call of a layer multiplies.
+
+    kernels: pairs (kernel, how often each of its weights is multiplied).
+    products: multiply-adds that no kernel takes part in.
+    numbers: how many numbers it holds besides its outputs.
+
+    Example:
+
+    >>> Work(products=3).kernels
+    ()
+    """
+
+    kernels: tuple = ()
+    products: int = 0
+    numbers: int = 0
+
+
+def work(layer, call):
+    """The `Work` of one call of a layer, batch included; None for classes that are not known.
+
+    Args:
+        layer: a built layer.
+        call: a `calls.Call` of it.
+
+    Example:
+
+    >>> from activation_pruning.analysis.calls import record
+    >>> model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(3, name="a")])
+    >>> call = record(model, model.layers)[0][id(model.layers[0])][0]
+    >>> [times for kernel, times in work(model.layers[0], call).kernels]
+    [8]
+    """
+    kind = known_class(layer)
+    return None if kind is None else _WORK[kind](layer, call)
+
+
+def known_class(layer):
+    """The class by which the work of a layer is counted; None where it has a `call` of its own."""
+    kind = next((kind for kind in type(layer).__mro__ if kind in _WORK), None)
+    return kind if kind is not None and type(layer).call is kind.call else None
+
+
+def _nothing(layer, call):
+    return Work()
+
+
+def _dense(layer, call):
+    return Work([(layer.kernel, math.prod(call.inputs[0]) // layer.kernel.shape[0])])
+
+
+def _einsum(layer, call):
+    """All letters of the equation, and what the ellipsis hides, are loops around one product."""
+    inputs, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
+    before, _, after = inputs.partition("...")
+    shape = call.inputs[0]
+    known = dict(zip(before, shape, strict=False))
+    known |= dict(zip(reversed(after), reversed(shape), strict=False))
+    hidden = math.prod(shape) // math.prod(known.values())
+    alone = (size for letter, size in known.items() if letter not in kernel)
+    return Work([(layer.kernel, hidden * math.prod(alone))])
+
+
+def _convolution(layer, call):
+    """Each weight meets one value for each position of the output, in whichever group."""
+    return Work([(layer.kernel, math.prod(call.outputs[0]) // layer.filters)])
+
+
+def _transposed(layer, call):
+    """Each weight meets one value for each position of the input; cropping comes afterwards."""
+    return Work([(layer.kernel, math.prod(call.inputs[0]) // layer.kernel.shape[-1])])
+
+
+def _depthwise(layer, call):
+    channels = math.prod(layer.kernel.shape[-2:])
+    return Work([(layer.kernel, math.prod(call.outputs[0]) // channels)])
+
+
+def _separable(layer, call):
+    positions = math.prod(call.outputs[0]) // layer.filters
+    return Work([(layer.depthwise_kernel, positions), (layer.pointwise_kernel, positions)])
+
+
+def _recurrent(layer, call):
+    cells = getattr(layer.cell, "cells", [layer.cell])
+    if not all(type(cell).call in [kind.call for kind in _CELLS] for cell in cells):
+        return None
+    steps = math.prod(call.inputs[0][:2])
+    kernels = [kernel for cell in cells for kernel in (cell.kernel, cell.recurrent_kernel)]
+    return Work([(kernel, steps) for kernel in kernels])
+
+
+def _conv_lstm(layer, call):
+    """Both convolutions work in every step, on as many positions as the state has."""
+    steps = 1 if layer.return_sequences else call.inputs[0][1]
+    times = steps * math.prod(call.outputs[0]) // layer.cell.filters
+    return Work([(layer.cell.kernel, times), (layer.cell.recurrent_kernel, times)])
+
+
+def _multi_head(layer, call):
+    """Scores q k^T and their product with v, for each head; the projections are layers inside."""
+    config, (query,), (value,) = layer.get_config(), call.inputs, call.arguments["value"]
+    axes = config["attention_axes"] or range(1, len(query) - 1)
+    sources = math.prod(value[axis] for axis in axes)
+    size = config["value_dim"] or config["key_dim"]
+    rows = math.prod(query[:-1]) * config["num_heads"]
+    products = rows * sources * (config["key_dim"] + size)
+    return Work(products=products, numbers=rows * (sources + size))
+
+
+def _grouped_query(layer, call):
+    (query,), (value,) = call.inputs, call.arguments["value"]
+    rows, size = math.prod(query[:-1]) * layer.num_query_heads, layer.head_dim
+    return Work(products=2 * rows * value[1] * size, numbers=rows * (value[1] + size))
+
+
+def _attention(layer, call):
+    """Of [query, value] or [query, value, key]: scores, and their product with the value."""
+    query, value = call.inputs[:2]
+    rows = math.prod(query[:-1])
+    products = rows * value[1] * (query[-1] + value[-1])
+    return Work(products=products, numbers=rows * value[1])
+
+
+def _dot(layer, call):
+    axes = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
+    return Work(products=math.prod(call.outputs[0]) * call.inputs[0][axes])
+
+
+def _each_input(times):
+    return lambda layer, call: Work(products=times * math.prod(call.inputs[0]))
+
+
+def _average(layer, call):
+    sizes = layer.pool_size
+    window = sizes if isinstance(sizes, int) else math.prod(sizes)
+    return Work(products=window * math.prod(call.outputs[0]))
+
+
+def _layers(*names):
+    """The classes of these names that this version of Keras has."""
+    return [getattr(_L, name) for name in names if hasattr(_L, name)]
+
+
+_GLOBAL_AVERAGES = [f"GlobalAveragePooling{n}D" for n in (1, 2, 3)]
+_FREE = [
+    f"{name}{n}D"
+    for name in ("MaxPooling", "GlobalMaxPooling", "ZeroPadding", "Cropping", "UpSampling")
+    for n in (1, 2, 3)
+]
+_FREE += ["Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Identity", "Masking"]
+_FREE += ["Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"]
+_FREE += ["GaussianDropout", "GaussianNoise", "ActivityRegularization", "Flatten", "Reshape"]
+_FREE += ["Permute", "RepeatVector", "Add", "Subtract", "Multiply", "Average", "Maximum"]
+_FREE += ["Minimum", "Concatenate", "Embedding", "TimeDistributed", "Bidirectional"]
+
+_WORK = {
+    **dict.fromkeys(_layers(*_FREE), _nothing),
+    **dict.fromkeys(_layers("Conv1D", "Conv2D", "Conv3D"), _convolution),
+    **dict.fromkeys(_layers("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _transposed),
+    **dict.fromkeys(_layers("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
+    **dict.fromkeys(_layers("SeparableConv1D", "SeparableConv2D"), _separable),
+    **dict.fromkeys(_layers("LSTM", "GRU", "SimpleRNN", "RNN"), _recurrent),
+    **dict.fromkeys(_layers("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _conv_lstm),
+    **dict.fromkeys(_layers("Attention", "AdditiveAttention"), _attention),
+    **dict.fromkeys(_layers("BatchNormalization", "Normalization", "Rescaling"), _each_input(1)),
+    **dict.fromkeys(_layers(*_GLOBAL_AVERAGES), _each_input(1)),
+    **dict.fromkeys(
+        _layers(
+            "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"
+        ),
+        _each_input(2),
+    ),
+    **dict.fromkeys(_layers("AveragePooling1D", "AveragePooling2D", "AveragePooling3D"), _average),
+    _L.Dense: _dense,
+    _L.EinsumDense: _einsum,
+    _L.MultiHeadAttention: _multi_head,
+    _L.GroupQueryAttention: _grouped_query,
+    _L.Dot: _dot,
+}

@@ -1,0 +1,109 @@
+"""The layers of a model one by one, each with the weights of its own."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from activation_pruning import internals, kernels
+from activation_pruning.kernel_wrapper import KernelWrapper
+
+_ATOMS = (keras.layers.RNN,)  # cells run inside of them, and are never called alone
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """A layer, or an operation of `keras.ops` in a graph, and the weights that no other part has.
+
+    Attributes:
+        path: names from the outside in, as in `sites`.
+        layer: the `keras.Layer` or operation.
+        weights: list of variables; one that several layers share is with the first of them.
+        inside: the layers directly in it, which are parts too.
+        wrapper: the `KernelWrapper` that multiplies its kernels, or None.
+    """
+
+    path: str
+    layer: object
+    weights: list
+    inside: list
+    wrapper: keras.Layer | None = None
+
+    @property
+    def kernels(self):
+        """Its weights that pruning is about: those registered in `sites`, biases never.
+
+        Of a class that is not registered, weights with two axes or more.
+        """
+        described = kernels.of(self.layer) or []
+        registered = [id(kernel.variable(self.layer)) for kernel in described]
+        known = [variable for variable in self.weights if id(variable) in registered]
+        return known or [w for w in self.weights if len(w.shape) > 1 and "bias" not in w.name]
+
+    def values(self, variable):
+        """The values that act now, as a NumPy array: 0 behind a closed mask or gate."""
+        values = keras.ops.convert_to_numpy(variable)
+        if self.wrapper is None or not any(variable is kernel for kernel in self.kernels):
+            return values
+        factor = keras.ops.convert_to_numpy(self.wrapper.factor_of(variable))
+        factor = np.broadcast_to(factor.astype(values.dtype), values.shape)
+        return np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
+
+
+def parts(model):
+    """The parts of a model in its order, whatever is nested in it; shared layers come once.
+
+    Wrappers with masks or gates stand for the layer in them: what they hold besides is not
+    counted among its weights.
+
+    Args:
+        model: a built model or layer.
+
+    Returns:
+        List of `Part`; a Sequential or Functional model is no part itself.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
+    >>> [(part.path, len(part.weights)) for part in parts(model)]
+    [('a', 2)]
+    """
+    found, seen, owned = [], set(), set()
+
+    def visit(layer, path, wrapper):
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        if isinstance(layer, KernelWrapper):
+            seen.update(id(child) for child in internals.sublayers(layer))
+            seen.discard(id(layer.layer))
+            visit(layer.layer, path, layer)
+            return
+        inside = _inside(layer)
+        theirs = {
+            id(w) for child in inside if isinstance(child, keras.Layer) for w in child.weights
+        }
+        taken = owned | theirs
+        weights = [w for w in getattr(layer, "weights", []) if id(w) not in taken]
+        owned.update(id(w) for w in weights)
+        if weights or not is_container(layer):
+            found.append(Part(path or layer.name, layer, weights, inside, wrapper))
+        for child in inside:
+            visit(child, f"{path}/{child.name}".lstrip("/"), wrapper)
+
+    visit(model, "" if isinstance(model, keras.Model) else model.name, None)
+    return found
+
+
+def is_container(layer):
+    """Whether a layer only runs others, one after the other: a Sequential or Functional model."""
+    plain = type(layer).call.__qualname__ in ("Sequential.call", "Functional.call")
+    return isinstance(layer, keras.Model) and plain
+
+
+def _inside(layer):
+    if isinstance(layer, _ATOMS) or not isinstance(layer, keras.Layer):
+        return []
+    inside = list(getattr(layer, "operations", []))  # of a graph: layers, and what lies between
+    known = {id(item) for item in inside}
+    return inside + [child for child in internals.sublayers(layer) if id(child) not in known]
