@@ -23,7 +23,7 @@ class Silencer:
 
     @property
     def _fitting(self):
-        return self._callback._fitting
+        return getattr(self._callback, "_fitting", False)
 
     @functools.cached_property
     def coupling(self):

@@ -1,0 +1,142 @@
+"""Models of all kinds with weights of all kinds, and ways of killing their units."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from activation_pruning import sites
+
+
+def randomised(model, seed=0):
+    """The model with random weights: positive variances, biases and offsets other than zero."""
+    generator = np.random.default_rng(seed)
+    for variable in model.weights:
+        shape, name = tuple(variable.shape), variable.path.split("/")[-1]
+        if "float" not in str(variable.dtype):
+            continue
+        if "variance" in name or name == "gamma":
+            values = generator.uniform(0.5, 1.5, shape)
+        elif len(shape) > 1:
+            values = generator.normal(0, 1.4 / np.sqrt(np.prod(shape[:-1])), shape)
+        else:
+            values = generator.normal(0, 0.3, shape)
+        variable.assign(values)
+    return model
+
+
+def killed(model, share=0.4, seed=0, outgoing=0.2):
+    """The model with random units whose incoming weights are zeros, and inputs nobody reads."""
+    generator = np.random.default_rng(seed)
+    for site in sites.find(model).sites:
+        kernel, dead = site.kernel().copy(), generator.random(site.n_units) < share
+        dead[generator.integers(site.n_units)] = False
+        kernel[np.broadcast_to(dead[site.units], kernel.shape)] = 0
+        if generator.random() < outgoing and kernel.ndim > 1 and site.units.shape[-1] > 1:
+            kernel[..., generator.random(kernel.shape[-2]) < share, :] = 0
+        site.variable.assign(kernel)
+    return model
+
+
+def image_graph(seed):
+    """A random convolutional graph with branches that meet."""
+    generator = np.random.default_rng(seed)
+    inputs = keras.Input((9, 9, 3))
+    x = inputs
+    for _ in range(generator.integers(2, 7)):
+        x = _STEPS[generator.integers(len(_STEPS))](x, generator)
+    x = [layers.GlobalAveragePooling2D(), layers.GlobalMaxPooling2D(), layers.Flatten()][
+        generator.integers(3)
+    ](x)
+    x = layers.Dense(int(generator.integers(2, 9)), _activation(generator))(x)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def _activation(generator):
+    return str(generator.choice(["relu", "tanh", "sigmoid", "linear", "gelu"]))
+
+
+def _filters(generator):
+    return int(generator.integers(2, 8))
+
+
+def _conv(x, generator, filters=None):
+    bordered = min(x.shape[1:3]) < 3 or generator.random() < 0.5
+    return layers.Conv2D(
+        filters or _filters(generator),
+        int(generator.choice([1, 3])),
+        padding="same" if bordered else "valid",
+        use_bias=bool(generator.random() < 0.7),
+        activation=_activation(generator),
+    )(x)
+
+
+def _depthwise(x, generator):
+    times = int(generator.integers(1, 3))
+    return layers.DepthwiseConv2D(
+        2, padding="same", depth_multiplier=times, activation=_activation(generator)
+    )(x)
+
+
+def _normalised(x, generator):
+    x = layers.BatchNormalization(center=bool(generator.random() < 0.8))(x)
+    return layers.Activation(_activation(generator))(x)
+
+
+def _meeting(x, generator):
+    filters, kind = _filters(generator), generator.integers(5)
+    convolution = {"padding": "same", "activation": _activation(generator)}
+    a = layers.Conv2D(filters, 3, **convolution)(x)
+    b = layers.Conv2D(filters if kind < 4 else _filters(generator), 1, **convolution)(x)
+    merge = [layers.Add, layers.Multiply, layers.Maximum, layers.Average, layers.Concatenate][kind]
+    return merge()([a, b])
+
+
+def _residual(x, generator):
+    return layers.Add()([x, layers.Conv2D(x.shape[-1], 3, padding="same")(x)])
+
+
+def _dense_block(x, generator):
+    return layers.Concatenate()([x, layers.Conv2D(_filters(generator), 3, padding="same")(x)])
+
+
+def _excited(x, generator):
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(_conv(gate, generator))
+    return layers.Multiply()([x, gate])
+
+
+def _separable(x, generator):
+    return layers.SeparableConv2D(_filters(generator), 2, padding="same", depth_multiplier=2)(x)
+
+
+def _shared(x, generator):
+    layer = layers.Conv2D(x.shape[-1], 3, padding="same", activation=_activation(generator))
+    return layer(layer(x))
+
+
+def _resized(x, generator):
+    kind = generator.integers(4)
+    if min(x.shape[1:3]) < 4:
+        return layers.UpSampling2D(2)(x)
+    if kind == 0:
+        return layers.MaxPooling2D(2)(x)
+    if kind == 1:
+        return layers.AveragePooling2D(2, padding="same")(x)
+    return layers.ZeroPadding2D(1)(x) if kind == 2 else layers.Cropping2D(1)(x)
+
+
+def _prelu(x, generator):
+    return layers.PReLU(shared_axes=[1, 2])(layers.Dropout(0.1)(x))
+
+
+def _nested(x, generator):
+    inner = keras.Sequential(
+        [keras.Input(x.shape[1:]), layers.Conv2D(_filters(generator), 1, activation="relu")]
+    )
+    return inner(x)
+
+
+_STEPS = (
+    _conv, _depthwise, _normalised, _meeting, _residual, _dense_block, _excited, _separable,
+    _shared, _resized, _prelu, _nested,
+)  # fmt: skip

@@ -1,0 +1,360 @@
+"""Compacted models: the same outputs, fewer parameters, ordinary Keras."""
+
+import keras
+import numpy as np
+import pruned_graphs
+import pytest
+from keras import layers
+
+import activation_pruning as ap
+
+L = layers
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def outputs(model, x):
+    found = keras.tree.flatten(model(x, training=False))
+    return [keras.ops.convert_to_numpy(values) for values in found]
+
+
+def assert_same(model, small, x, tolerance=1e-5):
+    for before, after in zip(outputs(model, x), outputs(small, x), strict=True):
+        np.testing.assert_allclose(after, before, atol=tolerance * max(1, np.abs(before).max()))
+
+
+def mlp():
+    """The paper's network."""
+    hidden = [L.Dense(units, "relu") for units in (300, 200, 100, 50)]
+    return keras.Sequential([keras.Input((784,)), *hidden, L.Dense(10, "softmax")])
+
+
+def lenet():
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            L.Conv2D(6, 5, padding="same", activation="tanh"),
+            L.AveragePooling2D(2),
+            L.Conv2D(16, 5, activation="tanh"),
+            L.AveragePooling2D(2),
+            L.Flatten(),
+            L.Dense(120, "tanh"),
+            L.Dense(84, "tanh"),
+            L.Dense(10, "softmax"),
+        ]
+    )
+
+
+def residual():
+    inputs = keras.Input((16, 16, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same", use_bias=False)(inputs)))
+    y = L.BatchNormalization()(L.Conv2D(8, 3, padding="same", use_bias=False)(x))
+    x = L.ReLU()(L.Add()([x, y]))
+    a = L.Conv2D(12, 3, strides=2, padding="same", activation="relu")(x)
+    b = L.Conv2D(6, 2, strides=2, padding="same")(x)
+    x = L.DepthwiseConv2D(3, depth_multiplier=2)(L.Concatenate()([a, b]))
+    x = L.GlobalAveragePooling2D()(L.SeparableConv2D(10, 3, activation="relu")(x))
+    return keras.Model(inputs, L.Dense(4)(x))
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((12,)), L.Dense(9, "relu"), L.Dense(7)], name="inner")
+    shared = L.Dense(12, "relu", name="shared")
+    inputs = keras.Input((5,))
+    x = shared(L.Dense(12, "relu")(inputs))
+    return keras.Model(inputs, L.Dense(3)(L.Add()([inner(x), inner(shared(x))])))
+
+
+def sequence():
+    inputs = keras.Input((7, 4))
+    x = L.LSTM(8, return_sequences=True)(L.Dense(12, "tanh")(inputs))
+    x = L.TimeDistributed(L.Dense(6))(L.GRU(6, return_sequences=True)(L.Dense(9)(x)))
+    return keras.Model(inputs, L.Dense(2)(L.Bidirectional(L.LSTM(5))(x)))
+
+
+def attention():
+    inputs = keras.Input((7,), dtype="int32")
+    x = L.Dense(16, "relu")(L.Embedding(20, 12)(inputs))
+    x = L.MultiHeadAttention(3, 5)(x, x)
+    x = L.EinsumDense("abc,cd->abd", output_shape=(None, 11), bias_axes="d")(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+
+
+def several():
+    one, other = keras.Input((6,)), keras.Input((4, 4, 2))
+    x = L.Flatten()(L.Reshape((2, 2, 20))(L.Dense(80)(L.Flatten()(other))))
+    x = L.Concatenate()([L.Dense(7, "relu")(one), L.Dense(9, "elu")(x)])
+    return keras.Model([one, other], {"a": L.Dense(2)(x), "b": L.Dense(3)(L.LeakyReLU()(x))})
+
+
+KINDS = {
+    "mlp": (mlp, (784,)),
+    "lenet": (lenet, (28, 28, 1)),
+    "residual": (residual, (16, 16, 3)),
+    "nested": (nested, (5,)),
+    "sequence": (sequence, (7, 4)),
+}
+
+
+def problem(kind):
+    if kind == "attention":
+        return attention(), np.random.default_rng(0).integers(0, 20, (6, 7))
+    if kind == "several":
+        return several(), [noise(5, 6), noise(5, 4, 4, 2)]
+    make, shape = KINDS[kind]
+    return make(), noise(5, *shape)
+
+
+EVERY = [*KINDS, "attention", "several"]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_outputs_stay_and_parameters_go(kind):
+    model, x = problem(kind)
+    pruned_graphs.killed(pruned_graphs.randomised(model), outgoing=0)
+    start = model.get_weights()
+    small = ap.compact(model)
+    assert_same(model, small, x)
+    assert small.count_params() < 0.95 * model.count_params()
+    assert ap.removable(model)["removed"].sum() > 0
+    for before, after in zip(start, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    with pytest.warns(UserWarning, match="no unit can be removed"):
+        again = ap.compact(small)
+    assert again.count_params() == small.count_params()
+    assert_same(small, again, x)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_the_result_trains_saves_and_loads(kind, tmp_path):
+    model, x = problem(kind)
+    model.compile("sgd", "mse")
+    pruned_graphs.killed(pruned_graphs.randomised(model))
+    small = ap.compact(model)
+    assert small.compiled
+    path = tmp_path / "small.keras"
+    small.save(path)
+    assert_same(small, keras.models.load_model(path), x)
+    y = keras.tree.map_structure(np.zeros_like, model.predict(x, verbose=0))
+    before = outputs(small, x)[0].copy()
+    small.fit(x, y, epochs=2, verbose=0)
+    assert np.abs(outputs(small, x)[0] - before).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["mlp", "lenet", "residual", "attention"])
+def test_units_pruned_by_prune_are_all_removed(kind):
+    model, x = problem(kind)
+    pruned_graphs.randomised(model)
+    ap.prune(model, 0.5, allocation="uniform", granularity="unit")
+    table = ap.removable(model)
+    assert (table["left"] == 0).all(), table.to_string()
+    small = ap.compact(model)
+    assert_same(model, small, x)
+    assert small.count_params() < 0.5 * model.count_params()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(seed):
+    model = pruned_graphs.randomised(pruned_graphs.image_graph(seed), seed)
+    pruned_graphs.killed(model, 0.5, seed)
+    with np.errstate(all="raise"):
+        small = ap.compact(model) if ap.removable(model)["removed"].any() else model
+    x = noise(4, 9, 9, 3, seed=seed)
+    assert_same(model, small, x)
+    if small is not model:
+        assert small.count_params() < model.count_params()
+        assert not ap.removable(small)["removed"].any()
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "EfficientNetB0"])
+def test_published_networks(name):
+    make = getattr(keras.applications, name)
+    model = pruned_graphs.randomised(make(weights=None, input_shape=(32, 32, 3), classes=10))
+    ap.prune(model, 0.5, allocation="uniform", granularity="unit")
+    small = ap.compact(model)
+    x = np.random.default_rng(0).random((2, 32, 32, 3)) * (255 if "Efficient" in name else 1)
+    assert_same(model, small, x)
+    assert small.count_params() < 0.35 * model.count_params()
+    assert (ap.removable(model)["left"] == 0).all()
+
+
+# -- by hand -------------------------------------------------------------------------------------
+
+
+def test_constants_are_folded_through_activation_and_normalisation():
+    model = keras.Sequential(
+        [keras.Input((2,)), L.Dense(2, "relu"), L.BatchNormalization(epsilon=0.0), L.Dense(1)]
+    )
+    eye = np.array([[1.0, 0.0], [1.0, 0.0]])
+    batch = [np.array([2.0, 3.0]), np.array([0.0, 1.0]), np.zeros(2), np.array([1.0, 4.0])]
+    model.set_weights([eye, np.array([0.0, 5.0]), *batch, np.array([[1.0], [10.0]]), np.zeros(1)])
+    small = ap.compact(model)
+    assert [w.shape for w in small.get_weights()] == [(2, 1), (1,), *[(1,)] * 4, (1, 1), (1,)]
+    # relu(5) = 5, then 3 * 5 / sqrt(4) + 1 = 8.5, then times 10
+    np.testing.assert_allclose(small.get_weights()[-1], [85.0], rtol=1e-6)
+
+
+def test_a_bias_is_made_where_there_is_none():
+    model = keras.Sequential([keras.Input((1,)), L.Dense(2), L.Dense(3, use_bias=False)])
+    kernel = np.array([[1.0, 1.0, 1.0], [2.0, 3.0, 0.0]])
+    model.set_weights([np.array([[1.0, 0.0]]), np.array([0.0, 2.0]), kernel])
+    small = ap.compact(model)
+    np.testing.assert_allclose(small.layers[1].get_weights()[1], [4.0, 6.0, 0.0])
+
+
+def test_zeros_around_an_image_make_constants_differ():
+    def network(padding, bias):
+        model = keras.Sequential(
+            [keras.Input((5, 5, 1)), L.Conv2D(2, 1), L.Conv2D(1, 3, padding=padding), L.Flatten()]
+        )
+        kernel = noise(3, 3, 2, 1)
+        first = np.array([1.0, 0.0]).reshape(1, 1, 1, 2)
+        model.set_weights([first, np.array([0.0, bias]), kernel, np.zeros(1)])
+        return model
+
+    for padding, bias, removed in (("same", 1.0, 0), ("same", 0.0, 1), ("valid", 1.0, 1)):
+        table = ap.removable(network(padding, bias))
+        assert table["removed"].tolist() == [removed, 0]
+        assert table["left"].tolist() == [1 - removed, 0]
+    reason = ap.removable(network("same", 1.0))["reason"][0]
+    assert reason == "'conv2d_1' cannot take constants other than zero into its bias" or (
+        "cannot take constants other than zero into its bias" in reason
+    )
+
+
+def test_what_nobody_reads_goes_back_to_the_inputs():
+    model = keras.Sequential([keras.Input((3,)), L.Dense(4), L.Dense(3), L.Dense(2)])
+    pruned_graphs.randomised(model)
+    weights = model.get_weights()
+    weights[4][1] = 0  # nobody reads unit 1 of the second layer
+    weights[2][3, [0, 2]] = 0  # and so nobody reads unit 3 of the first
+    model.set_weights(weights)
+    small = ap.compact(model)
+    assert [layer.units for layer in small.layers] == [3, 2, 2]
+    assert_same(model, small, noise(4, 3))
+
+
+def test_branches_that_meet_go_together_or_not_at_all():
+    inputs = keras.Input((3,))
+    a, b = L.Dense(2, name="a")(inputs), L.Dense(2, name="b")(inputs)
+    model = keras.Model(inputs, L.Dense(1)(L.Add()([a, b])))
+    pruned_graphs.randomised(model)
+    kernel = model.get_layer("a").get_weights()[0]
+    kernel[:, 0] = 0
+    model.get_layer("a").kernel.assign(kernel)
+    table = ap.removable(model).set_index("layer")
+    assert table.loc["a", "left"] == 1
+    assert "they meet others that vary" in table.loc["a", "reason"]
+    kernel = model.get_layer("b").get_weights()[0]
+    kernel[:, 0] = 0
+    model.get_layer("b").kernel.assign(kernel)
+    small = ap.compact(model)
+    assert small.get_layer("a").units == small.get_layer("b").units == 1
+    assert_same(model, small, noise(4, 3))
+
+
+def test_no_layer_loses_its_last_unit():
+    model = keras.Sequential([keras.Input((3,)), L.Dense(4), L.Dense(2)])
+    pruned_graphs.randomised(model)
+    weights = model.get_weights()
+    weights[2][:] = np.array([[0.0, 0.0]] * 3 + [[1e-9, 0.0]])
+    weights[0][:, 3] = 0
+    model.set_weights(weights)
+    small = ap.compact(model)
+    assert small.layers[0].units == 1
+    assert_same(model, small, noise(4, 3))
+
+
+def test_a_fresh_layer_of_zeros_is_not_pruned():
+    model = keras.Sequential(
+        [keras.Input((3,)), L.Dense(4), L.Dense(2, kernel_initializer="zeros")]
+    )
+    with pytest.warns(UserWarning, match="no unit is pruned as a whole"):
+        assert ap.compact(model).count_params() == model.count_params()
+
+
+def test_layers_that_mix_channels_are_left_and_named():
+    inputs = keras.Input((6,))
+    x = L.LayerNormalization(name="norm")(L.Dense(8, name="a")(inputs))
+    x = L.Lambda(lambda t: t * 2, name="twice")(L.Dense(5, name="b")(x))
+    model = keras.Model(inputs, L.Dense(2)(x))
+    pruned_graphs.killed(pruned_graphs.randomised(model), outgoing=0)
+    with pytest.warns(UserWarning, match="'norm' normalises over all channels"):
+        small = ap.compact(model)
+    assert small.count_params() == model.count_params()
+    reasons = ap.removable(model).set_index("layer")["reason"]
+    assert "not known to compaction" in reasons["b"]
+    assert "'twice' (Lambda)" in reasons["b"]
+
+
+def test_wrapped_models_are_taken_out_of_their_wrappers():
+    model = pruned_graphs.randomised(keras.Sequential([keras.Input((6,)), L.Dense(8), L.Dense(2)]))
+    wrapped = ap.wrap(model)
+    ap.prune(wrapped, 0.5, granularity="unit")
+    small = ap.compact(wrapped)
+    assert [type(layer).__name__ for layer in small.layers] == ["Dense", "Dense"]
+    assert small.layers[0].units == 4
+    assert_same(wrapped, small, noise(4, 6))
+
+
+def test_bad_arguments():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    own = Own()
+    own(np.ones((1, 3)))
+    with pytest.raises(TypeError, match=r"subclassed model Own has no graph.*Functional"):
+        ap.compact(own)
+    with pytest.raises(ValueError, match="not built"):
+        ap.compact(keras.Sequential([L.Dense(2)]))
+    model = keras.Sequential([keras.Input((2,)), L.Dense(2, name="a")])
+    model.layers[0].kernel.assign(np.full((2, 2), np.nan))
+    with pytest.raises(ValueError, match="a/kernel holds NaN"):
+        ap.compact(model)
+
+
+# -- coupled units -------------------------------------------------------------------------------
+
+
+def test_coupled_units_are_ranked_by_what_they_hold_together():
+    inputs = keras.Input((1,))
+    a, b = L.Dense(3, name="a"), L.Dense(3, name="b")
+    model = keras.Model(inputs, L.Dense(1)(L.Add()([a(inputs), b(inputs)])))
+    a.set_weights([np.array([[1.0, 5.0, 3.0]]), np.ones(3)])
+    b.set_weights([np.array([[6.0, 1.0, 2.0]]), np.ones(3)])
+    ap.prune(model, 1 / 3, granularity="unit")  # alone: unit 0 of a and unit 1 of b
+    assert a.get_weights()[0].tolist() == [[1.0, 5.0, 0.0]]
+    assert b.get_weights()[0].tolist() == [[6.0, 1.0, 0.0]]
+    assert a.get_weights()[1].tolist() == b.get_weights()[1].tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(("round_to", "kept"), [(1, 10), (4, 12), (8, 8), (16, 16)])
+def test_units_left_are_a_multiple(round_to, kept):
+    model = pruned_graphs.randomised(keras.Sequential([keras.Input((6,)), L.Dense(20), L.Dense(2)]))
+    grain = ap.masks.Unit(round_to=round_to)
+    ap.prune(model, 0.5, granularity=grain)
+    assert ap.compact(model).layers[0].units == kept
+
+
+def test_fine_tuning_and_pruning_in_fit_keep_units_silent():
+    model = residual()
+    model.compile("adam", "mse")
+    x, y = noise(16, 16, 16, 3), noise(16, 4)
+    pruner = ap.PruningCallback(
+        ap.schedules.OneShot(0.4, at=1), "unit_norm", "uniform", ap.masks.Unit()
+    )
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[pruner])
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[ap.KeepPruned()])
+    table = ap.removable(model)
+    assert (table["left"] == 0).all()
+    assert table["removed"].sum() > 10
+    small = ap.compact(model)
+    assert_same(model, small, x)
+    small.fit(x, y, verbose=0)
