@@ -46,11 +46,11 @@ def inputs_of(data, batch_size=256, model=None):
         raise ValueError("data is empty: give at least one sample")
 
 
-def _check_finite(batch):
+def _check_finite(batch, what="data holds"):
     for leaf in keras.tree.flatten(batch):
         values = keras.ops.convert_to_numpy(leaf)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError("data holds NaN or infinite values; clean it first")
+            raise ValueError(f"{what} NaN or infinite values; clean it first")
 
 
 def pairs_of(data, batch_size=64, model=None):
@@ -85,6 +85,7 @@ def pairs_of(data, batch_size=64, model=None):
         lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
         if lengths[0] != lengths[1]:
             raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
+        _check_finite(y, "the labels of data hold")
         labels = _slices(y, batch_size)
         yield from zip(inputs_of(x, batch_size, model), labels, strict=True)
         return
@@ -103,6 +104,7 @@ def pairs_of(data, batch_size=64, model=None):
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
         empty = False
         _check_finite(batch[0])
+        _check_finite(batch[1], "the labels of data hold")
         _check_shapes(batch[0], expected)
         yield batch[0], batch[1]
     if empty:

@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from activation_pruning import batches, internals, sites
+from activation_pruning.checks import check_count
 
 
 def recalibrate_batchnorm(model, data, batch_size=256):
@@ -39,6 +40,7 @@ def recalibrate_batchnorm(model, data, batch_size=256):
     >>> [float(w[0]) for w in model.get_weights()[2:]]
     [2.0, 1.0]
     """
+    check_count("batch_size", batch_size, 1)
     sites.check_model(model)
     kind = keras.layers.BatchNormalization
     layers = [layer for layer in internals.with_sublayers(model) if isinstance(layer, kind)]

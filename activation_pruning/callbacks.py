@@ -17,6 +17,7 @@ from activation_pruning import (
 )
 from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.monitors import Monitors, check_monitor
+from activation_pruning.progress_bar import ProgressBar
 
 
 class PruningCallback(KeepPruned):
@@ -91,6 +92,7 @@ class PruningCallback(KeepPruned):
         self.data = data
         self._from_data = self.settings.needs - {*self.settings.statistics, *self.settings.tracked}
         gathering.check_data(self._from_data, criterion, data)
+        gathering.check_passes(self._from_data, data, again=True)
         self.threshold, self.respect_zeros = threshold, respect_zeros
         self.reset_counts, self.regrow = reset_counts, regrowth.get(regrow)
         if self.regrow is not None and not isinstance(self.settings.granularity, masks.Weight):
@@ -132,6 +134,7 @@ class PruningCallback(KeepPruned):
 
     def _check(self):
         self.settings.check(self._sites, self.schedule.final_sparsity)
+        gathering.check_first(self.model, self.data, self._from_data)
         sparse_training.check_sites(self._sites, self._needs, self.regrow)
 
     def _attach(self, hooks):
@@ -256,10 +259,11 @@ class PruningCallback(KeepPruned):
             self._postpone(target)
             return
         before, self._target = self._sparsity(), target
-        gathered = self._gather(activity)
+        progress = ProgressBar(bool(self.params.get("verbose")))
+        gathered = self._gather(activity, progress)
         coupling = self._silencer.coupling if self.settings.couples else None
-        known = self._sites, self._masks, target, gathered
-        chosen, kernels = self.settings.decide(*known, coupling=coupling)
+        known = self._sites, self._masks, target, gathered, progress
+        chosen, kernels = self.settings.decide(*known, coupling)
         if self.regrow is not None and before > 0:
             self._due = target, self._time()
         if self._due is None or self._differ(chosen):
@@ -272,9 +276,10 @@ class PruningCallback(KeepPruned):
             for gathered in (*self._counters.values(), *self._trackers.values()):
                 gathered.reset()
 
-    def _gather(self, activity):
+    def _gather(self, activity, progress):
         """What the criterion needs: from the training so far, the rest from `data` now."""
-        found = gathering.gather(self.model, self._sites, self.data, self._from_data)
+        how = self.data, self._from_data, self.settings.seed, progress
+        found = gathering.gather(self.model, self._sites, *how)
         tracked, nothing = self._tracked(), gathering.Gathered(None, {})
         return {
             site.name: gathering.Gathered(
@@ -319,7 +324,11 @@ class PruningCallback(KeepPruned):
         with attachment.attachment(self.model).event(self._epoch):
             if kernels:
                 pruning.assign(self.model, self._sites, chosen, kernels)
-            self._write(chosen, everything=self.settings.couples)
+                # Of surgeons on units the weights that leave removed ones are zeros, too.
+                chosen = {n: m & (kernels.get(n, 1) != 0) for n, m in chosen.items()}
+            whole = isinstance(self.settings.granularity, masks.Unit)
+            self._write(chosen, everything=whole)
+            self._silencer.hold(set(kernels or ()) - set(chosen))
         self._record(target, known)
 
     def _postpone(self, target):

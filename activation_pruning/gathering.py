@@ -121,6 +121,26 @@ def check_passes(needs, data, again=False):
         )
 
 
+def check_first(model, data, needs):
+    """Raise where the first batch of data does not fit the model, or has no labels to give.
+
+    Args:
+        model: the built model.
+        data: as for `prune`; must not be a generator.
+        needs: of the criterion, without what training gives.
+
+    Raises:
+        ValueError: see `batches.inputs_of` and `batches.pairs_of`.
+
+    Example:
+        >>> check_first(None, None, {"frequency"})
+    """
+    if data is None or not set(needs) - WITHOUT_DATA:
+        return
+    read = batches.pairs_of if set(needs) & LABELLED else batches.inputs_of
+    next(iter(read(data, model=model)))
+
+
 def gather(model, live_sites, data, needs, seed=0, progress=no_progress):
     """Gather from data, in inference mode, all that a criterion needs.
 

@@ -32,7 +32,7 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
     Args:
         model: a built Sequential or Functional model.
         data: samples of the inputs, as for `prune`.
-        threshold: nodes below it go; None is the mean significance of the layer's nodes, for each
+        threshold: nodes below it go; None is the mean significance of the living nodes, for each
             layer, and for the inputs, its own.
         inputs: whether inputs are removed, too.
         include: layers whose units may go (names, patterns, layers); None takes all.
@@ -72,11 +72,11 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
         )
     found = sites.find(model, include, exclude)
     excited = significance.sigmoid(model, found.sites, data)
-    leaving = outgoing.outgoing(model, found.sites)
+    leaving, following = outgoing.outgoing(model, found.sites), outgoing.takers(model, found.sites)
     dead = {
         site.name: _below(site.path, excited[site.name] * leaving[site.name], threshold)
         for site in found.sites
-    }
+    }  # nodes without outgoing weights, as those removed before, have significance 0
     masks = measuring.alive_masks(sites.find(model, exclude=()).sites)
     changed = {}
     if inputs:
@@ -93,7 +93,7 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
     for site in found.sites:
         changed[site.name] = site
         masks[site.name] &= ~dead[site.name][site.units]
-        for taker, units in outgoing.takers(model, site):
+        for taker, units in following[site.name]:
             changed[taker.name] = taker
             unfolding = Linear(taker).unfolding
             rows = np.broadcast_to(dead[site.name][units], unfolding.shape_by_unit)
@@ -107,7 +107,8 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
 
 def _below(name, values, threshold):
     """True for the nodes that go."""
-    gone = values < (values.mean() if threshold is None else threshold)
+    living = values[values > 0] if values.any() else values
+    gone = values < (living.mean() if threshold is None else threshold)
     if gone.all():
         warnings.warn(
             f"{name}: all {len(values)} nodes are below threshold={threshold:g} (the largest "

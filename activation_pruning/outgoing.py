@@ -5,22 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
-from activation_pruning import inputs, internals, sites, sources
+from activation_pruning import channels, inputs, sites
 from activation_pruning.linear import Linear
-
-_L = keras.layers
-# They work channel by channel: a unit is the same channel before and after.
-_BY_CHANNEL = (
-    _L.Activation, _L.ReLU, _L.LeakyReLU, _L.PReLU, _L.ELU, _L.BatchNormalization, _L.Dropout,
-    _L.SpatialDropout1D, _L.SpatialDropout2D, _L.SpatialDropout3D, _L.GaussianDropout,
-    _L.GaussianNoise, _L.AlphaDropout, _L.ActivityRegularization, _L.Identity,
-    _L.MaxPooling1D, _L.MaxPooling2D, _L.MaxPooling3D, _L.AveragePooling1D, _L.AveragePooling2D,
-    _L.AveragePooling3D, _L.GlobalMaxPooling1D, _L.GlobalMaxPooling2D, _L.GlobalMaxPooling3D,
-    _L.GlobalAveragePooling1D, _L.GlobalAveragePooling2D, _L.GlobalAveragePooling3D,
-    _L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D, _L.UpSampling1D, _L.UpSampling2D,
-    _L.UpSampling3D, _L.Cropping1D, _L.Cropping2D, _L.Cropping3D,
-)  # fmt: skip
-_NORMALISING = ("softmax", "log_softmax", "sparsemax")  # activations that mix channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +49,7 @@ def consumers(model, live_sites, data):
         >>> [(one.name, one.units.tolist()) for one in found]
         [('b/kernel', [0, 1, 2])]
     """
-    following = {site.name: takers(model, site) for site in live_sites}
+    following = takers(model, live_sites)
     unique = {taker.name: taker for own in following.values() for taker, _ in own}
     moments = inputs.gather(model, list(unique.values()), data, [inputs.HESSIAN])
     return {
@@ -87,8 +73,9 @@ def outgoing(model, live_sites, data=None):
         >>> outgoing(model, sites.find(model).sites)["a/kernel"]
         array([3. , 0.5])
     """
+    following = takers(model, live_sites)
     return {
-        site.name: sum(_leaving(taker, units, site.n_units) for taker, units in takers(model, site))
+        site.name: sum(_leaving(t, units, site.n_units) for t, units in following[site.name])
         for site in live_sites
     }
 
@@ -109,90 +96,86 @@ def _consumer(taker, units, moments):
     return dataclasses.replace(found, bias_name=f"{taker.path}/bias", bias=values)
 
 
-def takers(model, site):
-    """Follow the units of a site to the layers that take them.
+def takers(model, live_sites):
+    """Follow the units of sites to the layers that take them.
 
     Args:
-        model: the built Sequential or Functional model that holds the site.
-        site: a `sites.LiveSite`.
+        model: the built Sequential or Functional model that holds the sites.
+        live_sites: from `sites.find`.
 
     Returns:
-        List of (live site, int array of shape (inputs,): the unit that each input comes from).
+        {site name: list of (live site, int array of shape (inputs,): the unit behind each input)}.
 
     Raises:
         ValueError: see `consumers`.
     """
-    known = {id(one.layer): one for one in sites.find(model, exclude=()).sites}
-    graph = _graph_around(model, site.layer)
-    if not graph:
-        raise ValueError(_refused(site, "its layer is in no Sequential or Functional model"))
-    found, frontier, seen = [], [(site.layer, False)], set()
-    while frontier:
-        layer, flat = frontier.pop()
-        following = internals.consumers(layer, graph)
-        if not following:
-            raise ValueError(_refused(site, f"{layer.name!r} gives outputs of a model"))
-        if internals.calls_in_graph(layer, graph) > 1:
-            raise ValueError(_refused(site, f"{layer.name!r} is called several times"))
-        for following_layer in following:
-            if id(following_layer) in seen:
-                continue
-            seen.add(id(following_layer))
-            if id(following_layer) in known:
-                if internals.calls_in_graph(following_layer, graph) > 1:
-                    name = following_layer.name
-                    raise ValueError(_refused(site, f"{name!r} is called several times"))
-                found.append(_inputs_of(site, known[id(following_layer)]))
-            else:
-                frontier.append((following_layer, _flat_after(site, following_layer, flat)))
-    return found
+    if not sites.is_graph(model):
+        name = live_sites[0].name
+        raise ValueError(_refused(name, "its layer is in no Sequential or Functional model"))
+    paths = _Paths(model)
+    return {site.name: paths.takers(site) for site in live_sites}
 
 
-def _inputs_of(site, taker):
-    """(taker, the unit of `site` behind each of its inputs)."""
-    linear = Linear(taker)
-    if linear.unfolding.shape[0] > 1 or linear.inputs % site.n_units:
-        raise ValueError(
-            _refused(site, f"the inputs of {taker.path!r} cannot be told apart by unit")
-        )
-    if isinstance(taker.layer, _L.EinsumDense) and linear.inputs != site.n_units:
-        raise ValueError(_refused(site, f"{taker.path!r} sums over several axes"))
-    # Channels come last: positions of a kernel, or of an image that was flattened, before them.
-    return taker, np.arange(linear.inputs) % site.n_units
+class _Paths:
+    """The channels of a whole model, and the layers that take them."""
+
+    def __init__(self, model):
+        self.flow = channels.follow(model)
+        self.labels = self.flow.labels()
+        self.sites = sites.find(model, exclude=()).sites
+
+    def takers(self, site):
+        own = self._units(site)
+        makers = [other for other in self.sites if other.variable is not site.variable]
+        for other in makers:
+            theirs = channels.units_of(self.flow, other)
+            if theirs is not None and np.isin(self.labels[theirs], own).any():
+                raise ValueError(
+                    _refused(site.name, f"they are coupled with those of {other.path!r}")
+                )
+        for ids, reason in self.flow.pins:
+            if np.isin(self.labels[ids], own).any():
+                raise ValueError(_refused(site.name, reason))
+        taking = [use for use in self.flow.uses if np.isin(self.labels[use.ids], own).any()]
+        return [self._taker(site, own, use.layer) for use in taking]
+
+    def _units(self, site):
+        """The class of each unit, which must be all different."""
+        found = channels.units_of(self.flow, site)
+        if found is None:
+            raise ValueError(_refused(site.name, "its layer is not known here"))
+        own = self.labels[found]
+        if len(np.unique(own)) < len(own):
+            raise ValueError(_refused(site.name, "several of its units are one channel"))
+        self._check_called_once(site.name, site.layer)
+        return own
+
+    def _taker(self, site, own, layer):
+        """(taker, the unit of `site` behind each of its inputs)."""
+        self._check_called_once(site.name, layer)
+        taker = next((one for one in self.sites if one.layer is layer), None)
+        if taker is None:
+            raise ValueError(_refused(site.name, f"{layer.name!r} is no single matrix product"))
+        linear = Linear(taker)
+        axes = self.flow.slices[id(taker.variable)][1]
+        axis = next(a for a, ids in axes.items() if np.isin(self.labels[ids], own).any())
+        shape = [-1 if a == axis else 1 for a in range(len(taker.variable.shape))]
+        spread = np.broadcast_to(self.labels[axes[axis]].reshape(shape), taker.variable.shape)
+        classes = linear.unfolding.by_unit(spread)[0][0]
+        order = np.argsort(own)
+        found = order[np.searchsorted(own[order], classes) % len(own)]
+        if linear.unfolding.shape[0] > 1 or (own[found] != classes).any():
+            others = f"the inputs of {taker.path!r} come from other layers as well"
+            raise ValueError(_refused(site.name, others))
+        return taker, found
+
+    def _check_called_once(self, name, layer):
+        if sum(use.layer is layer for use in self.flow.uses) > 1:
+            raise ValueError(_refused(name, f"{layer.name!r} is called several times"))
 
 
-def _flat_after(site, layer, flat):
-    """Whether positions and channels are one axis behind `layer`; raises if it mixes units."""
-    channels_first = getattr(layer, "data_format", None) == "channels_first" or (
-        getattr(site.layer, "data_format", None) == "channels_first"
-    )
-    if isinstance(layer, _L.Flatten) and not channels_first:
-        return True
-    mixing = getattr(getattr(layer, "activation", None), "__name__", "") in _NORMALISING
-    if isinstance(layer, _BY_CHANNEL) and not mixing and not (flat and _needs_channels(layer)):
-        return flat
-    raise ValueError(
-        _refused(
-            site, f"they pass through {layer.name!r} ({type(layer).__name__}), which may mix them"
-        )
-    )
-
-
-def _needs_channels(layer):
-    return "Pooling" in type(layer).__name__ or "UpSampling" in type(layer).__name__
-
-
-def _graph_around(model, layer):
-    """Ids of the operations of the innermost graph that holds `layer` directly."""
-    for inner in internals.with_sublayers(model):
-        graph = sources.graph(inner)
-        if id(layer) in graph:
-            return graph
-    return frozenset()
-
-
-def _refused(site, reason):
+def _refused(name, reason):
     return (
-        f"{site.name}: what its units feed cannot be followed: {reason}. Leave the layer out with "
+        f"{name}: what its units feed cannot be followed: {reason}. Leave the layer out with "
         "exclude=..., or choose a criterion that looks at the layer alone, such as 'unit_norm'."
     )

@@ -306,10 +306,11 @@ def _event(model, live_sites, settings, alive, sparsity, data, sequential, progr
         if coupling is not None:
             silence(coupling, chosen)
         return chosen
+    alone = dataclasses.replace(settings, allocation="uniform")  # each has its share already
     for site in live_sites:
         share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
         gathered = gathering.gather(model, [site], *how)
-        own, kernels = settings.decide([site], alive, share, gathered, progress)
+        own, kernels = alone.decide([site], alive, share, gathered, progress)
         assign(model, [site], own, kernels)
         chosen |= own
     return chosen

@@ -5,21 +5,23 @@ import functools
 import keras
 import numpy as np
 
-from activation_pruning import attachment
+from activation_pruning import attachment, sites
 from activation_pruning.channels import Coupling
 
 
 class Silencer:
-    """Beside a callback that masks kernels, the owner of masks of biases, betas and gammas.
+    """Beside a callback that masks its own kernels, the owner of the masks of everything else.
 
-    Nothing is done, and the graph of the model is not looked at, before a whole unit is dead.
+    These are biases, betas and gammas of dead units, and kernels of layers that the callback
+    leaves alone but a surgeon has changed. Nothing is done, and the graph of the model is not looked
+    at, before a whole unit is dead.
 
     Args:
         callback: the `KeepPruned` that it works for.
     """
 
     def __init__(self, callback):
-        self._callback, self._masks = callback, None
+        self._callback, self._held = callback, {}  # {name: (site or offset, mask)}
 
     @property
     def _fitting(self):
@@ -43,19 +45,29 @@ class Silencer:
         pairs = self.coupling.silenced(alive)
         if not everything:
             pairs = [(o, mask | (keras.ops.convert_to_numpy(o.variable) != 0)) for o, mask in pairs]
-        if all(mask.all() for _, mask in pairs):
-            return
-        hooks = attachment.attachment(self._callback.model)
-        if self._masks is None:
-            hooks.mask(self, self.coupling.offsets)
-        self._masks = {offset.name: mask for offset, mask in pairs}
-        self.write()
+        self._hold({o.name: (o, mask) for o, mask in pairs if not mask.all()})
+
+    def hold(self, names):
+        """Keep the zeros of kernels that a surgeon changed and the callback does not mask."""
+        if names:
+            found = sites.find(self._callback.model, exclude=()).sites
+            self._hold({s.name: (s, s.kernel() != 0) for s in found if s.name in names})
 
     def write(self):
         """Zero again what has come back: restored or averaged weights."""
-        if self._masks is not None:
-            hooks = attachment.attachment(self._callback.model)
-            hooks.set_masks(self, self.coupling.offsets, self._masks)
+        if self._held:
+            masks = {name: mask for name, (_, mask) in self._held.items()}
+            masked = [site for site, _ in self._held.values()]
+            attachment.attachment(self._callback.model).set_masks(self, masked, masks)
+
+    def _hold(self, found):
+        new = set(found) - set(self._held)
+        self._held |= found
+        if new:
+            masked = [site for site, _ in self._held.values()]
+            attachment.attachment(self._callback.model).mask(self, masked)
+        if found:
+            self.write()
 
 
 def _dead_units(site, mask):

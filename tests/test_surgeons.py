@@ -593,9 +593,9 @@ def test_units_that_cannot_be_followed_are_named():
         inputs, keras.layers.Dense(2, name="out")(keras.layers.Add(name="sum")([a, b]))
     )
     x = np.random.default_rng(0).normal(size=(50, 4))
-    with pytest.raises(ValueError, match=r"a/kernel: .*'sum' \(Add\), which may mix them"):
+    with pytest.raises(ValueError, match=r"a/kernel: .*they are coupled with those of 'b'"):
         ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, verbose=0)
-    with pytest.raises(ValueError, match="gives outputs of a model"):
+    with pytest.raises(ValueError, match="outputs of the model"):
         ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, include="out", verbose=0)
     with pytest.raises(ValueError, match="in no Sequential or Functional model"):
         ap.prune(models.subclassed(), 0.5, "unit_obs", granularity="unit", data=np.ones((50, 6)))
@@ -731,13 +731,73 @@ def test_wrapped_layers_keep_compensated_weights_under_their_masks():
         np.testing.assert_allclose(left, right, atol=1e-6)
 
 
+@pytest.mark.parametrize("criterion", ["unit_obs", "n2ps"])
+def test_a_hidden_softmax_is_refused(criterion):
+    hidden = keras.layers.Dense(6, "softmax", name="hidden")
+    model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="'softmax' of 'hidden' may look at all channels"):
+        ap.prune(model, 0.5, criterion, granularity="unit", data=np.ones((50, 4)), verbose=0)
+
+
+def test_units_are_told_apart_by_axis_not_by_number():
+    inputs = keras.Input((6, 6))  # as many steps as units
+    summed = keras.layers.EinsumDense("abc,bd->adc", output_shape=(3, 6))
+    model = keras.Model(inputs, summed(keras.layers.Dense(6, "relu", name="a")(inputs)))
+    x = np.random.default_rng(0).normal(size=(50, 6, 6))
+    with pytest.raises(ValueError, match="it does not sum over the channels that come in"):
+        ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, verbose=0)
+
+
+def test_weights_that_leave_removed_units_stay_zero_in_fit():
+    model, _, x, y = small_network()
+    pruner = ap.PruningCallback(
+        ap.schedules.Linear(0.6, begin=1, end=3), "unit_obs", "uniform", "unit", data=x
+    )
+    history = model.fit(x, y, epochs=5, verbose=0, callbacks=[pruner]).history["sparsity"]
+    assert history == sorted(history)
+    dead = [~layer.get_weights()[0].any(axis=0) for layer in model.layers[:-1]]
+    for gone, following in zip(dead, model.layers[1:], strict=True):
+        assert gone.any()
+        assert not following.get_weights()[0][gone].any()
+
+
+def test_sequential_keeps_to_the_allocation():
+    def shares(sites, items, sparsity):
+        return {s.name: round(s.mask.size * (0.2 if "a/" in s.name else 0.7)) for s in sites}
+
+    pruned = []
+    for sequential in (False, True):
+        model, _, x, _ = small_network()
+        report = ap.prune(model, 0.4, "wanda", shares, data=x, sequential=sequential, verbose=0)
+        pruned.append(report.table()["pruned"].tolist())
+    assert pruned[0] == pruned[1]
+
+
+def test_data_of_a_callback_is_looked_at_before_training():
+    model, _, x, y = small_network()
+    schedule = ap.schedules.OneShot(0.5, at=2)
+    with pytest.raises(ValueError, match="data is a generator"):
+        ap.PruningCallback(schedule, "lobs", data=(part for part in [x]))
+    with pytest.raises(ValueError, match="where the model takes"):
+        model.fit(x, y, verbose=0, callbacks=[ap.PruningCallback(schedule, "lobs", data=x[:, :3])])
+    with pytest.raises(ValueError, match="no labels"):
+        model.fit(x, y, verbose=0, callbacks=[ap.PruningCallback(schedule, "taylor", data=x)])
+
+
+def test_surgeons_show_progress_within_fit(capsys):
+    model, _, x, y = small_network()
+    pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), "lobs", data=x)
+    model.fit(x, y, epochs=1, verbose=1, callbacks=[pruner])
+    assert "/part" in capsys.readouterr().out
+
+
 def test_a_shared_taker_is_named():
     first, second = keras.Input((4,)), keras.Input((4,))
     taker = keras.layers.Dense(3, name="taker")
     a, b = keras.layers.Dense(5, name="a")(first), keras.layers.Dense(5, name="b")(second)
     model = keras.Model([first, second], keras.layers.Add()([taker(a), taker(b)]))
     x = np.random.default_rng(0).normal(size=(50, 4))
-    with pytest.raises(ValueError, match="'taker' is called several times"):
+    with pytest.raises(ValueError, match="they are coupled with those of 'b'"):
         ap.prune(model, 0.4, "unit_obs", granularity="unit", data=[x, x], include="a", verbose=0)
 
 

@@ -1,7 +1,7 @@
 """Which channel of which tensor is whose, through the whole graph of a model."""
 
 from activation_pruning.channels import channelwise, merging, products, sequences, shaping
-from activation_pruning.channels.coupling import Coupling
+from activation_pruning.channels.coupling import Coupling, units_of
 from activation_pruning.channels.flow import Channels, Flow, Size, Use
 from activation_pruning.channels.walk import NotFollowed, follow, rule
 
@@ -19,4 +19,5 @@ __all__ = [
     "rule",
     "sequences",
     "shaping",
+    "units_of",
 ]

@@ -50,7 +50,7 @@ class Coupling:
         flow = follow(model)
         labels = flow.labels()
         for site in sites.find(model, exclude=()).sites:
-            found = _channels_of(site, flow.slices.get(id(site.variable), (None, {}))[1])
+            found = units_of(flow, site)
             if found is not None:
                 self._sites.append(site)
                 self.units[site.name] = labels[found]
@@ -85,8 +85,9 @@ class Coupling:
         return found
 
 
-def _channels_of(site, axes):
+def units_of(flow, site):
     """The channel of each unit of a live site, or None where it is not known."""
+    axes = flow.slices.get(id(site.variable), (None, {}))[1]
     if site.n_units == 1:  # any axis would do
         axis = next((axis for axis, ids in axes.items() if len(ids) == 1), None)
         return None if axis is None else axes[axis]

@@ -58,8 +58,9 @@ class UnitOBS(Surgeon):
     def note(self):
         """What a report says of it."""
         return (
-            "Layers that take the units were compensated; the weights that leave removed units are "
-            "zeros, too, and count as pruned. " + damping_note(self.damping)
+            "Layers that take the units were compensated, those left out as well; the weights that "
+            "leave removed units are zeros, too, and count as pruned where their layer is. "
+            + damping_note(self.damping)
         )
 
     def scores(self, sites, progress=no_progress):
