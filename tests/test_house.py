@@ -15,7 +15,7 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["activation_counter", "callbacks", "exporting", "regularizers", "spectrum_logger"],
+    ["activation_counter", "callbacks", "exporting", "legacy", "regularizers", "spectrum_logger"],
     ["keep_pruned"],
     ["l0", "layers", "n2ps"],
     ["sparse_training"],
