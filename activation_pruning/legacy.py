@@ -1,25 +1,13 @@
 """Legacy tf_keras models, as TensorFlow Model Optimization prunes them, made anew in Keras 3."""
 
-import inspect
 from numbers import Real
 
 import keras
 import numpy as np
 
-from activation_pruning import conversion
+from activation_pruning import conversion, legacy_layers
 
 _SAMPLES = 16  # random inputs that both models are compared on
-_RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
-# What legacy configurations hold beside arguments; none of it changes what a layer computes.
-_HARMLESS = {
-    "batch_input_shape",
-    "implementation",
-    "input_length",
-    "key_shape",
-    "query_shape",
-    "rng_type",
-    "value_shape",
-}
 _OPERATORS = "is an operator or function of TensorFlow: build the model with layers instead (Add, "
 _OPERATORS += "Multiply, Rescaling, Reshape, Cropping1D, ...)"
 _ADVICE = {
@@ -30,12 +18,6 @@ _ADVICE = {
     "QuantizeWrapperV2": "is quantised: convert the model as it was before quantisation",
     "ThresholdedReLU": "is keras.layers.ReLU(threshold=...) now: build the model with it",
 }
-
-
-@keras.saving.register_keras_serializable(package="activation_pruning")
-def legacy_hard_sigmoid(x):
-    """clip(0.2 x + 0.5, 0, 1), tf_keras's "hard_sigmoid"; Keras 3's has a slope of 1/6."""
-    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
 def from_tfmot(model, custom_objects=None, tolerance=1e-5, seed=0):
@@ -87,11 +69,12 @@ class _Conversion:
 
     def __init__(self, custom_objects):
         self.custom_objects = custom_objects
-        self.made = {}  # id -> (legacy layer, its new one, {id of a variable: mask})
+        self.made = {}  # id of a legacy layer -> (what it wraps or is itself, its new layer)
+        self.masks = {}  # id of a legacy variable -> mask
 
     def model(self, model):
         """The new model, without the weights."""
-        if isinstance(model, _tf_keras().Sequential):
+        if isinstance(model, legacy_layers.tf_keras().Sequential):
             start = model.inputs[0]
             first = keras.Input(batch_shape=tuple(start.shape), dtype=start.dtype.name)
             layers = [self.layer(layer) for layer in model.layers]
@@ -124,66 +107,25 @@ class _Conversion:
     def layer(self, layer):
         """The new layer in place of a legacy one."""
         if id(layer) not in self.made:
-            if _is_model(layer):
-                self.made[id(layer)] = layer, self.model(layer), None
-            elif _is_pruned(layer):
-                masks = {id(weight): mask for weight, mask, _ in layer.pruning_vars}
-                self.made[id(layer)] = layer.layer, self._build(layer.layer), masks
-            else:
-                self.made[id(layer)] = layer, self._build(layer), {}
+            inner = layer.layer if _is_pruned(layer) else layer
+            if inner is not layer:
+                self.masks |= {id(weight): mask for weight, mask, _ in layer.pruning_vars}
+            new = self.model(inner) if _is_model(inner) else self._build(inner)
+            self.made[id(layer)] = inner, new
         return self.made[id(layer)][1]
 
     def _build(self, layer):
         config = layer.get_config()
         if type(layer).__name__ == "TimeDistributed":
             config["layer"] = self.layer(layer.layer)  # it may be a whole model
-        return self._from_config(type(layer), config)
-
-    def _from_config(self, legacy, config):
-        name = legacy.__name__
-        new = self.custom_objects.get(name) or getattr(keras.layers, name)
-        arguments = {}
-        for key, value in config.items():
-            key, value = _RENAMED.get((name, key), key), self._value(value)
-            if (name, key) == ("BatchNormalization", "axis") and isinstance(value, list):
-                (value,) = value
-            if key.endswith("activation") and value == "hard_sigmoid":
-                value = legacy_hard_sigmoid
-            if name in self.custom_objects or key in _accepted(new):
-                arguments[key] = value
-            elif not _droppable(legacy, key, value):
-                raise ValueError(
-                    f"layer {config['name']!r}: Keras 3's {name} knows no {key}={value!r}; build "
-                    f"the legacy model without it, or give custom_objects={{{name!r}: ...}}"
-                )
-        arguments.pop("batch_input_shape", None)
-        arguments |= {"name": _valid(config["name"]), "dtype": _dtype(config.get("dtype"))}
-        try:
-            return new(**arguments)
-        except Exception as error:  # whatever a class of the user's own raises
-            raise ValueError(
-                f"layer {config['name']!r} ({name}) cannot be made in Keras 3: {error}. Give "
-                f"custom_objects={{{name!r}: a Keras 3 class}}"
-            ) from error
-
-    def _value(self, value):
-        """A value of a legacy configuration as Keras 3 takes it; layers become new layers."""
-        if isinstance(value, np.ndarray):
-            return value.item() if value.ndim == 0 else value.tolist()
-        if isinstance(value, (list, tuple)):
-            return (tuple if isinstance(value, tuple) else list)(map(self._value, value))
-        if isinstance(value, dict) and "config" in value:
-            inner = getattr(_tf_keras().layers, value.get("class_name", ""), None)
-            if inner is not None:
-                return self._from_config(inner, value["config"])
-        return value
+        return legacy_layers.make(type(layer), config, self.custom_objects)
 
     def transfer(self):
         """Give the new layers the weights, those under a mask as zeros."""
-        for layer, new, masks in self.made.values():
-            if masks is None or type(layer).__name__ == "TimeDistributed":
+        for layer, new in self.made.values():
+            if _is_model(layer) or type(layer).__name__ == "TimeDistributed":
                 continue  # their layers are here themselves
-            arrays = [_masked(weight, masks.get(id(weight))) for weight in layer.weights]
+            arrays = [_masked(weight, self.masks.get(id(weight))) for weight in layer.weights]
             if isinstance(new, keras.layers.Normalization):
                 arrays = arrays[: len(new.weights)]  # legacy ones count their samples as well
             shapes = [array.shape for array in arrays], [tuple(w.shape) for w in new.weights]
@@ -199,8 +141,7 @@ class _Conversion:
 
 
 def _check(model, custom_objects):
-    tf_keras = _tf_keras()
-    if not isinstance(model, tf_keras.Model):
+    if not isinstance(model, legacy_layers.tf_keras().Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise TypeError(f"model must be a legacy tf_keras model, received {kind}")
     if not _is_model(model):
@@ -246,23 +187,13 @@ def _compare(model, new, tolerance, seed):
             )
 
 
-def _tf_keras():
-    try:
-        import tf_keras
-    except ImportError as error:
-        raise ImportError(
-            "legacy models need tf_keras: pip install 'activation-pruning[tfmot]'"
-        ) from error
-    return tf_keras
-
-
 def _flat(structure):
     return keras.tree.flatten(structure)
 
 
 def _is_model(layer):
     """Whether it is a model with a graph: a subclassed one, or one not built, has no inputs."""
-    return isinstance(layer, _tf_keras().Model) and bool(layer.inputs)
+    return isinstance(layer, legacy_layers.tf_keras().Model) and bool(layer.inputs)
 
 
 def _is_pruned(layer):
@@ -277,39 +208,13 @@ def _input(model, tensor):
         for node in layer.inbound_nodes
         if node.is_input and any(tensor is output for output in _flat(node.outputs))
     )
-    return keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=_valid(name))
+    return keras.Input(
+        batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=legacy_layers.valid(name)
+    )
 
 
 def _name(model):
-    return _valid(model.name)
-
-
-def _valid(name):
-    return name.replace("/", "_")
-
-
-def _dtype(dtype):
-    """The name of a dtype or policy."""
-    return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
-
-
-def _accepted(layer):
-    """The arguments that a Keras 3 layer class takes."""
-    parameters = inspect.signature(layer).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    common = {"trainable", "activity_regularizer"} if open_ended else set()
-    return {*parameters, "name", "dtype"} | common
-
-
-def _droppable(legacy, key, value):
-    """Whether an argument says nothing: its value is what the legacy class would take anyway."""
-    if key in _HARMLESS or key.endswith("_initializer"):
-        return True
-    for parent in legacy.__mro__:
-        parameter = inspect.signature(parent.__init__).parameters.get(key)
-        if parameter is not None:
-            return parameter.default is value or parameter.default == value
-    return False
+    return legacy_layers.valid(model.name)
 
 
 def _masked(weight, mask):

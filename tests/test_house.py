@@ -36,7 +36,7 @@ FLOORS = [
     ["allocations"],
     ["criteria"],
     ["autodiff"],
-    ["checks", "internals", "progress_bar", "registry"],
+    ["checks", "internals", "legacy_layers", "progress_bar", "registry"],
 ]
 ASIDE = {"reports", "analysis"}  # rooms beside the stairs
 SIDE = {"__init__": ASIDE, "exporting": {"reports"}, "spectrum_logger": {"analysis"}}

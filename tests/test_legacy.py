@@ -230,10 +230,12 @@ def test_frozen_layers_stay_frozen_and_names_become_valid():
             tf_keras.Input((4,)),
             legacy_layers.Dense(3, name="block/a", trainable=False),
             legacy_layers.BatchNormalization(trainable=False),
+            legacy_layers.Reshape((3, 1)),
+            legacy_layers.SpatialDropout1D(0.5, trainable=False),  # Keras 3 knows no such argument
         ]
     )
     new = from_tfmot(randomised(legacy))
-    assert [layer.trainable for layer in new.layers] == [False, False]
+    assert [layer.trainable for layer in new.layers[:2]] == [False, False]
     assert new.layers[0].name == "block_a"
     assert_equal(new, legacy, (4,))
 
@@ -365,6 +367,14 @@ def test_arguments_that_keras_3_lacks():
     legacy = tf_keras.Sequential([tf_keras.Input((5, 4)), layer])
     with pytest.raises(ValueError, match="layer 'late': Keras 3's LSTM knows no time_major=True"):
         from_tfmot(legacy)
+
+
+def test_unknown_layers_within_others():
+    layer = legacy_layers.TimeDistributed(LegacyScale(2.0, name="scale"))
+    legacy = randomised(tf_keras.Sequential([tf_keras.Input((3, 4)), layer]))
+    with pytest.raises(ValueError, match="layer 'scale': Keras 3 does not know LegacyScale"):
+        from_tfmot(legacy)
+    assert_equal(from_tfmot(legacy, {"LegacyScale": Scale}), legacy, (3, 4))
 
 
 class Subclassed(tf_keras.Model):
