@@ -78,7 +78,13 @@ class _Conversion:
             start = model.inputs[0]
             first = keras.Input(batch_shape=tuple(start.shape), dtype=start.dtype.name)
             layers = [self.layer(layer) for layer in model.layers]
-            return keras.Sequential([first, *layers], name=_name(model))
+            new = keras.Sequential([first, *layers], name=_name(model))
+            if not new.built:  # Keras says nothing when it cannot follow the shapes
+                raise ValueError(
+                    f"the shapes within {model.name!r} cannot be followed: a class in "
+                    "custom_objects= lacks compute_output_shape"
+                )
+            return new
         tensors = {id(tensor): _input(model, tensor) for tensor in model.inputs}
 
         def known(item):

@@ -331,6 +331,13 @@ class Scale(keras.layers.Layer):
         return self.factor * self.scale * inputs
 
 
+class Shaped(Scale):
+    """Says its shape, as TimeDistributed wants."""
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 class Wrong(Scale):
     """Something else."""
 
@@ -374,7 +381,9 @@ def test_unknown_layers_within_others():
     legacy = randomised(tf_keras.Sequential([tf_keras.Input((3, 4)), layer]))
     with pytest.raises(ValueError, match="layer 'scale': Keras 3 does not know LegacyScale"):
         from_tfmot(legacy)
-    assert_equal(from_tfmot(legacy, {"LegacyScale": Scale}), legacy, (3, 4))
+    with pytest.raises(ValueError, match="lacks compute_output_shape"):
+        from_tfmot(legacy, {"LegacyScale": Scale})
+    assert_equal(from_tfmot(legacy, {"LegacyScale": Shaped}), legacy, (3, 4))
 
 
 class Subclassed(tf_keras.Model):
