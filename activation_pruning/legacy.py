@@ -79,7 +79,7 @@ class _Conversion:
             first = keras.Input(batch_shape=tuple(start.shape), dtype=start.dtype.name)
             layers = [self.layer(layer) for layer in model.layers]
             new = keras.Sequential([first, *layers], name=_name(model))
-            if not new.built:  # Keras says nothing when it cannot follow the shapes
+            if not getattr(new, "inputs", None):  # Keras stays silent where it loses the shapes
                 raise ValueError(
                     f"the shapes within {model.name!r} cannot be followed: a class in "
                     "custom_objects= lacks compute_output_shape"

@@ -61,7 +61,10 @@ def functional():
     """Two inputs and two outputs, a shared layer, a nested model, arguments by name."""
     first, second = (tf_keras.Input((6, 4), name=name) for name in ("zeta", "alpha"))
     inner = tf_keras.Sequential(
-        [legacy_layers.Dense(8, "relu", input_shape=(6, 5), name="in"), legacy_layers.LSTM(3)],
+        [
+            legacy_layers.Dense(8, "relu", input_shape=(6, 5), name="in"),
+            legacy_layers.LSTM(3, name="lstm"),
+        ],
         name="inner",
     )
     both = legacy_layers.Dense(5, "tanh", name="both")
