@@ -29,8 +29,8 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[test,tfmot]"
 	$(VENV)-lowest/bin/python $(PYTEST) tests/test_attachment.py tests/test_saving.py \
-		tests/test_derivatives.py tests/test_linear.py tests/test_sites.py tests/test_surgeons.py \
-		tests/test_reports_*.py
+		tests/test_derivatives.py tests/test_export.py tests/test_legacy.py tests/test_linear.py \
+		tests/test_sites.py tests/test_surgeons.py tests/test_reports_*.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -17,12 +17,15 @@ from activation_pruning.attachment import detach
 from activation_pruning.batchnorm import recalibrate_batchnorm
 from activation_pruning.callbacks import PruningCallback
 from activation_pruning.compaction import compact, removable
+from activation_pruning.exporting import export
 from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.l0 import L0Layer
 from activation_pruning.layers import PrunedLayer, strip, wrap
+from activation_pruning.legacy import from_tfmot
 from activation_pruning.measuring import PruningReport
 from activation_pruning.n2ps import n2ps
 from activation_pruning.pruning import prune, scores
+from activation_pruning.runners import load_exported
 from activation_pruning.spectrum_logger import SpectrumLogger
 
 __version__ = "0.1.0"
@@ -40,6 +43,9 @@ __all__ = [
     "compact",
     "criteria",
     "detach",
+    "export",
+    "from_tfmot",
+    "load_exported",
     "masks",
     "n2ps",
     "prune",

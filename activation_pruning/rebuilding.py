@@ -60,6 +60,13 @@ def copy_layer(layer, **changes):
     return type(layer).from_config(config)
 
 
+def copy_in_float32(layer):
+    """`copy_layer` with every floating dtype of the configuration, however deep, as float32."""
+    if isinstance(layer, keras.layers.Lambda):
+        raise ValueError(f"the Lambda {layer.name!r} is not float32, and may not be able to be")
+    return type(layer).from_config(_in_float32(layer.get_config()))
+
+
 def copy_weights(layer, new):
     """Give `new` the weights of `layer`, and what layers derive from their weights."""
     new.set_weights(layer.get_weights())
@@ -96,6 +103,17 @@ def copy_model(model):
             "class a get_config (and `@keras.saving.register_keras_serializable()`) so that "
             "Keras can save and load it."
         ) from error
+
+
+def _in_float32(config):
+    if isinstance(config, dict):
+        found = {key: _in_float32(value) for key, value in config.items()}
+        if "float" in str(config.get("dtype")):  # a name, or the configuration of a policy
+            found["dtype"] = "float32"
+        return found
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_float32(value) for value in config)
+    return config
 
 
 def _fresh(item):

@@ -253,7 +253,8 @@ def check_model(model):
         if "tf_keras" in kind or "keras.src.engine" in kind:
             raise TypeError(
                 f"model is a legacy tf_keras model ({kind}); this package prunes Keras 3 models. "
-                "Rebuild the same architecture with `keras` and copy the weights: "
+                "ap.from_tfmot(model) makes a Keras 3 copy of a Sequential or Functional one; "
+                "rebuild any other with `keras` and copy its weights: "
                 "new_model.set_weights(old_model.get_weights())."
             )
         raise TypeError(f"model must be a keras.Model, received {kind}")

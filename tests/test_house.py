@@ -15,7 +15,7 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["activation_counter", "callbacks", "regularizers", "spectrum_logger"],
+    ["activation_counter", "callbacks", "exporting", "legacy", "regularizers", "spectrum_logger"],
     ["keep_pruned"],
     ["compaction"],
     ["l0", "layers", "n2ps", "removal"],
@@ -26,10 +26,10 @@ FLOORS = [
     ["curvature"],
     ["sample_gradients"],
     ["silencing"],
-    ["attached", "inputs", "monitors"],
+    ["attached", "conversion", "inputs", "monitors"],
     ["channels"],
     ["attachment", "batches", "kernel_wrapper", "linear", "logits", "probes", "rebuilding"],
-    ["counting", "tracking"],
+    ["counting", "runners", "tracking"],
     ["sites", "unfolding"],
     ["sources"],
     ["kernels"],
@@ -39,10 +39,10 @@ FLOORS = [
     ["allocations"],
     ["criteria"],
     ["autodiff"],
-    ["checks", "internals", "progress_bar", "registry"],
+    ["checks", "internals", "legacy_layers", "progress_bar", "registry"],
 ]
 ASIDE = {"reports", "analysis"}  # rooms beside the stairs
-SIDE = {"__init__": ASIDE, "spectrum_logger": {"analysis"}}
+SIDE = {"__init__": ASIDE, "exporting": {"reports"}, "spectrum_logger": {"analysis"}}
 HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
 NUMPY_ONLY = [
     "accuracy_triggered",
