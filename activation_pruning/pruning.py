@@ -176,6 +176,9 @@ def prune(
             an object of `surgeons`; surgeons change the surviving weights as well.
         allocation: "global", "uniform", "distributed", "erk", or a callable.
         granularity: "weight", "unit", "2:4", a block `(height, width)`, or an object of `masks`.
+            Units that can only be removed together (branches that meet in an Add, ...) are one,
+            and lose biases, betas and gammas with their weights; with `sequential` each layer
+            is ranked alone.
         data: samples for criteria that look at data: an array, `(x, y)`, a `tf.data.Dataset`,
             a `keras.utils.PyDataset`, or an iterable of batches; with labels for criteria that
             look at the loss. What is walked through several times must not be a generator.

@@ -73,9 +73,9 @@ class Removal:
         for use in self.flow.uses:
             held = self._needed(use) & wanted[self._labels[use.ids]]
             if (held & np.isfinite(use.value)).any():
-                found.append(
-                    f"{use.layer.name!r} cannot take constants other than zero into its bias"
-                )
+                border = ": sums differ at its borders" if hasattr(use.layer, "padding") else ""
+                name = use.layer.name
+                found.append(f"{name!r} takes no constants but zeros into its bias{border}")
             if (held & ~np.isfinite(use.value)).any():
                 found.append(f"they meet others that vary before {use.layer.name!r}")
         return list(dict.fromkeys(found))[:most]
