@@ -15,7 +15,7 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["activation_counter", "callbacks", "regularizers", "spectrum_logger"],
+    ["activation_counter", "callbacks", "compression", "regularizers", "spectrum_logger"],
     ["keep_pruned"],
     ["l0", "layers", "n2ps"],
     ["sparse_training"],
@@ -39,7 +39,7 @@ FLOORS = [
     ["checks", "internals", "progress_bar", "registry"],
 ]
 ASIDE = {"reports", "analysis"}  # rooms beside the stairs
-SIDE = {"__init__": ASIDE, "spectrum_logger": {"analysis"}}
+SIDE = {"__init__": ASIDE, "compression": {"reports"}, "spectrum_logger": {"analysis"}}
 HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
 NUMPY_ONLY = [
     "accuracy_triggered",
