@@ -1,6 +1,8 @@
 """A model's architecture as plain data, and a model from that."""
 
+import copy
 import json
+import textwrap
 
 import keras
 
@@ -25,7 +27,8 @@ def describe(model):
         config = json.loads(json.dumps(internals.architecture(model)))
     except Exception as error:  # whatever a get_config of the user's own raises
         raise ValueError(
-            f"the architecture of {type(model).__name__} {model.name!r} cannot be stored: {error}. "
+            f"the architecture of {type(model).__name__} {model.name!r} cannot be stored: "
+            f"{_short(error)}. "
             "A class of your own needs a get_config whose values JSON can hold."
         ) from error
     lambdas = _lambdas(config)
@@ -48,11 +51,13 @@ def build(config, custom_objects=None):
     if lambdas:  # whatever the process has allowed meanwhile
         raise CompressedFileError(f"it holds code, a Python lambda ({', '.join(lambdas)})")
     try:
-        model = keras.saving.deserialize_keras_object(config, custom_objects, safe_mode=True)
+        own = copy.deepcopy(config)  # Keras takes apart what it is given
+        model = keras.saving.deserialize_keras_object(own, custom_objects, safe_mode=True)
     except Exception as error:  # Keras raises anything here, of classes that it does not know
         raise CompressedFileError(
-            f"the model cannot be made from its configuration: {error}. Classes of your own are "
-            "given by custom_objects={name: class} or keras.saving.register_keras_serializable."
+            f"the model cannot be made from its configuration: {_short(error)} Classes of your "
+            "own must be registered (keras.saving.register_keras_serializable) or given by "
+            "custom_objects={name: class}."
         ) from error
     if not isinstance(model, keras.Model) or not model.built:
         raise CompressedFileError(
@@ -61,6 +66,10 @@ def build(config, custom_objects=None):
             "that makes its weights."
         )
     return model
+
+
+def _short(error):
+    return textwrap.shorten(str(error), 300, placeholder=" ...")  # Keras shows whole configurations
 
 
 def _lambdas(config, place=""):

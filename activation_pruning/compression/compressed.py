@@ -136,7 +136,7 @@ class Compressed:
         return self._written
 
 
-def compress(model, bits=5):
+def compress(model, bits=5, custom_objects=None):
     """Deep Compression: weights shared by k-means, positions as distances, all Huffman-coded.
 
     The non-zeros of each kernel are grouped around at most 2^bits centroids (see
@@ -152,6 +152,7 @@ def compress(model, bits=5):
         bits: 1 to 11 for all kernels, or {name or pattern of layers: bits}, the first match
             counting: kernels that none names keep their weights. Published: 8 for convolutions, 5
             for the others.
+        custom_objects: {name: class} of your own classes that are not registered.
 
     Returns:
         A `Compressed`: print it, or take `.table()`, `.model()`, `.save(path)`.
@@ -183,7 +184,7 @@ def compress(model, bits=5):
     for variable in model.weights:
         name, width = widths.get(id(variable), (variable.path, None))
         weights.append(_compressed(name, variable, width))
-    made = architecture.build(config)  # what cannot be loaded shall not be saved
+    made = architecture.build(config, custom_objects)  # what cannot be loaded shall not be saved
     _check_shapes(made.weights, weights)
     return Compressed(config, weights)
 
