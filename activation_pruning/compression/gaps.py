@@ -63,7 +63,7 @@ def cheapest(positions):
     for bits in range(1, MOST_BITS + 1):
         fillers = (distances - 1) // _longest(bits)
         rest = distances - fillers * _longest(bits)
-        frequencies = np.bincount(rest, weights=counts).astype(np.int64)
+        frequencies = np.bincount(rest, weights=counts, minlength=1).astype(np.int64)
         frequencies[0] = int(fillers @ counts)
         sizes[bits] = huffman.size(frequencies)
     best = min(sizes, key=sizes.get)
