@@ -4,7 +4,7 @@ Counting shadows the `call` of the layer whose output is counted. Masking shadow
 `apply`: the total gradient (loss, regularizers, everything) is masked before the update and the
 weights are masked after it, so pruned weights stay exact zeros whatever the optimizer does, and
 clipping, momenta and averages see only living weights. Tracking looks at the gradients there, too,
-before they are masked. All act inside training steps only.
+before they are masked, and then transforms change them. All act inside training steps only.
 """
 
 import contextlib

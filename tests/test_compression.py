@@ -6,6 +6,7 @@ Nothing here needs a network; whole models are in test_compression_models.
 import hashlib
 import heapq
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -280,6 +281,14 @@ def test_descriptions_are_not_trusted(wrong):
         tensors.decode(described | wrong, section)
 
 
+@pytest.mark.parametrize("alive", [0.1, 1.0])
+def test_codes_beyond_the_codebook_are_refused(alive):
+    tensor = shared(alive=alive)
+    short = Shared("k", "float32", tensor.codes, tensor.codebook[:-1], 5)
+    with pytest.raises(CompressedFileError, match="codes and codebook do not fit"):
+        tensors.decode(*short.encode())
+
+
 # -- the file -----------------------------------------------------------------------------------
 
 CONFIG = {"class_name": "Sequential", "config": {"name": "small", "layers": [1, 2, 3]}}
@@ -339,7 +348,7 @@ def test_what_is_wrong_is_said():
 def test_lengths_are_not_believed():
     data = bytearray(file())
     packed = struct.unpack_from("<I", data, 10)[0]
-    for place, form, size in ((10, "<I", 2**32 - 1), (14, "<I", 2**32 - 1), (14, "<I", 2**26)):
+    for place, form, size in ((10, "<I", 2**32 - 1), (14, "<I", 2**32 - 1), (14, "<I", 2**24)):
         wrong = bytearray(data)
         struct.pack_into(form, wrong, place, size)
         with pytest.raises(CompressedFileError, match="damaged"):
@@ -352,8 +361,13 @@ def test_lengths_are_not_believed():
 def test_packed_data_cannot_grow_beyond_what_is_declared():
     bomb = zlib.compress(bytes(10**7), 9)
     described = {"name": "b", "dtype": "float32", "shape": [9], "form": "packed"}
-    with pytest.raises(CompressedFileError, match="another size"):
-        tensors.decode(described, bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CompressedFileError, match="another size"):
+            tensors.decode(described, bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
     with pytest.raises(CompressedFileError, match="another size"):
         tensors.decode(described | {"shape": [0]}, bomb)
     with pytest.raises(CompressedFileError, match="damaged"):

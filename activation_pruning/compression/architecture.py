@@ -47,7 +47,10 @@ def build(config, custom_objects=None):
     Raises:
         CompressedFileError: when Keras cannot, with what it says.
     """
-    lambdas = _lambdas(config)
+    try:
+        lambdas = _lambdas(config)
+    except RecursionError as error:
+        raise CompressedFileError("its configuration is nested too deeply") from error
     if lambdas:  # whatever the process has allowed meanwhile
         raise CompressedFileError(f"it holds code, a Python lambda ({', '.join(lambdas)})")
     try:

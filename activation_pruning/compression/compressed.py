@@ -1,6 +1,6 @@
 """Deep Compression of a model: what it is, how it is made, saved and loaded."""
 
-import math
+import itertools
 from numbers import Integral
 from pathlib import Path
 
@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import internals, masks, sites
-from activation_pruning.compression import architecture, clusters, files, gaps
+from activation_pruning.compression import architecture, clusters, files, stages
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.compression.tensors import Raw, Shared, stored_as
 from activation_pruning.reports.files import replacing
 
 _MOST_BITS = 11
-_SIZES = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2}  # bytes; NumPy knows the others
 
 
 class Compressed:
@@ -90,7 +89,7 @@ class Compressed:
     @property
     def raw_bytes(self):
         """Bytes of all the weights as the model holds them."""
-        return int(sum(_raw_bytes(tensor) for tensor in self.weights))
+        return int(sum(stages.raw_bytes(tensor) for tensor in self.weights))
 
     @property
     def ratio(self):
@@ -113,7 +112,7 @@ class Compressed:
         """
         data, described, sizes = self._write()
         rows = [
-            _row(tensor, one, size)
+            stages.row(tensor, one, size)
             for tensor, one, size in zip(self.weights, described, sizes, strict=True)
         ]
         rows.append({"tensor": "(header)", "huffman_bytes": len(data) - sum(sizes)})
@@ -258,7 +257,7 @@ def _compressed(name, variable, bits):
     codes = np.zeros(flat.size, np.uint16)
     codes[alive] = merged.ravel()[index] + 1
     shared = Shared(name, dtype, codes.reshape(array.shape), codebook, bits)
-    return shared if len(shared.encode()[1]) < _raw_bytes(raw) else raw
+    return shared if len(shared.encode()[1]) < stages.raw_bytes(raw) else raw
 
 
 def _array(variable):
@@ -277,12 +276,15 @@ def _rounded(values, dtype):
 
 def _check_shapes(variables, weights):
     here = [(tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for v in variables]
-    stored = [(t.codes.shape if isinstance(t, Shared) else t.array.shape, t.dtype) for t in weights]
-    if here != stored:
-        raise CompressedFileError(
-            f"the model has other weights than those stored: {here} and {stored}. A subclass must "
-            "make all its weights when it is built from its configuration."
-        )
+    stored = [(tensor.shape, tensor.dtype) for tensor in weights]
+    if here == stored:
+        return
+    pairs = itertools.zip_longest(here, stored, fillvalue="nothing")
+    number, (one, other) = next(pair for pair in enumerate(pairs, 1) if pair[1][0] != pair[1][1])
+    raise CompressedFileError(
+        f"the model has other weights than those stored: number {number} is {one} instead of "
+        f"{other}. A subclass must make all its weights when it is built from its configuration."
+    )
 
 
 def _filled(model, weights):
@@ -292,42 +294,3 @@ def _filled(model, weights):
         if hasattr(layer, "finalize_state"):  # Normalization computes with what it derived
             layer.finalize_state()
     return model
-
-
-def _raw_bytes(tensor):
-    size = tensor.codes.size if isinstance(tensor, Shared) else tensor.array.size
-    return size * (_SIZES.get(tensor.dtype) or np.dtype(stored_as(tensor.dtype)).itemsize)
-
-
-def _row(tensor, described, size):
-    """What the stages make of one tensor."""
-    raw = _raw_bytes(tensor)
-    row = {"tensor": tensor.name, "weights": math.prod(described["shape"])}
-    if isinstance(tensor, Raw):
-        row |= {"nonzeros": int(np.count_nonzero(tensor.array)), "form": described["form"]}
-        return row | {
-            "raw_bytes": raw,
-            "pruned_bytes": raw,
-            "quantised_bytes": raw,
-            "huffman_bytes": size,
-        }
-    row |= {"nonzeros": tensor.nonzeros, "form": described["form"], "bits": tensor.bits}
-    row |= {"clusters": len(tensor.codebook)}
-    width, index_bits = 8 * raw // max(row["weights"], 1), described.get("index_bits")
-    entries, kinds = row["weights"], row["clusters"] + 1
-    if index_bits:
-        places = np.flatnonzero(tensor.codes.ravel(described["order"]))
-        entries, kinds = len(gaps.symbols(places, index_bits)), max(row["clusters"], 1)
-    code_bits = max(math.ceil(math.log2(kinds)), 1)
-    codebook = len(tensor.codebook) * width // 8
-    return row | {
-        "index_bits": index_bits,
-        "raw_bytes": raw,
-        "pruned_bytes": _bytes(entries * (width + index_bits)) if index_bits else raw,
-        "quantised_bytes": _bytes(entries * (code_bits + (index_bits or 0))) + codebook,
-        "huffman_bytes": size,
-    }
-
-
-def _bytes(bits):
-    return -(-bits // 8)

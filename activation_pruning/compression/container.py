@@ -18,7 +18,7 @@ VERSION = 1
 _HEAD = struct.Struct("<8sHIII")
 _SECTION = struct.Struct("<QI")
 _DIGEST = 32
-_LARGEST_HEADER = 1 << 26  # bytes of JSON
+_LARGEST_HEADER = 1 << 24  # bytes of JSON, of which Python's objects take some twenty times as much
 
 
 class CompressedFileError(ValueError):

@@ -23,9 +23,14 @@ class Raw:
     dtype: str
     array: np.ndarray
 
+    @property
+    def shape(self):
+        """Of the weights."""
+        return self.array.shape
+
     def encode(self):
         """(what the header says of it, its section)"""
-        data = np.ascontiguousarray(self.array).tobytes()
+        data = self.array.astype(_little(self.array.dtype)).tobytes()
         packed = container.deflate(data)
         form = "packed" if len(packed) < len(data) else "raw"
         return _described(self, form), packed if form == "packed" else data
@@ -36,7 +41,7 @@ class Shared:
     """A kernel of few different weights.
 
     codes: uint16, of the kernel's shape: 0 for the exact zero, j + 1 for `codebook[j]`.
-    codebook: rising float32 (float64 for such a kernel), representable in `dtype`.
+    codebook: float32 (float64 for such a kernel), representable in `dtype`.
     bits: that were allowed for a code.
     """
 
@@ -45,6 +50,11 @@ class Shared:
     codes: np.ndarray
     codebook: np.ndarray
     bits: int
+
+    @property
+    def shape(self):
+        """Of the weights."""
+        return self.codes.shape
 
     @property
     def array(self):
@@ -58,7 +68,7 @@ class Shared:
 
     def encode(self):
         """(what the header says of it, its section), in whatever form takes the fewest bytes."""
-        codebook = self.codebook.tobytes()
+        codebook = self.codebook.astype(_little(self.codebook.dtype)).tobytes()
         form, order, index_bits = self._form()
         described = _described(self, form) | {
             "bits": self.bits,
@@ -98,7 +108,7 @@ def decode(described, section):
         CompressedFileError: when they do not describe a tensor.
     """
     name, dtype, shape, form = _checked(described)
-    stored, size = np.dtype(stored_as(dtype)), math.prod(shape)
+    stored, size = _little(stored_as(dtype)), math.prod(shape)
     try:
         if form in ("raw", "packed"):
             if form == "packed":
@@ -135,8 +145,12 @@ def stored_as(dtype):
     return dtype if dtype in _STORED else "float32"
 
 
+def _little(dtype):
+    return np.dtype(dtype).newbyteorder("<")
+
+
 def _described(tensor, form):
-    shape = list(tensor.codes.shape if isinstance(tensor, Shared) else tensor.array.shape)
+    shape = list(tensor.shape)
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": shape, "form": form}
 
 
@@ -144,7 +158,7 @@ def _shared(described, section, name, dtype, shape, stored):
     size = math.prod(shape)
     if stored.kind != "f":
         raise ValueError(f"dtype {dtype}")
-    stored = np.dtype(np.float64 if dtype == "float64" else np.float32)
+    stored = _little(np.float64 if dtype == "float64" else np.float32)
     clusters = _integer(described, "clusters", 0, MOST_CLUSTERS)
     bits = _integer(described, "bits", 1, 12)
     codebook = np.frombuffer(section, stored, clusters)  # ValueError: there is less
