@@ -17,6 +17,7 @@ from activation_pruning.attachment import detach
 from activation_pruning.batchnorm import recalibrate_batchnorm
 from activation_pruning.callbacks import PruningCallback
 from activation_pruning.compaction import compact, removable
+from activation_pruning.compression import SharedWeights, compress, load_compressed
 from activation_pruning.exporting import export
 from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.l0 import L0Layer
@@ -37,14 +38,17 @@ __all__ = [
     "PrunedLayer",
     "PruningCallback",
     "PruningReport",
+    "SharedWeights",
     "SpectrumLogger",
     "allocations",
     "analysis",
     "compact",
+    "compress",
     "criteria",
     "detach",
     "export",
     "from_tfmot",
+    "load_compressed",
     "load_exported",
     "masks",
     "n2ps",

@@ -4,7 +4,7 @@ Counting shadows the `call` of the layer whose output is counted. Masking shadow
 `apply`: the total gradient (loss, regularizers, everything) is masked before the update and the
 weights are masked after it, so pruned weights stay exact zeros whatever the optimizer does, and
 clipping, momenta and averages see only living weights. Tracking looks at the gradients there, too,
-before they are masked. All act inside training steps only.
+before they are masked, and then transforms change them. All act inside training steps only.
 """
 
 import contextlib
@@ -52,6 +52,7 @@ class Attachment:
         self._counters = {}  # owner -> {source: Counter}
         self._masks = {}  # owner -> {id(variable): (live site, mask variable)}
         self._trackers = {}  # owner -> {id(variable): (live site, Tracker)}
+        self._transforms = {}  # owner -> {id(variable): function of the gradient}
         self._listeners = {}  # owner -> function
         self._states = []  # (layer, state) pairs in place
         self._overridden = []  # (owner, name, what vars(owner) held before)
@@ -65,7 +66,7 @@ class Attachment:
     @property
     def owners(self):
         """Whoever counts or masks here now."""
-        known = self._counters, self._masks, self._trackers, self._listeners
+        known = self._counters, self._masks, self._trackers, self._transforms, self._listeners
         return list(dict.fromkeys(owner for owners in known for owner in owners))
 
     # -- what callbacks ask for ------------------------------------------------------------
@@ -123,6 +124,11 @@ class Attachment:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 
+    def transform(self, owner, live_sites, functions):
+        """Give the optimizer `functions[site.name](gradient)` for the gradient of each site."""
+        self._transforms[owner] = {id(site.variable): functions[site.name] for site in live_sites}
+        self._rebuild()
+
     def listen(self, owner, function):
         """Call `function("before")` and `function("after")` around every pruning event."""
         self._listeners[owner] = function
@@ -156,13 +162,15 @@ class Attachment:
 
     def release(self, owner):
         """Take away what `owner` added."""
-        for known in (self._counters, self._masks, self._trackers, self._listeners):
-            known.pop(owner, None)
+        known = self._counters, self._masks, self._trackers, self._transforms, self._listeners
+        for owned in known:
+            owned.pop(owner, None)
         self._rebuild()
 
     def remove(self):
         """Take everything away; the model is as it was before."""
-        self._counters, self._masks, self._trackers, self._listeners = {}, {}, {}, {}
+        self._counters, self._masks, self._trackers = {}, {}, {}
+        self._transforms, self._listeners = {}, {}
         self._rebuild()
 
     @contextlib.contextmanager
@@ -203,7 +211,7 @@ class Attachment:
             for site, tracker in trackers.values():
                 self._keep(site.layer, **tracker.variables)
         self._override(model, "train_step", functools.partial(self._step, model.train_step))
-        if self._masks or self._trackers:
+        if self._masks or self._trackers or self._transforms:
             for optimizer in internals.optimizers(model):
                 hooked = functools.partial(self._apply, optimizer.apply, optimizer)
                 self._override(optimizer, "apply", hooked)
@@ -300,7 +308,7 @@ class Attachment:
             )
 
     def _apply(self, original, optimizer, grads, trainable_variables=None):
-        if not (self._masking or self._trackers):
+        if not (self._masking or self._trackers or self._transforms):
             return original(grads, trainable_variables)
         variables = trainable_variables
         if variables is None:
@@ -308,6 +316,7 @@ class Attachment:
         variables, grads = list(variables), list(grads)
         if self._trackers and not self._traced:
             self._watch(optimizer, variables, grads, variables)
+        grads = self._transformed(variables, grads)
         if not self._masking:
             return original(grads, trainable_variables)
         masks = [self._mask_of(variable) for variable in variables]
@@ -320,6 +329,14 @@ class Attachment:
                 zeros = ops.zeros_like(variable.value)
                 variable.assign(ops.where(mask > 0, variable.value, zeros))  # even over NaN
         return result
+
+    def _transformed(self, variables, grads):
+        """The gradients as the owners of transforms want them."""
+        for functions in self._transforms.values():
+            for index, variable in enumerate(variables):
+                if id(variable) in functions and grads[index] is not None:
+                    grads[index] = functions[id(variable)](grads[index])
+        return grads
 
     def _mask_of(self, variable):
         found = [masks[id(variable)][1] for masks in self._masks.values() if id(variable) in masks]

@@ -226,6 +226,19 @@ def clone(model, clone_function, inputs=None):
         override(model, "compiled", compiled)
 
 
+def architecture(model):
+    """What `keras.saving.serialize_keras_object` says, without how any model in it was compiled."""
+    models = [layer for layer in with_sublayers(model) if isinstance(layer, keras.Model)]
+    known = [(inner, vars(inner).get("compiled")) for inner in models]
+    try:
+        for inner in models:
+            override(inner, "compiled", False)
+        return keras.saving.serialize_keras_object(model)
+    finally:
+        for inner, compiled in known:
+            restore(inner, "compiled", compiled)
+
+
 def compile_arguments(model):
     """What `model.compile` was given: the very objects, functions of users' own included."""
     return dict(model._compile_config.config) if model.compiled else {}

@@ -228,12 +228,12 @@ def find(model, include=None, exclude=None):
     walk.visit(model, "" if isinstance(model, keras.Model) else model.name)
     chosen = walk.sites
     if include is not None:
-        chosen = [site for site in chosen if site in _matching("include", include, walk.sites)]
+        chosen = [site for site in chosen if site in matching("include", include, walk.sites)]
     if exclude is None and include is None:
         left_out = _outputs(model, walk.sites)
         walk.skipped.extend((site.path, "output layer (excluded by default)") for site in left_out)
     else:
-        left_out = _matching("exclude", exclude or (), walk.sites)
+        left_out = matching("exclude", exclude or (), walk.sites)
         walk.skipped.extend((site.path, "excluded") for site in left_out)
     chosen = [site for site in chosen if site not in left_out]
     if not chosen:
@@ -273,8 +273,17 @@ def _nothing_left(walk):
     )
 
 
-def _matching(argument, wanted, sites):
-    """The sites that any of `wanted` names; each entry must name at least one."""
+def matching(argument, wanted, sites):
+    """The sites that any of `wanted` names; each entry must name at least one.
+
+    Args:
+        argument: its name, for messages.
+        wanted: names, patterns (`"conv*"`) or layers, or a single one.
+        sites: live sites to choose from.
+
+    Raises:
+        ValueError: for a name that matches none; it lists those there are.
+    """
     wanted = [wanted] if isinstance(wanted, (str, keras.Layer)) else list(wanted)
     matched = []
     for item in wanted:

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "activation_pruning"
 # Each module may import those below it; `reports` and `analysis` hang off the side.
 FLOORS = [
     ["__init__"],
-    ["activation_counter", "callbacks", "exporting", "legacy", "regularizers", "spectrum_logger"],
+    ["activation_counter", "callbacks", "compression", "exporting", "legacy", "regularizers"],
+    ["spectrum_logger"],
     ["keep_pruned"],
     ["compaction"],
     ["l0", "layers", "n2ps", "removal"],
@@ -42,7 +43,12 @@ FLOORS = [
     ["checks", "internals", "legacy_layers", "progress_bar", "registry"],
 ]
 ASIDE = {"reports", "analysis"}  # rooms beside the stairs
-SIDE = {"__init__": ASIDE, "exporting": {"reports"}, "spectrum_logger": {"analysis"}}
+SIDE = {
+    "__init__": ASIDE,
+    "compression": {"reports"},
+    "exporting": {"reports"},
+    "spectrum_logger": {"analysis"},
+}
 HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
 NUMPY_ONLY = [
     "accuracy_triggered",

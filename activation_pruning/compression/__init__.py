@@ -1,0 +1,7 @@
+"""Deep Compression (Han, Mao & Dally, ICLR 2016): pruned, weights shared, Huffman-coded."""
+
+from activation_pruning.compression.compressed import Compressed, compress, load_compressed
+from activation_pruning.compression.container import CompressedFileError
+from activation_pruning.compression.shared_weights import SharedWeights
+
+__all__ = ["Compressed", "CompressedFileError", "SharedWeights", "compress", "load_compressed"]

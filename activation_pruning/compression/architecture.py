@@ -1,0 +1,89 @@
+"""A model's architecture as plain data, and a model from that."""
+
+import copy
+import json
+import textwrap
+
+import keras
+
+from activation_pruning import internals
+from activation_pruning.compression.container import CompressedFileError
+
+
+def describe(model):
+    """What Keras needs to make a model like this one: plain data, without weights or compilation.
+
+    Raises:
+        ValueError: for what cannot be made again from data alone: a Python lambda, a vocabulary
+            that a layer has learnt, a subclass without `get_config`.
+    """
+    for layer in internals.with_sublayers(model):
+        if hasattr(layer, "save_assets"):
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) keeps a vocabulary, which this "
+                "format does not hold. Compress the part of the model behind it."
+            )
+    try:
+        config = json.loads(json.dumps(internals.architecture(model)))
+    except Exception as error:  # whatever a get_config of the user's own raises
+        raise ValueError(
+            f"the architecture of {type(model).__name__} {model.name!r} cannot be stored: "
+            f"{_short(error)}. "
+            "A class of your own needs a get_config whose values JSON can hold."
+        ) from error
+    lambdas = _lambdas(config)
+    if lambdas:
+        raise ValueError(
+            f"the model holds a Python lambda ({', '.join(lambdas)}), which is code and not data, "
+            "so it is not stored. Use a layer of `keras.layers` or `keras.ops`, or a registered "
+            "class of your own."
+        )
+    return config
+
+
+def build(config, custom_objects=None):
+    """A model from what `describe` said, in safe mode, with weights as its initializers make them.
+
+    Raises:
+        CompressedFileError: when Keras cannot, with what it says.
+    """
+    try:
+        lambdas = _lambdas(config)
+    except RecursionError as error:
+        raise CompressedFileError("its configuration is nested too deeply") from error
+    if lambdas:  # whatever the process has allowed meanwhile
+        raise CompressedFileError(f"it holds code, a Python lambda ({', '.join(lambdas)})")
+    try:
+        own = copy.deepcopy(config)  # Keras takes apart what it is given
+        model = keras.saving.deserialize_keras_object(own, custom_objects, safe_mode=True)
+    except Exception as error:  # Keras raises anything here, of classes that it does not know
+        raise CompressedFileError(
+            f"the model cannot be made from its configuration: {_short(error)} Classes of your "
+            "own must be registered (keras.saving.register_keras_serializable) or given by "
+            "custom_objects={name: class}."
+        ) from error
+    if not isinstance(model, keras.Model) or not model.built:
+        raise CompressedFileError(
+            f"the configuration makes a {type(model).__name__} that is not a built keras.Model. "
+            "A subclass needs get_build_config and build_from_config, or a build(input_shape) "
+            "that makes its weights."
+        )
+    return model
+
+
+def _short(error):
+    return textwrap.shorten(str(error), 300, placeholder=" ...")  # Keras shows whole configurations
+
+
+def _lambdas(config, place=""):
+    """The names of the layers in whose configuration a lambda stands."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        name = inner.get("name") if isinstance(inner, dict) else None
+        place = name if isinstance(name, str) else place
+        if config.get("class_name") == "__lambda__":
+            return [repr(place)]
+        config = list(config.values())
+    if isinstance(config, list):
+        return [name for value in config for name in _lambdas(value, place)]
+    return []

@@ -1,0 +1,133 @@
+"""The file: a header and sections, each with a checksum; bytes in, bytes out.
+
+    magic (8 bytes) | version (u16) | packed header, bytes (u32) | header, bytes (u32) |
+    CRC-32 of the packed header (u32) | packed header (JSON, zlib) |
+    for each section: bytes (u64) | CRC-32 (u32) | content |
+    SHA-256 of everything before (32 bytes)
+
+All numbers are little-endian. No length is believed before it is compared with what is there.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+
+MAGIC = b"\x89APZ\r\n\x1a\n"  # as PNG's: transfers as text would show
+VERSION = 1
+_HEAD = struct.Struct("<8sHIII")
+_SECTION = struct.Struct("<QI")
+_DIGEST = 32
+_LARGEST_HEADER = 1 << 24  # bytes of JSON, of which Python's objects take some twenty times as much
+
+
+class CompressedFileError(ValueError):
+    """A file that cannot be read: not of this kind, damaged, or too new."""
+
+
+def pack(header, sections):
+    """The bytes of a file.
+
+    Args:
+        header: what JSON can hold.
+        sections: [bytes].
+
+    Returns:
+        bytes.
+    """
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if len(text) > _LARGEST_HEADER:
+        raise ValueError(f"the model's configuration takes {len(text):,} bytes, too many to store")
+    packed = zlib.compress(text, 9)
+    parts = [_HEAD.pack(MAGIC, VERSION, len(packed), len(text), zlib.crc32(packed)), packed]
+    for section in sections:
+        parts += [_SECTION.pack(len(section), zlib.crc32(section)), section]
+    whole = b"".join(parts)
+    return whole + hashlib.sha256(whole).digest()
+
+
+def unpack(data):
+    """What `pack` was given.
+
+    Args:
+        data: bytes of a file.
+
+    Returns:
+        (header, [memoryview of each section])
+
+    Raises:
+        CompressedFileError: says which part is damaged, or what else is wrong.
+
+    Example:
+
+    >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
+    {'a': 1}
+    """
+    if data[: len(MAGIC)] != MAGIC:
+        raise CompressedFileError("it is not a compressed model, or its beginning is damaged")
+    if len(data) < _HEAD.size + _DIGEST:
+        raise CompressedFileError("it is damaged: it ends within its header")
+    _, version, packed, size, checksum = _HEAD.unpack_from(data)
+    if version > VERSION:
+        raise CompressedFileError(
+            f"it was written by a newer version, format {version}; this version reads {VERSION}: "
+            "upgrade activation-pruning"
+        )
+    if version != VERSION:
+        raise CompressedFileError(f"it is damaged: there is no format {version}")
+    data = memoryview(data)
+    content, digest = data[:-_DIGEST], data[-_DIGEST:]
+    place = _HEAD.size + packed
+    if place > len(content) or size > _LARGEST_HEADER:
+        raise CompressedFileError("it is damaged: it ends within its header")
+    if zlib.crc32(content[_HEAD.size : place]) != checksum:
+        raise CompressedFileError("it is damaged: checksum of the header")
+    header = _json(inflate(content[_HEAD.size : place], size))
+    sections = []
+    while place < len(content):
+        sections.append(_section(content, place, len(sections) + 1))
+        place += _SECTION.size + len(sections[-1])
+    if hashlib.sha256(content).digest() != digest:
+        raise CompressedFileError("it is damaged: checksum of the whole file")
+    return header, sections
+
+
+def deflate(data):
+    """The bytes as zlib packs them."""
+    return zlib.compress(data, 9)
+
+
+def inflate(data, size):
+    """Unpack what shall be exactly `size` bytes, never making more of it than that.
+
+    Raises:
+        CompressedFileError: when it is not.
+    """
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(data, size + 1)  # 0 would mean: without limit
+    except zlib.error as error:
+        raise CompressedFileError(f"it is damaged: {error}") from error
+    if len(found) != size or not stream.eof or stream.unused_data:
+        raise CompressedFileError("it is damaged: packed data of another size than declared")
+    return found
+
+
+def _section(content, place, number):
+    if place + _SECTION.size > len(content):
+        raise CompressedFileError(f"it is damaged: it ends before section {number}")
+    size, checksum = _SECTION.unpack_from(content, place)
+    place += _SECTION.size
+    if size > len(content) - place:
+        raise CompressedFileError(f"it is damaged: it ends within section {number}")
+    section = content[place : place + size]
+    if zlib.crc32(section) != checksum:
+        raise CompressedFileError(f"it is damaged: checksum of section {number}")
+    return section
+
+
+def _json(text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CompressedFileError(f"it is damaged: its header is no JSON ({error})") from error
