@@ -333,6 +333,16 @@ def test_coupled_units_are_ranked_by_what_they_hold_together():
     assert a.get_weights()[1].tolist() == b.get_weights()[1].tolist() == [1.0, 1.0, 0.0]
 
 
+def test_what_meets_the_inputs_is_not_silenced():
+    inputs = keras.Input((3,))
+    dense, norm = L.Dense(3, name="a"), L.BatchNormalization()
+    model = keras.Model(inputs, L.Dense(1)(norm(L.Add()([inputs, dense(inputs)]))))
+    pruned_graphs.randomised(model)
+    ap.prune(model, 1 / 3, granularity="unit")
+    assert (dense.get_weights()[0] == 0).all(axis=0).sum() == 1
+    assert (norm.get_weights()[0] != 0).all()
+
+
 @pytest.mark.parametrize(("round_to", "kept"), [(1, 10), (4, 12), (8, 8), (16, 16)])
 def test_units_left_are_a_multiple(round_to, kept):
     model = pruned_graphs.randomised(keras.Sequential([keras.Input((6,)), L.Dense(20), L.Dense(2)]))

@@ -44,11 +44,13 @@ class Coupling:
     """
 
     def __init__(self, model):
-        self.units, self.offsets, self._sites = {}, [], []
+        self.units, self.offsets, self._sites, self._staying = {}, [], [], set()
         if not sites.is_graph(model):
             return
         flow = follow(model)
         labels = flow.labels()
+        # What meets an input of the model, or a layer nobody knows, may live without its sites.
+        self._staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
         for site in sites.find(model, exclude=()).sites:
             found = units_of(flow, site)
             if found is not None:
@@ -64,6 +66,8 @@ class Coupling:
     def silenced(self, alive):
         """Pairs (offset, bool mask), False where all weights that make the channel are pruned.
 
+        Of channels that have to stay anyway, such as those of the model's inputs, all is alive.
+
         Args:
             alive: {site name: bool array}; of other sites what is not zero is alive.
         """
@@ -75,7 +79,7 @@ class Coupling:
             counts = np.bincount(site.units.ravel(), by_unit.ravel(), site.n_units)
             made.update(self.units[site.name].tolist())
             living.update(self.units[site.name][counts > 0].tolist())
-        dead = np.array(sorted(made - living), int)
+        dead = np.array(sorted(made - living - self._staying), int)
         found = []
         for offset in self.offsets:
             mask = ~np.isin(offset.channels, dead)
