@@ -31,7 +31,7 @@ from lab import command_line, compression_report, datasets, network, study
 ARMS = ("lenet_300_100", "lenet_5")
 SMALLEST = 16  # pixels to a side that two convolutions and two poolings leave something of
 OPTIONS = ("dataset", "epochs", "pruning_epochs", "tuning_epochs", "sparsities", "bits")
-OPTIONS += ("batch_size", "learning_rate", "tuning_rate")
+OPTIONS += ("batch_size", "learning_rate", "tuning_rate", "l2")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--batch-size", type=count, default=128, help="samples in a training step")
     add("--learning-rate", type=command_line.positive, default=1e-3, help="of Adam, falling to 0")
     add("--tuning-rate", type=command_line.positive, default=3e-4, help="of the shared weights")
+    add("--l2", type=float, default=1e-4, help="strength of the L2 regularizer of the kernels")
     return study.run(parser, arguments, grid, work, compression_report.publish, describe)
 
 
@@ -85,7 +86,7 @@ def work(settings: dict) -> tuple[dict, dict]:
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     arrays, begun = datasets.load(settings["dataset"]), time.perf_counter()
-    model = build(settings["arm"], arrays)
+    model = build(settings["arm"], arrays, settings["l2"])
     _fit(model, arrays, settings, settings["epochs"], settings["learning_rate"])
     raw = 4 * model.count_params()
     rows = [_row("dense", model, arrays, raw, raw)]
@@ -103,23 +104,27 @@ def work(settings: dict) -> tuple[dict, dict]:
     return {"stages": rows, "tensors": tensors, "time_s": time.perf_counter() - begun}, {}
 
 
-def build(arm: str, arrays: dict) -> keras.Model:
+def build(arm: str, arrays: dict, l2: float = 0.0) -> keras.Model:
     """The untrained network of an arm, for flat pixels."""
+    kept = {"kernel_regularizer": keras.regularizers.L2(l2)} if l2 else {}
     inputs, classes = arrays["x_train"].shape[1], int(arrays["y_train"].max()) + 1
     layers, side = keras.layers, math.isqrt(inputs)
     if arm == "lenet_300_100":
-        inner = [layers.Dense(300, "relu", name="fc1"), layers.Dense(100, "relu", name="fc2")]
+        inner = [
+            layers.Dense(300, "relu", name="fc1", **kept),
+            layers.Dense(100, "relu", name="fc2", **kept),
+        ]
     else:
         inner = [
             layers.Reshape((side, side, 1)),
-            layers.Conv2D(20, 5, name="conv1"),
+            layers.Conv2D(20, 5, name="conv1", **kept),
             layers.MaxPooling2D(),
-            layers.Conv2D(50, 5, name="conv2"),
+            layers.Conv2D(50, 5, name="conv2", **kept),
             layers.MaxPooling2D(),
             layers.Flatten(),
-            layers.Dense(500, "relu", name="fc1"),
+            layers.Dense(500, "relu", name="fc1", **kept),
         ]
-    output = layers.Dense(classes, "softmax", name="output")
+    output = layers.Dense(classes, "softmax", name="output", **kept)
     return keras.Sequential([keras.Input((inputs,)), *inner, output], name=arm)
 
 
@@ -158,7 +163,9 @@ def _compressed(model, arrays, settings, bits, raw):
 def _fit(model, arrays, settings, epochs, rate, callbacks=()):
     steps = math.ceil(len(arrays["x_train"]) / settings["batch_size"])
     falling = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
-    model.compile(keras.optimizers.Adam(falling), "sparse_categorical_crossentropy")
+    model.compile(
+        keras.optimizers.Adam(falling), "sparse_categorical_crossentropy", steps_per_execution=16
+    )
     model.fit(
         network.batches(
             arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
