@@ -85,7 +85,8 @@ class KeepPruned(Attached):
         self._masks = masks
         self._alive = sum(int(np.count_nonzero(mask)) for mask in masks.values())
         attachment.attachment(self.model).set_masks(self, self._sites, masks)
-        self._silencer.keep(self._sites, masks, everything)
+        if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
+            self._silencer.keep(self._sites, masks, everything)
 
     def _reapply(self):
         """Zero what came back after the last step, and say so: restored or averaged weights."""

@@ -40,12 +40,13 @@ class Silencer:
             alive: {site name: bool array}.
             everything: whether biases, betas and gammas of dead units become zeros now.
         """
-        if not any(_dead_units(site, alive[site.name]) for site in live_sites):
+        if not self._held and not any(_dead_units(s, alive[s.name]) for s in live_sites):
             return
         pairs = self.coupling.silenced(alive)
         if not everything:
             pairs = [(o, mask | (keras.ops.convert_to_numpy(o.variable) != 0)) for o, mask in pairs]
-        self._hold({o.name: (o, mask) for o, mask in pairs if not mask.all()})
+        known = self._held  # what is alive again is let go
+        self._hold({o.name: (o, m) for o, m in pairs if not m.all() or o.name in known})
 
     def hold(self, names):
         """Keep the zeros of kernels that a surgeon changed and the callback does not mask."""

@@ -117,8 +117,10 @@ def test_inputs_are_seen_wherever_the_layer_is():
 
 def test_hooks_are_gone_after_an_error():
     model, site, _, _ = built("dense")
-    with pytest.raises(ValueError, match="incompatible"):
-        inputs.gather(model, [site], np.ones((3, 4)), ["input_norm"])
+    width = site.variable.shape[0]
+    batches = [np.ones((3, width)), np.ones((3, width - 1))]
+    with pytest.raises(ValueError, match="where the model takes"):
+        inputs.gather(model, [site], batches, ["input_norm"])
     assert "call" not in vars(site.layer)
 
 
