@@ -186,10 +186,8 @@ def _file(name, stage, suffix):
 
 def _keras_stage(stage, model, arrays, settings, before=None):
     """Save the network without its optimizer, and measure it."""
-    plain = keras.models.clone_model(model)
-    plain.set_weights(model.get_weights())
     path = _file(runner.name_of(settings), stage, ".keras")
-    plain.save(path)
+    images.copy(model).save(path)
     outputs = model.predict(arrays["x_test"], batch_size=256, verbose=0)
     cost = ap.analysis.cost(model).total
     row = _row(stage, outputs, arrays, path)

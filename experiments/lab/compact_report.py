@@ -139,11 +139,11 @@ def findings(summary: pd.DataFrame, differences: pd.DataFrame, records: list[dic
         told = ", ".join(f"{r.arm} {r.test_accuracy:.2%}" for r in order.itertuples())
         lines.append(f"{name}, compact and fine-tuned, best mean first: {told}.")
         lines += _differences_line(name, rows) + _times_line(name, rows)
-    for row in differences.itertuples():
-        low = statistics.interval(row._asdict(), "accuracy_difference", 100)
+    for row in differences.to_dict("records"):
+        told = statistics.interval(row, "accuracy_difference", 100)
         lines.append(
-            f"{row.network}: {row.first} less {row.second} {100 * row.accuracy_difference:+.2f} "
-            f"points ({low}; {row.verdict})."
+            "{network}: {first} less {second} ".format(**row)
+            + f"{100 * row['accuracy_difference']:+.2f} points ({told}; {row['verdict']})."
         )
     samples = records[0]["settings"]["samples"]
     if samples:

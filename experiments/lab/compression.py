@@ -98,9 +98,9 @@ def _measured(settings, begun):
 
     bench = Bench(settings)
     say(f"{settings['network']} is ready: {bench.accuracy():.2%}")
-    networks = {"dense": _copy(bench.model)}
+    networks = {"dense": images.copy(bench.model)}
     iterations = iterative(bench)
-    networks["pruned"] = _copy(bench.model)
+    networks["pruned"] = images.copy(bench.model)
     say(f"pruned step by step: {bench.accuracy():.2%}")
     networks["units gone"] = by_unit(bench)
     say("units taken out")
@@ -151,7 +151,7 @@ def by_unit(bench: Bench) -> keras.Model:
     )  # fmt: skip
     small = bench.timed("compaction", ap.compact, bench.model)
     bench.timed("fine-tuning by unit", bench.fine_tune, small)
-    return small
+    return images.copy(small)
 
 
 def connections(before: keras.Model, after: keras.Model) -> list[dict]:
@@ -224,12 +224,6 @@ def inference(networks: dict[str, keras.Model], bench: Bench) -> list[dict]:
         )
         rows += found.summary.rename(columns={"name": "network"}).to_dict("records")
     return rows
-
-
-def _copy(model):
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _scored(name, model, bench):

@@ -41,7 +41,7 @@ def tables(result: dict) -> dict[str, pd.DataFrame]:
     """The sheets, by title."""
     return {
         "Accuracy": pd.DataFrame(result["accuracy"]),
-        "Size": pd.DataFrame(result["sizes"]).astype({"size_bytes": int}),
+        "Size": size(result),
         "Against random": _both(pd.DataFrame(result["criteria"]), "criterion"),
         "Accuracy and time": accuracy_and_time(result),
         "Connections by layer": connections(result),
@@ -94,6 +94,13 @@ def accuracy_and_time(result: dict) -> pd.DataFrame:
     table["accuracy_change_points"] = 100 * (table["test_accuracy"] - first)
     table["time_change_percent"] = 100 * (table["ratio"] - 1)
     return table.merge(pd.DataFrame(result["cost"]), on="network")
+
+
+def size(result: dict) -> pd.DataFrame:
+    """Bytes by network and encoding, compression against the dense weights in float32."""
+    table = pd.DataFrame(result["sizes"]).astype({"size_bytes": int})
+    dense = table.loc[table["encoding"] == "float32", "size_bytes"].iloc[0]
+    return table.assign(compression=dense / table["size_bytes"])
 
 
 def connections(result: dict) -> pd.DataFrame:

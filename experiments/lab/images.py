@@ -60,6 +60,13 @@ def compiled(model: keras.Model, learning_rate: float) -> keras.Model:
     return model
 
 
+def copy(model: keras.Model) -> keras.Model:
+    """A copy that is not compiled, so that its file has no optimizer in it."""
+    plain = type(model).from_config(model.get_config())  # clone_model would compile it as well
+    plain.set_weights(model.get_weights())
+    return plain
+
+
 def fit(model, arrays: dict, settings: dict, epochs: int, callbacks=()) -> keras.callbacks.History:
     """Train for some epochs, in an order of samples that the seed decides on.
 
