@@ -18,6 +18,8 @@ ABOUT = (
     "little. Both have been trained more than the dense network, by what the iterations say. All "
     "accuracies are measured on all images of their part."
 )
+TRADE = ["network", "test_accuracy", "accuracy_change_points", "median_ms", "time_change_percent"]
+TRADE += ["parameters", "nonzeros", "multiply_adds"]
 SHOWN = {"pruned": "accuracy_pruned", "fine-tuned": "accuracy_fine_tuned"}
 
 
@@ -43,10 +45,9 @@ def tables(result: dict) -> dict[str, pd.DataFrame]:
         "Accuracy": pd.DataFrame(result["accuracy"]),
         "Size": size(result),
         "Against random": _both(pd.DataFrame(result["criteria"]), "criterion"),
-        "Accuracy and time": accuracy_and_time(result),
+        "Accuracy and time": accuracy_and_time(result)[TRADE],
         "Connections by layer": connections(result),
-        "Pruning iterations": _both(pd.DataFrame(result["iterations"]).assign(criterion=""),
-                                    "criterion"),
+        "Pruning iterations": _both(pd.DataFrame(result["iterations"]), "state"),
         "Sparsity and size": pd.DataFrame(result["sparsity_size"]),
         "Pruning and training time": times(result),
         "Inference time": inference(result),
@@ -69,7 +70,7 @@ def charts(tables: dict[str, pd.DataFrame]) -> list[Chart]:
               title="change of the inference time in percent, batch of 256"),
         Chart("Connections by layer", "layer", "connections", "state", kind="bar",
               title="connections by layer, before and after"),
-        Chart("Pruning iterations", "iteration", "test_accuracy", "criterion",
+        Chart("Pruning iterations", "iteration", "test_accuracy", "state",
               title="test accuracy by pruning iteration"),
         Chart("Sparsity and size", "sparsity", "size_bytes", "encoding",
               title="bytes against sparsity"),
@@ -78,7 +79,6 @@ def charts(tables: dict[str, pd.DataFrame]) -> list[Chart]:
               title="milliseconds for a batch, median"),
         Chart("Thresholds", "threshold", "test_accuracy", title="test accuracy against threshold"),
         Chart("Thresholds", "threshold", "csr_bytes", title="bytes (csr) against threshold"),
-        Chart("Thresholds", "threshold", "sparsity", title="sparsity against threshold"),
     ]  # fmt: skip
     return [chart for chart in found if len(tables[chart.sheet])]
 
@@ -131,7 +131,7 @@ def findings(result: dict, options: dict) -> list[str]:
     found = tables(result)
     accuracy = found["Accuracy"].set_index("network")["test_accuracy"]
     sizes = found["Size"].pivot(index="network", columns="encoding", values="size_bytes")
-    changes = found["Accuracy and time"].set_index("network")
+    changes = accuracy_and_time(result).set_index("network")
     lines = [f"dense: {accuracy['dense']:.2%} test accuracy, {sizes.loc['dense', 'float32']:,} "
              "bytes of weights (float32)."]  # fmt: skip
     for name in accuracy.index[1:]:
@@ -178,7 +178,7 @@ def _both(table, column):
     parts = []
     for name, values in SHOWN.items():
         part = table[fixed].assign(test_accuracy=table[values])
-        part[column] = [f"{own}, {name}" if own else name for own in part[column]]
+        part[column] = [f"{own}, {name}" for own in part[column]] if column in part else name
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -190,7 +190,7 @@ def _pictures(tables, options):
         title=f"{title}: pruned in one step", y_label="test accuracy (%)",
     )  # fmt: skip
     iterations = figures.mean_curves(
-        tables["Pruning iterations"], "sparsity", "test_accuracy", "criterion",
+        tables["Pruning iterations"], "sparsity", "test_accuracy", "state",
         title=f"{title}: pruned step by step", y_label="test accuracy (%)",
     )  # fmt: skip
     threshold = figures.mean_curves(
