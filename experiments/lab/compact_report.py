@@ -82,21 +82,12 @@ def summary_table(stages: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     """Means over the seeds by network, arm and stage, the times beside them."""
     by = ["network", "arm", "stage"]
     table = statistics.summary(stages, by, ["test_accuracy"])
-    table["order"] = table["stage"].map(STAGES.index)
     means = stages.groupby(by, sort=False)[[*COUNTS]].mean().reset_index()
     largest = stages.groupby(by, sort=False)["largest_difference"].max().reset_index()
     table = table.merge(means, on=by).merge(largest, on=by)
     names = {"ratio": "time_ratio", "ratio_same_runtime": "time_ratio_same_runtime"}
-    columns = [*by, *names]
-    table = table.merge(times.reindex(columns=columns).rename(columns=names), on=by, how="left")
-    places = {name: i for i, name in enumerate(dict.fromkeys(table["network"]))}
-    arms = {name: i for i, name in enumerate(dict.fromkeys(table["arm"]))}
-    keys = {"network": places, "arm": arms}
-    table = table.sort_values(
-        ["network", "arm", "order"], key=lambda c: c.map(keys.get(c.name, {})) if c.name in keys
-        else c,
-    )  # fmt: skip
-    return table.drop(columns="order").reset_index(drop=True)
+    found = times.reindex(columns=[*by, *names]).rename(columns=names)
+    return table.merge(found, on=by, how="left")
 
 
 def final_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -191,18 +182,14 @@ def _times_line(name, rows):
 
 
 def _rows(records, key, front):
-    parts = [
-        pd.DataFrame(record["result"][key]).assign(
-            **{name: record["settings"][name] for name in ("network", "seed")}
-        )
-        if key == "times"
-        else pd.DataFrame(record["result"][key]).assign(
-            **{name: record["settings"][name] for name in ("network", "arm", "seed")}
-        )
-        for record in records
-        if record["result"][key]
-    ]
+    """The rows kept under `key` as one table; what a row does not say is that of its run."""
     columns = ["network", "arm", "seed", *front]
+    parts = [pd.DataFrame(record["result"][key]) for record in records]
+    for part, record in zip(parts, records, strict=True):
+        for name in columns[:3]:
+            if name not in part:
+                part[name] = record["settings"][name]
+    parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
