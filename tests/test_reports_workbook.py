@@ -410,6 +410,14 @@ def test_an_index_named_like_a_column_is_refused(tmp_path):
         workbook.write(tmp_path / "t.xlsx", {"T": table})
 
 
+def test_ticks_of_bars_are_counted_from_zero(tmp_path):
+    table = pd.DataFrame({"network": ["dense", "pruned"], "accuracy": [0.977, 0.972]})
+    chart = Chart("T", "network", "accuracy", kind="bar")
+    book = openpyxl.load_workbook(workbook.write(tmp_path / "t.xlsx", {"T": table}, [chart]))
+    axis = book["T"]._charts[0].y_axis
+    assert (axis.scaling.min, axis.scaling.max, axis.majorUnit) == (0, 1, 0.2)
+
+
 def test_a_chart_for_each_panel_of_its_own_rows(tmp_path):
     table = pd.DataFrame(
         {

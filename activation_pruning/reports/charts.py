@@ -185,9 +185,11 @@ def _native(chart, sheet, table, blocks):
     if numeric:
         native.style, native.scatterStyle = 13, "lineMarker"
     _axis(native.x_axis, chart.x_title or chart.x, chart.x, table[chart.x], numeric)
-    _axis(native.y_axis, chart.y_title or chart.y, chart.y, table[chart.y], True)
-    if chart.kind == "bar":
-        native.y_axis.scaling.min = None if table[chart.y].min() < 0 else 0  # bars start at 0
+    bar = chart.kind == "bar"  # bars start at 0, from which the ticks must be counted as well
+    heights = pd.concat([table[chart.y], pd.Series([0])]) if bar else table[chart.y]
+    _axis(native.y_axis, chart.y_title or chart.y, chart.y, heights, True)
+    if bar:
+        native.y_axis.scaling.min = None if table[chart.y].min() < 0 else 0
     native.x_axis.majorGridlines = None
     grid = GraphicalProperties()
     grid.line.solidFill, grid.line.width = "D9D9D9", 6350  # EMU: half a point

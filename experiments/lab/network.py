@@ -72,7 +72,12 @@ def sparsity(model) -> float:
 
 def scores(model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Measure cross-entropy loss (nats), accuracy and top-5 accuracy (shares) on one data set."""
-    probabilities = np.asarray(model.predict(x, batch_size=1024, verbose=0), dtype=np.float64)
+    return graded(model.predict(x, batch_size=1024, verbose=0), y)
+
+
+def graded(probabilities, y: np.ndarray) -> dict[str, float]:
+    """Loss, accuracy and top-5 accuracy of probabilities (samples x classes), as for `scores`."""
+    probabilities = np.asarray(probabilities, dtype=np.float64)
     true = probabilities[np.arange(len(y)), y]
     # How many classes beat the true one; a class with an equal probability and a lower index does.
     earlier = np.arange(probabilities.shape[1]) < y[:, None]

@@ -200,7 +200,8 @@ def _title(settings: dict) -> str:
     pruned = f" {settings['sparsity']:.2f}" if settings["sparsity"] else ""
     events = f", {settings['events']} events" if settings["events"] else ""
     strength = f" {settings['strength']:g}" if settings.get("strength") else ""
-    return f"{settings['arm']}{strength}{pruned}{events}, seed {settings['seed']}"
+    where = f"{settings['network']}, " if "network" in settings else ""
+    return f"{where}{settings['arm']}{strength}{pruned}{events}, seed {settings['seed']}"
 
 
 def _clock(seconds: float) -> str:
