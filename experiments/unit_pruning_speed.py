@@ -5,7 +5,8 @@ batch size 64) for four epochs. Units are pruned in one step, the same share of 
 by their norm or with compensation (`unit_obs`, 2,048 training images calibrate), and `compact`
 takes them out. Then, with no other run beside and all in turn, the networks of the first seed and
 the last arm predict the same 10,000 images, dense and compacted: by Keras, LiteRT and ONNX Runtime,
-each with one thread.
+each with one thread. Measured is the time on the wall, and that of the processor, which does not
+grow when other programs want the processor, too.
 
     python unit_pruning_speed.py --dataset mnist --jobs 2
 
@@ -27,7 +28,7 @@ import numpy as np
 import activation_pruning as ap
 from lab import command_line, datasets, dense, oneshot, runner, speed_report, study
 from lab.oneshot import Arm
-from lab.speed_report import KERAS, LITERT, ONNX, TIMING
+from lab.speed_report import KERAS, LITERT, ON_BATCH, ONNX, TIMING
 
 SPARSITIES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ARMS = {name: Arm(name, "uniform", "unit") for name in ("unit_norm", "unit_obs")}
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--epochs", type=command_line.count, help="of training (default: digits 40, others 4)")
     add("--calibration", type=command_line.count, default=2048, help="training images used")
     add("--predict-batch", type=command_line.count, default=1000, help="images in one call")
-    add("--rounds", type=command_line.count, default=30, help="of timing, at least 2")
+    add("--rounds", type=command_line.count, default=20, help="of timing, at least 2")
     return study.run(parser, arguments, grid, work, speed_report.publish, describe, timings)
 
 
@@ -97,23 +98,38 @@ def work(settings: dict) -> tuple[dict, dict]:
 def timed(settings: dict) -> dict:
     """Export the compacted networks and let them predict in turn: sizes and times of each."""
     arrays = datasets.load(settings["dataset"])
-    batch, size = settings["predict_batch"], len(arrays["x_test"])
-    images = arrays["x_test"][np.arange(IMAGES) % size]
+    images = arrays["x_test"][np.arange(IMAGES) % len(arrays["x_test"])]
     runs, sizes = {}, []
     for share in settings["shares"]:
         paths = _paths(settings["timed"], share)
         model = keras.saving.load_model(paths[KERAS])
-        runs[f"{KERAS} {share}"] = functools.partial(model.predict, batch_size=batch, verbose=0)
         for runtime in (LITERT, ONNX):
             ap.export(model, paths[runtime], data=images[:256])
-            run = ap.load_exported(paths[runtime], threads=1)
-            runs[f"{runtime} {share}"] = functools.partial(_in_batches, run, batch)
+        for runtime, run in _ways(model, paths, settings["predict_batch"]).items():
+            runs[f"{runtime} {share}"] = run
         found = {f"{runtime}_bytes": path.stat().st_size for runtime, path in paths.items()}
         sizes.append({"sparsity": share, "units": _units(model)} | found)
-    times = ap.analysis.latency_compare(runs, images, IMAGES, settings["rounds"], 2).times
+    clock = _Clocks()
+    more = {"rounds": settings["rounds"], "warmup": 2, "clock": clock}
+    times = ap.analysis.latency_compare(runs, images, IMAGES, **more).times
     times[["runtime", "sparsity"]] = times["name"].str.split(" ", expand=True)
-    times = times.astype({"sparsity": float}).drop(columns=["name", "ratio"])
-    return {"times": times.to_dict("records"), "sizes": sizes}
+    times = times.assign(cpu_ms=clock.cpu_ms()).drop(columns=["name", "ratio"])
+    return {"times": times.astype({"sparsity": float}).to_dict("records"), "sizes": sizes}
+
+
+class _Clocks:
+    """The time on the wall, in seconds, which notes the time of the processor beside."""
+
+    def __init__(self):
+        self.cpu = []
+
+    def __call__(self):
+        self.cpu.append(time.process_time())
+        return time.perf_counter()
+
+    def cpu_ms(self):
+        """Processor time of each call that was timed: from each odd reading to the next."""
+        return 1000 * np.subtract(self.cpu[1::2], self.cpu[::2])
 
 
 def describe(result: dict) -> str:
@@ -148,6 +164,14 @@ def _units(model):
 def _paths(name, share):
     stem = f"{name}-{100 * share:g}"
     return {kind: Path(os.environ[dense.FOLDER], stem + end) for kind, end in SUFFIXES.items()}
+
+
+def _ways(model, paths, size):
+    """The network as functions that predict in batches, by runtime."""
+    runs = {name: ap.load_exported(paths[name], threads=1) for name in (LITERT, ONNX)}
+    runs[ON_BATCH] = model.predict_on_batch
+    found = {name: functools.partial(_in_batches, run, size) for name, run in runs.items()}
+    return {KERAS: functools.partial(model.predict, batch_size=size, verbose=0)} | found
 
 
 def _in_batches(run, size, x):

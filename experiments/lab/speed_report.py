@@ -14,8 +14,16 @@ from lab.publication import Picture
 
 NAME = "unit_pruning_speed"
 TIMING = "timing"  # the arm of the run that measures time
-KERAS, LITERT, ONNX = RUNTIMES = ("keras", "litert", "onnx")
-SHOWN = {KERAS: "Keras", LITERT: "LiteRT", ONNX: "ONNX Runtime"}
+KERAS, LITERT, ONNX = FORMATS = ("keras", "litert", "onnx")
+ON_BATCH = "on_batch"
+SHOWN = {
+    KERAS: "Keras predict",
+    ON_BATCH: "Keras predict_on_batch",
+    LITERT: "LiteRT",
+    ONNX: "ONNX Runtime",
+}
+FILES = {KERAS: ".keras", LITERT: "LiteRT", ONNX: "ONNX"}
+CLOCKS = {"": "time on the wall", "cpu_": "processor time"}
 # Of such a network on another machine: ms to predict 10,000 images by share of the units pruned.
 PUBLISHED = {0.0: 361.0, 0.5: 142.0, 0.9: 25.5}
 ELSEWHERE, THEORY = "published, another machine", "multiply-adds"
@@ -25,9 +33,10 @@ ABOUT = (
     "test_accuracy is that of the pruned network, accuracy_compacted that of the one without the "
     "pruned units, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. sparsity "
     "is the share of the units pruned in every hidden layer. _speed_up is the time of the dense "
-    "network / that of the compacted one, by the same runtime in the same run; the median over "
-    "the rounds, with its interval in Times. The times are of one arm and seed: networks of the "
-    "same widths take equally long."
+    "network / that of the compacted one, on the wall, by the same runtime in the same round: the "
+    "median over the rounds. Times has its interval, and processor times (cpu_), which other "
+    "programs on the machine disturb less. The times are of one arm and seed: networks of the same "
+    "widths take equally long."
 )
 
 
@@ -49,7 +58,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     }
     charts = [
         workbook.Chart("Summary", "sparsity", "accuracy_compacted", "arm"),
-        workbook.Chart("Times", "sparsity", "speed_up", "runtime"),
+        workbook.Chart("Times", "sparsity", "cpu_speed_up", "runtime"),
     ]
     publication.Publication(
         name=NAME,
@@ -67,13 +76,13 @@ def rounds_table(records: list[dict]) -> pd.DataFrame:
     """Every time measured, and its ratio to that of the dense network in the same round."""
     table = publication.rows(records, "times")
     if table.empty:
-        return pd.DataFrame(
-            columns=["round", "position", "runtime", "sparsity", "time_ms", "ratio"]
-        )
+        return pd.DataFrame(columns=["round", "runtime", "sparsity", "time_ms", "ratio"])
     table = table.drop(columns=["arm", "run_sparsity", "run_events", "seed"])
-    dense = table[table["sparsity"] == 0].set_index(["runtime", "round"])["time_ms"]
-    pairs = pd.MultiIndex.from_frame(table[["runtime", "round"]])
-    return table.assign(ratio=table["time_ms"].to_numpy() / dense.loc[pairs].to_numpy())
+    dense = table[table["sparsity"] == 0].set_index(["runtime", "round"])
+    dense = dense.loc[pd.MultiIndex.from_frame(table[["runtime", "round"]])]
+    table["ratio"] = table["time_ms"].to_numpy() / dense["time_ms"].to_numpy()
+    table["cpu_ratio"] = table["cpu_ms"].to_numpy() / dense["cpu_ms"].to_numpy()
+    return table
 
 
 def sizes_table(records: list[dict], runs: pd.DataFrame) -> pd.DataFrame:
@@ -81,11 +90,11 @@ def sizes_table(records: list[dict], runs: pd.DataFrame) -> pd.DataFrame:
     sizes = publication.rows(records, "sizes")
     if sizes.empty:
         return pd.DataFrame(columns=["sparsity", "units", *COUNTED])
-    sizes = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in RUNTIMES)]]
+    sizes = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
     counted = runs.drop_duplicates(["sparsity", "units"])[["sparsity", "units", *COUNTED]]
     table = counted.merge(sizes, on=["sparsity", "units"])
     dense = table[table["sparsity"] == 0].iloc[0]
-    for name in (*COUNTED, *(f"{runtime}_bytes" for runtime in RUNTIMES)):
+    for name in (*COUNTED, *(f"{runtime}_bytes" for runtime in FORMATS)):
         table[f"{name.removesuffix('_bytes')}_compression"] = dense[name] / table[name]
     return table
 
@@ -93,24 +102,30 @@ def sizes_table(records: list[dict], runs: pd.DataFrame) -> pd.DataFrame:
 def times_table(rounds: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
     """Median time and ratio to the dense network, with its interval, by runtime and share.
 
-    Columns: runtime, sparsity, units, rounds, median_ms, q1_ms, q3_ms, ratio (median over the
-    rounds), ratio_low, ratio_high (bootstrap, 95 %), speed_up (1 / ratio) with its interval,
-    theory (speed-up by multiply-adds), share_of_theory.
+    Columns: runtime, sparsity, rounds, theory (speed-up by multiply-adds); on the wall and, with
+    `cpu_` in front, of the processor: median_ms, ratio (median over the rounds), ratio_low,
+    ratio_high (bootstrap, 95 %), speed_up (1 / ratio), speed_up_low, speed_up_high.
     """
     random, rows = np.random.default_rng(0), []
-    theory = sizes.set_index("sparsity")["multiply_adds_compression"] if len(sizes) else {}
     for (runtime, sparsity), own in rounds.groupby(["runtime", "sparsity"], sort=False):
-        q1, median, q3 = np.quantile(own["time_ms"], [0.25, 0.5, 0.75])
-        ratio = float(own["ratio"].median())
-        low, high = bootstrap_median(own["ratio"].to_numpy(), random)
-        rows.append(
-            {"runtime": SHOWN[runtime], "sparsity": sparsity, "rounds": len(own)}
-            | {"median_ms": median, "q1_ms": q1, "q3_ms": q3}
-            | {"ratio": ratio, "ratio_low": low, "ratio_high": high}
-            | {"speed_up": 1 / ratio, "speed_up_low": 1 / high, "speed_up_high": 1 / low}
-            | {"theory": theory[sparsity], "share_of_theory": 1 / ratio / theory[sparsity]}
-        )
-    return pd.DataFrame(rows).sort_values(["runtime", "sparsity"]) if rows else pd.DataFrame()
+        row = {"runtime": SHOWN[runtime], "sparsity": sparsity, "rounds": len(own)}
+        row["theory"] = sizes.set_index("sparsity")["multiply_adds_compression"][sparsity]
+        for clock in CLOCKS:
+            taken = own["cpu_ms" if clock else "time_ms"]
+            row |= {f"{clock}median_ms": taken.median()} | _ratios(own, clock, random)
+        rows.append(row)
+    columns = ["runtime", "sparsity", "rounds", "speed_up", "cpu_speed_up"]
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    order = {name: place for place, name in enumerate(SHOWN.values())}
+    return table.sort_values(["runtime", "sparsity"], key=lambda c: c.replace(order))
+
+
+def _ratios(own, clock, random):
+    ratio = float(own[f"{clock}ratio"].median())
+    low, high = bootstrap_median(own[f"{clock}ratio"].to_numpy(), random)
+    ends = {"ratio": ratio, "ratio_low": low, "ratio_high": high}
+    ends |= {"speed_up": 1 / ratio, "speed_up_low": 1 / high, "speed_up_high": 1 / low}
+    return {f"{clock}{name}": value for name, value in ends.items()}
 
 
 def published_table() -> pd.DataFrame:
@@ -128,7 +143,7 @@ def summary_table(runs, times, sizes) -> pd.DataFrame:
     table = statistics.summary(runs, ["arm", "sparsity", "units", *COUNTED], MEASURED)
     if times.empty:
         return table
-    files = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in RUNTIMES)]]
+    files = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
     wide = times.pivot_table("speed_up", "sparsity", "runtime")
     wide.columns = [f"{name.lower().replace(' ', '_')}_speed_up" for name in wide.columns]
     files = files.merge(wide.reset_index(), on="sparsity")
@@ -148,14 +163,14 @@ def findings(runs, times, sizes, published, options) -> list[str]:
         told = ", ".join(f"{mean:.2%} at {style.share(share)}" for share, mean in means.items())
         lines.append(f"Mean test accuracy, {arm}: {told}.")
     if len(times):
-        seed_rounds = int(times["rounds"].iloc[0])
+        count = int(times["rounds"].iloc[0])
         lines.append(
             f"Times are of 10,000 images in batches of {options['predict_batch']}, one thread, "
-            f"all networks and runtimes in turn, {seed_rounds} rounds; brackets hold 95 % "
-            "bootstrap intervals of the median of the ratios to the dense network."
+            f"all networks and runtimes in turn, {count} rounds; brackets hold 95 % bootstrap "
+            "intervals of the median of the ratios to the dense network."
         )
     for runtime, own in times.groupby("runtime", sort=False):
-        lines.append(f"{runtime}: {_told(own)}.")
+        lines += [f"{runtime}, {told}: {_told(own, clock)}." for clock, told in CLOCKS.items()]
     if len(published):
         told = ", ".join(
             f"{row.median_ms:g} ms at {style.share(row.sparsity)} ({row.speed_up:.1f} x)"
@@ -171,14 +186,17 @@ def findings(runs, times, sizes, published, options) -> list[str]:
     return lines
 
 
-def _told(own):
-    dense = own[own["sparsity"] == 0].iloc[0]
+def _told(own, clock):
+    dense, pruned = own[own["sparsity"] == 0].iloc[0], own[own["sparsity"] > 0]
     parts = [
-        f"{row.speed_up:.1f} x [{row.speed_up_low:.1f}, {row.speed_up_high:.1f}] at "
-        f"{style.share(row.sparsity)}"
-        for row in own[own["sparsity"] > 0].itertuples()
+        f"{speed_up:.1f} x [{low:.1f}, {high:.1f}] at {style.share(share)}"
+        for share, speed_up, low, high in zip(
+            pruned["sparsity"],
+            *(pruned[f"{clock}{name}"] for name in statistics.bounds("speed_up")),
+            strict=True,
+        )
     ]
-    return f"{dense['median_ms']:.0f} ms dense, {', '.join(parts)}"
+    return f"{dense[f'{clock}median_ms']:.0f} ms dense, {', '.join(parts)}"
 
 
 def _pictures(runs, times, sizes, published):
@@ -190,44 +208,55 @@ def _pictures(runs, times, sizes, published):
     pictures = {f"{NAME}_accuracy": Picture("Test accuracy against units pruned", accuracy)}
     if times.empty:
         return {f"{NAME}_times": None, f"{NAME}_sizes": None} | pictures
-    theory = sizes.rename(columns={"multiply_adds_compression": "speed_up"})
-    curves = pd.concat(
-        [times, theory.assign(runtime=THEORY)[["runtime", "sparsity", "speed_up"]], published]
-    )
-    speed = _on_logarithm(
-        curves, "speed_up", "runtime", "Speed-up by taking out units", "time dense / compacted",
-        "median over the rounds, band: its 95 % bootstrap interval",
-    )  # fmt: skip
-    names = {f"{runtime}_bytes": f"{name} file" for runtime, name in SHOWN.items()}
-    files = sizes.rename(columns=names).melt("sparsity", list(names.values()), "file", "size_bytes")
-    files["size_kB"] = files["size_bytes"] / 1000
-    size = _on_logarithm(files, "size_kB", "file", "Size of the files", "kB", "one network each")
     caption = "multiply-adds: the speed-up if time were their number."
     if len(published):
         caption += " The published ratios were measured on another machine."
+    speed = Picture("Speed-up against units pruned", _speeds(times, sizes, published), caption)
+    names = {f"{name}_bytes": f"{shown} file" for name, shown in FILES.items()}
+    files = sizes.rename(columns=names).melt("sparsity", list(names.values()), "file", "size_bytes")
+    files["size_kB"] = files["size_bytes"] / 1000
+    files["panel"] = ""
+    size = _on_logarithm(files, "size_kB", "file", "Size of the files", "kB", "one network each")
     return {
-        f"{NAME}_times": Picture("Speed-up against units pruned", speed, caption),
+        f"{NAME}_times": speed,
         **pictures,
         f"{NAME}_sizes": Picture("Size of the files against units pruned", size),
     }
 
 
+def _speeds(times, sizes, published):
+    """Speed-up by runtime on both clocks, beside the theoretical and the published one."""
+    theory = sizes.rename(columns={"multiply_adds_compression": "speed_up"}).assign(runtime=THEORY)
+    parts = []
+    for clock, panel in CLOCKS.items():
+        names = {f"{clock}{name}": name for name in statistics.bounds("speed_up")}
+        ours = times[["runtime", "sparsity", *names]].rename(columns=names)
+        parts += [part.assign(panel=panel) for part in (ours, theory, published)]
+    return _on_logarithm(
+        pd.concat(parts), "speed_up", "runtime", "Speed-up by taking out units",
+        "time dense / compacted", "median over the rounds, band: its 95 % bootstrap interval",
+    )  # fmt: skip
+
+
 @style.styled
 def _on_logarithm(table, y, by, title, y_label, note):
     """One line per value of `by` against the share of units, on a logarithmic scale."""
-    figure, grid = style.panels(1, sharey=False)
-    ax, looks = grid[0, 0], style.looks(table[by])
-    for name, rows in table.groupby(by, sort=False):
-        rows, look = rows.sort_values("sparsity"), looks[name]
-        ax.plot(rows["sparsity"], rows[y], label=name, **look)
-        if f"{y}_low" in rows:
-            ends = rows[f"{y}_low"], rows[f"{y}_high"]
-            ax.fill_between(rows["sparsity"], *ends, color=look["color"], alpha=0.15, linewidth=0)
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    style.percent(ax.xaxis)
-    ax.set_xlabel("units pruned in every hidden layer")
-    ax.set_ylabel(y_label)
+    names = list(dict.fromkeys(table["panel"]))
+    figure, grid = style.panels(len(names), sharey=True)
+    looks = style.looks(table[by])
+    for panel, ax in zip(names, grid.ravel(), strict=True):
+        for name, rows in table[table["panel"] == panel].groupby(by, sort=False):
+            rows, look = rows.sort_values("sparsity"), looks[name]
+            ax.plot(rows["sparsity"], rows[y], label=name, **look)
+            if f"{y}_low" in rows:
+                band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+                ax.fill_between(rows["sparsity"], rows[f"{y}_low"], rows[f"{y}_high"], **band)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        style.percent(ax.xaxis)
+        ax.set_title(panel)
+        ax.set_xlabel("units pruned in every hidden layer")
+    grid[0, 0].set_ylabel(y_label)
     style.head(figure, title, note)
-    style.legend(figure, ax)
+    style.legend(figure, grid[0, 0])
     return figure
