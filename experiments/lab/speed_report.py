@@ -26,6 +26,7 @@ FILES = {KERAS: ".keras", LITERT: "LiteRT", ONNX: "ONNX"}
 CLOCKS = {"": "time on the wall", "cpu_": "processor time"}
 # Of such a network on another machine: ms to predict 10,000 images by share of the units pruned.
 PUBLISHED = {0.0: 361.0, 0.5: 142.0, 0.9: 25.5}
+LOSS = 0.02  # of accuracy, that the findings take for small
 ELSEWHERE, THEORY = "published, another machine", "multiply-adds"
 MEASURED = ["test_accuracy", "accuracy_compacted", "largest_difference"]
 COUNTED = ["parameters", "multiply_adds"]
@@ -50,7 +51,8 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     told = sorted({text for record in records for text in record["result"].get("warnings", [])})
     tables = {
         "Summary": summary,
-        "Times": pd.concat([times, published], ignore_index=True),
+        # An empty table would make the columns of the other one columns of objects.
+        "Times": pd.concat([t for t in (times, published) if len(t)] or [times]),
         "Sizes": sizes,
         "Runs": runs,
         "Rounds": rounds,
@@ -58,7 +60,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     }
     charts = [
         workbook.Chart("Summary", "sparsity", "accuracy_compacted", "arm"),
-        workbook.Chart("Times", "sparsity", "cpu_speed_up", "runtime"),
+        workbook.Chart("Times", "sparsity", "speed_up", "runtime"),
     ]
     publication.Publication(
         name=NAME,
@@ -141,13 +143,13 @@ def published_table() -> pd.DataFrame:
 def summary_table(runs, times, sizes) -> pd.DataFrame:
     """One row per arm and share: accuracies over the seeds, counts, bytes, speed-ups."""
     table = statistics.summary(runs, ["arm", "sparsity", "units", *COUNTED], MEASURED)
-    if times.empty:
-        return table
-    files = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
-    wide = times.pivot_table("speed_up", "sparsity", "runtime")
-    wide.columns = [f"{name.lower().replace(' ', '_')}_speed_up" for name in wide.columns]
-    files = files.merge(wide.reset_index(), on="sparsity")
-    return table.merge(files, on=["sparsity", "units"], how="left")
+    if len(times):
+        files = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
+        wide = times.pivot_table("speed_up", "sparsity", "runtime", sort=False)
+        wide.columns = [f"{name.lower().replace(' ', '_')}_speed_up" for name in wide.columns]
+        files = files.merge(wide.reset_index(), on="sparsity")
+        table = table.merge(files, on=["sparsity", "units"], how="left")
+    return table.drop(columns="units")
 
 
 def findings(runs, times, sizes, published, options) -> list[str]:
@@ -162,6 +164,7 @@ def findings(runs, times, sizes, published, options) -> list[str]:
         means = own.groupby("sparsity")["accuracy_compacted"].mean()
         told = ", ".join(f"{mean:.2%} at {style.share(share)}" for share, mean in means.items())
         lines.append(f"Mean test accuracy, {arm}: {told}.")
+        lines += _affordable(arm, means, times)
     if len(times):
         count = int(times["rounds"].iloc[0])
         lines.append(
@@ -184,6 +187,20 @@ def findings(runs, times, sizes, published, options) -> list[str]:
             f"and {row.onnx_bytes:,} (ONNX) bytes."
         )
     return lines
+
+
+def _affordable(arm, means, times):
+    """The largest share that costs little accuracy, and what it brings, in a sentence."""
+    cheap = means[means >= means[0.0] - LOSS].index.max()
+    own = times[times["sparsity"] == cheap] if cheap else times[:0]
+    if own.empty:
+        return []
+    told = ", ".join(f"{row.runtime} {row.cpu_speed_up:.1f} x" for row in own.itertuples())
+    loss = 100 * (means[0.0] - means[cheap])
+    return [
+        f"{style.share(cheap)} of the units is the most that costs {arm} less than "
+        f"{100 * LOSS:g} points ({loss:.1f}); speed-up there, processor time: {told}."
+    ]
 
 
 def _told(own, clock):
