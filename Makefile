@@ -41,6 +41,7 @@ bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and hal
 	$(BIN)/python benchmarks/mask_selection.py
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/surgeons.py
+	$(BIN)/python benchmarks/compaction.py
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -27,6 +27,7 @@ def run(
     work: Callable[[dict], tuple[dict, dict]],
     publish: Callable[[list[dict], Path, dict], None],
     describe: Callable[[dict], str] = describe,
+    alone: Callable[..., list[dict]] = lambda options, records: [],
 ) -> int:
     """Run an experiment; return the exit code: 0, 1 if a run failed, 130 after Ctrl-C.
 
@@ -37,6 +38,8 @@ def run(
     work: settings -> (result, arrays), see `runner.run_grid`.
     publish: (records that have a result, folder, options) -> writes and prints what was found.
     describe: result -> what a progress line says of it.
+    alone: (options, records of the grid) -> one settings dict per run that comes after all of
+        them, one at a time: what measures time wants the machine to itself.
 
     Bad options end it before any training, with the exit code 2 of argparse.
     """
@@ -56,6 +59,7 @@ def run(
         runner.forget(out / "runs")
     try:
         records = runner.run_grid(settings, work, out / "runs", options.jobs, describe)
+        records += runner.run_grid(alone(options, records), work, out / "runs", 1, describe)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", flush=True)
         return 130
