@@ -96,7 +96,8 @@ def final_table(summary: pd.DataFrame) -> pd.DataFrame:
     for name, short in zip(COUNTS, ("parameters", "multiply_adds", "file_size"), strict=True):
         dense = table[table["arm"] == "dense"].set_index("network")[name]
         table[f"{short}_share"] = table[name] / table["network"].map(dense)
-    return table.drop(columns="time_ratio_same_runtime").reset_index(drop=True)
+    wide = ["time_ratio_same_runtime", "test_accuracy_ci95"]  # they are in the summary
+    return table.drop(columns=wide).reset_index(drop=True)
 
 
 def differences_table(stages: pd.DataFrame) -> pd.DataFrame:
@@ -130,16 +131,19 @@ def findings(summary: pd.DataFrame, differences: pd.DataFrame, records: list[dic
         told = ", ".join(f"{r.arm} {r.test_accuracy:.2%}" for r in order.itertuples())
         lines.append(f"{name}, compact and fine-tuned, best mean first: {told}.")
         lines += _differences_line(name, rows) + _times_line(name, rows)
-    for row in differences.to_dict("records"):
-        told = statistics.interval(row, "accuracy_difference", 100)
-        lines.append(
-            "{network}: {first} less {second} ".format(**row)
-            + f"{100 * row['accuracy_difference']:+.2f} points ({told}; {row['verdict']})."
-        )
+    for (name, second), rows in differences.groupby(["network", "second"], sort=False):
+        told = "; ".join(_difference(row) for row in rows.to_dict("records"))
+        lines.append(f"{name}, points of test accuracy less {second}: {told}.")
     samples = records[0]["settings"]["samples"]
     if samples:
         lines.append(f"Trained on {samples:,} images only, drawn anew for each seed.")
     return lines + statistics.chance(differences["verdict"])
+
+
+def _difference(row):
+    told = statistics.interval(row, "accuracy_difference", 100)
+    verdict = "" if row["verdict"] == statistics.ALONE else f", {row['verdict']}"
+    return f"{row['first']} {100 * row['accuracy_difference']:+.2f} ({told}{verdict})"
 
 
 def _dense_line(name, rows):
