@@ -47,7 +47,9 @@ def compact(model):
     gone = removal.Removal(flow)
     if not gone.channels.any():
         reasons = _table(plain, flow, gone)["reason"]
-        said = "; ".join(dict.fromkeys(filter(None, reasons))) or "no unit is pruned as a whole"
+        said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
+            "no unit is pruned as a whole (those of recurrent layers always stay)"
+        )
         warnings.warn(f"compact: no unit can be removed: {said}", stacklevel=2)
     return rebuilding.rebuild(
         plain,
