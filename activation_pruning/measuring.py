@@ -38,7 +38,7 @@ def measure(live_sites, masks=None):
                 "pruned": int(mask.size - np.count_nonzero(mask)),
                 "sparsity": 1 - np.count_nonzero(mask) / mask.size,
                 "units": site.n_units,
-                "units_removed": site.n_units - int(_units_alive(site, mask).sum()),
+                "units_removed": site.n_units - int(site.units_alive(mask).sum()),
             }
         )
     return pd.DataFrame(rows)
@@ -47,12 +47,6 @@ def measure(live_sites, masks=None):
 def total_sparsity(table):
     """Pruned / prunable weights over all the rows of `measure`."""
     return float(table["pruned"].sum() / table["weights"].sum())
-
-
-def _units_alive(site, mask):
-    constant = tuple(axis for axis, size in enumerate(site.units.shape) if size == 1)
-    alive = mask.any(axis=constant, keepdims=True)
-    return np.bincount(site.units.ravel(), weights=alive.ravel(), minlength=site.n_units) > 0
 
 
 class PruningReport:

@@ -8,6 +8,7 @@ import numpy as np
 
 from activation_pruning import (
     attachment,
+    gathering,
     internals,
     measuring,
     outgoing,
@@ -65,14 +66,11 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
     """
     if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
         raise ValueError(f"threshold={threshold!r}; it must be a number of at least 0, or None")
-    if hasattr(data, "__next__"):
-        raise ValueError(
-            "data is a generator, which can be read only once, and is needed several times; give "
-            "arrays, a list of batches, or a dataset"
-        )
+    gathering.check_passes({"sigmoid"}, data, again=True)
     found = sites.find(model, include, exclude)
     excited = significance.sigmoid(model, found.sites, data)
-    leaving, following = outgoing.outgoing(model, found.sites), outgoing.takers(model, found.sites)
+    following = outgoing.takers(model, found.sites)
+    leaving = outgoing.leaving(found.sites, following)
     dead = {
         site.name: _below(site.path, excited[site.name] * leaving[site.name], threshold)
         for site in found.sites

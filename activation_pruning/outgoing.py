@@ -73,7 +73,11 @@ def outgoing(model, live_sites, data=None):
         >>> outgoing(model, sites.find(model).sites)["a/kernel"]
         array([3. , 0.5])
     """
-    following = takers(model, live_sites)
+    return leaving(live_sites, takers(model, live_sites))
+
+
+def leaving(live_sites, following):
+    """`outgoing`, where what `takers` returns is known already."""
     return {
         site.name: sum(_leaving(t, units, site.n_units) for t, units in following[site.name])
         for site in live_sites

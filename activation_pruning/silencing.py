@@ -3,7 +3,6 @@
 import functools
 
 import keras
-import numpy as np
 
 from activation_pruning import attachment, sites
 from activation_pruning.channels import Coupling
@@ -40,7 +39,7 @@ class Silencer:
             alive: {site name: bool array}.
             everything: whether biases, betas and gammas of dead units become zeros now.
         """
-        if not self._held and not any(_dead_units(s, alive[s.name]) for s in live_sites):
+        if not self._held and all(s.units_alive(alive[s.name]).all() for s in live_sites):
             return
         pairs = self.coupling.silenced(alive)
         if not everything:
@@ -69,8 +68,3 @@ class Silencer:
             attachment.attachment(self._callback.model).mask(self, masked)
         if found:
             self.write()
-
-
-def _dead_units(site, mask):
-    constant = tuple(axis for axis, size in enumerate(site.units.shape) if size == 1)
-    return not np.all(mask.any(axis=constant))

@@ -73,6 +73,12 @@ class LiveSite:
     def n_units(self):
         return int(self.units.max()) + 1
 
+    def units_alive(self, mask):
+        """Which units have a weight alive by `mask`: bool array of shape (units,)."""
+        constant = tuple(axis for axis, size in enumerate(self.units.shape) if size == 1)
+        alive = mask.any(axis=constant, keepdims=True)
+        return np.bincount(self.units.ravel(), weights=alive.ravel(), minlength=self.n_units) > 0
+
     def kernel(self):
         """The weights that act now, as a NumPy array (bfloat16 is widened to float32).
 

@@ -74,11 +74,8 @@ class Coupling:
         made, living = set(), set()
         for site in self._sites:
             mask = alive[site.name] if site.name in alive else site.kernel() != 0
-            constant = tuple(axis for axis, size in enumerate(site.units.shape) if size == 1)
-            by_unit = mask.any(axis=constant, keepdims=True)
-            counts = np.bincount(site.units.ravel(), by_unit.ravel(), site.n_units)
             made.update(self.units[site.name].tolist())
-            living.update(self.units[site.name][counts > 0].tolist())
+            living.update(self.units[site.name][site.units_alive(mask)].tolist())
         dead = np.array(sorted(made - living - self._staying), int)
         found = []
         for offset in self.offsets:

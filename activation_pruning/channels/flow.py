@@ -28,9 +28,9 @@ class Channels:
         axis = self.axis if axis is None else axis
         return Channels(tuple(shape), axis, self.ids, self.value if value is None else value)
 
-    def varying(self, shape=None):
+    def varying(self):
         """The same channels, of which no value is known any more."""
-        return self.to(shape or self.shape, value=np.full(len(self.ids), np.nan))
+        return self.to(self.shape, value=np.full(len(self.ids), np.nan))
 
 
 @dataclasses.dataclass(eq=False)
