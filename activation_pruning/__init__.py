@@ -2,12 +2,14 @@
 
 from activation_pruning import (
     allocations,
+    amounts,
     analysis,
     criteria,
     masks,
     regrowth,
     regularizers,
     reports,
+    retraining,
     schedules,
     sites,
     surgeons,
@@ -27,7 +29,9 @@ from activation_pruning.measuring import PruningReport
 from activation_pruning.n2ps import n2ps
 from activation_pruning.pruning import prune, scores
 from activation_pruning.runners import load_exported
+from activation_pruning.sparsity_search import find_sparsity
 from activation_pruning.spectrum_logger import SpectrumLogger
+from activation_pruning.strategies import Until, iterative_prune
 
 __version__ = "0.1.0"
 
@@ -40,14 +44,18 @@ __all__ = [
     "PruningReport",
     "SharedWeights",
     "SpectrumLogger",
+    "Until",
     "allocations",
+    "amounts",
     "analysis",
     "compact",
     "compress",
     "criteria",
     "detach",
     "export",
+    "find_sparsity",
     "from_tfmot",
+    "iterative_prune",
     "load_compressed",
     "load_exported",
     "masks",
@@ -58,6 +66,7 @@ __all__ = [
     "regularizers",
     "removable",
     "reports",
+    "retraining",
     "schedules",
     "scores",
     "sites",

@@ -100,6 +100,11 @@ class PruningCallback(KeepPruned):
                 f"regrow={regrow!r} with granularity={granularity!r}: only single weights change "
                 "places; leave granularity at 'weight'"
             )
+        if self.regrow is not None and getattr(self.schedule, "relative", False):
+            raise ValueError(
+                f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
+                "each event; use one with a target, such as schedules.Constant"
+            )
         self._events, self._counters, self._activity = [], {}, None
         self._needs = {*self.settings.tracked, *getattr(self.regrow, "needs", ())}
         self._trackers = {}
@@ -153,6 +158,7 @@ class PruningCallback(KeepPruned):
             self._check_regrow()
         self._epoch, self._step, self._steps_before = 0, 0, 0
         self._target, self._owed, self._due = 0.0, None, None
+        self._fired, self._since = 0, []  # events of this fit; logs of the epochs since the last
         self._restart_monitors = False
         message = self.schedule.unreachable(self.params["epochs"], self.params.get("steps"))
         if message:
@@ -183,6 +189,7 @@ class PruningCallback(KeepPruned):
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
         logs = {} if logs is None else logs
+        self._since.append(dict(logs))
         if self.schedule.by == "epoch":
             self._ask(logs, [self._step])
         logs["sparsity"], logs["target_sparsity"] = self._measured(), self._target
@@ -222,7 +229,9 @@ class PruningCallback(KeepPruned):
         else:
             # Resumed from weights that may have been saved just before the event of their
             # epoch; it is made up for when the schedule is asked next and activity is counted.
-            self._owed = self._answer({}, self._step)
+            # Not where a schedule takes from what is there: it would take it a second time.
+            if not getattr(self.schedule, "relative", False):
+                self._owed = self._answer({}, self._step)
             if self.regrow is not None and self._owed is not None and self._sparsity() > 0:
                 self._due = self._owed, self._time()
 
@@ -237,11 +246,17 @@ class PruningCallback(KeepPruned):
             steps_per_epoch=self.params.get("steps"),
             weights=self._weights,
             granule=self._granule,
+            events=self._fired,
+            since=tuple(self._since),
         )
         return self.schedule(progress)
 
     def _ask(self, logs, steps):
         """Prune to the last target that the schedule gives for `steps`, if any."""
+        if getattr(self.schedule, "relative", False) and len(steps) > 1:
+            for step in steps:  # each takes from what the one before has left
+                self._ask(logs, [step])
+            return
         targets = [self._answer(logs, step) for step in steps]
         targets = [target for target in targets if target is not None]
         owed, self._owed = self._owed, None
@@ -258,12 +273,16 @@ class PruningCallback(KeepPruned):
         if unseen or any(counted.samples == 0 for counted in activity.values()):
             self._postpone(target)
             return
-        before, self._target = self._sparsity(), target
+        before = self._sparsity()
         progress = ProgressBar(bool(self.params.get("verbose")))
         gathered = self._gather(activity, progress)
         coupling = self._silencer.coupling if self.settings.couples else None
         known = self._sites, self._masks, target, gathered, progress
         chosen, kernels = self.settings.decide(*known, coupling)
+        if callable(target):  # an amount: what the scores said it comes to
+            pruned = sum(int(np.count_nonzero(~mask)) for mask in chosen.values())
+            target = pruned / self._weights
+        self._target, self._fired, self._since = target, self._fired + 1, []
         if self.regrow is not None and before > 0:
             self._due = target, self._time()
         if self._due is None or self._differ(chosen):
@@ -335,8 +354,9 @@ class PruningCallback(KeepPruned):
         """Before the first step no activity has been counted: prune when asked next."""
         self._owed = target
         if self._lacks(target):
+            how = f"by {target}" if callable(target) else f"to {target:.4f}"
             warnings.warn(
-                f"the schedule prunes to {target:.4f} before any training step, when nothing of "
+                f"the schedule prunes {how} before any training step, when nothing of "
                 f"what the criterion needs is there: done after the first {self.schedule.by} "
                 "instead. Let it begin later, or use a criterion such as 'magnitude'.",
                 stacklevel=2,
@@ -359,6 +379,8 @@ class PruningCallback(KeepPruned):
 
     def _lacks(self, target):
         """Whether `target` is further off than whole weights, units or blocks can explain."""
+        if callable(target):
+            return True
         return target * self._weights - (self._weights - self._alive) >= self._granule
 
     def _read_activity(self):

@@ -16,6 +16,7 @@ from activation_pruning.granularities import CHUNK, NM, Block, Unit, Weight, gra
 __all__ = [
     "NM",
     "Block",
+    "EmptiedWarning",
     "Unit",
     "Weight",
     "check_finite",
@@ -24,6 +25,10 @@ __all__ = [
     "lowest",
     "select",
 ]
+
+
+class EmptiedWarning(UserWarning):
+    """A layer would have lost its last item, which was kept instead."""
 
 
 def lowest(scores, count):
@@ -96,7 +101,7 @@ def select(sites, scores, sparsity, granularity, allocation):
     Args:
         sites: sequence of Site.
         scores: dict from site name to an array of the kernel's shape; low scores go first.
-        sparsity: target over all sites, in [0, 1).
+        sparsity: target over all sites, in [0, 1), or an object of `amounts` that looks at scores.
         granularity: see `granularity`.
         allocation: see `allocations.get`.
 
@@ -108,8 +113,8 @@ def select(sites, scores, sparsity, granularity, allocation):
             scores or weights; an unknown name; N:M that does not divide.
 
     Warns:
-        UserWarning: a site was kept from being emptied, or the target was missed by more than one
-            item of each site.
+        EmptiedWarning: a site was kept from being emptied.
+        UserWarning: the target was missed by more than one item of each site.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -122,15 +127,18 @@ def select(sites, scores, sparsity, granularity, allocation):
     grain, share = granularities.granularity(granularity), allocations.get(allocation)
     if _coupled(sites, grain):
         return _select_coupled(sites, scores, sparsity, grain, share)
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
     if not sites:
         raise ValueError("there are no sites to prune; look at include and exclude.")
-    scores = _checked(sites, scores)
+    scores, items = _checked(sites, scores), None
+    if callable(sparsity):  # an amount that looks at the scores
+        items = {s.name: grain.items(s, scores[s.name]) for s in sites}
+        sparsity, share = sparsity(sites, items, share)
+    elif not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
     budget = rounded(sparsity, sum(s.mask.size for s in sites))
     if budget <= sum(s.mask.size - np.count_nonzero(s.mask) for s in sites):
         return {s.name: s.mask.copy() for s in sites}
-    items = {s.name: grain.items(s, scores[s.name]) for s in sites}
+    items = items or {s.name: grain.items(s, scores[s.name]) for s in sites}
     counts, guarded = _counts(sites, items, sparsity, grain.protected, share)
     masks, rounding = {}, 0
     for site in sites:
@@ -157,7 +165,9 @@ def _select_coupled(sites, scores, sparsity, grain, share):
     found, emptied = coupled_sites.refilled(sites, found, scores)
     if emptied:
         warnings.warn(
-            f"the best unit is kept, so that nothing is emptied, in {emptied}", stacklevel=3
+            f"the best unit is kept, so that nothing is emptied, in {emptied}",
+            EmptiedWarning,
+            stacklevel=3,
         )
     return found
 
@@ -268,5 +278,6 @@ def _warn(sites, masks, sparsity, budget, rounding, guarded):
     warnings.warn(
         f"target sparsity {sparsity:.4f}, reached {reached / total:.4f}: {cause}"
         f"{', '.join(names[:5])}{more}.",
+        EmptiedWarning if guarded else UserWarning,
         stacklevel=3,
     )

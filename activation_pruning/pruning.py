@@ -7,7 +7,16 @@ from numbers import Real
 import keras
 import numpy as np
 
-from activation_pruning import allocations, attachment, gathering, masks, measuring, sites, surgeons
+from activation_pruning import (
+    allocations,
+    amounts,
+    attachment,
+    gathering,
+    masks,
+    measuring,
+    sites,
+    surgeons,
+)
 from activation_pruning.channels import Coupling
 from activation_pruning.checks import check_count
 from activation_pruning.progress_bar import ProgressBar
@@ -87,6 +96,9 @@ class Settings:
         if sparsity is None:  # a schedule that does not say where it ends
             return
         most = getattr(self.granularity, "max_sparsity", 1.0)
+        if not isinstance(sparsity, Real) and most == 1:
+            amounts.check(sparsity)
+            return
         if not (isinstance(sparsity, Real) and 0 <= sparsity < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
@@ -112,7 +124,8 @@ class Settings:
         Args:
             live_sites: the sites that share the target.
             alive: {site name: bool array}, True where a weight is alive now.
-            sparsity: the target, in [0, 1), counted over all the sites.
+            sparsity: the target, in [0, 1), counted over all the sites, or an amount that looks at
+                the scores.
             gathered: {site name: `gathering.Gathered`}; nothing where the criterion needs none.
             progress: function of (work done, work in all) for surgeons, or None.
             coupling: the `Coupling` of the model, or None.
@@ -170,8 +183,9 @@ def prune(
     Args:
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
         sparsity: target fraction in [0, 1) over all prunable weights, or rising fractions: the
-            model is pruned to one after the other, scoring anew each time. With N:M granularity
-            it may be left out and is then 1 - N/M.
+            model is pruned to one after the other, scoring anew each time. Or an object of
+            `amounts`, which counts from what is alive now. With N:M granularity it may be left
+            out and is then 1 - N/M.
         criterion: a name in `criteria.CRITERIA` or `surgeons.SURGEONS`, `f(site) -> scores`, or
             an object of `surgeons`; surgeons change the surviving weights as well.
         allocation: "global", "uniform", "distributed", "erk", or a callable.
@@ -225,6 +239,7 @@ def prune(
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
+        target = _resolved(target, alive, settings)
         steps = _rounds(alive, target, settings)
         for done, step in enumerate(steps, 1):
             with warnings.catch_warnings():
@@ -235,7 +250,7 @@ def prune(
             if len(steps) > 1:
                 progress(done, len(steps))
     note = getattr(settings.surgeon, "note", "")
-    return measuring.report(model, found, targets[-1], note)
+    return measuring.report(model, found, None if callable(target) else target, note)
 
 
 def scores(model, criterion, data=None, include=None, exclude=None, seed=0, verbose=1):
@@ -290,9 +305,23 @@ def _targets(sparsity, settings):
     return [sparsity]
 
 
+def _resolved(target, alive, settings):
+    """The target as a sparsity, but for amounts that have to see the scores."""
+    pruned = sum(int(np.count_nonzero(~mask)) for mask in alive.values())
+    target = amounts.resolved(target, sum(mask.size for mask in alive.values()), pruned)
+    if callable(target) and getattr(settings.criterion, "rounds", 1) > 1:
+        raise ValueError(
+            f"sparsity={target!r} looks at one set of scores, but this criterion goes to its "
+            "target in rounds, scoring anew in each; give a fraction in [0, 1)"
+        )
+    return target
+
+
 def _rounds(alive, target, settings):
     """The sparsities on the way to a target: one, but for criteria that want to go slowly."""
     rounds = getattr(settings.criterion, "rounds", 1)
+    if rounds == 1:
+        return [target]
     left = sum(int(mask.sum()) for mask in alive.values()) / sum(m.size for m in alive.values())
     # The same share of what is left goes in each round (Tanaka et al. 2020).
     steps = [1 - left * ((1 - target) / left) ** (k / rounds) for k in range(1, rounds)]

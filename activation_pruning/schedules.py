@@ -1,9 +1,10 @@
 """Schedules: when to prune, and to which sparsity.
 
-A schedule is a small frozen dataclass, called with a `Progress`; it answers the target sparsity, or
-None when nothing is to be done now. Its `by` says when it is asked: after each completed "epoch" or
-training "step", and once before training, at 0. Schedules keep no state, so a resumed run goes on
-where it was; `dataclasses.asdict` gives what rebuilds one. Times are counted in `by`'s unit.
+A schedule is a small frozen dataclass, called with a `Progress`; it answers the target sparsity, an
+object of `amounts` that looks at the scores, or None when nothing is to be done now. Its `by` says
+when it is asked: after each completed "epoch" or training "step", and once before training, at 0.
+Schedules keep no state, so a resumed run goes on where it was; their fields are what rebuilds them.
+Times are counted in `by`'s unit.
 """
 
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ import numpy as np
 
 from activation_pruning.accuracy_triggered import AccuracyTriggered
 from activation_pruning.checks import check_count, check_sparsity
+from activation_pruning.stepwise import Every, Iterative
 
 __all__ = [
     "SCHEDULES",
     "AccuracyTriggered",
     "Constant",
+    "Every",
     "Exponential",
     "FromTfmot",
+    "Iterative",
     "Linear",
     "OneShot",
     "Polynomial",
@@ -45,6 +49,9 @@ class Progress:
         weights: number of prunable weights, None when unknown.
         granule: the least rise of the target, in weights, that surely prunes something; 1 for
             single weights under "global" (see `masks.granule`).
+        events: pruning events in this fit so far.
+        since: the metrics of the epochs since the last event, a dict each; since the start, when
+            there was none.
     """
 
     epoch: int
@@ -55,6 +62,8 @@ class Progress:
     steps_per_epoch: int | None = None
     weights: int | None = None
     granule: int = 1
+    events: int = 0
+    since: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -279,8 +288,10 @@ class FromTfmot:
 
 SCHEDULES = {
     kind.__name__: kind
-    for kind in (OneShot, Constant, Linear, Polynomial, Exponential, AccuracyTriggered)
-}
+    for kind in (
+        OneShot, Constant, Linear, Polynomial, Exponential, AccuracyTriggered, Every, Iterative
+    )
+}  # fmt: skip
 
 
 def get(schedule):

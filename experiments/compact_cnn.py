@@ -99,7 +99,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         "pruned_in_epochs": pruned_in,
         "test_accuracy": stages[-1]["test_accuracy"],
         "time_s": time.perf_counter() - begun,
-        "warnings": sorted({str(w.message) for w in told if w.category is UserWarning}),
+        "warnings": sorted({str(w.message) for w in told if issubclass(w.category, UserWarning)}),
     }
     return result, {}
 

@@ -162,6 +162,7 @@ ARGUMENTS = {
     "start": 0.5,
     "stop": 0.9,
     "events": 3,
+    "amount": 0.5,
 }
 
 
@@ -173,15 +174,18 @@ def schedule(name, **more):
 
 def run(one, epochs=10, steps=4):
     """The answers of a schedule that is asked as `PruningCallback` asks it."""
-    sparsity, answers = 0.0, []
+    sparsity, answers, events, since = 0.0, [], 0, []
     for step in range(epochs * steps + 1):
         if one.by == "epoch" and step % steps:
             continue
         epoch = step // steps
         logs = {"accuracy": min(0.1 * epoch, 1.0), "loss": 1.0} if step else {}
-        answer = one(Progress(epoch, step, logs, sparsity, epochs, steps))
+        since += [logs] if step and step % steps == 0 else []
+        known = {"weights": 1000, "events": events, "since": tuple(since)}
+        answer = one(Progress(epoch, step, logs, sparsity, epochs, steps, **known))
         answers.append(answer)
-        sparsity = sparsity if answer is None else max(sparsity, answer)
+        if answer is not None:
+            sparsity, events, since = max(sparsity, answer), events + 1, []
     return answers
 
 
@@ -213,7 +217,7 @@ def test_schedules_say_when_a_fit_is_too_short(name):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_are_rebuilt_from_their_fields(name):
     one = schedule(name)
-    assert type(one)(**dataclasses.asdict(one)) == one
+    assert type(one)(**{f.name: getattr(one, f.name) for f in dataclasses.fields(one)}) == one
     assert ap.schedules.get(one) is one
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.final_sparsity = 0.1

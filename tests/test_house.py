@@ -16,7 +16,8 @@ PACKAGE = ROOT / "activation_pruning"
 FLOORS = [
     ["__init__"],
     ["activation_counter", "callbacks", "compression", "exporting", "legacy", "regularizers"],
-    ["spectrum_logger"],
+    ["sparsity_search"],
+    ["spectrum_logger", "strategies"],
     ["keep_pruned"],
     ["compaction"],
     ["l0", "layers", "n2ps", "removal"],
@@ -36,7 +37,8 @@ FLOORS = [
     ["kernels"],
     ["regrowth", "surgeons"],
     ["masks", "schedules"],
-    ["granularities", "accuracy_triggered", "coupled_sites"],
+    ["granularities", "accuracy_triggered", "coupled_sites", "stepwise"],
+    ["amounts", "retraining"],
     ["allocations"],
     ["criteria"],
     ["autodiff"],
@@ -47,12 +49,14 @@ SIDE = {
     "__init__": ASIDE,
     "compression": {"reports"},
     "exporting": {"reports"},
+    "sparsity_search": {"reports"},
     "spectrum_logger": {"analysis"},
 }
 HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
 NUMPY_ONLY = [
     "accuracy_triggered",
     "allocations",
+    "amounts",
     "checks",
     "coupled_sites",
     "criteria",
@@ -60,7 +64,9 @@ NUMPY_ONLY = [
     "masks",
     "registry",
     "regrowth",
+    "retraining",
     "schedules",
+    "stepwise",
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 EVERYTHING = [

@@ -117,6 +117,12 @@ class LayerwiseOBS(Surgeon):
         return self.known_scores
 
     def _economical(self, sites, selection):
+        if callable(selection.sparsity):
+            raise ValueError(
+                f"sparsity={selection.sparsity!r} looks at the scores before anything is removed; "
+                f"with recalculate_every={self.recalculate_every} give a fraction in [0, 1), or "
+                "set recalculate_every=1"
+            )
         problems = {site.name: split(site, self.damping) for site in sites}
         weights = sum(site.mask.size for site in sites)
         dead = weights - sum(int(np.count_nonzero(site.mask)) for site in sites)

@@ -102,7 +102,7 @@ def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
         "history": history,
         "events": events,
         "activity": activity,
-        "warnings": sorted({str(w.message) for w in told if w.category is UserWarning}),
+        "warnings": sorted({str(w.message) for w in told if issubclass(w.category, UserWarning)}),
     }
     return Trained(model, data, result)
 

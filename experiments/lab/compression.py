@@ -86,7 +86,9 @@ def work(settings: dict) -> tuple[dict, dict]:
     with warnings.catch_warnings(record=True) as told:  # kept with the result
         warnings.simplefilter("default")
         result = _measured(settings, begun)
-    result["warnings"] = sorted({str(w.message) for w in told if w.category is UserWarning})
+    result["warnings"] = sorted(
+        {str(w.message) for w in told if issubclass(w.category, UserWarning)}
+    )
     result["time_s"] = time.perf_counter() - begun
     result["test_accuracy"] = result["accuracy"][-1]["test_accuracy"]
     return result, {}

@@ -121,7 +121,7 @@ def prune(model, arm: Arm, sparsities, calibration, seed: int, between=None) -> 
             between=between,
             verbose=0,
         )
-    return [str(w.message) for w in told if w.category is UserWarning]
+    return [str(w.message) for w in told if issubclass(w.category, UserWarning)]
 
 
 def finished(rows: list[dict], told: list[str]) -> dict:

@@ -1,0 +1,110 @@
+"""Retraining policies: how long a network trains between two pruning events.
+
+A policy is asked at the end of each epoch with the metrics of the epochs since the event, a list of
+dicts, and answers whether that was enough. `at_most` is the most epochs it ever takes.
+"""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+
+from activation_pruning.checks import check_count
+
+__all__ = ["Epochs", "UntilFlat", "get"]
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """A fixed number of epochs.
+
+    Args:
+        at_most: how many, at least 0.
+
+    Raises:
+        ValueError: not a count.
+
+    Example:
+        >>> Epochs(2)([{}]), Epochs(2)([{}, {}])
+        (False, True)
+    """
+
+    at_most: int = 2
+
+    def __post_init__(self):
+        check_count("at_most", self.at_most, 0)
+
+    def __call__(self, logs):
+        """Return whether the epochs since the event, one dict of metrics each, are enough."""
+        return len(logs) >= self.at_most
+
+
+@dataclass(frozen=True)
+class UntilFlat:
+    """Until an epoch improves the metric by less than `improvement` over the best one before it.
+
+    The first epoch after the event has nothing to be compared with, so there are two at least.
+
+    Args:
+        improvement: in the metric's unit, at least 0: 0.001 is 0.1 point of accuracy.
+        at_most: epochs, at least 1.
+        monitor: name in the logs of `fit`; one with "loss" in it improves when it falls.
+
+    Raises:
+        ValueError: an argument out of range; when called with logs that lack `monitor`.
+
+    Example:
+        >>> enough = UntilFlat(0.01, monitor="accuracy")
+        >>> enough([{"accuracy": 0.9}, {"accuracy": 0.92}])
+        False
+        >>> enough([{"accuracy": 0.9}, {"accuracy": 0.92}, {"accuracy": 0.925}])
+        True
+    """
+
+    improvement: float = 0.001
+    at_most: int = 20
+    monitor: str = "val_accuracy"
+
+    def __post_init__(self):
+        check_count("at_most", self.at_most, 1)
+        if not (isinstance(self.improvement, Real) and 0 <= self.improvement < np.inf):
+            raise ValueError(
+                f"improvement={self.improvement!r}; it must be a number of at least 0, such as "
+                "0.001 for 0.1 point of accuracy."
+            )
+
+    def __call__(self, logs):
+        """Return whether the epochs since the event, one dict of metrics each, are enough."""
+        if logs and self.monitor not in logs[-1]:
+            raise ValueError(
+                f"monitor={self.monitor!r} is not among the metrics of this fit: "
+                f"{sorted(logs[-1])}; give fit validation data, add it to compile(metrics=[...]), "
+                "or watch one of these."
+            )
+        if len(logs) >= self.at_most:
+            return True
+        falls = "loss" in self.monitor
+        values = [(-1 if falls else 1) * float(found[self.monitor]) for found in logs]
+        # Not "improved by less": a metric that is NaN has not improved either.
+        return len(values) > 1 and not values[-1] - max(values[:-1]) >= self.improvement
+
+
+def get(spec):
+    """Return a policy; an integer is that many epochs.
+
+    Raises:
+        ValueError: an integer below 0.
+        TypeError: anything else that is no policy.
+
+    Example:
+        >>> get(3)
+        Epochs(at_most=3)
+    """
+    if isinstance(spec, Integral):
+        return Epochs(int(spec))
+    if callable(spec) and hasattr(spec, "at_most") and not isinstance(spec, type):
+        return spec
+    raise TypeError(
+        f"retrain={spec!r}; give a number of epochs, retraining.UntilFlat(), or a function of the "
+        "logs since the event with an attribute at_most"
+    )
