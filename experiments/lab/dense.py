@@ -39,24 +39,36 @@ def trained(settings: dict) -> tuple[keras.Model, dict[str, np.ndarray]]:
         init=settings["init"],
     )
     network.compile_as(keras, model, settings)
-    path = _path(settings)
+
+    def train():
+        batches = network.batches(
+            arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
+        )
+        model.fit(batches, epochs=settings["epochs"], shuffle=False, verbose=0)
+
+    return kept(model, settings, TRAINING, train), arrays
+
+
+def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> keras.Model:
+    """The model with the weights that `train()` gives it, or gave it under these settings before.
+
+    names: of the settings that decide on the weights.
+    """
+    path = _path({name: settings[name] for name in names})
     if path.exists():
-        with np.load(path) as kept:
-            model.set_weights([kept[f"w{i}"] for i in range(len(kept.files))])
-        return model, arrays
-    batches = network.batches(
-        arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
-    )
-    model.fit(batches, epochs=settings["epochs"], shuffle=False, verbose=0)
+        with np.load(path) as arrays:
+            model.set_weights([arrays[f"w{i}"] for i in range(len(arrays.files))])
+        return model
+    train()
     part = path.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}.part")
     with part.open("wb") as file:
         np.savez(file, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
     os.replace(part, path)
-    return model, arrays
+    return model
 
 
 def _path(settings):
-    told = json.dumps({name: settings[name] for name in TRAINING}, sort_keys=True)
+    told = json.dumps(settings, sort_keys=True)
     folder = Path(os.environ[FOLDER])
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"

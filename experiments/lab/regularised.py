@@ -1,0 +1,106 @@
+"""Other ways against overfitting, with as many epochs as pruning has: what they are compared by."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import keras
+
+import activation_pruning as ap
+from lab import network, strategies
+
+# The strengths to choose from, by validation accuracy; 0 where there is none.
+ARMS = {
+    "plain": (0.0,),
+    "early_stopping": (0.0,),
+    "dropout": (0.2, 0.35, 0.5),
+    "l1": (1e-5, 3e-5, 1e-4),
+    "l2": (1e-5, 1e-4, 1e-3),
+    "nuclear_norm": (1e-5, 1e-4, 1e-3),
+}
+MORE_EPOCHS = 16  # what `iterative_50` with 2 epochs takes in its 8 steps to 500 weights
+PATIENCE = 3
+
+
+def trials() -> list[dict]:
+    """The settings in which the arms run."""
+    return [
+        {"arm": f"{arm}-{strength:g}", "criterion": arm, "strategy": "none", "retraining": "none"}
+        | {"strength": strength}
+        for arm, strengths in ARMS.items()
+        for strength in strengths
+    ]
+
+
+def work(settings: dict) -> tuple[dict, dict]:
+    """Train from the start; runs in a worker process."""
+    logging.getLogger("tensorflow").setLevel("ERROR")
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(settings["seed"])
+    data = strategies.split(settings)
+    model = _model(settings, data)
+    network.compile_as(keras, model, settings)
+    measure, history = strategies.Measure(data), []
+    watching = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: history.append(_row(e)))
+
+    def _row(epoch):
+        validation = measure(model)
+        found = {"epoch": epoch + 1, "validation_accuracy": validation}
+        return found | {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    batches = network.batches(data.x_train, data.y_train, settings["batch_size"], settings["seed"])
+    model.fit(
+        batches,
+        epochs=settings["epochs"] + MORE_EPOCHS,
+        shuffle=False,
+        verbose=0,
+        callbacks=[watching],
+    )
+    result = {"time_s": time.perf_counter() - wall, "cpu_time_s": time.process_time() - cpu}
+    kept = _stopped(history) if settings["criterion"] == "early_stopping" else history
+    last = kept[-1]
+    return result | {"history": kept, "sparsity": 0.0, "epochs": len(kept)} | last, {}
+
+
+def describe(result: dict) -> str:
+    """Say in a few words how a trial ended."""
+    return (
+        f"test {result['test_accuracy']:.4f}, train {result['train_accuracy']:.4f}, "
+        f"{result['epochs']} epochs, {result['time_s']:.0f} s"
+    )
+
+
+def _model(settings, data):
+    arm, strength = settings["criterion"], settings["strength"]
+    penalty = {
+        "l1": keras.regularizers.L1,
+        "l2": keras.regularizers.L2,
+        "nuclear_norm": ap.regularizers.NuclearNorm,
+    }.get(arm)
+    model = network.build(
+        keras,
+        data.x_train.shape[1],
+        settings["hidden"],
+        data.classes,
+        settings["seed"],
+        penalty and penalty(strength),
+    )
+    if arm != "dropout":
+        return model
+    layers = []
+    for layer in model.layers[:-1]:
+        layers += [layer, keras.layers.Dropout(strength, seed=settings["seed"])]
+    return keras.Sequential([keras.Input(data.x_train.shape[1:]), *layers, model.layers[-1]])
+
+
+def _stopped(history):
+    """The epochs up to the best one that early stopping would have restored."""
+    best = 0
+    for number, row in enumerate(history):
+        if row["validation_accuracy"] > history[best]["validation_accuracy"]:
+            best = number
+        if number - best >= PATIENCE:
+            break
+    return history[: best + 1]
