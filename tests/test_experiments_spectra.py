@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from activation_pruning.reports import statistics
+
 FOLDER = Path(__file__).parents[1] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
 comparison = importlib.import_module("lab.comparison")
-statistics = importlib.import_module("lab.statistics")
 nuclear_report = importlib.import_module("lab.nuclear_report")
 spectra_report = importlib.import_module("lab.spectra_report")
 

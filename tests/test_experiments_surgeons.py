@@ -48,7 +48,8 @@ def test_differences_are_paired_by_seed_and_sparsity():
     assert table.index.tolist() == [0.8, 0.9]
     assert table["pairs"].tolist() == [2, 2]
     assert table.loc[0.8, "accuracy_difference"] == pytest.approx(0.1)
-    assert table["verdict"].tolist() == ["higher", "indistinguishable"]
+    # At 80 % both seeds differ by 0.1 exactly: there is no spread to judge it by.
+    assert table["verdict"].tolist() == ["too few pairs", "indistinguishable"]
 
 
 def test_findings_say_who_is_above_the_published_curve():

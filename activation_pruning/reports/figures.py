@@ -16,6 +16,7 @@ from .files import PALETTE, need
 from .heatmaps import kernel_heatmap, mask_heatmap
 from .intervals import intervals
 from .mean_figures import mean_curves, mean_dots
+from .ranking import ranking
 from .spectral_figures import (
     low_rank_accuracy,
     rank_by_event,
@@ -35,6 +36,7 @@ __all__ = [
     "mean_curves",
     "mean_dots",
     "rank_by_event",
+    "ranking",
     "save",
     "scree",
     "sensitivity_curves",

@@ -194,6 +194,25 @@ def need(table, function, *columns, empty=False):
             raise ValueError(f"{function}: {what}; there is nothing to draw")
 
 
+def refuse_missing(table, metric, function):
+    """Raise where a column of numbers lacks some: a comparison without them would not be fair.
+
+    Args:
+        table: a DataFrame.
+        metric: the column.
+        function: whose argument the table is, for the message.
+
+    Raises:
+        ValueError: there are missing numbers; the message says how many.
+    """
+    missing = int(table[metric].isna().sum())
+    if missing:
+        raise ValueError(
+            f"{function}: column {metric!r} lacks {missing} of {len(table)} numbers (NaN). Leave "
+            "out the runs that failed, or the methods that have such runs, before comparing."
+        )
+
+
 def one_of(name, valid, what):
     """The name, if it is valid.
 

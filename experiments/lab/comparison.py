@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from activation_pruning.reports import figures
-from lab import statistics
+from activation_pruning.reports import statistics
+from lab import words
 
 MEASURED = (
     "test_accuracy",
@@ -37,11 +37,7 @@ DIFFERENCES = (
     "second",
     "sparsity",
     "events",
-    "pairs",
-    "accuracy_difference",
-    "accuracy_difference_low",
-    "accuracy_difference_high",
-    "verdict",
+    *statistics.columns("accuracy_difference"),
 )
 
 
@@ -97,15 +93,14 @@ def intervals_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % t-interval over the seeds of everything measured, one row per metric."""
     names = {"value": "mean", "value_low": "low", "value_high": "high"}
     long = runs.melt([*SETTING, "seed"], list(MEASURED), var_name="metric")
-    table = figures.intervals(long, [*SETTING, "metric"], "value").rename(columns=names)
+    table = statistics.intervals(long, [*SETTING, "metric"], "value").rename(columns=names)
     return table[[*SETTING, "metric", "mean", "low", "high", "runs"]]
 
 
 def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Paired differences in test accuracy between arms: the same seed, sparsity and events.
 
-    Only runs that reached their sparsity count. The verdict is "indistinguishable" where the 95 %
-    interval of the mean difference contains 0.
+    Only runs that reached their sparsity count.
     """
     used, tables = runs[runs["reached"]], []
     for first, second in PAIRS:
@@ -118,7 +113,9 @@ def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
             left, right, keys, by, "test_accuracy", "accuracy_difference"
         )
         tables.append(table.assign(first=first, second=second))
-    return pd.concat(tables, ignore_index=True)[list(DIFFERENCES)]
+    return statistics.holm(pd.concat(tables, ignore_index=True), "accuracy_difference")[
+        list(DIFFERENCES)
+    ]
 
 
 def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
@@ -136,7 +133,7 @@ def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         lines.append(f"{sparsity:.0%} sparsity, {events} events, best mean first: {order}.")
     for (first, second), rows in differences.groupby(["first", "second"], sort=False):
         lines.append(_comparison(first, second, rows))
-    lines += statistics.chance(differences["verdict"])
+    lines += words.family(differences["verdict"])
     return lines + missed(runs)
 
 

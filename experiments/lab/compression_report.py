@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import publication, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import publication, words
 from lab.publication import Picture
 
 NAME = "deep_compression"
@@ -69,8 +69,11 @@ def differences_table(stages: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy with trained shared weights less that of the dense network, paired by seed."""
     first = stages[stages["stage"] == "trained"]
     dense = stages.loc[stages["stage"] == "dense", ["arm", "seed", "test_accuracy"]]
-    return statistics.differences(
-        first, dense, ["arm", "seed"], SETTING, "test_accuracy", "accuracy_difference"
+    return statistics.holm(
+        statistics.differences(
+            first, dense, ["arm", "seed"], SETTING, "test_accuracy", "accuracy_difference"
+        ),
+        "accuracy_difference",
     )
 
 
@@ -89,7 +92,7 @@ def findings(stages: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
                 f"{row['ratio']:.1f} times smaller ({row['ratio_of_weights']:.1f} without the "
                 f"header) at {row['test_accuracy']:.2%}, "
                 f"{100 * row['accuracy_difference']:+.2f} points to dense "
-                f"({statistics.interval(row, 'accuracy_difference', 100)})."
+                f"({words.interval(row, 'accuracy_difference', 100)})."
             )
         lines.append(_best(arm, rows))
     return lines

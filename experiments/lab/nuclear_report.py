@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import comparison, publication, spectra, spectra_report, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import comparison, publication, spectra, spectra_report, words
 from lab.publication import Picture
 
 NAME = "nuclear_norm_equivalence"
@@ -108,10 +108,10 @@ def nearer_than_dense(apart: pd.DataFrame) -> pd.DataFrame:
         )
         for setting, rows in others.groupby(SETTING, sort=False)
     ]
-    columns = [*by, "pairs", *statistics.bounds("difference"), "verdict"]
+    columns = [*by, *statistics.columns()]
     if not parts or dense.empty:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns]
+    return statistics.holm(pd.concat(parts, ignore_index=True))[columns]
 
 
 def accuracy_differences(runs: pd.DataFrame) -> pd.DataFrame:
@@ -125,11 +125,10 @@ def accuracy_differences(runs: pd.DataFrame) -> pd.DataFrame:
                 first, second, ["seed"], ["sparsity", "events"], "test_accuracy", named
             )
             parts.append(found.assign(first=arm, second=reference))
-    columns = ["first", "second", "sparsity", "events", "pairs", *statistics.bounds(named)]
-    columns.append("verdict")
+    columns = ["first", "second", "sparsity", "events", *statistics.columns(named)]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns]
+    return statistics.holm(pd.concat(parts, ignore_index=True), named)[columns]
 
 
 def findings(tables: dict) -> list[str]:
@@ -144,12 +143,12 @@ def findings(tables: dict) -> list[str]:
             f"{row['effective_rank_share']:.0%} of the full ones; distances of the spectra: "
             f"{near or 'no other arm to compare with'}."
         )
-    words = {"lower": "nearer than dense", "higher": "farther than dense"}
+    told = {"lower": "nearer than dense", "higher": "farther than dense"}
     for row in tables["Nearer than dense"].to_dict("records"):
         if row["arm"].startswith("nuclear"):
             lines.append(
                 f"{row['arm']} to {row['reference']} at {row['of_sparsity']:.0%} with "
-                f"{row['of_events']} events: {words.get(row['verdict'], row['verdict'])} "
+                f"{row['of_events']} events: {told.get(row['verdict'], row['verdict'])} "
                 f"({row['difference']:+.3f}, {_interval(row)})."
             )
     for row in tables["Seeds apart"].to_dict("records"):
@@ -164,7 +163,7 @@ def findings(tables: dict) -> list[str]:
             "The strengths are several, and whichever comes nearest was found on the same seeds: "
             "its distance is an optimistic one."
         )
-    return lines + statistics.chance(pd.concat(verdicts))
+    return lines + words.family(pd.concat(verdicts))
 
 
 def _named(record):
@@ -201,7 +200,7 @@ def _mean_spectra(curves):
 
 
 def _interval(row):
-    return statistics.interval(row, "difference", digits=3)
+    return words.interval(row, "difference", digits=3)
 
 
 def _pictures(records, curves, apart):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import publication, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import publication, words
 from lab.publication import Picture
 
 SWEEP, SURGEON = "weight_pruning_sweep", "brain_surgeon"
@@ -49,8 +49,7 @@ def curves_table(records: list[dict]) -> pd.DataFrame:
 
 def differences_table(curves: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Paired differences in test accuracy of each arm to the baseline, at each sparsity."""
-    columns = ["first", "second", "sparsity", "pairs"]
-    columns += [*statistics.bounds("accuracy_difference"), "verdict"]
+    columns = ["first", "second", "sparsity", *statistics.columns("accuracy_difference")]
     second = curves[(curves["arm"] == baseline) & (curves["sparsity"] > 0)]
     parts = [
         statistics.differences(
@@ -59,7 +58,9 @@ def differences_table(curves: pd.DataFrame, baseline: str) -> pd.DataFrame:
         for arm, rows in curves.groupby("arm", sort=False)
         if arm != baseline
     ]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return statistics.holm(pd.concat(parts, ignore_index=True), "accuracy_difference")[columns]
 
 
 def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +92,7 @@ def findings(curves, differences, published) -> list[str]:
             f"differences from {100 * rows['accuracy_difference'].min():+.2f} to "
             f"{100 * rows['accuracy_difference'].max():+.2f} percentage points."
         )
-    return lines + statistics.chance(differences["verdict"])
+    return lines + words.family(differences["verdict"])
 
 
 def _publish(records, out, options, name, title, baseline, published):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import comparison, publication, runner, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import comparison, publication, runner, words
 from lab.publication import Picture
 
 NAME = "pruned_vs_pca"
@@ -65,8 +65,8 @@ def differences_table(accuracy: pd.DataFrame) -> pd.DataFrame:
             pruned, second, [*PLACE, "seed"], PLACE, "accuracy", "accuracy_difference"
         )
         tables.append(found.assign(first="pruned", second=other))
-    columns = [*PLACE, "first", "second", "pairs", *statistics.bounds("accuracy_difference")]
-    return pd.concat(tables, ignore_index=True)[[*columns, "verdict"]]
+    columns = [*PLACE, "first", "second", *statistics.columns("accuracy_difference")]
+    return statistics.holm(pd.concat(tables, ignore_index=True), "accuracy_difference")[columns]
 
 
 def findings(accuracy, differences, ranks) -> list[str]:
@@ -88,7 +88,7 @@ def findings(accuracy, differences, ranks) -> list[str]:
             f"{rows['energy_share'].mean():.0%} of the variance, mean of the layers): "
             f"{'; '.join(told)}."
         )
-    return lines + statistics.chance(differences["verdict"])
+    return lines + words.family(differences["verdict"])
 
 
 def _told(row, means):
@@ -97,7 +97,7 @@ def _told(row, means):
         f"{row['stage'].replace('_', '-')}, pruned {means[(*place, 'pruned')]:.2%} against "
         f"{row['second']} {means[(*place, row['second'])]:.2%}, {row['verdict']} "
         f"({100 * row['accuracy_difference']:+.2f} points, "
-        f"{statistics.interval(row, 'accuracy_difference', 100)})"
+        f"{words.interval(row, 'accuracy_difference', 100)})"
     )
 
 

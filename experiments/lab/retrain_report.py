@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import comparison, publication, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import comparison, publication, words
 from lab.publication import Picture
 
 NAME = "retrain_pruned"
@@ -104,8 +104,8 @@ def differences_table(ways: pd.DataFrame) -> pd.DataFrame:
             pruned = ways[(ways["way"] == way) & (ways["arm"] != "dense")]
             found = statistics.differences(pruned, dense, ["seed"], SETTING, measure, named)
             parts.append(found.assign(measure=measure, first=way, second="dense"))
-    columns = [*SETTING, "measure", "first", "second", "pairs", *statistics.bounds(named)]
-    return pd.concat(parts, ignore_index=True)[[*columns, "verdict"]]
+    columns = [*SETTING, "measure", "first", "second", *statistics.columns(named)]
+    return statistics.holm(pd.concat(parts, ignore_index=True), named)[columns]
 
 
 def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
@@ -127,12 +127,12 @@ def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         other, question = AGAINST[first]
         told = "; ".join(
             f"{row['arm']} {row['verdict']} ({100 * row['difference_share']:+.2f} points, "
-            f"{statistics.interval(row, 'difference_share', 100)})"
+            f"{words.interval(row, 'difference_share', 100)})"
             for row in rows.to_dict("records")
         )
         name = measure.removesuffix("_share").replace("_", " ")
         lines.append(f"{first} against {other}, {name} ({question}): {told}.")
-    return lines + statistics.chance(differences["verdict"])
+    return lines + words.family(differences["verdict"])
 
 
 def _pictures(ways):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, workbook
-from lab import comparison, publication, spectra, statistics
+from activation_pruning.reports import figures, statistics, workbook
+from lab import comparison, publication, spectra, words
 from lab.publication import Picture
 
 NAME = "spectra_under_pruning"
@@ -120,8 +120,7 @@ def reductions(values: pd.DataFrame) -> pd.DataFrame:
 def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
     """The reduction of the largest tenth less that of the smallest, paired within each run."""
     named = "difference_share"
-    columns = [*SETTING, "reduction", "pairs", "large_share", "small_share"]
-    columns += [*statistics.bounds(named), "verdict"]
+    columns = [*SETTING, "reduction", "large_share", "small_share", *statistics.columns(named)]
     if tenths.empty:
         return pd.DataFrame(columns=columns)
     tables = []
@@ -131,7 +130,7 @@ def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
         means = [part.groupby(SETTING)[kind].mean() for part in (large, small)]
         both = pd.concat(means, axis=1, keys=["large_share", "small_share"]).reset_index()
         tables.append(found.merge(both, on=SETTING).assign(reduction=kind))
-    return pd.concat(tables, ignore_index=True)[columns]
+    return statistics.holm(pd.concat(tables, ignore_index=True), named)[columns]
 
 
 def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> list[str]:
@@ -156,13 +155,14 @@ def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> li
             f"smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}): it takes "
             f"{verdict.get(row['verdict'], row['verdict'])} (difference "
             f"{100 * row['difference_share']:+.1f} points, "
-            f"{statistics.interval(row, 'difference_share', 100)})."
+            f"{words.interval(row, 'difference_share', 100)})."
         )
     if len(sized):
         lines.append(
             "A penalty on the sum of the singular values would take the same absolute amount from "
-            "small and large ones. More and less mean that the 95 % t-interval excludes 0."
+            "small and large ones."
         )
+        lines += words.family(sized["verdict"])
     return lines
 
 

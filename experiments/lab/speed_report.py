@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.latency import bootstrap_median
-from activation_pruning.reports import figures, style, workbook
-from lab import publication, statistics
+from activation_pruning.reports import figures, statistics, style, workbook
+from lab import publication
 from lab.publication import Picture
 
 NAME = "unit_pruning_speed"
 TIMING = "timing"  # the arm of the run that measures time
 KERAS, LITERT, ONNX = FORMATS = ("keras", "litert", "onnx")
 ON_BATCH = "on_batch"
+SPEED_UP = ("speed_up", "speed_up_low", "speed_up_high")
 SHOWN = {
     KERAS: "Keras predict",
     ON_BATCH: "Keras predict_on_batch",
@@ -209,7 +210,7 @@ def _told(own, clock):
         f"{speed_up:.1f} x [{low:.1f}, {high:.1f}] at {style.share(share)}"
         for share, speed_up, low, high in zip(
             pruned["sparsity"],
-            *(pruned[f"{clock}{name}"] for name in statistics.bounds("speed_up")),
+            *(pruned[f"{clock}{name}"] for name in SPEED_UP),
             strict=True,
         )
     ]
@@ -246,7 +247,7 @@ def _speeds(times, sizes, published):
     theory = sizes.rename(columns={"multiply_adds_compression": "speed_up"}).assign(runtime=THEORY)
     parts = []
     for clock, panel in CLOCKS.items():
-        names = {f"{clock}{name}": name for name in statistics.bounds("speed_up")}
+        names = {f"{clock}{name}": name for name in SPEED_UP}
         ours = times[["runtime", "sparsity", *names]].rename(columns=names)
         parts += [part.assign(panel=panel) for part in (ours, theory, published)]
     return _on_logarithm(
