@@ -11,6 +11,7 @@ them, other ways against overfitting with the same number of epochs: dropout, L1
 stopping, a nuclear norm penalty.
 
     python pruning_strategies.py --dataset mnist --jobs 2
+    python pruning_strategies.py --dataset mnist --jobs 2 --hidden 300 100   # LeNet-300-100
 
 What finished is kept under <out>/runs: the same command goes on where it was stopped.
 
@@ -22,31 +23,20 @@ from __future__ import annotations
 
 import sys
 
-import keras
-
-import activation_pruning as ap
-from lab import command_line, regularised, strategies, strategies_report, study
-
-NETWORKS = {"mlp_100": [100], "lenet_300_100": [300, 100]}
+from lab import command_line, plain, regularised, strategies, strategies_report, study
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Compare pruning strategies, criteria and ways of retraining."
-    parser = command_line.shared_parser(
-        strategies_report.NAME, about, tuple(strategies.CRITERIA), tuple(regularised.ARMS)
-    )
+    parser = command_line.shared_parser(strategies_report.NAME, about, tuple(strategies.CRITERIA))
     add = parser.add_argument
-    add("--network", choices=tuple(NETWORKS), default="mlp_100", help="784-100-10, or LeNet")
     known = tuple(strategies.STRATEGIES)
     add("--strategies", nargs="+", choices=known, default=list(known), metavar="STRATEGY",
         help=f"there are {', '.join(known)}")  # fmt: skip
     known = tuple(strategies.RETRAINING)
     add("--retraining", nargs="+", choices=known, default=list(known), help="after each step")
-    add("--images", type=command_line.count, help="training images used; all if not given")
-    add("--epochs", type=command_line.count, default=10, help="of the dense network")
-    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
-    add("--batch-size", type=command_line.count, default=128, help="samples in a training step")
+    plain.add_options(parser, hidden=[100], epochs=10, digits=20)
     add("--calibration", type=command_line.count, default=1000, help="images that criteria see")
     add("--without-regularisers", action="store_true", help="leave the other ways out")
     return study.run(parser, arguments, grid, work, strategies_report.publish, describe)
@@ -54,15 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def grid(options, data: str) -> list[dict]:
     """One settings dict per trial, seeds outermost: what was stopped has whole comparisons."""
-    shared = {
-        name: getattr(options, name)
-        for name in ("dataset", "network", "images", "epochs", "learning_rate", "batch_size",
-                     "calibration")
-    }  # fmt: skip
-    shared |= {"hidden": NETWORKS[options.network], "biases": True, "init": "glorot", "l2": 0.0}
-    shared |= {"steps_per_execution": 50, "sparsity": 0.0, "events": 0, "data": data}
-    shared |= {"backend": keras.backend.backend(), "keras": keras.__version__}
-    shared |= {"activation_pruning": ap.__version__}
+    more = {"calibration": options.calibration, "sparsity": 0.0, "events": 0}
+    shared = plain.shared(options, data) | more
     trials = [
         {"arm": f"{arm}-{strategy}-{retraining}", "criterion": arm}
         | {"strategy": strategy, "retraining": retraining}

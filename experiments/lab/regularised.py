@@ -8,7 +8,7 @@ import time
 import keras
 
 import activation_pruning as ap
-from lab import network, strategies
+from lab import network, plain
 
 # The strengths to choose from, by validation accuracy; 0 where there is none.
 ARMS = {
@@ -38,10 +38,10 @@ def work(settings: dict) -> tuple[dict, dict]:
     logging.getLogger("tensorflow").setLevel("ERROR")
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
-    data = strategies.split(settings)
+    data = plain.split(settings)
     model = _model(settings, data)
     network.compile_as(keras, model, settings)
-    measure, history = strategies.Measure(data), []
+    measure, history = plain.Measure(data), []
     watching = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: history.append(_row(e)))
 
     def _row(epoch):
@@ -81,7 +81,7 @@ def _model(settings, data):
     }.get(arm)
     model = network.build(
         keras,
-        data.x_train.shape[1],
+        data.inputs,
         settings["hidden"],
         data.classes,
         settings["seed"],

@@ -9,11 +9,8 @@ import logging
 import time
 import warnings
 
-import keras
-import numpy as np
-
 import activation_pruning as ap
-from lab import datasets, dense, network
+from lab import plain
 
 END = 500  # weights alive
 
@@ -60,10 +57,10 @@ def family(strategy: str) -> tuple:
 def work(settings: dict) -> tuple[dict, dict]:
     """Prune the dense network of a seed by one criterion and strategy; runs in a worker process."""
     logging.getLogger("tensorflow").setLevel("ERROR")
-    data = split(settings)
-    model = trained(settings, data)
+    data = plain.split(settings)
+    model = plain.trained(settings, data)
     how = CRITERIA[settings["criterion"]]
-    measure = Measure(data)
+    measure = plain.Measure(data)
     policy = RETRAINING[settings["retraining"]]
     amount, until = family(settings["strategy"])
     wall, cpu = time.perf_counter(), time.process_time()
@@ -71,14 +68,14 @@ def work(settings: dict) -> tuple[dict, dict]:
         warnings.simplefilter("default")
         done = ap.iterative_prune(
             model,
-            functools.partial(fit, settings, data, itertools.count(1)),
+            functools.partial(plain.fit, settings, data, itertools.count(1)),
             measure,
             amount,
             until,
             how.criterion,
             policy,
             how.allocation,
-            data=calibration(settings, data) if how.looks else None,
+            data=plain.calibration(settings, data) if how.looks else None,
             exclude=(),
             seed=settings["seed"],
             verbose=0,
@@ -88,7 +85,7 @@ def work(settings: dict) -> tuple[dict, dict]:
     curve["test_accuracy"] = [measure.tests[0], *measure.tests[2::2]][: len(curve)]
     curve["train_accuracy"] = [measure.trains[0], *measure.trains[2::2]][: len(curve)]
     result |= {"curve": curve.to_dict("records"), "stopped": done.stopped}
-    result |= {"warnings": sorted({str(w.message) for w in told if _users(w)})}
+    result |= {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}
     for name, kept in (("smallest", done.smallest), ("most_accurate", done.most_accurate)):
         result[name] = None if kept is None else curve.iloc[kept.step].to_dict()
     last = curve.iloc[-1]
@@ -104,76 +101,3 @@ def describe(result: dict) -> str:
         f"{told}last {result['test_accuracy']:.4f} at {result['sparsity']:.1%}; {result['steps']} "
         f"steps, {result['epochs']} epochs, {result['time_s']:.0f} s"
     )
-
-
-class Measure:
-    """Accuracies of a model: returns that on the validation part, keeps the others."""
-
-    def __init__(self, data: datasets.Data):
-        parts = {
-            "validation": (data.x_validation, data.y_validation),
-            "test": (data.x_test, data.y_test),
-            # As many as of the others: enough to see the gap.
-            "train": (data.x_train[: len(data.x_test)], data.y_train[: len(data.y_test)]),
-        }
-        self._x = keras.ops.convert_to_tensor(np.concatenate([x for x, _ in parts.values()]))
-        self._y = [y for _, y in parts.values()]
-        self.tests, self.trains = [], []
-
-    def __call__(self, model) -> float:
-        found = keras.ops.convert_to_numpy(model(self._x, training=False))
-        ends = np.cumsum([len(y) for y in self._y])[:-1]
-        pairs = zip(np.split(found, ends), self._y, strict=True)
-        validation, test, train = (network.graded(p, y)["accuracy"] for p, y in pairs)
-        self.tests.append(test)
-        self.trains.append(train)
-        return validation
-
-
-def split(settings: dict) -> datasets.Data:
-    """The data of a seed: a sixth of the training data validates, the rest may be cut to size."""
-    data = datasets.split(datasets.load(settings["dataset"]), settings["seed"], share=1 / 6)
-    size = settings["images"] or len(data.x_train)
-    # The parts are sorted by place in the data set, so a subset has to be drawn.
-    chosen = np.random.default_rng(settings["seed"]).permutation(len(data.x_train))[:size]
-    return dataclasses.replace(data, x_train=data.x_train[chosen], y_train=data.y_train[chosen])
-
-
-def trained(settings: dict, data: datasets.Data) -> keras.Model:
-    """The dense network of a seed, trained or read where it was before."""
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(settings["seed"])
-    sizes = data.x_train.shape[1], settings["hidden"], data.classes
-    model = network.build(keras, *sizes, settings["seed"])
-    network.compile_as(keras, model, settings)
-
-    def train():
-        size = settings["batch_size"]
-        batches = network.batches(data.x_train, data.y_train, size, settings["seed"])
-        model.fit(batches, epochs=settings["epochs"], shuffle=False, verbose=0)
-
-    return dense.kept(model, settings, (*dense.TRAINING, "images"), train)
-
-
-def fit(settings: dict, data: datasets.Data, calls, model, epochs: int, callbacks) -> None:
-    """Retrain after a pruning step, in an order of samples that is new in each step."""
-    seed = settings["seed"] * 10_000 + next(calls)
-    model.fit(
-        network.batches(data.x_train, data.y_train, settings["batch_size"], seed),
-        epochs=epochs,
-        validation_data=(data.x_validation, data.y_validation),
-        validation_batch_size=1000,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
-
-
-def calibration(settings: dict, data: datasets.Data):
-    """The training images that criteria look at."""
-    size = settings["calibration"]
-    return data.x_train[:size], data.y_train[:size]
-
-
-def _users(told):
-    return issubclass(told.category, UserWarning)

@@ -1,0 +1,138 @@
+"""What experiments that compare arms at several settings have in common: tables, words, pictures.
+
+A table of runs has a row per seed, arm and setting: the columns arm, seed, those of the setting and
+what was measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from activation_pruning.reports import figures, statistics, workbook
+from lab import publication, words
+from lab.publication import Picture
+
+METRIC, DIFFERENCE = "test_accuracy", "accuracy_difference"
+ABOUT = "Mean over the seeds; _ci95 is the half-width of the 95 % t-interval."
+
+
+def tables(runs: pd.DataFrame, by: list[str], baseline: str, metrics: list[str]) -> dict:
+    """Sheets by title: summary, paired differences to the baseline, mean ranks, runs."""
+    found = {
+        "Summary": statistics.summary(runs, ["arm", *by], [METRIC, *metrics]),
+        "Differences": differences(runs, by, baseline),
+    }
+    ranked = whole_blocks(runs, by)
+    if ranked["arm"].nunique() > 1:
+        found["Ranks"] = statistics.ranks(ranked, METRIC, blocks=("seed", *by))
+    return found | {"Runs": runs}
+
+
+def differences(runs: pd.DataFrame, by: list[str], baseline: str) -> pd.DataFrame:
+    """Paired differences in test accuracy of each arm to the baseline, in each setting."""
+    columns = ["first", "second", *by, *statistics.columns(DIFFERENCE)]
+    second = runs[runs["arm"] == baseline]
+    parts = [
+        statistics.differences(rows, second, ["seed", *by], by, METRIC, DIFFERENCE).assign(
+            first=arm, second=baseline
+        )
+        for arm, rows in runs.groupby("arm", sort=False)
+        if arm != baseline
+    ]
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return statistics.holm(pd.concat(parts, ignore_index=True), DIFFERENCE)[columns]
+
+
+def whole_blocks(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The runs of the seeds and settings that have all arms: only those can be ranked."""
+    arms = runs["arm"].nunique()
+    sizes = runs.groupby(["seed", *by])["arm"].transform("nunique")
+    return runs[sizes == arms]
+
+
+def findings(runs: pd.DataFrame, found: dict, by: list[str], where) -> list[str]:
+    """Say in plain words what the numbers say, whoever wins.
+
+    where: function of the values of a setting -> its words, such as "80 % sparsity".
+    """
+    lines = []
+    for values, rows in runs.groupby(by, sort=False) if by else [((), runs)]:
+        means = rows.groupby("arm")[METRIC].mean().sort_values(ascending=False)
+        order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
+        lines.append(f"{where(*values)}best mean first: {order}.")
+    for arm, rows in found["Differences"].groupby("first", sort=False):
+        counts = rows["verdict"].value_counts()
+        told = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items())
+        low, high = 100 * rows[DIFFERENCE].min(), 100 * rows[DIFFERENCE].max()
+        lines.append(
+            f"{arm} against {rows['second'].iloc[0]}: {told} of {len(rows)} settings; mean "
+            f"differences from {low:+.2f} to {high:+.2f} percentage points."
+        )
+    if "Ranks" in found:
+        lines.append(ranked(found["Ranks"]))
+    return lines + words.family(found["Differences"]["verdict"])
+
+
+def ranked(ranks: pd.DataFrame, by: str = "arm") -> str:
+    """The order of the mean ranks in words, and what it is worth."""
+    order = ", ".join(f"{row[by]} {row['mean_rank']:.2f}" for row in ranks.to_dict("records"))
+    blocks = int(ranks["blocks"].iloc[0])
+    if not ranks["enough"].iloc[0]:
+        return f"Mean ranks, of {blocks} blocks, too few to tell any two apart: {order}."
+    letters = sorted(set("".join(ranks["groups"])))
+    groups = "; ".join(
+        ", ".join(ranks.loc[ranks["groups"].str.contains(letter, regex=False), by])
+        for letter in letters
+    )
+    return f"Mean ranks, of {blocks} blocks: {order}. Not told apart: {groups}."
+
+
+def pictures(runs: pd.DataFrame, found: dict, name: str, title: str, x: str | None) -> dict:
+    """Accuracy by arm (against the numeric setting `x`, if there is one), and the ranks."""
+    if x and runs[x].nunique() > 1:
+        figure = figures.mean_curves(runs, x, METRIC, title=title)
+    else:
+        figure = figures.mean_dots(runs.assign(all="all runs"), METRIC, "all", title=title)
+    drawn = {name: Picture(title, figure), f"{name}_ranks": None}
+    if "Ranks" in found:
+        ranks = figures.ranking(found["Ranks"], title=f"{title}: mean ranks")
+        drawn[f"{name}_ranks"] = Picture("Mean ranks", ranks, "1 is the best.")
+    return drawn
+
+
+def publish(
+    records: list[dict],
+    out: Path,
+    options: dict,
+    runs: pd.DataFrame,
+    name: str,
+    title: str,
+    baseline: str,
+    by: tuple[str, ...] = ("sparsity",),
+    metrics: tuple[str, ...] = ("train_accuracy", "measured_sparsity", "epochs", "time_s"),
+    about: str = "",
+    more: dict | None = None,
+    told: list[str] = (),
+) -> None:
+    """Write workbook, pictures and page of arms that are compared at settings.
+
+    runs: see above. baseline: the arm that the others are compared with. by: the columns of a
+        setting; the first is a number. more: further sheets. told: further findings.
+    """
+    by = list(by)
+    found = tables(runs, by, baseline, list(metrics))
+    where = lambda value, *rest: f"{value:.1%} sparsity{''.join(f', {r}' for r in rest)}, "  # noqa: E731
+    publication.Publication(
+        name=name,
+        title=title,
+        findings=[*told, *findings(runs, found, by, where)],
+        about=f"{ABOUT} {about}".strip(),
+        tables=found | (more or {}),
+        charts=[workbook.Chart("Summary", by[0], METRIC, "arm")],
+        pictures=pictures(runs, found, name, title, by[0]),
+        on_page=("Differences", "Ranks"),
+    ).write(out, publication.settings_table(records, options))
