@@ -6,6 +6,7 @@ what was measured.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -57,13 +58,13 @@ def whole_blocks(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def findings(runs: pd.DataFrame, found: dict, by: list[str], where) -> list[str]:
     """Say in plain words what the numbers say, whoever wins.
 
-    where: function of the values of a setting -> its words, such as "80 % sparsity".
+    where: values of a setting -> its words, such as "80 % sparsity".
     """
     lines = []
-    for values, rows in runs.groupby(by, sort=False) if by else [((), runs)]:
+    for values, rows in runs.groupby(by, sort=False):
         means = rows.groupby("arm")[METRIC].mean().sort_values(ascending=False)
         order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
-        lines.append(f"{where(*values)}best mean first: {order}.")
+        lines.append(f"{where(*values)}, best mean first: {order}.")
     for arm, rows in found["Differences"].groupby("first", sort=False):
         counts = rows["verdict"].value_counts()
         told = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items())
@@ -84,19 +85,20 @@ def ranked(ranks: pd.DataFrame, by: str = "arm") -> str:
     if not ranks["enough"].iloc[0]:
         return f"Mean ranks, of {blocks} blocks, too few to tell any two apart: {order}."
     letters = sorted(set("".join(ranks["groups"])))
-    groups = "; ".join(
-        ", ".join(ranks.loc[ranks["groups"].str.contains(letter, regex=False), by])
-        for letter in letters
-    )
-    return f"Mean ranks, of {blocks} blocks: {order}. Not told apart: {groups}."
+    groups = [list(ranks.loc[ranks["groups"].str.contains(g, regex=False), by]) for g in letters]
+    alike = "; ".join(", ".join(group) for group in groups if len(group) > 1)
+    told = f"Not told apart: {alike}." if alike else "Any two are told apart."
+    return f"Mean ranks, of {blocks} blocks: {order}. {told}"
 
 
-def pictures(runs: pd.DataFrame, found: dict, name: str, title: str, x: str | None) -> dict:
-    """Accuracy by arm (against the numeric setting `x`, if there is one), and the ranks."""
-    if x and runs[x].nunique() > 1:
-        figure = figures.mean_curves(runs, x, METRIC, title=title)
+def pictures(runs: pd.DataFrame, found: dict, name: str, title: str, by: list[str]) -> dict:
+    """Accuracy by arm against the first column of the setting, panels by the second; the ranks."""
+    panel = by[1] if len(by) > 1 else None
+    if runs[by[0]].nunique() > 1:
+        figure = figures.mean_curves(runs, by[0], METRIC, panel=panel, title=title)
     else:
-        figure = figures.mean_dots(runs.assign(all="all runs"), METRIC, "all", title=title)
+        one = by[0] if panel is None else panel
+        figure = figures.mean_dots(runs, METRIC, one, title=title)
     drawn = {name: Picture(title, figure), f"{name}_ranks": None}
     if "Ranks" in found:
         ranks = figures.ranking(found["Ranks"], title=f"{title}: mean ranks")
@@ -117,15 +119,16 @@ def publish(
     about: str = "",
     more: dict | None = None,
     told: list[str] = (),
+    where: Callable[..., str] = lambda sparsity: f"{sparsity:.1%} sparsity",
 ) -> None:
     """Write workbook, pictures and page of arms that are compared at settings.
 
     runs: see above. baseline: the arm that the others are compared with. by: the columns of a
-        setting; the first is a number. more: further sheets. told: further findings.
+        setting; the first is a number. more: further sheets. told: further findings. where: the
+        values of a setting -> its words.
     """
     by = list(by)
     found = tables(runs, by, baseline, list(metrics))
-    where = lambda value, *rest: f"{value:.1%} sparsity{''.join(f', {r}' for r in rest)}, "  # noqa: E731
     publication.Publication(
         name=name,
         title=title,
@@ -133,6 +136,6 @@ def publish(
         about=f"{ABOUT} {about}".strip(),
         tables=found | (more or {}),
         charts=[workbook.Chart("Summary", by[0], METRIC, "arm")],
-        pictures=pictures(runs, found, name, title, by[0]),
+        pictures=pictures(runs, found, name, title, by),
         on_page=("Differences", "Ranks"),
     ).write(out, publication.settings_table(records, options))

@@ -7,6 +7,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import pandas as pd
 
 import activation_pruning as ap
 from lab import command_line, datasets, dense, network
@@ -87,6 +88,12 @@ def untrained(settings: dict, data: datasets.Data, seed: int | None = None) -> k
     return model
 
 
+def starting_weights(settings: dict, data: datasets.Data) -> list[np.ndarray]:
+    """The starting weights of a seed."""
+    sizes = data.inputs, settings["hidden"], data.classes
+    return network.build(keras, *sizes, settings["seed"]).get_weights()
+
+
 def trained(settings: dict, data: datasets.Data) -> keras.Model:
     """The dense network of a seed, trained or read where it was before."""
     model = untrained(settings, data)
@@ -117,6 +124,15 @@ def calibration(settings: dict, data: datasets.Data):
     """The training images that criteria look at."""
     size = settings["calibration"]
     return data.x_train[:size], data.y_train[:size]
+
+
+def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
+    """One row per record: some of its settings, and the single values of its result."""
+    return pd.DataFrame(
+        {name: record["settings"][name] for name in names}
+        | {k: v for k, v in record["result"].items() if not isinstance(v, (list, dict))}
+        for record in records
+    )
 
 
 def users(told) -> bool:

@@ -1,0 +1,179 @@
+"""Units that fire rarely, one layer per event: does the choice by activity pay?
+
+The layer-wise pruning of the paper's published code: while a network trains, every few epochs the
+units whose activation frequency is below mean - k x standard deviation of their layer go, of one
+layer after the other (`in_turn`) or of all at once (`all`); the counts go on over the events
+(`kept`) or begin anew after each (`reset`). As many units of each layer at each event, but chosen
+at random, or by the norm of their weights, say what the choice is worth. At the end the network is
+compacted: what is pruned is really gone.
+
+    python layerwise_pruning.py --dataset mnist --jobs 2
+
+What finished is kept under <out>/runs: the same command goes on where it was stopped.
+
+Source: Ganguli & Chong, Algorithms 17(1):48, 2024, and its published code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import activation_pruning as ap
+from lab import arms_report, command_line, plain, publication, study
+
+NAME = "layerwise_pruning"
+CRITERIA = ("activation", "random", "unit_norm")
+WAYS = ("in_turn_kept", "in_turn_reset", "all_kept", "all_reset")
+ARMS = tuple(f"{criterion}-{way}" for way in WAYS for criterion in CRITERIA)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the experiment; return the exit code, see `study.run`."""
+    about = "Units below a threshold of activity, layer by layer, against others."
+    parser = command_line.shared_parser(NAME, about, ARMS)
+    plain.add_options(parser, hidden=[300, 200, 100], epochs=20, digits=40)
+    add = parser.add_argument
+    add("--deviations", nargs="+", type=float, default=[0.5, 1.0, 1.5], help="k of the threshold")
+    add("--frequency", type=command_line.count, default=2, help="epochs between two events")
+    return study.run(parser, arguments, grid, work, publish, describe)
+
+
+def grid(options, data: str) -> list[dict]:
+    """One settings dict per seed, threshold and arm, seeds outermost."""
+    shared = plain.shared(options, data) | {"frequency": options.frequency}
+    return [
+        {"arm": arm, "seed": seed, "deviations": k, "sparsity": 0.0, "events": 1} | shared
+        for seed in range(options.seeds)
+        for k in options.deviations
+        for arm in options.arms
+    ]
+
+
+def work(settings: dict) -> tuple[dict, dict]:
+    """Train and prune one network; runs in a worker process."""
+    logging.getLogger("tensorflow").setLevel("ERROR")
+    criterion, _, way = settings["arm"].partition("-")
+    data = plain.split(settings)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        model, pruner, result = _trained(settings, data, "activation", _by_activity(settings, way))
+        if criterion != "activation":  # the same numbers of units at the same events
+            again = _as_recorded(pruner.table(), settings)
+            model, pruner, result = _trained(settings, data, criterion, again)
+    measure = plain.Measure(data)
+    result["validation_accuracy"] = measure(model)
+    small = ap.compact(model)
+    result |= {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
+    result |= {"parameters": small.count_params(), "parameters_before": model.count_params()}
+    result |= {"epochs": settings["epochs"], "layers": _layers(pruner.table())}
+    return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}
+
+
+def describe(result: dict) -> str:
+    """Say in a few words how a trial ended."""
+    return (
+        f"test accuracy {result['test_accuracy']:.4f} at {result['measured_sparsity']:.2%}, "
+        f"{result['parameters']:,} parameters left, {result['events_fired']} events"
+    )
+
+
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """Print the findings; write workbook, pictures and page; print their paths."""
+    runs = plain.runs(records, ("arm", "seed", "deviations"))
+    runs[["arm", "way"]] = runs["arm"].str.split("-", n=1, expand=True)
+    means = runs[runs["arm"] == "activation"].groupby(["way", "deviations"], sort=False)
+    told = [
+        f"{way}, k = {k:g}: {rows['measured_sparsity'].mean():.0%} of the weights pruned, "
+        f"{rows['parameters'].mean():,.0f} of {rows['parameters_before'].iloc[0]:,} parameters."
+        for (way, k), rows in means
+    ]
+    arms_report.publish(
+        records, out, options, runs, NAME, "Layer-wise pruning by activity",
+        baseline="activation",
+        by=("deviations", "way"),
+        metrics=("train_accuracy", "measured_sparsity", "parameters", "events_fired", "time_s"),
+        about="deviations: k of the threshold mean - k x standard deviation.",
+        more={"Layers": publication.rows(records, "layers")},
+        told=told,
+        where=lambda k, way: f"{way}, k = {k:g}",
+    )  # fmt: skip
+
+
+def _trained(settings, data, criterion, how):
+    """(model, callback, result) of one training with an event every few epochs."""
+    model = plain.untrained(settings, data)
+    pruner = ap.PruningCallback(
+        criterion=criterion, granularity="unit", seed=settings["seed"], **how
+    )
+    begun = time.perf_counter()
+    plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
+    table = pruner.table()
+    measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
+    result = {"time_s": time.perf_counter() - begun, "measured_sparsity": measured}
+    return model, pruner, result | {"events_fired": int(table["event"].nunique())}
+
+
+def _every(settings, amount):
+    frequency = settings["frequency"]
+    # The second half of the training is for recovering.
+    return ap.schedules.Every(amount, frequency, begin=frequency, end=settings["epochs"] // 2)
+
+
+def _by_activity(settings, way):
+    amount = ap.amounts.BelowMean(settings["deviations"])
+    amount = ap.amounts.InTurn(amount) if way.startswith("in_turn") else amount
+    return {"schedule": _every(settings, amount), "reset_counts": way.endswith("reset")}
+
+
+class _Recorded:
+    """An amount: of each site what another run pruned at the same event."""
+
+    def __init__(self, counts):
+        self.counts = counts
+
+    def __call__(self, sites, items, allocation):
+        pruned = sum(self.counts[site.name] for site in sites)
+        taken = {}
+        for site in sites:
+            own, dead = items[site.name], int(np.count_nonzero(~site.mask))
+            each = site.mask.size // len(own.scores)
+            before = int(np.count_nonzero(own.scores == -np.inf))
+            taken[site.name] = before + max(self.counts[site.name] - dead, 0) // each
+        return pruned / sum(site.mask.size for site in sites), lambda *_: taken
+
+
+class _InOrder:
+    """An amount for each event, in order."""
+
+    def __init__(self, amounts):
+        self.amounts = amounts
+
+    def at(self, event):
+        return self.amounts[min(event, len(self.amounts) - 1)]
+
+
+def _as_recorded(table, settings):
+    counts = [
+        _Recorded(dict(zip(rows["site"], rows["pruned"], strict=True)))
+        for _, rows in table.groupby("event", sort=True)
+    ]
+    return {
+        "schedule": _every(settings, _InOrder(counts)) if counts else ap.schedules.Constant(0.0)
+    }
+
+
+def _layers(table):
+    if table.empty:
+        return []
+    return table[table["event"] == table["event"].max()].to_dict("records")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
