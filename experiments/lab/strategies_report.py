@@ -1,7 +1,157 @@
-"""Stand-in."""
+"""The files of pruning_strategies: tables, answers to six published findings, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from activation_pruning.reports import figures, statistics
+from lab import arms_report, publication, strategies_tables, words
+from lab.publication import Picture
+from lab.strategies_tables import METRIC
 
 NAME = "pruning_strategies"
+ABOUT = (
+    "Mean test accuracy over the seeds at sparsities that all strategies pass (between two steps "
+    "on the straight line over the logarithm of the weights alive); _ci95 is the half-width of the "
+    "95 % t-interval."
+)
+PICTURES = (NAME, "criteria", "ranks_strategy", "ranks_criterion", "regularisers")
+PICTURES += ("regularisers_gap",)
 
 
-def publish(records, out, options):
-    print(len(records))
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """Print the findings; write workbook, pictures and page; print their paths."""
+    points = strategies_tables.curves(records)
+    levels, interest = strategies_tables.at_levels(points), strategies_tables.best(records)
+    ways = strategies_tables.others(records)
+    differences = strategies_tables.compared(levels, interest, ways)
+    ranks = _ranks(levels)
+    keys = ["criterion", "strategy", "retraining"]
+    numbers = ["sparsity", "weights_alive", METRIC, "epochs_total", "time_total_s"]
+    tables = {
+        "Levels": statistics.summary(levels, [*keys, "level"], [METRIC]),
+        "Differences": differences,
+        "Networks of interest": statistics.summary(interest, ["which", *keys], numbers),
+        "Regularisers": _regularisers(ways),
+        **{f"Ranks of {name}": table for name, table in ranks.items()},
+        "Steps": points,
+        "Warnings": _warnings(records),
+    }
+    findings = [*strategies_tables.answers(differences), *_interest(interest)]
+    findings += [f"{name}: {arms_report.ranked(table, by)}" for name, by, table in _named(ranks)]
+    publication.Publication(
+        name=NAME,
+        title="Pruning strategies",
+        findings=findings + words.family(differences["verdict"]),
+        about=ABOUT,
+        tables=tables,
+        charts=[],
+        pictures=_pictures(levels, ways, ranks),
+        on_page=("Differences", "Networks of interest", "Regularisers"),
+    ).write(out, publication.settings_table(records, options))
+
+
+def _warnings(records):
+    told = [text for record in records for text in record["result"].get("warnings", [])]
+    return pd.DataFrame({"warning": sorted(set(told))})
+
+
+def _regularisers(ways):
+    numbers = [METRIC, "gap", "final_gap", "highest_test_accuracy", "epochs"]
+    return statistics.summary(ways, ["way", "strength"], numbers) if len(ways) else ways
+
+
+def _ranks(levels):
+    """Mean ranks of strategies and of criteria, over seeds, levels and the other one."""
+    found = {}
+    for by, others in (("strategy", "criterion"), ("criterion", "strategy")):
+        rows = levels[(levels["kind"] != "single") & (levels["level"] >= strategies_tables.HIGH)]
+        means = rows.groupby([by, others, "level", "seed"], sort=False)[METRIC].mean().reset_index()
+        blocks = [others, "level", "seed"]
+        whole = means.groupby(blocks)[by].transform("nunique") == means[by].nunique()
+        if means[by].nunique() > 1 and whole.any():
+            found[by] = statistics.ranks(means[whole], METRIC, by, blocks)
+    return found
+
+
+def _named(ranks):
+    for by, table in ranks.items():
+        yield f"By {by}, at {strategies_tables.HIGH:.0%} sparsity and more", by, table
+
+
+def _interest(interest):
+    """How small within a point, how accurate at half: the best of each kind, in words."""
+    lines = []
+    if interest.empty:
+        return lines
+    keys = ["criterion", "strategy", "retraining"]
+    for which, metric, best in (("smallest", "weights_alive", min), ("most_accurate", METRIC, max)):
+        rows = interest[interest["which"] == which]
+        means = rows.groupby(["kind", *keys])[metric].mean().reset_index()
+        if means.empty:
+            continue
+        places = means.groupby("kind")[metric].agg("idxmin" if best is min else "idxmax")
+        told = "; ".join(
+            f"{row['kind']}: {_number(row[metric])} ({row['criterion']}, {row['strategy']}, "
+            f"{row['retraining']})"
+            for row in means.loc[places].to_dict("records")
+        )
+        said = {
+            "smallest": "Fewest weights within one point of the dense validation accuracy",
+            "most_accurate": "Highest test accuracy with half of the weights or fewer",
+        }[which]
+        lines.append(f"{said}, mean over the seeds, the best of each kind: {told}.")
+    return lines
+
+
+def _number(value):
+    return f"{value:.2%}" if value <= 1 else f"{value:,.0f} weights"
+
+
+def _pictures(levels, ways, ranks):
+    pictures = dict.fromkeys(
+        (NAME, "criteria", "ranks_strategy", "ranks_criterion", "regularisers")
+    )
+    shown = levels.assign(compression=1 / (1 - levels["level"]))
+    label = "compression (weights / weights alive)"
+    several = shown[shown["kind"] != "single"]
+    for name, by, title in (
+        (NAME, "strategy", "Strategies, mean over the criteria"),
+        ("criteria", "criterion", "Criteria, mean over the strategies"),
+    ):
+        rows = several if by == "criterion" else shown[shown["criterion"] != "random"]
+        means = rows.groupby([by, "retraining", "seed", "compression"], sort=False)[METRIC].mean()
+        if len(means):
+            figure = figures.mean_curves(
+                means.reset_index(), "compression", METRIC, by, "retraining", title, x_label=label
+            )
+            pictures[name] = Picture(title, figure, "Random pruning is left out of the strategies.")
+    for by, table in ranks.items():
+        title = f"Mean ranks by {by}, at {strategies_tables.HIGH:.0%} sparsity and more"
+        pictures[f"ranks_{by}"] = Picture(
+            title, figures.ranking(table, by, title), "1 is the best."
+        )
+    if len(ways):
+        pictures |= _of_ways(ways)
+    return pictures
+
+
+def _of_ways(ways):
+    """Test accuracy and gap of each way against overfitting, at two moments of the training."""
+    parts = {
+        "regularisers": (METRIC, {METRIC: "validates best", "highest_test_accuracy": "highest"}),
+        "regularisers_gap": ("gap", {"gap": "validates best", "final_gap": "last epoch"}),
+    }
+    titles = {
+        "regularisers": "Test accuracy: pruning and other ways against overfitting",
+        "regularisers_gap": "Training less test accuracy",
+    }
+    pictures = {}
+    for name, (value, moments) in parts.items():
+        long = ways[["way", "seed", *moments]].rename(columns=moments)
+        long = long.melt(["way", "seed"], list(moments.values()), "epoch", value)
+        figure = figures.mean_dots(long, value, "epoch", "way", title=titles[name])
+        pictures[name] = Picture(titles[name], figure)
+    return pictures

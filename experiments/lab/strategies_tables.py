@@ -1,0 +1,242 @@
+"""From trials of pruning strategies to tables, and to answers in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from activation_pruning.reports import statistics
+from lab import regularised, strategies
+
+METRIC, NAMED = "test_accuracy", "accuracy_difference"
+TRIAL = ["criterion", "strategy", "retraining", "seed"]
+LEVELS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+HIGH = 0.95  # from here on compression is called high
+PRUNED = "pruned"  # among the regularisers: class-blind, iteratively by half, 2 epochs
+SAME_EPOCHS = {"criterion": "class_blind", "strategy": "iterative_50", "retraining": "2_epochs"}
+
+
+def curves(records: list[dict]) -> pd.DataFrame:
+    """One row per trial and step: settings, kind of the strategy, what was measured."""
+    parts = [
+        pd.DataFrame(record["result"]["curve"]).assign(**_trial(record))
+        for record in records
+        if "curve" in record["result"]
+    ]
+    if not parts:
+        return pd.DataFrame(columns=[*TRIAL, "kind"])
+    table = pd.concat(parts, ignore_index=True).rename(
+        columns={"metric_pruned": "before_retraining"}
+    )
+    front = [*TRIAL, "kind"]
+    return table[front + [name for name in table.columns if name not in front]]
+
+
+def at_levels(points: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy of each trial at sparsities that all can be compared at.
+
+    Between two steps it is taken on the straight line over the logarithm of the weights alive;
+    nothing is taken from beyond the last step. The last level is that of the smallest networks.
+    """
+    rows = []
+    for trial, own in points.groupby(TRIAL, sort=False):
+        own = own.sort_values("step")
+        known = -np.log(1 - own["sparsity"].to_numpy())
+        last = own["sparsity"].iloc[-1]
+        single = strategies.kind(trial[1]) == "single"
+        for level in dict.fromkeys([*LEVELS, _end(points)]):
+            if level > last + 1e-6 or (single and abs(level - last) > 1e-3):
+                continue  # a single step has one point; there is no line to it
+            accuracy = np.interp(-np.log(1 - min(level, last)), known, own[METRIC])
+            found = dict(zip(TRIAL, trial, strict=True)) | {"kind": strategies.kind(trial[1])}
+            rows.append(found | {"level": level, METRIC: float(accuracy)})
+    return pd.DataFrame(rows, columns=[*TRIAL, "kind", "level", METRIC])
+
+
+def _end(points):
+    """The sparsity that strategies go down to."""
+    return round(float(points.groupby(TRIAL)["sparsity"].max().max()), 4)
+
+
+def best(records: list[dict]) -> pd.DataFrame:
+    """One row per trial and network of interest: smallest within a point, most accurate at half."""
+    rows = [
+        _trial(record) | {"which": which} | record["result"][which]
+        for record in records
+        for which in ("smallest", "most_accurate")
+        if record["result"].get(which)
+    ]
+    return pd.DataFrame(rows)
+
+
+def others(records: list[dict]) -> pd.DataFrame:
+    """One row per way against overfitting and seed: test accuracy, gap between training and test.
+
+    Of each way the strength with the best mean validation accuracy; of each training the epoch
+    (of pruning: the step at half sparsity or more) with the best validation accuracy. `final_gap`
+    is that of the last epoch.
+    """
+    rows = []
+    for record in records:
+        settings, result = record["settings"], record["result"]
+        if settings["criterion"] in regularised.ARMS:
+            history = pd.DataFrame(result["history"])
+            chosen = history.loc[history["validation_accuracy"].idxmax()]
+            found = {"way": settings["criterion"], "strength": settings["strength"]}
+        elif SAME_EPOCHS.items() <= settings.items() and result["most_accurate"]:
+            history, chosen = pd.DataFrame(result["curve"]), result["most_accurate"]
+            found = {"way": PRUNED, "strength": 0.0}
+        else:
+            continue
+        last = history.iloc[-1]
+        found |= {"seed": settings["seed"], METRIC: chosen[METRIC]}
+        found |= {"validation_accuracy": chosen["validation_accuracy"]}
+        found |= {"gap": chosen["train_accuracy"] - chosen[METRIC]}
+        found |= {"final_gap": last["train_accuracy"] - last[METRIC]}
+        rows.append(
+            found | {"epochs": result["epochs"], "highest_test_accuracy": history[METRIC].max()}
+        )
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    means = table.groupby(["way", "strength"])["validation_accuracy"].transform("mean")
+    return table[means == means.groupby(table["way"]).transform("max")].reset_index(drop=True)
+
+
+# -- the six findings --------------------------------------------------------------------------
+
+
+def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -> pd.DataFrame:
+    """All paired differences that the findings are judged by, with the question they belong to.
+
+    Trials are averaged first over what is not compared (criteria, strategies, retraining), so that
+    a pair is a seed. Random pruning is left out but where it is named.
+    """
+    chosen = levels[levels["criterion"] != "random"]
+    kinds = _means(chosen, "kind", ["level"])
+    high = kinds[kinds["level"] >= HIGH]
+    criteria = _means(levels, "criterion", ["level"])
+    steps = _means(levels[levels["level"] >= 0.9], "criterion", ["strategy"])
+    accurate = interest[interest["which"] == "most_accurate"] if len(interest) else interest
+    tables = [
+        _pairs(high, "kind", "iterative", "fixed", ["level"], 1),
+        *(
+            _pairs(_most(accurate), "kind", "fixed", kind, [], 2)
+            for kind in ("iterative", "single")
+        ),
+        *(_pairs(kinds, "kind", "single", k, ["level"], 3) for k in ("iterative", "fixed")),
+        *(
+            _pairs(criteria, "criterion", "class_blind", c, ["level"], 4)
+            for c in ("class_uniform", "class_distributed")
+        ),
+        _pairs(steps, "criterion", "obd", "class_blind", ["strategy"], 5),
+        *(_pairs(ways, "way", PRUNED, way, [], 6) for way in regularised.ARMS),
+        *(_pairs(ways, "way", PRUNED, way, [], 6, "gap") for way in regularised.ARMS),
+        *(
+            _pairs(criteria, "criterion", c, "random", ["level"], 7)
+            for c in strategies.CRITERIA
+            if c != "random"
+        ),
+    ]
+    columns = [
+        "finding",
+        "measure",
+        "first",
+        "second",
+        "level",
+        "strategy",
+        *statistics.columns(NAMED),
+    ]
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    whole = pd.concat(tables, ignore_index=True).reindex(columns=columns[:-2])
+    # Each finding is a question of its own: corrected for the comparisons that answer it.
+    judged = [statistics.holm(rows, NAMED) for _, rows in whole.groupby("finding", sort=False)]
+    return pd.concat(judged, ignore_index=True)[columns]
+
+
+def _means(table, by, more):
+    return table.groupby([by, *more, "seed"], sort=False)[METRIC].mean().reset_index()
+
+
+def _most(accurate):
+    """Of each kind and criterion the network that validates best, averaged over the criteria."""
+    if accurate.empty:
+        return pd.DataFrame(columns=["kind", "seed", METRIC])
+    accurate = accurate[accurate["criterion"] != "random"]
+    key = ["kind", "criterion", "seed"]
+    rows = accurate.loc[accurate.groupby(key)["validation_accuracy"].idxmax()]
+    return _means(rows, "kind", [])
+
+
+def _pairs(table, by, first, second, more, finding, metric=METRIC):
+    if table.empty:
+        return table
+    one, other = (table[table[by] == name] for name in (first, second))
+    on = ["seed", *more]
+    found = statistics.differences(one, other, on, more, metric, NAMED)
+    return found.assign(finding=finding, measure=metric, first=first, second=second)
+
+
+FINDINGS = {
+    1: ("iterative pruning is best at high compression", "higher"),
+    2: ("a fixed number at a time gives the most accurate networks", "higher"),
+    3: ("a single step is worst", "lower"),
+    4: ("class-blind clearly beats the other magnitude variants", "higher"),
+    5: ("OBD is about equal to class-blind, and falls behind with many steps", None),
+    6: ("pruning beats other regularisers against overfitting", "higher"),
+}
+
+
+def answers(differences: pd.DataFrame) -> list[str]:
+    """Each published finding with what the numbers say of it, whoever is right."""
+    return [
+        f"{number}. Published: {text}. Here: {_answer(differences, number, expected)}"
+        for number, (text, expected) in FINDINGS.items()
+    ]
+
+
+def _answer(differences, number, expected):
+    rows = differences[differences["finding"] == number]
+    if rows.empty:
+        return "not tried."
+    told = "; ".join(
+        f"{measure.replace('_', ' ')} of {first} less {second}: {_spread(own)}"
+        for (measure, first, second), own in rows.groupby(
+            ["measure", "first", "second"], sort=False
+        )
+    )
+    if expected is None:
+        return f"{told}."
+    accuracy = rows[rows["measure"] == METRIC]["verdict"]
+    return f"{verdict(accuracy, expected)}. {told}."
+
+
+def verdict(verdicts: pd.Series, expected: str) -> str:
+    """confirmed, refuted, in part, or not told apart: by what all comparisons say."""
+    against = "lower" if expected == "higher" else "higher"
+    yes, no = (verdicts == expected).sum(), (verdicts == against).sum()
+    if yes == len(verdicts):
+        return "confirmed"
+    if no == len(verdicts):
+        return "refuted: it is the other way round"
+    if not yes and not no:
+        return "not told apart"
+    return f"in part ({yes} of {len(verdicts)} comparisons agree, {no} say the opposite)"
+
+
+def _spread(rows):
+    """Mean differences, in points, and verdicts, in the order of levels or strategies."""
+    parts = []
+    for row in rows.to_dict("records"):
+        place = "" if pd.isna(row["level"]) else f" at {100 * row['level']:g} %"
+        place += "" if pd.isna(row["strategy"]) else f" ({row['strategy']})"
+        parts.append(f"{100 * row[NAMED]:+.2f}{place} {row['verdict']}")
+    return ", ".join(parts)
+
+
+def _trial(record):
+    settings = record["settings"]
+    found = {name: settings[name] for name in TRIAL}
+    return found | {"kind": strategies.kind(settings["strategy"])}
