@@ -59,7 +59,7 @@ def _warnings(records):
 
 
 def _regularisers(ways):
-    numbers = [METRIC, "gap", "final_gap", "highest_test_accuracy", "epochs"]
+    numbers = [METRIC, "accuracy_gap", "final_accuracy_gap", "highest_test_accuracy", "epochs"]
     return statistics.summary(ways, ["way", "strength"], numbers) if len(ways) else ways
 
 
@@ -142,7 +142,10 @@ def _of_ways(ways):
     """Test accuracy and gap of each way against overfitting, at two moments of the training."""
     parts = {
         "regularisers": (METRIC, {METRIC: "validates best", "highest_test_accuracy": "highest"}),
-        "regularisers_gap": ("gap", {"gap": "validates best", "final_gap": "last epoch"}),
+        "regularisers_gap": (
+            "accuracy_gap",
+            {"accuracy_gap": "validates best", "final_accuracy_gap": "last epoch"},
+        ),
     }
     titles = {
         "regularisers": "Test accuracy: pruning and other ways against overfitting",
