@@ -348,7 +348,7 @@ class PruningCallback(KeepPruned):
             whole = isinstance(self.settings.granularity, masks.Unit)
             self._write(chosen, everything=whole)
             self._silencer.hold(set(kernels or ()) - set(chosen))
-        self._record(target, known)
+            self._record(target, known)  # before listeners hear that it is over
 
     def _postpone(self, target):
         """Before the first step no activity has been counted: prune when asked next."""

@@ -17,7 +17,8 @@ FLOORS = [
     ["__init__"],
     ["activation_counter", "callbacks", "compression", "exporting", "legacy", "regularizers"],
     ["sparsity_search"],
-    ["spectrum_logger", "strategies"],
+    ["event_log", "mlflow_log", "spectrum_logger", "strategies", "tensorboard_log"],
+    ["event_listener"],
     ["keep_pruned"],
     ["compaction"],
     ["l0", "layers", "n2ps", "removal"],
@@ -48,9 +49,11 @@ ASIDE = {"reports", "analysis"}  # rooms beside the stairs
 SIDE = {
     "__init__": ASIDE,
     "compression": {"reports"},
+    "event_log": {"reports"},
     "exporting": {"reports"},
     "sparsity_search": {"reports"},
     "spectrum_logger": {"analysis"},
+    "tensorboard_log": {"analysis"},
 }
 HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
 NUMPY_ONLY = [

@@ -1,0 +1,73 @@
+"""The callback that logs pruning events to MLflow."""
+
+import re
+
+from activation_pruning.event_listener import EventListener, optional, settings
+
+
+class MLflowLog(EventListener):
+    """Log the settings of a pruning and every event to MLflow.
+
+    Parameters `pruning.<name>`; at each event, by training step, the metrics `pruning/sparsity`,
+    `pruning/target_sparsity`, `pruning/epoch` and `sparsity/<site>`. They go to the active run, or
+    to a new one that ends with the fit. The metrics of the epochs, `sparsity` among them, are for
+    MLflow's own callback, `mlflow.keras.MlflowCallback()`. A fit that goes on with an older one,
+    in the same run (`mlflow.start_run(run_id=...)`), adds the events not there yet;
+    what is there cannot be taken back.
+
+    Args:
+        pruner: the `PruningCallback` of the same fit; None where nothing is pruned, which logs
+            nothing.
+
+    Raises:
+        ImportError: where MLflow is not installed; names the command.
+        ValueError: for another `pruner`.
+
+    Example:
+
+    >>> import activation_pruning as ap
+    >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1))
+    >>> log = ap.MLflowLog(pruner)                                  # doctest: +SKIP
+    >>> model.fit(x, y, epochs=2, callbacks=[pruner, log])          # doctest: +SKIP
+    """
+
+    def __init__(self, pruner=None):
+        self._mlflow = optional("mlflow", "mlflow")
+        super().__init__(pruner)
+        self._run, self._own, self._known = None, False, set()
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        if self.pruner is not None:
+            run = self._mlflow.active_run()
+            self._own = run is None
+            self._run = (run or self._mlflow.start_run()).info.run_id
+            told = {f"pruning.{name}": value for name, value in settings(self.pruner).items()}
+            self._mlflow.log_params(told, run_id=self._run)
+
+    def on_train_end(self, logs=None):
+        if self._own:
+            self._mlflow.end_run()
+            self._own = False
+        super().on_train_end(logs)
+
+    def _begin(self, epoch):
+        self._known = set()
+        if epoch > 0 and self.pruner is not None:
+            history = self._mlflow.MlflowClient().get_metric_history(self._run, "pruning/epoch")
+            self._known = {(int(entry.value), entry.step) for entry in history}
+
+    def _event(self, rows):
+        first = rows.iloc[0]
+        epoch, step = int(first["epoch"]), int(first["step"])
+        if (epoch, step) in self._known:
+            return
+        metrics = {
+            "pruning/sparsity": first["total_sparsity"],
+            "pruning/target_sparsity": first["target_sparsity"],
+            "pruning/epoch": epoch,
+        }
+        for row in rows.to_dict("records"):
+            # What MLflow takes in a name.
+            metrics[re.sub(r"[^\w./ -]", "_", f"sparsity/{row['site']}")] = row["sparsity"]
+        self._mlflow.log_metrics(metrics, step=step, run_id=self._run)
