@@ -168,7 +168,7 @@ def _einsum(x, generator, mask):
     units = _filters(generator)
     return layers.EinsumDense(
         equation,
-        units if equation[0] == "." else (None, units),
+        units if equation[0] == "." else (6, units),
         bias_axes=[None, "y"][generator.integers(2)],
         activation=_activation(generator),
     )(x)

@@ -429,7 +429,7 @@ def test_a_layer_shared_through_a_wrapper_stays_one():
 
 def test_what_is_frozen_stays_so():
     x, attention = keras.Input((3, 5)), L.MultiHeadAttention(2, 3)
-    inner = keras.Sequential([keras.Input((5,)), L.Dense(5)])
+    inner = keras.Sequential([keras.Input((3, 5)), L.Dense(5)])
     model = keras.Model(x, L.Dense(2)(attention(inner(x), x)))
     attention.query_dense.trainable = False
     inner.trainable = False
@@ -473,11 +473,22 @@ def test_what_meets_the_inputs_is_not_silenced():
     assert (norm.get_weights()[0] != 0).all()
 
 
+def test_the_report_names_pruned_units_that_have_to_stay():
+    inputs = keras.Input((4, 6))
+    x = L.Dense(4, name="free")(L.LayerNormalization()(L.Dense(8, name="normed")(inputs)))
+    model = keras.Model(inputs, L.Dense(2)(L.LSTM(6, name="fed_back")(x)))
+    report = ap.prune(pruned_graphs.randomised(model), 0.5, "magnitude", "uniform", "unit")
+    assert "Pruned units of normed, fed_back cannot be taken out" in str(report)
+    removed = ap.removable(model).set_index("layer")["removed"]
+    assert removed[["normed", "free"]].tolist() == [0, 2]
+
+
 @pytest.mark.parametrize(("round_to", "kept"), [(1, 10), (4, 12), (8, 8), (16, 16)])
 def test_units_left_are_a_multiple(round_to, kept):
     model = pruned_graphs.randomised(keras.Sequential([keras.Input((6,)), L.Dense(20), L.Dense(2)]))
     grain = ap.masks.Unit(round_to=round_to)
-    ap.prune(model, 0.5, granularity=grain)
+    report = ap.prune(model, 0.5, granularity=grain)
+    assert (f"a multiple of {round_to} units" in str(report)) == (round_to > 1)
     assert ap.compact(model).layers[0].units == kept
 
 

@@ -200,7 +200,11 @@ def test_mixed_precision_becomes_float32(policy, name, tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
-    export(mixed, tmp_path / name)
+    report = export(mixed, tmp_path / name)
+    assert report.largest_difference < 1e-4 < report.difference_from_model < 0.1
+    assert "from Keras in float32, " in str(report)
+    assert " from the model as it is " in str(report)
+    assert export(model, tmp_path / name).difference_from_model is None
     assert mixed.get_layer("conv").compute_dtype == policy.removeprefix("mixed_")
     assert_equal(load_exported(tmp_path / name), model)
 
