@@ -68,9 +68,10 @@ def export(
     """Write the model as a LiteRT or ONNX file, run that file and compare it with Keras.
 
     What is written is inference in float32: wrappers are stripped, their masks and gates applied,
-    and mixed precision undone (it is compared with the model in float32, too); exact zeros stay exact zeros. The inputs are named `input_0`,
-    `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ...; a batch may have any
-    size unless `batch_size` says which. LiteRT needs that for recurrent layers.
+    and mixed precision undone, in what is compared, too; exact zeros stay exact zeros. The inputs
+    are named `input_0`, `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ...;
+    a batch may have any size unless `batch_size` says which. LiteRT needs that for recurrent
+    layers.
 
     difference = max |file(x) - model(x)|, and a file is kept if it is at most
     tolerance * max(1, max |model(x)|). Until then it has a temporary name beside `path`.

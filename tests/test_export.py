@@ -488,3 +488,10 @@ def test_files_that_cannot_be_loaded(tmp_path):
         (tmp_path / name).write_text("not a model")
         with pytest.raises(ValueError, match=f"{name}' is no .* file"):
             load_exported(tmp_path / name)
+
+
+@pytest.mark.parametrize("path", [None, 5])
+def test_what_is_no_path_is_refused(path):
+    for call in (lambda: export(models.mlp(), path), lambda: load_exported(path)):
+        with pytest.raises(TypeError, match=rf"path={path}; give the path of a file"):
+            call()
