@@ -40,5 +40,5 @@ def check_count(name, value, least):
             ...
         ValueError: frequency=0; it must be an integer of at least 1.
     """
-    if not isinstance(value, Integral) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name}={value!r}; it must be an integer of at least {least}.")

@@ -141,14 +141,14 @@ def _named(model, prefix=""):
 
 def _smaller(layer, flow, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
-    changes = {}
     own = [size for size in flow.sizes.values() if size.layer is layer]
-    if any(gone.of(size.ids).any() for size in own) or gone.touches(layer):
-        changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
+        return rebuilding.copy_layer(layer)
+    changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
     fold = gone.fold(layer)
     if fold is not None and getattr(layer, "bias", None) is None:
         changes["use_bias"] = True
-    return rebuilding.copy_layer(layer, **changes)
+    return rebuilding.resized_layer(layer, **changes)
 
 
 def _transfer(layer, new, flow, gone):
@@ -167,7 +167,7 @@ def _transfer(layer, new, flow, gone):
         variable.assign(values)
     if added:
         new.bias.assign(gone.fold(layer)[~gone.of(flow.units[id(layer)][1])])
-    rebuilding.finalize(new)
+    rebuilding.finalize(layer, new)
 
 
 def _as_bias(fold, shape):

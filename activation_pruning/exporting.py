@@ -26,6 +26,8 @@ class Exported:
     largest_output: max |Keras|, to set it against.
     sparse_tensors: number of weight tensors in sparse encoding.
     batch_size: None where the file takes batches of any size.
+    difference_from_model: where the model computes in another dtype than float32, in which it is
+        compared: max |file - model as it is|; None elsewhere.
     """
 
     path: Path
@@ -37,15 +39,18 @@ class Exported:
     quantize: str | None = None
     sparse_tensors: int = 0
     batch_size: int | None = None
+    difference_from_model: float | None = None
 
     def __str__(self):
         parts = [f"{self.format}, {self.size_bytes:,} bytes"]
         parts += [f"quantised ({self.quantize})"] if self.quantize else []
         parts += [f"{self.sparse_tensors} sparse tensors"] if self.sparse_tensors else []
         parts += [f"batches of {self.batch_size}"] if self.batch_size else []
+        given = self.difference_from_model
+        own = "" if given is None else f" in float32, {given:.2g} from the model as it is"
         return (
-            f"{self.path}: {', '.join(parts)}; at most {self.largest_difference:.2g} from Keras "
-            f"(outputs up to {self.largest_output:.2g}) on {self.samples:,} samples"
+            f"{self.path}: {', '.join(parts)}; at most {self.largest_difference:.2g} from Keras"
+            f"{own} (outputs up to {self.largest_output:.2g}) on {self.samples:,} samples"
         )
 
 
@@ -63,9 +68,10 @@ def export(
     """Write the model as a LiteRT or ONNX file, run that file and compare it with Keras.
 
     What is written is inference in float32: wrappers are stripped, their masks and gates applied,
-    and mixed precision undone; exact zeros stay exact zeros. The inputs are named `input_0`,
-    `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ...; a batch may have any
-    size unless `batch_size` says which. LiteRT needs that for recurrent layers.
+    and mixed precision undone, in what is compared, too; exact zeros stay exact zeros. The inputs
+    are named `input_0`, `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ...;
+    a batch may have any size unless `batch_size` says which. LiteRT needs that for recurrent
+    layers.
 
     difference = max |file(x) - model(x)|, and a file is kept if it is at most
     tolerance * max(1, max |model(x)|). Until then it has a temporary name beside `path`.
@@ -112,7 +118,8 @@ def export(
     suffix = _check(model, path, quantize, sparse, data, samples, batch_size, tolerance)
     if tolerance is None:
         tolerance = math.inf if quantize else _TOLERANCE
-    plain = _plain(model)
+    acting = _stripped(model)
+    plain = _in_float32(acting)
     found = None if data is None else conversion.given(plain, data, samples)
     signature = conversion.signature(plain, found, batch_size)
     found = signature.random(samples, seed) if found is None else found
@@ -127,6 +134,7 @@ def export(
                 f"by up to {difference:.3g} (outputs up to {largest:.3g}), tolerance={tolerance:g};"
                 " no file was written. Give typical inputs as data=, or a larger tolerance="
             )
+        given = None if acting is plain else _from_given(acting, signature, runner, found)
         size = temporary.stat().st_size
     encoded = runner.sparse_tensors() if suffix == ".tflite" else 0
     if sparse and not encoded:
@@ -145,6 +153,7 @@ def export(
         quantize=quantize,
         sparse_tensors=encoded,
         batch_size=batch_size,
+        difference_from_model=given,
     )
 
 
@@ -190,16 +199,18 @@ def _check_place(path, suffix):
         raise FileNotFoundError(f"path={str(path)!r}: there is no folder {str(folder)!r}; make it")
 
 
-def _plain(model):
-    """The model that acts in inference: without wrappers, in float32."""
+def _stripped(model):
+    """The model that acts in inference: without wrappers."""
     parts = internals.with_sublayers(model)
-    graph = sites.is_graph(model)
-    if graph and any(isinstance(part, KernelWrapper) for part in parts):
-        model = layers.strip(model)
-        parts = internals.with_sublayers(model)
+    wrapped = any(isinstance(part, KernelWrapper) for part in parts)
+    return layers.strip(model) if wrapped and sites.is_graph(model) else model
+
+
+def _in_float32(model):
+    parts = internals.with_sublayers(model)
     if all(part.compute_dtype in (None, "float32") for part in parts):
         return model
-    if not graph:
+    if not sites.is_graph(model):
         raise ValueError(
             f"the subclassed model {type(model).__name__} computes in {model.compute_dtype}; files "
             "are written in float32. Make it with dtype='float32' and copy the weights"
@@ -226,6 +237,17 @@ def _reason(error):
     if "TensorList" in reason:
         reason += ". Recurrent layers need batches of one size there: give batch_size=1"
     return reason
+
+
+def _from_given(model, signature, runner, found):
+    """Largest difference between the file's outputs and those of the model in its own dtype."""
+    own, gaps = dataclasses.replace(signature, model=model), []
+    for batch in found:
+        outputs = runner(batch)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        for output, expected in zip(outputs, own.outputs(batch), strict=True):
+            gaps.append(np.abs(output - expected.astype("float64")).max(initial=0.0))
+    return float(np.max(gaps))
 
 
 def _compare(runner, found, wanted):

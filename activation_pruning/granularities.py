@@ -76,6 +76,13 @@ class Unit:
     def __post_init__(self):
         check_count("round_to", self.round_to, 1)
 
+    @property
+    def note(self):
+        """What a report says of the units that stay."""
+        if self.round_to == 1:
+            return ""
+        return f"Each layer keeps a multiple of {self.round_to:,} units, or all that it had."
+
     def rounded(self, items, count):
         """Return how many of the lowest items go so that a multiple of `round_to` stays.
 

@@ -58,6 +58,12 @@ def output_operations(model):
     return [tensor._keras_history.operation for tensor in keras.tree.flatten(model.outputs)]
 
 
+def operation_name(operation):
+    """What an operation of `keras.ops` is, such as "numpy.Add"; None for anything else."""
+    module, _, kind = type(operation).__module__.rpartition(".")
+    return f"{kind}.{type(operation).__name__}" if module == "keras.src.ops" else None
+
+
 def add_state(layer, state):
     """Let `layer` track the layer `state`: it joins every training step and no saved file.
 

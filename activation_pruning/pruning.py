@@ -249,7 +249,9 @@ def prune(
                 alive = _event(model, found.sites, settings, *how)
             if len(steps) > 1:
                 progress(done, len(steps))
-    note = getattr(settings.surgeon, "note", "")
+    notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
+    notes += [coupling.note(found.sites, alive)] if coupling else []
+    note = " ".join(filter(None, notes))
     return measuring.report(model, found, None if callable(target) else target, note)
 
 

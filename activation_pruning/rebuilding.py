@@ -1,5 +1,6 @@
 """Copies of whole models, with layers exchanged on the way."""
 
+import collections
 import copy
 import warnings
 
@@ -22,6 +23,7 @@ def rebuild(model, replace, transfer, inputs=None):
         The new model, with a fresh optimizer state.
     """
     made_graphs, made = {}, {}  # by id; a layer may be met again, in another nested model
+    shared = _shared_with_wrappers(model)
 
     def clone(layer):
         if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
@@ -29,15 +31,22 @@ def rebuild(model, replace, transfer, inputs=None):
         if sites.is_graph(layer):
             return copy_graph(layer)
         if id(layer) not in made:
-            made[id(layer)] = layer, replace(layer)
+            new = replace(layer)
+            if type(new) is keras.layers.TimeDistributed and id(layer.layer) in shared:
+                inner = clone(layer.layer)
+                new = _around(inner, new) if type(inner) is type(layer.layer) else new
+            made[id(layer)] = layer, new
         return made[id(layer)][1]
 
     def copy_graph(graph):
         if id(graph) not in made_graphs:
-            made_graphs[id(graph)] = internals.clone(graph, clone, inputs and inputs(graph))
-        return made_graphs[id(graph)]
+            new = internals.clone(graph, clone, inputs and inputs(graph))
+            made_graphs[id(graph)] = graph, new
+        return made_graphs[id(graph)][1]
 
     rebuilt = copy_graph(model)
+    for graph, new in reversed(made_graphs.values()):  # the outer ones first
+        _keep_trainable(graph, new)
     for layer, new in made.values():
         transfer(layer, new)
     if model.compiled:
@@ -54,10 +63,12 @@ def rebuild(model, replace, transfer, inputs=None):
 
 def copy_layer(layer, **changes):
     """A layer made from the same configuration but for `changes`, without weights yet."""
-    config = {**layer.get_config(), **changes}
-    if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
-        return type(layer).from_config(config, safe_mode=False)
-    return type(layer).from_config(config)
+    return _made(layer, {**layer.get_config(), **changes})
+
+
+def resized_layer(layer, **changes):
+    """`copy_layer` for inputs of another shape: layers inside forget what they were built for."""
+    return _made(layer, _unbuilt({**layer.get_config(), **changes}))
 
 
 def copy_in_float32(layer):
@@ -70,11 +81,12 @@ def copy_in_float32(layer):
 def copy_weights(layer, new):
     """Give `new` the weights of `layer`, and what layers derive from their weights."""
     new.set_weights(layer.get_weights())
-    finalize(new)
+    finalize(layer, new)
 
 
-def finalize(new):
-    """Have layers compute anew what they derive from their weights."""
+def finalize(layer, new):
+    """What weights do not say: which layers inside train, and what they derive from weights."""
+    _keep_trainable(layer, new)
     for inner in internals.with_sublayers(new):
         if hasattr(inner, "finalize_state"):  # Normalization computes with what it derived
             inner.finalize_state()
@@ -103,6 +115,47 @@ def copy_model(model):
             "class a get_config (and `@keras.saving.register_keras_serializable()`) so that "
             "Keras can save and load it."
         ) from error
+
+
+def _keep_trainable(layer, new):
+    """A configuration says it of the whole, but the layers that attention makes can be frozen."""
+    if new.trainable != layer.trainable:
+        new.trainable = layer.trainable  # of all that is inside, too
+    # Where callbacks are at work a layer holds more than its copy, at the end of the list.
+    for inner, twin in zip(internals.sublayers(layer), internals.sublayers(new), strict=False):
+        if isinstance(inner, keras.Layer) and isinstance(twin, keras.Layer):
+            _keep_trainable(inner, twin)
+
+
+def _shared_with_wrappers(model):
+    """Ids of the layers that are called within a TimeDistributed and elsewhere, too."""
+    inside, called = collections.Counter(), set()
+    for layer in {id(layer): layer for layer in internals.with_sublayers(model)}.values():
+        if isinstance(layer, keras.layers.TimeDistributed):
+            inside[id(layer.layer)] += 1
+        elif sites.is_graph(layer):
+            called.update(id(one) for one in layer.layers)
+    return {key for key, times in inside.items() if times > 1 or key in called}
+
+
+def _around(inner, wrapper):
+    """The wrapper around a layer of the graph, which is to stay one with it."""
+    config = {key: value for key, value in wrapper.get_config().items() if key != "layer"}
+    return type(wrapper)(inner, **config)
+
+
+def _made(layer, config):
+    if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
+        return type(layer).from_config(config, safe_mode=False)
+    return type(layer).from_config(config)
+
+
+def _unbuilt(config):
+    if isinstance(config, dict):
+        return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_unbuilt(value) for value in config)
+    return config
 
 
 def _in_float32(config):

@@ -1,6 +1,7 @@
 """Exported files as functions: LiteRT and ONNX Runtime behind one call."""
 
 import importlib
+import os
 import re
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def load_exported(path, threads=1):
 
     Raises:
         ImportError: where the runtime is not installed; names the command.
+        TypeError: for something else than a path.
         ValueError: for another suffix, or a file that the runtime cannot read.
         FileNotFoundError: when there is no such file.
 
@@ -55,6 +57,8 @@ def load_exported(path, threads=1):
 
 def check_suffix(path):
     """The suffix of `path`; raises unless it names a format."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(f"{suffix!r} ({name})" for suffix, name in FORMATS.items())
@@ -118,7 +122,10 @@ class Runner:
                 )
             x = dict(zip(self.inputs, values, strict=True))
         if set(x) != set(self.inputs):
-            raise ValueError(f"x holds the inputs {sorted(x)}; the file takes {list(self.inputs)}")
+            raise ValueError(
+                f"x holds the inputs {sorted(x)}; the file takes {list(self.inputs)}. Of a file by "
+                "`export` these are the model's inputs in the order of model.inputs: give a list"
+            )
         return {name: self._array(name, x[name]) for name in self.inputs}
 
     def _array(self, name, values):

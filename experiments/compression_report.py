@@ -69,9 +69,20 @@ def _parser():
     add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
     add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
     add("--out", default=f"results/{compression_tables.NAME}", help="folder of the results")
-    add("--criterion", default="activation_magnitude", choices=compression.CRITERIA, help="of it")
+    add(
+        "--criterion",
+        default="activation_magnitude",
+        choices=compression.CRITERIA,
+        help="to prune by",
+    )
     share, count = command_line.share, command_line.count
-    add("--sparsities", nargs="+", type=share, default=[0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95])
+    add(
+        "--sparsities",
+        nargs="+",
+        type=share,
+        default=[0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95],
+        help="to compare, rising",
+    )
     add("--sparsity", type=share, default=0.9, help="of the weights, at the end")
     add("--unit-sparsity", type=share, default=0.5, help="of the units of each layer")
     add("--thresholds", type=count, default=12, help="how many to try")

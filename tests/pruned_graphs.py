@@ -140,3 +140,121 @@ _STEPS = (
     _conv, _depthwise, _normalised, _meeting, _residual, _dense_block, _excited, _separable,
     _shared, _resized, _prelu, _nested,
 )  # fmt: skip
+
+
+def sequence_graph(seed):
+    """A random graph over sequences: recurrent, attending, wrapped and shared layers, operations.
+
+    Inputs: tokens of shape (6,), a mask of shape (6, 6) for attention.
+    """
+    generator = np.random.default_rng(seed)
+    tokens, mask = keras.Input((6,), dtype="int32"), keras.Input((6, 6), dtype="bool")
+    x = layers.Embedding(9, _filters(generator), mask_zero=bool(generator.random() < 0.5))(tokens)
+    for _ in range(generator.integers(2, 7)):
+        x = _OVER_TIME[generator.integers(len(_OVER_TIME))](x, generator, mask)
+    ends = _at_two_shapes, lambda x, _: layers.Flatten()(x), _pooled
+    x = ends[generator.integers(len(ends))](x, generator)
+    x = layers.Dense(int(generator.integers(2, 9)), _activation(generator))(x)
+    return keras.Model([tokens, mask], layers.Dense(3)(x))
+
+
+def _dense(x, generator, mask):
+    use_bias = bool(generator.random() < 0.7)
+    return layers.Dense(_filters(generator), _activation(generator), use_bias=use_bias)(x)
+
+
+def _einsum(x, generator, mask):
+    equation = str(generator.choice(["...x,xy->...y", "abx,xy->aby", "abx,yx->aby"]))
+    units = _filters(generator)
+    return layers.EinsumDense(
+        equation,
+        units if equation[0] == "." else (6, units),
+        bias_axes=[None, "y"][generator.integers(2)],
+        activation=_activation(generator),
+    )(x)
+
+
+def _distributed(x, generator, mask):
+    inner = [
+        lambda: layers.Dense(_filters(generator), _activation(generator)),
+        lambda: layers.Dense(_filters(generator), use_bias=False),
+        layers.BatchNormalization,
+        layers.ReLU,
+    ][generator.integers(4)]()
+    return layers.TimeDistributed(inner)(x)
+
+
+def _distributed_and_not(x, generator, mask):
+    shared = layers.Dense(_filters(generator), _activation(generator))
+    found = [shared(x), layers.TimeDistributed(shared)(x)]
+    return layers.Add()(found) if generator.random() < 0.5 else layers.Concatenate()(found)
+
+
+def _recurrent(x, generator, mask):
+    kind = [layers.LSTM, layers.GRU, layers.SimpleRNN][generator.integers(3)]
+    layer = kind(_filters(generator), return_sequences=True)
+    both = layers.Bidirectional(layer) if generator.random() < 0.5 else layer
+    return both(x)
+
+
+def _attending(x, generator, mask):
+    y = _dense(x, generator, mask)
+    own = {"value_dim": 2} if generator.random() < 0.3 else {}
+    own |= {"output_shape": (3, 2)} if generator.random() < 0.2 else {}
+    layer = layers.MultiHeadAttention(2, 3, use_bias=bool(generator.random() < 0.7), **own)
+    given = {"attention_mask": mask} if generator.random() < 0.6 else {}
+    given |= {"key": y} if generator.random() < 0.3 else {}
+    z = layer(x, x if generator.random() < 0.5 else y, **given)
+    return z if len(z.shape) == 3 else layers.Reshape((6, 6))(z)
+
+
+def _over_steps(x, generator, mask):
+    filters = _filters(generator)
+    return layers.Conv1D(filters, 3, padding="same", activation=_activation(generator))(x)
+
+
+def _by_operations(x, generator, mask):
+    y = layers.Dense(x.shape[-1])(x)
+    ops = keras.ops
+    return [
+        lambda: ops.relu(x) * y,
+        lambda: ops.maximum(x, y) - ops.tanh(x),
+        lambda: ops.concatenate([x, y], axis=-1),
+        lambda: ops.average(x, axis=1, weights=y)[:, None, :] + x,
+        lambda: x + ops.average(ops.stack([x, y]), axis=0),
+        lambda: ops.average(x, axis=2, weights=y)[:, :, None] * x,
+    ][generator.integers(6)]()
+
+
+def _in_a_row(x, generator, mask):
+    """One nested model at two lengths."""
+    inner = keras.Sequential(
+        [keras.Input((None, x.shape[-1])), layers.Dense(_filters(generator), "relu")]
+    )
+    y = layers.UpSampling1D(2)(inner(layers.MaxPooling1D(2)(x)))
+    return layers.Add()([inner(x), y])
+
+
+def _turned(x, generator, mask):
+    x = layers.Permute((2, 1))(x)
+    if generator.random() < 0.5:
+        x = layers.Dense(6, _activation(generator))(x)
+    return layers.Permute((2, 1))(x)
+
+
+def _at_two_shapes(x, generator):
+    shared = layers.Reshape((-1,))
+    x = layers.Dropout(0.1)(x)
+    return layers.Concatenate()([shared(x), shared(layers.MaxPooling1D(2)(x))])
+
+
+def _pooled(x, generator):
+    shared = layers.Reshape((3, -1)) if generator.random() < 0.5 else layers.ReLU()
+    y = layers.Dense(x.shape[-1])(x)
+    return layers.Flatten()(layers.Subtract()([shared(x), shared(y)]))
+
+
+_OVER_TIME = (
+    _dense, _einsum, _distributed, _distributed_and_not, _recurrent, _attending, _over_steps,
+    _by_operations, _in_a_row, _turned,
+)  # fmt: skip

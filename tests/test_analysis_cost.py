@@ -326,6 +326,20 @@ def test_subclassed_models_with_a_dict_of_integers():
     assert "not called" in table.loc["spare", "note"]
 
 
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_quantised_layers_are_seen(mode):
+    model = sequential((4, 8), layers.Dense(6), layers.EinsumDense("abc,cd->abd", (4, 4)))
+    plain = ap.analysis.cost(model).table()["multiply_adds"].tolist()
+    model.quantize(mode)
+    found = ap.analysis.cost(model)
+    if mode == "int8":
+        assert found.table()["multiply_adds"].tolist() == plain == [4 * 8 * 6, 4 * 6 * 4]
+    else:  # two weights lie in one number
+        assert found.table()["multiply_adds"].isna().all()
+        assert found.table()["note"].str.contains("quantised to int4, are not known").all()
+        assert "without the multiply-adds of dense" in found.total["note"]
+
+
 def test_open_sizes_must_be_given():
     model = sequential((None, None, 3), layers.Conv2D(4, 3, name="conv"))
     with pytest.raises(ValueError, match="input_shape="):

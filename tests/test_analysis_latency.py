@@ -2,6 +2,7 @@ import types
 
 import models
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -203,3 +204,13 @@ def test_peak_memory_hands_on_what_went_wrong(monkeypatch):
     monkeypatch.setattr(memory.subprocess, "run", lambda *args, **kwargs: failed)
     with pytest.raises(RuntimeError, match="it is broken"):
         ap.analysis.peak_memory(np.sum, np.ones((2, 2)), 1)
+
+
+def test_a_comparison_prints_within_a_narrow_terminal():
+    functions = {"dense": np.sum, "small": np.sort}
+    found = ap.analysis.latency_compare(functions, np.ones((8, 2)), rounds=3)
+    with pd.option_context("display.width", 80, "display.max_columns", 4):
+        lines = str(found).splitlines()
+    assert len(lines) == 3
+    assert max(len(line) for line in lines) <= 80
+    assert all(name in lines[0] for name in found.summary.columns)

@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 import activation_pruning as ap
+from activation_pruning import rebuilding
 
 L = layers
 
@@ -168,6 +169,22 @@ def test_random_graphs(seed):
         assert not ap.removable(small)["removed"].any()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_random_graphs_over_sequences(seed):
+    generator = np.random.default_rng(seed)
+    model = pruned_graphs.randomised(pruned_graphs.sequence_graph(seed), seed)
+    if seed % 3:
+        pruned_graphs.killed(model, 0.5, seed)
+    else:
+        ap.prune(model, 0.5, allocation="uniform", granularity="unit")
+    small = ap.compact(model) if ap.removable(model)["removed"].any() else model
+    x = [generator.integers(0, 9, (4, 6)), generator.random((4, 6, 6)) < 0.7]
+    assert_same(model, small, x)
+    if small is not model:
+        assert small.count_params() < model.count_params()
+        assert not ap.removable(small)["removed"].any()
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same NumPy, slower")
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "EfficientNetB0"])
 def test_published_networks(name):
@@ -318,6 +335,119 @@ def test_bad_arguments():
         ap.compact(model)
 
 
+def smaller(model, *shapes, share=0.95):
+    """The model with half of its units pruned, compacted and compared."""
+    pruned_graphs.randomised(model)
+    ap.prune(model, 0.5, allocation="uniform", granularity="unit")
+    small, x = ap.compact(model), [noise(3, *shape) for shape in shapes]
+    assert_same(model, small, x if len(x) > 1 else x[0])
+    assert small.count_params() < share * model.count_params()
+    return small
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: L.Bidirectional(L.LSTM(4)),
+        lambda: L.TimeDistributed(L.Dense(4)),
+        lambda: L.EinsumDense("...x,xy->...y", 6, bias_axes="y"),
+        lambda: L.EinsumDense("abx,yx->aby", (None, 6)),
+    ],
+    ids=["bidirectional", "distributed", "ellipsis", "einsum"],
+)
+def test_layers_are_made_anew_behind_fewer_channels(make):
+    smaller(keras.Sequential([keras.Input((6, 4)), L.Dense(8, "relu"), make(), L.Dense(2)]), (6, 4))
+
+
+def test_masks_choose_positions_only():
+    x, mask = keras.Input((5, 4)), keras.Input((5, 5))
+    h = L.Dense(8)(x)
+    h = L.MultiHeadAttention(2, 3, name="mha")(h, h, attention_mask=mask)
+    smaller(keras.Model([x, mask], L.Dense(2)(h)), (5, 4), (5, 5), share=0.5)
+
+    tokens = keras.Input((5,))
+    h = L.LSTM(4)(L.Dense(8)(L.Embedding(9, 8, mask_zero=True)(tokens)))
+    model = pruned_graphs.randomised(keras.Model(tokens, L.Dense(2)(h)))
+    ap.prune(model, 0.5, allocation="uniform", granularity="unit")
+    small = ap.compact(model)
+    assert small.count_params() < 0.7 * model.count_params()
+    assert_same(model, small, np.random.default_rng(0).integers(0, 4, (6, 5)))
+
+
+def test_attention_with_outputs_of_several_axes_is_left_and_named():
+    x = keras.Input((5, 4))
+    h = L.Dense(8, name="a")(x)
+    model = keras.Model(x, L.Dense(2)(L.MultiHeadAttention(2, 3, output_shape=(3, 4))(h, h)))
+    pruned_graphs.killed(pruned_graphs.randomised(model), outgoing=0)
+    table = ap.removable(model).set_index("layer")
+    assert table.loc["a", "left"] > 0
+    assert "its output has several axes" in table.loc["a", "reason"]
+    with pytest.warns(UserWarning, match="several axes"):
+        assert_same(model, ap.compact(model), noise(3, 5, 4))
+
+
+def test_a_reshape_shared_by_several_shapes():
+    x, reshape = keras.Input((4, 8)), L.Reshape((-1,))
+    a = L.Dense(6)(x)
+    both = L.Concatenate()([reshape(a), reshape(L.MaxPooling1D(2)(a))])
+    smaller(keras.Model(x, L.Dense(2)(both)), (4, 8), share=0.6)
+
+    x, reshape = keras.Input((4, 4)), L.Reshape((4, 4))
+    a = L.Dense(4, name="a")(x)
+    both = L.Add()([L.Dense(4)(reshape(a)), L.Dense(4)(reshape(L.Permute((2, 1))(a)))])
+    model = keras.Model(x, L.Dense(2)(both))
+    pruned_graphs.randomised(model)
+    ap.prune(model, 0.5, allocation="uniform", granularity="unit")
+    assert "along different axes" in ap.removable(model).set_index("layer").loc["a", "reason"]
+    assert_same(model, ap.compact(model), noise(3, 4, 4))
+
+
+def test_operations_are_not_taken_for_layers_of_the_same_name():
+    x = keras.Input((4, 8))
+    a, b = L.Dense(6, name="a"), L.Dense(6, name="b")
+    mean = keras.ops.average(a(x), axis=1, weights=b(x))
+    model = keras.Model(x, L.Dense(2)(L.RepeatVector(3)(mean)))
+    pruned_graphs.randomised(model)
+    for layer in (a, b):
+        kernel = np.ones((8, 6))
+        kernel[:, 0] = 0
+        layer.set_weights([kernel, np.arange(1, 7)])
+    table = ap.removable(model).set_index("layer")
+    assert table.loc["a", "removed"] == 0
+    assert "(Average): not known to compaction" in table.loc["a", "reason"]
+    with pytest.warns(UserWarning, match="no unit can be removed"):
+        assert_same(model, ap.compact(model), noise(2, 4, 8) + 5)
+
+
+def test_a_layer_shared_through_a_wrapper_stays_one():
+    x, shared = keras.Input((3, 5)), L.Dense(4)
+    h = L.Dense(6)(x)
+    found = L.Add()([shared(h), L.TimeDistributed(shared)(h)])
+    small = smaller(keras.Model(x, L.Dense(2)(found)), (3, 5))
+    assert len(small.weights) == 6
+
+
+def test_what_is_frozen_stays_so():
+    x, attention = keras.Input((3, 5)), L.MultiHeadAttention(2, 3)
+    inner = keras.Sequential([keras.Input((3, 5)), L.Dense(5)])
+    model = keras.Model(x, L.Dense(2)(attention(inner(x), x)))
+    attention.query_dense.trainable = False
+    inner.trainable = False
+    for copy in (rebuilding.copy_model(model), smaller(model, (3, 5), share=1)):
+        assert len(copy.trainable_weights) == len(model.trainable_weights) == 8
+        assert [layer.trainable for layer in copy.layers] == [True, False, True, True]
+
+
+def test_a_nested_model_called_at_two_sizes():
+    inner = keras.Sequential([keras.Input((None,)), L.ReLU()])
+    x = keras.Input((5,))
+    both = L.Concatenate()([inner(L.Dense(4)(x)), inner(L.Dense(6)(x))])
+    model = keras.Model(x, L.Dense(2)(both))
+    pruned_graphs.killed(pruned_graphs.randomised(model), outgoing=0)
+    assert "called in several ways" in "".join(ap.removable(model)["reason"])
+    assert_same(model, ap.compact(model), noise(3, 5))
+
+
 # -- coupled units -------------------------------------------------------------------------------
 
 
@@ -343,11 +473,22 @@ def test_what_meets_the_inputs_is_not_silenced():
     assert (norm.get_weights()[0] != 0).all()
 
 
+def test_the_report_names_pruned_units_that_have_to_stay():
+    inputs = keras.Input((4, 6))
+    x = L.Dense(4, name="free")(L.LayerNormalization()(L.Dense(8, name="normed")(inputs)))
+    model = keras.Model(inputs, L.Dense(2)(L.LSTM(6, name="fed_back")(x)))
+    report = ap.prune(pruned_graphs.randomised(model), 0.5, "magnitude", "uniform", "unit")
+    assert "Pruned units of normed, fed_back cannot be taken out" in str(report)
+    removed = ap.removable(model).set_index("layer")["removed"]
+    assert removed[["normed", "free"]].tolist() == [0, 2]
+
+
 @pytest.mark.parametrize(("round_to", "kept"), [(1, 10), (4, 12), (8, 8), (16, 16)])
 def test_units_left_are_a_multiple(round_to, kept):
     model = pruned_graphs.randomised(keras.Sequential([keras.Input((6,)), L.Dense(20), L.Dense(2)]))
     grain = ap.masks.Unit(round_to=round_to)
-    ap.prune(model, 0.5, granularity=grain)
+    report = ap.prune(model, 0.5, granularity=grain)
+    assert (f"a multiple of {round_to} units" in str(report)) == (round_to > 1)
     assert ap.compact(model).layers[0].units == kept
 
 

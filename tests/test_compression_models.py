@@ -418,6 +418,8 @@ def test_the_model_to_train_is_that_which_was_compressed():
             other.fit(x, y, verbose=0, callbacks=[compression.SharedWeights(compressed)])
     with pytest.raises(ValueError, match="choose 'sum' or 'mean'"):
         compression.SharedWeights(compressed, reduction="max")
+    with pytest.raises(TypeError, match=r"received a NoneType; give what ap.compress"):
+        compression.SharedWeights(None)
 
 
 def test_training_that_diverges_leaves_what_was_compressed():

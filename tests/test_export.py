@@ -200,7 +200,11 @@ def test_mixed_precision_becomes_float32(policy, name, tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
-    export(mixed, tmp_path / name)
+    report = export(mixed, tmp_path / name)
+    assert report.largest_difference < 1e-4 < report.difference_from_model < 0.1
+    assert "from Keras in float32, " in str(report)
+    assert " from the model as it is " in str(report)
+    assert export(model, tmp_path / name).difference_from_model is None
     assert mixed.get_layer("conv").compute_dtype == policy.removeprefix("mixed_")
     assert_equal(load_exported(tmp_path / name), model)
 
@@ -484,3 +488,10 @@ def test_files_that_cannot_be_loaded(tmp_path):
         (tmp_path / name).write_text("not a model")
         with pytest.raises(ValueError, match=f"{name}' is no .* file"):
             load_exported(tmp_path / name)
+
+
+@pytest.mark.parametrize("path", [None, 5])
+def test_what_is_no_path_is_refused(path):
+    for call in (lambda: export(models.mlp(), path), lambda: load_exported(path)):
+        with pytest.raises(TypeError, match=rf"path={path}; give the path of a file"):
+            call()

@@ -338,3 +338,9 @@ def test_blocks_need_positive_integers(spec, name):
 def test_unknown_allocation():
     with pytest.raises(ValueError, match=r"unknown allocation 'unifrom'; did you mean 'uniform'"):
         select([make_site([[1, 2]])], 0.5, "weight", "unifrom")
+
+
+@pytest.mark.parametrize("round_to", [0, True, 1.5])
+def test_multiples_are_integers(round_to):
+    with pytest.raises(ValueError, match=rf"round_to={round_to}; it must be an integer"):
+        masks.Unit(round_to=round_to)

@@ -173,14 +173,16 @@ def _one_sample(spec):
 @contextlib.contextmanager
 def _recording(layers, found):
     """While it lasts, calls of `layers` are appended to `found`, {id(layer): list of `Call`}."""
-    before = [(layer, vars(layer).get("call")) for layer in layers]
+    # Quantised layers run another method, which takes the same.
+    names = [(layer, name) for layer in layers for name in ("call", "quantized_call")]
+    before = [(*one, vars(one[0]).get(one[1])) for one in names if hasattr(*one)]
     try:
-        for layer, _ in before:
-            internals.override(layer, "call", _recorded(layer, layer.call, found))
+        for layer, name, _ in before:
+            internals.override(layer, name, _recorded(layer, getattr(layer, name), found))
         yield
     finally:
-        for layer, original in before:
-            internals.restore(layer, "call", original)
+        for layer, name, original in before:
+            internals.restore(layer, name, original)
 
 
 def _recorded(layer, call, found):

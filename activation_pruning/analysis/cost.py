@@ -177,4 +177,6 @@ def _note(part, own, calls):
         return f"{kind} is an operation, not a layer: its multiply-adds are not known"
     if any(id(child) in calls for child in part.inside):
         return f"the layers in it are counted; what the `call` of {kind} does besides is not known"
-    return f"the multiply-adds of {kind} are not known"
+    mode = getattr(part.layer, "quantization_mode", None)
+    quantised = f", quantised to {mode}," if mode else ""
+    return f"the multiply-adds of {kind}{quantised} are not known"

@@ -15,7 +15,7 @@ from activation_pruning.checks import check_count
 
 
 class LatencyComparison(NamedTuple):
-    """The tables of `latency_compare`.
+    """The tables of `latency_compare`; prints the summary.
 
     summary: one row for each model: name, batch_size, rounds, median_ms, q1_ms, q3_ms, ratio
         (median of the ratios to the first), ratio_low, ratio_high (its 95 % interval).
@@ -30,6 +30,12 @@ class LatencyComparison(NamedTuple):
 
     summary: pd.DataFrame
     times: pd.DataFrame
+
+    def __str__(self):
+        numbers = self.summary.map(lambda one: f"{one:.3g}" if isinstance(one, float) else one)
+        return numbers.to_string(index=False)
+
+    __repr__ = __str__
 
 
 def latency(

@@ -7,6 +7,7 @@ import keras
 
 _L = keras.layers
 _CELLS = (_L.LSTMCell, _L.GRUCell, _L.SimpleRNNCell)
+_WHOLE = ("int8", "float8")  # ways to quantise that leave kernels their shapes
 
 
 class Work(NamedTuple):
@@ -43,6 +44,8 @@ def work(layer, call):
     [8]
     """
     kind = known_class(layer)
+    if getattr(layer, "quantization_mode", None) not in (None, *_WHOLE):
+        return None  # several weights lie in one number
     return None if kind is None else _WORK[kind](layer, call)
 
 

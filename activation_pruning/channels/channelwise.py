@@ -40,7 +40,7 @@ def activated(flow, layer, x):
 
 @rule(
     _L.Dropout, _L.SpatialDropout1D, _L.SpatialDropout2D, _L.SpatialDropout3D, _L.GaussianDropout,
-    _L.GaussianNoise, _L.AlphaDropout, _L.ActivityRegularization, _L.Identity, "Identity",
+    _L.GaussianNoise, _L.AlphaDropout, _L.ActivityRegularization, _L.Identity,
 )  # fmt: skip
 def unchanged(flow, layer, xs, shapes):
     """What is the identity in inference."""
@@ -55,8 +55,8 @@ def activation(flow, layer, xs, shapes):
 
 @rule(
     _L.ReLU, _L.LeakyReLU, _L.ELU,
-    "Relu", "Relu6", "Sigmoid", "Tanh", "Gelu", "Silu", "Elu", "Softplus", "LeakyRelu", "HardSilu",
-    "HardSigmoid",
+    "nn.Relu", "nn.Relu6", "nn.Sigmoid", "nn.Gelu", "nn.Silu", "nn.Elu", "nn.Softplus",
+    "nn.LeakyRelu", "nn.HardSilu", "nn.HardSigmoid", "numpy.Tanh",
 )  # fmt: skip
 def by_itself(flow, layer, xs, shapes):
     """Activation layers and operations without weights."""

@@ -85,6 +85,20 @@ class Coupling:
             found.append((offset, np.array(spread)))
         return found
 
+    def note(self, live_sites, alive):
+        """Which of these sites have pruned units that have to stay, in words; "" where none has."""
+        found = [site.path for site in live_sites if self._stays(site, alive[site.name])]
+        if not found:
+            return ""
+        names = ", ".join(list(dict.fromkeys(found))[:5]) + (", ..." if len(found) > 5 else "")
+        return f"Pruned units of {names} cannot be taken out of the model: see ap.removable."
+
+    def _stays(self, site, mask):
+        dead = ~site.units_alive(mask)
+        known = self.units.get(site.name)
+        held = True if known is None else np.isin(known, list(self._staying))
+        return bool(self._sites and (dead & held).any())
+
 
 def units_of(flow, site):
     """The channel of each unit of a live site, or None where it is not known."""

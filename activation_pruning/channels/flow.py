@@ -55,12 +55,16 @@ class Use:
 
 @dataclasses.dataclass(eq=False)
 class Size:
-    """An entry of a layer's configuration that counts channels: `make(count)` is its value."""
+    """An entry of a layer's configuration that counts channels: `make(count)` is its value.
+
+    axis: which of its numbers counts them, where it is a shape.
+    """
 
     layer: object
     key: str
     ids: np.ndarray
     make: Callable = int
+    axis: int = -1
 
 
 class Flow:
@@ -120,10 +124,14 @@ class Flow:
         axis %= len(variable.shape)
         self.tie(axes.setdefault(axis, ids), ids)
 
-    def size(self, layer, key, ids, make=int):
+    def size(self, layer, key, ids, make=int, axis=-1):
         """The configuration of `layer` counts these channels."""
-        known = self.sizes.setdefault((id(layer), key), Size(layer, key, ids, make))
-        self.tie(known.ids, ids)
+        known = self.sizes.setdefault((id(layer), key), Size(layer, key, ids, make, axis))
+        if known.axis == axis:
+            self.tie(known.ids, ids)
+            return
+        for own in (known.ids, ids):
+            self.pin(own, f"{layer.name!r} is called on channels along different axes")
 
     def use(self, layer, x, out, nonzero, folds=False, weights=None):
         """A layer mixes the channels of `x`; returns the `Use`.

@@ -14,25 +14,21 @@ def _product(values):
     return np.where((np.asarray(values) == 0).any(axis=0), 0.0, found)  # whatever the others are
 
 
-def _difference(values):
-    return values[0] - values[1]
-
-
 _COMBINED = {
-    _L.Add: lambda values: np.sum(values, axis=0),
-    _L.Subtract: _difference,
-    _L.Multiply: _product,
-    _L.Average: lambda values: np.mean(values, axis=0),
-    _L.Maximum: lambda values: np.max(values, axis=0),
-    _L.Minimum: lambda values: np.min(values, axis=0),
+    "Add": lambda values: np.sum(values, axis=0),
+    "Subtract": lambda values: values[0] - values[1],
+    "Multiply": _product,
+    "Maximum": lambda values: np.max(values, axis=0),
+    "Minimum": lambda values: np.min(values, axis=0),
+    "Average": lambda values: np.mean(values, axis=0),
 }
-_COMBINED |= {kind.__name__: combine for kind, combine in _COMBINED.items()}
+_LAYERS = [getattr(_L, name) for name in _COMBINED]
+_OPERATIONS = [f"numpy.{name}" for name in _COMBINED if name != "Average"]  # that takes weights
 
 
-@rule(*_COMBINED)
+@rule(*_LAYERS, *_OPERATIONS)
 def number_by_number(flow, layer, xs, shapes):
     """Channel i of one with channel i of the others: they go together or not at all."""
-    private = not isinstance(layer, keras.Layer)
     if len(xs) < 2:
         raise NotFollowed("called with something else than tensors of the graph")
     if len({len(x.shape) for x in xs}) > 1 or len({(x.axis, len(x.ids)) for x in xs}) > 1:
@@ -40,11 +36,11 @@ def number_by_number(flow, layer, xs, shapes):
     first = xs[0]
     for other in xs[1:]:
         flow.tie(first.ids, other.ids)
-    combine = _COMBINED[type(layer).__name__ if private else type(layer)]
+    combine = _COMBINED[type(layer).__name__]
     return first.to(shapes[0], value=combine([x.value for x in xs]))
 
 
-@rule(_L.Concatenate, "Concatenate")
+@rule(_L.Concatenate, "numpy.Concatenate")
 def concatenate(flow, layer, xs, shapes):
     """Along the channels: side by side; along another axis channel i is one in all of them."""
     axis, first = layer.axis % len(shapes[0]), xs[0]

@@ -176,8 +176,9 @@ def einsum_dense(flow, layer, xs, shapes):
         value = np.full(len(out), np.nan)
     flow.slice(layer.kernel, kernel_letters.index(letter), x.ids)
     flow.slice(layer.kernel, kernel_letters.index(new[-1]), out)
-    own = shapes[0][1:]
-    flow.size(layer, "output_shape", out, lambda count: (*own[:-1], count))
+    # Without the batch axis and what an ellipsis hides, as the layer was made with.
+    own = layer.get_config()["output_shape"][:-1]
+    flow.size(layer, "output_shape", out, lambda count: (*own, count))
     if layer.bias is not None and layer.bias.shape[-1] != len(out):
         flow.pin(out, f"the bias of {layer.name!r} is shared by all of its channels")
         flow.units[id(layer)] = layer, out, value

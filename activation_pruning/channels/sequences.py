@@ -11,14 +11,14 @@ _L = keras.layers
 _PLAIN = (_L.LSTM, _L.GRU, _L.SimpleRNN)
 
 
-@rule(*_PLAIN)
+@rule(*_PLAIN, masks=("mask",))
 def recurrent(flow, layer, xs, shapes):
     """Inputs may go; units are fed back into all gates and stay."""
     _take(flow, layer, flow.along(single(xs), 2))
     return _stay(flow, layer, shapes)
 
 
-@rule(_L.Bidirectional)
+@rule(_L.Bidirectional, masks=("mask",))
 def bidirectional(flow, layer, xs, shapes):
     """Two recurrent layers over the same inputs."""
     both = layer.forward_layer, layer.backward_layer
@@ -41,7 +41,7 @@ def _stay(flow, layer, shapes):
     return [flow.fixed(shape, f"{layer.name!r} feeds its units back") for shape in shapes]
 
 
-@rule(_L.TimeDistributed)
+@rule(_L.TimeDistributed, masks=("mask",))
 def time_distributed(flow, layer, xs, shapes):
     """The layer inside takes channels as it would alone; its units stay."""
     x, inner = single(xs), layer.layer
@@ -56,11 +56,15 @@ def time_distributed(flow, layer, xs, shapes):
     return found.to(shapes[0], found.axis + 1)
 
 
-@rule(_L.MultiHeadAttention)
+@rule(
+    _L.MultiHeadAttention, masks=("query_mask", "value_mask", "key_mask", "attention_mask")
+)  # fmt: skip
 def attention(flow, layer, xs, shapes):
     """Inputs of the projections, whole heads that the output does not read, outputs."""
     if len(xs) not in (2, 3) or any(len(x.shape) != 3 for x in xs) or len(shapes) > 1:
         raise NotFollowed("called in a way that is not known to compaction")
+    if len(layer.output_dense.kernel.shape) != 3 or layer.get_config().get("use_gate"):
+        raise NotFollowed("its output has several axes, or a gate")
     query, value, key = (flow.along(x, -1) for x in (xs if len(xs) == 3 else [*xs, xs[1]]))
     own = layer.query_dense, layer.key_dense, layer.value_dense
     heads = flow.units_of(layer.output_dense, layer.num_heads)

@@ -20,11 +20,11 @@ def flatten(flow, layer, xs, shapes):
     return Channels(shapes[0], 1, ids, value)
 
 
-@rule(_L.Reshape, "Reshape")
+@rule(_L.Reshape)
 def reshape(flow, layer, xs, shapes):
     """Followed where channels end up along one axis."""
     x, shape = single(xs), shapes[0]
-    if not isinstance(layer, _L.Reshape) or None in shape[1:]:
+    if None in shape[1:]:
         raise NotFollowed("its shape is not known before it is called")
     ids, value = (_spread(x, part).reshape(shape[1:]) for part in (x.ids, x.value))
     axis = next((a for a in range(ids.ndim)[::-1] if _only_along(ids, a)), None)
@@ -33,9 +33,10 @@ def reshape(flow, layer, xs, shapes):
     own = tuple(slice(None) if a == axis else 0 for a in range(ids.ndim))
 
     def make(count):
-        return tuple(count if a == axis else size for a, size in enumerate(shape[1:]))
+        return tuple(count if a == axis else size for a, size in enumerate(layer.target_shape))
 
-    flow.size(layer, "target_shape", ids[own], make)
+    if layer.target_shape[axis] != -1:  # that is found out anew by each call
+        flow.size(layer, "target_shape", ids[own], make, axis)
     return Channels(shape, axis + 1, ids[own], value[own])
 
 

@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import numpy as np
 
 from activation_pruning import internals, sites
 from activation_pruning.channels.flow import Channels, Flow
@@ -14,15 +15,17 @@ class NotFollowed(Exception):
     """Raised by a rule that cannot follow this call; its message says why."""
 
 
-def rule(*kinds):
-    """Register `f(flow, layer, xs, shapes) -> Channels` for layer classes or operations by name.
+def rule(*kinds, masks=()):
+    """Register `f(flow, layer, xs, shapes) -> Channels` for classes of layers, or operations.
 
-    `xs` are the `Channels` of the call in order, `shapes` those of its outputs. Subclasses are not
-    covered: they may call something else.
+    Operations of `keras.ops` go by names such as "numpy.Add": some are called as layers are, and
+    do something else. `xs` are the `Channels` of the call in order, `shapes` those of its outputs;
+    arguments in `masks` only choose positions, and are not among `xs`. Subclasses are not covered:
+    they may call something else.
     """
 
     def register(function):
-        RULES.update(dict.fromkeys(kinds, function))
+        RULES.update(dict.fromkeys(kinds, (function, masks)))
         return function
 
     return register
@@ -54,7 +57,7 @@ def follow(model):
 
 def _through(flow, model, inputs):
     for known, x in zip(flow.inputs.setdefault(id(model), inputs), inputs, strict=True):
-        if known.axis == x.axis:
+        if known.axis == x.axis and len(known.ids) == len(x.ids):
             flow.tie(known.ids, x.ids)
         else:
             flow.pin(known.ids, "inputs of a model that is called in several ways")
@@ -68,12 +71,17 @@ def _through(flow, model, inputs):
 
 def step(flow, operation, shapes, args, kwargs):
     """The outputs of one call; of what is not known, all channels stay as they are."""
-    xs = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Channels)]
-    if isinstance(operation, keras.Layer) and sites.is_graph(operation):
-        return _through(flow, operation, xs)
+    xs = _channels((args, kwargs))
     try:
-        found = _rule_of(operation)(flow, operation, _in_order(operation, args, kwargs, xs), shapes)
-        return keras.tree.flatten(found)
+        if isinstance(operation, keras.Layer) and sites.is_graph(operation):
+            taken, positions = _in_order(operation, args, kwargs, ("mask",))
+            flow.pin(positions, f"the mask of {operation.name!r}")
+            return _through(flow, operation, taken)
+        function, masks = _rule_of(operation)
+        taken, positions = _in_order(operation, args, kwargs, masks)
+        found = keras.tree.flatten(function(flow, operation, taken, shapes))
+        flow.pin(positions, f"the mask of {operation.name!r}")
+        return found
     except NotFollowed as error:
         reason = f"{operation.name!r} ({type(operation).__name__}): {error}"
     for x in xs:
@@ -82,9 +90,8 @@ def step(flow, operation, shapes, args, kwargs):
 
 
 def _rule_of(operation):
-    name = type(operation).__name__
-    private = type(operation).__module__.startswith("keras.")
-    found = RULES.get(type(operation), RULES.get(name) if private else None)
+    layer = isinstance(operation, keras.Layer)
+    found = RULES.get(type(operation) if layer else internals.operation_name(operation))
     if found is None:
         raise NotFollowed("not known to compaction")
     mode = getattr(operation, "quantization_mode", None)
@@ -93,12 +100,17 @@ def _rule_of(operation):
     return found
 
 
-def _in_order(operation, args, kwargs, xs):
-    """The tensors of a call: positional ones as they come, those by name where `call` has them."""
-    if not kwargs or not any(isinstance(x, Channels) for x in keras.tree.flatten(kwargs)):
-        return xs
-    bound = inspect.signature(operation.call).bind(*args, **kwargs).arguments
-    return [x for x in keras.tree.flatten(list(bound.values())) if isinstance(x, Channels)]
+def _in_order(operation, args, kwargs, masks):
+    """(tensors of a call in the order of its arguments, channels of those that are `masks`)."""
+    bound = inspect.signature(type(operation).call).bind(operation, *args, **kwargs).arguments
+    by_name = {name: _channels(value) for name, value in bound.items()}
+    positions = [x.ids for name in masks for x in by_name.pop(name, [])]
+    taken = [x for xs in by_name.values() for x in xs]
+    return taken, np.concatenate([*positions, np.zeros(0, int)])
+
+
+def _channels(structure):
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, Channels)]
 
 
 def single(xs):

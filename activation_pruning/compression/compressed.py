@@ -229,7 +229,8 @@ def _widths(model, bits):
         raise ValueError(f"the model has a {type(wrapper).__name__}, {wrapper.name!r}: ap.strip it")
     widths = {id(site.variable): (site.name, None) for site in found}
     for pattern, width in (bits if isinstance(bits, dict) else {"*": bits}).items():
-        if not isinstance(width, Integral) or not 1 <= width <= _MOST_BITS:
+        whole = isinstance(width, Integral) and not isinstance(width, bool)
+        if not whole or not 1 <= width <= _MOST_BITS:
             raise ValueError(
                 f"bits={bits!r}; bits must be an integer in [1, {_MOST_BITS}] (5 allows 32 "
                 "different weights), or a dict of such by layer"

@@ -5,6 +5,7 @@ from keras import ops
 
 from activation_pruning import attachment, internals
 from activation_pruning.attached import Attached
+from activation_pruning.compression.compressed import Compressed
 from activation_pruning.compression.tensors import Shared
 
 REDUCTIONS = ("sum", "mean")
@@ -35,6 +36,7 @@ class SharedWeights(Attached):
         reduction: "sum" or "mean".
 
     Raises:
+        TypeError: where `compressed` is anything else.
         ValueError: for an unknown reduction; at the start of `fit`, for a model whose weights are
             not those of `compressed`; at its end, for weights that are not finite.
 
@@ -57,6 +59,9 @@ class SharedWeights(Attached):
 
     def __init__(self, compressed, reduction="sum"):
         super().__init__(exclude=())
+        if not isinstance(compressed, Compressed):
+            kind = type(compressed).__name__
+            raise TypeError(f"compressed: received a {kind}; give what ap.compress(model) returned")
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction={reduction!r}; choose 'sum' or 'mean'")
         self.compressed, self.reduction = compressed, reduction
