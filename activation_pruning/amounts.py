@@ -332,12 +332,21 @@ def check(amount):
         if not 0 <= amount < 1:
             raise ValueError(f"sparsity must be in [0, 1), received {amount!r}")
         return
-    if isinstance(amount, type) or not (
-        callable(amount) or hasattr(amount, "sparsity") or hasattr(amount, "at")
-    ):
+    if not is_amount(amount):
         raise TypeError(
             f"amount={amount!r}; give amounts.Fraction(0.2), amounts.Number(1000) or another one."
         )
+
+
+def is_amount(value):
+    """Return whether a value is an amount; a sparsity is none.
+
+    Example:
+        >>> is_amount(Number(5)), is_amount(0.5), is_amount("0.5")
+        (True, False, False)
+    """
+    known = callable(value) or hasattr(value, "sparsity") or hasattr(value, "at")
+    return known and not isinstance(value, type)
 
 
 def resolved(amount, weights, pruned, event=0, most=None):

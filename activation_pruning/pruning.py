@@ -96,8 +96,7 @@ class Settings:
         if sparsity is None:  # a schedule that does not say where it ends
             return
         most = getattr(self.granularity, "max_sparsity", 1.0)
-        if not isinstance(sparsity, Real) and most == 1:
-            amounts.check(sparsity)
+        if amounts.is_amount(sparsity) and most == 1:
             return
         if not (isinstance(sparsity, Real) and 0 <= sparsity < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
