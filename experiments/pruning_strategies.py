@@ -26,6 +26,13 @@ import sys
 from lab import command_line, plain, regularised, strategies, strategies_report, study
 
 
+# Of a quick run on digits.
+QUICK = (
+    "--seeds 2 --hidden 20 --epochs 10 --calibration 200 --retraining 2_epochs "
+    "--strategies single_80 iterative_50 fixed_1000"
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Compare pruning strategies, criteria and ways of retraining."
