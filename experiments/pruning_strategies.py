@@ -25,7 +25,6 @@ import sys
 
 from lab import command_line, plain, regularised, strategies, strategies_report, study
 
-
 # Of a quick run on digits.
 QUICK = (
     "--seeds 2 --hidden 20 --epochs 10 --calibration 200 --retraining 2_epochs "
