@@ -11,7 +11,6 @@ import sys
 import keras
 import models
 import numpy as np
-from keras import layers
 
 import activation_pruning as ap
 from activation_pruning.attachment import attachment
