@@ -5,7 +5,7 @@ TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
 CORE = $(addprefix tests/test_, attachment.py batchnorm.py compaction.py compression_models.py \
-	derivatives.py l0.py layers.py linear.py n2ps.py rebuilding.py regularizers.py saving.py \
+	derivatives.py distribute.py l0.py layers.py linear.py n2ps.py rebuilding.py regularizers.py saving.py \
 	sparse_training.py spectrum_logger.py surgeons.py tracking.py training.py)
 # Two processes at least repay their start; each holds a whole TensorFlow.
 PYTEST = -m pytest -n auto --maxprocesses 4

@@ -389,8 +389,8 @@ def _keeps_zeros(optimizer, variable):
 
 
 def _mask_variable(variable):
-    ones = np.ones(variable.shape, "float32")
-    return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False)
+    ones, placed = np.ones(variable.shape, "float32"), internals.placement(variable)
+    return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False, **placed)
 
 
 def _clear_slots(optimizer, variable, mask):

@@ -98,6 +98,12 @@ def retrace(model):
         model.make_train_function(force=True)
 
 
+def placement(variable):
+    """Arguments of a `keras.Variable` that shall be spread over devices as `variable` is (JAX)."""
+    layout = getattr(variable, "_layout", None)
+    return {} if layout is None else {"layout": layout}
+
+
 def forget_traces(model):
     """Have training and test steps traced anew, for what changed outside of the model."""
     if keras.backend.backend() == "jax":

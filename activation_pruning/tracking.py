@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from activation_pruning import internals
+
 TRACKED = {
     # name: (value so far, gradient of the step, weight before the step) -> value
     "last_gradient": lambda value, gradient, weight: gradient,
@@ -33,6 +35,7 @@ class Tracker:
                 autocast=False,
                 aggregation="sum",
                 synchronization="on_read",
+                **internals.placement(variable),
             )
             for name in statistics
         }

@@ -1,137 +1,137 @@
-"""Two logical devices under `tf.distribute.MirroredStrategy`: counts and masks stay exact."""
+"""Several devices: counts, masks and gradients are those of one device, alike on every replica.
+
+Under `tf.distribute.MirroredStrategy` on TensorFlow and `keras.distribution` on JAX.
+"""
 
 import json
+import re
+import socket
 import subprocess
 import sys
-import textwrap
 
 import keras
 import models
 import pytest
 
+BACKEND = keras.backend.backend()
+TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
+    BACKEND == "torch", reason="Keras's fit knows one device on PyTorch"
 )
 
-# In a process of its own: logical devices must be made before TensorFlow starts.
-SCRIPT = """
-    import json
-    import tensorflow as tf
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    import keras, numpy as np
-    import activation_pruning as ap, models
 
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    assert strategy.num_replicas_in_sync == 2
-    result = {}
-    x, y = models.data(samples=22)
+def start(folder, *arguments, **variables):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, cwd=folder, env=models.environment(**TWO, **variables),
+    )  # fmt: skip
 
-    with strategy.scope():
-        model = models.compiled(models.mlp(), keras.optimizers.SGD(0.0))
-    counter = ap.ActivationCounter(exclude=["out"])
-    other = ap.PruningCallback(ap.schedules.OneShot(0.0, at=1), "activation")
-    look = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: model.predict(x, verbose=0))
-    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[counter, other, look],
-              validation_data=(x, y))
-    oracle = models.expected(lambda b: models.outputs(model, ["a", "b"], b), [x], epochs=2)
-    result["counts"] = [
-        [layer, *map(int, sums[0])] for layer, (sums, _) in oracle.items()]
-    for name, table in (("counted", counter.table()), ("pruner", other.activity())):
-        result[name] = [
-            [layer, *np.rint(rows["frequency"] * rows["samples"]).astype(int).tolist()]
-            for layer, rows in table.groupby("layer", sort=False)]
-    result["samples"] = sorted(set(counter.table()["samples"].tolist()))
-    result["mean"] = float(max(
-        np.abs(table["mean"] * 44 - oracle[layer][0][1]).max()
-        for layer, table in counter.table().groupby("layer")))
 
-    for name, optimizer in {
-        "adam ema": lambda: keras.optimizers.Adam(0.01, use_ema=True),
-        "muon": lambda: keras.optimizers.Muon(0.01),
-    }.items():
-        with strategy.scope():
-            model = models.compiled(models.mlp(), optimizer())
-        schedule = ap.schedules.Linear(0.5, 4, 8, by="step")
-        pruner = ap.PruningCallback(schedule, "activation_magnitude")
-        history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[pruner])
-        copies = [[(v.numpy() == 0).sum() for v in model.get_layer(layer).kernel.value.values]
-                  for layer in ("a", "b")]
-        result[name] = [
-            history.history["sparsity"][-1], float(models.pruned(model, "a", "b")),
-            [int(sum(parts)) for parts in zip(*copies)],
-            float(np.abs(model.get_layer("a").kernel.numpy()).max())]
-
-    from activation_pruning.attachment import attachment
-    for name, optimizer in {
-        "sgd": lambda: keras.optimizers.SGD(0.0),
-        "loss scale": lambda: keras.optimizers.LossScaleOptimizer(
-            keras.optimizers.SGD(0.0), initial_scale=4.0),
-    }.items():
-        with strategy.scope():
-            model = models.compiled(models.mlp(), optimizer())
-        trackers = attachment(model).track(
-            "test", ap.sites.find(model).sites, ("last_gradient", "movement"))
-        model.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
-        weights = [w.astype("float64") for w in model.get_weights()]
-        found = [models.gradients(*batch, weights[::2], weights[1::2])
-                 for batch in models.batches((x, y))]
-        result["tracked " + name] = []
-        for i, tracker in enumerate(trackers.values()):
-            seen = tracker.read()
-            moved = -2 * sum(gradients[i][0] for gradients in found) * weights[2 * i]
-            result["tracked " + name] += [
-                float(np.abs(seen["last_gradient"] - found[-1][i][0]).max()),
-                float(np.abs(seen["movement"] - moved).max()), float(np.abs(moved).max())]
-
-    with strategy.scope():
-        model = models.compiled(models.mlp(), keras.optimizers.Adam(0.01))
-    pruner = ap.PruningCallback(
-        ap.schedules.Constant(0.5), "random", regrow=ap.regrowth.RigL(0.5, decay="constant"))
-    history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[pruner])
-    masks = list(pruner.masks().values())
-    result["rigl"] = [
-        history.history["sparsity"], int(pruner.table()["grown"].sum()),
-        [bool(copy.numpy()[~mask].any()) for mask, layer in zip(masks, "ab")
-         for copy in model.get_layer(layer).kernel.value.values]]
-    print(json.dumps(result))
-    """
+def output(process):
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    return printed
 
 
 @pytest.fixture(scope="module")
-def result():
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT)],
-        capture_output=True, text=True, cwd=models.HERE, env=models.environment(), check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("replicas")
+    printed = output(start(folder, models.HERE / "replicas.py"))
+    return json.loads(printed.strip().splitlines()[-1])
 
 
 def test_counts_are_exact(result):
-    assert result["samples"] == [44]
-    assert result["counted"] == result["pruner"] == result["counts"]
-    assert result["mean"] < 1e-4
+    counted, pruner, oracle, samples = result["counts"]
+    assert samples == [44]
+    assert counted == pruner == oracle
+
+
+def test_counts_are_those_of_a_single_device(result):
+    for several, one, apart in result["single_device"]:
+        assert several == one
+        assert apart < 1e-5
 
 
 @pytest.mark.parametrize("name", ["adam ema", "muon"])
 def test_masks_are_exact_on_every_replica(result, name):
-    reported, measured, zeros_per_replica, largest = result[name]
+    reported, measured, alike, largest = result["masks"][name]
     assert reported == measured == 0.5
-    assert zeros_per_replica == [44, 44]
+    assert alike
     assert 0 < largest < 10
 
 
 @pytest.mark.parametrize("name", ["sgd", "loss scale"])
 def test_gradients_are_those_of_the_whole_batch(result, name):
-    found = result[f"tracked {name}"]
-    assert max(found[::3] + found[1::3]) < 1e-5
-    assert min(found[2::3]) > 0.1
+    for last, movement, size in result["gradients"][name]:
+        assert max(last, movement) < 1e-5 < size
+    assert max(size for _, _, size in result["gradients"][name]) > 0.1
 
 
-def test_weights_change_places_alike_on_every_replica(result):
-    sparsity, grown, revived = result["rigl"]
+def test_movement_prunes_what_it_prunes_on_a_single_device(result):
+    alike, several, one = result["movement"]
+    assert alike
+    assert several == one
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_weights_change_places_alike_on_every_replica(result, index):
+    sparsity, grown, revived, same = result["regrowth"][index]
     assert sparsity == [0.5] * 4
     assert grown > 5
     assert revived == [False] * 4
+    assert same == [True] * 2
+
+
+def test_units_are_silent_on_every_replica_and_after_loading(result):
+    found = result["units"]
+    for name in ("fit", "loaded"):
+        alike, *silenced = found[name]
+        assert alike
+        assert silenced == [[4, True, True], [2, True, True]]
+    assert found["sparsity"][0] == found["sparsity"][1] > 0.4
+    assert found["small"] == 4
+    assert found["moments"] == ["after", "before", "epoch"]
+    assert found["energy"][0] == pytest.approx(found["energy"][1], rel=1e-5)
+
+
+def test_a_device_may_be_left_without_samples_where_keras_allows_it(result):
+    counted, oracle, message = result["uneven"]
+    assert counted == oracle
+    assert ("divide" in message) == (BACKEND == "jax")
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="ModelParallel is JAX's")
+def test_masks_and_gradients_are_spread_as_their_kernels(result):
+    counted, oracle, sparsity, zeros, shapes = result["model_parallel"]
+    assert counted == oracle
+    assert sparsity == 0.5
+    assert zeros
+    assert shapes == [[6, 4]] * 3  # the kernel, its mask, its movement: half on each device
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="Keras 3 trains in several processes on JAX only")
+def test_several_processes_count_and_prune_alike(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = models.HERE / "replicas.py"
+    gloo = {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo", "JAX_PLATFORMS": "cpu"}
+    both = [start(tmp_path, script, index, 2, port, **gloo) for index in range(2)]
+    first, second = [json.loads(output(one).strip().splitlines()[-1])["processes"] for one in both]
+    assert first == second
+    counted, oracle, sparsity, alike, _ = first
+    assert counted == oracle
+    assert sparsity == 0.5
+    assert alike
+
+
+def test_the_example_in_the_readme_runs(tmp_path):
+    text = (models.HERE.parent / "README.md").read_text()
+    section = text.split("\n## Several devices\n")[1].split("\n## ")[0]
+    examples = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    example = next(code for code in examples if f'"{BACKEND}"' in code)
+    printed = output(start(tmp_path, "-c", example))
+    found = re.findall(r"\[0\.\d+, 0\.\d+\]", printed.splitlines()[-1])
+    assert len(found) == 1
+    first, second = json.loads(found[0])
+    assert first == second > 0.5
