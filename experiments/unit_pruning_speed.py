@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import command_line, datasets, dense, oneshot, runner, speed_report, study
+from lab import command_line, datasets, dense, oneshot, speed_report, storage, study
 from lab.oneshot import Arm
 from lab.speed_report import KERAS, LITERT, ON_BATCH, ONNX, TIMING
 
@@ -144,7 +144,7 @@ def _compacted(model, share, arrays, settings):
     begun = time.perf_counter()
     small = ap.compact(model) if share else model
     seconds = time.perf_counter() - begun
-    small.save(_paths(runner.name_of(settings), share)[KERAS])
+    small.save(_paths(storage.name_of(settings), share)[KERAS])
     predict = functools.partial(keras.Model.predict, x=arrays["x_test"], batch_size=1024, verbose=0)
     cost = ap.analysis.cost(small).total
     return {
