@@ -133,9 +133,8 @@ def keep(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
     Raises OSError, which names the file, for a full disk and the like.
     """
     if arrays:
-        with replacing(folder / f"{record['name']}.npz") as part:
-            with part.open("wb") as file:
-                np.savez_compressed(file, **arrays)
+        with replacing(folder / f"{record['name']}.npz") as part, part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
     record |= {"has_arrays": bool(arrays), "format": FORMAT}
     with replacing(folder / f"{record['name']}.json") as part:
         part.write_text(json.dumps(record, indent=1))

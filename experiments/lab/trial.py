@@ -40,6 +40,7 @@ ONE_THREAD = {
     "NPROC": "1",  # the thread pools of JAX's client
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+FORK = multiprocessing.get_context("fork")
 GRACE_S = 5  # from SIGTERM, which lets `finally` and `with` blocks run, to SIGKILL
 LOOK_S = 1  # how often a process looks whether the one above is still there
 
@@ -164,52 +165,41 @@ def _check_versions(versions):
 
 def _forked(function, settings, line):
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    sys.stdout.flush()
-    server, pid = os.getpid(), os.fork()
-    with contextlib.suppress(OSError):  # by both, so that neither is ahead of it
-        os.setpgid(pid, pid)
-    if not pid:
-        ours.close()
-        line.close()
-        _live(function, settings, theirs, server)
+    process = FORK.Process(target=_live, args=[function, settings, theirs, os.getpid()])
+    process.start()
     theirs.close()
+    _lead(process.pid)
     outcome = None
     with ours:
         if ours in multiprocessing.connection.wait([ours, line]):
             with contextlib.suppress(EOFError):
                 outcome = ours.recv()
-        else:
-            _ask_to_end(pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # and what it may have started
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
+        else:  # the worker has hung up
+            _signal(process.pid, signal.SIGTERM)
+        process.join(GRACE_S)
+    _signal(process.pid, signal.SIGKILL)  # and what it may have started
+    process.join()
+    code = process.exitcode
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return outcome or {"traceback": f"the process of the trial died ({how}), without a result"}
 
 
-def _ask_to_end(pid):
+def _lead(pid):
+    with contextlib.suppress(OSError):  # done by both sides, so that neither is ahead of it
+        os.setpgid(pid, pid)
+
+
+def _signal(group, number):
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGTERM)
-    limit = time.monotonic() + GRACE_S
-    # Not waited for here: the number of the group has to stay ours until all of it is killed.
-    while time.monotonic() < limit and not _exited(pid):
-        time.sleep(0.05)
-
-
-def _exited(pid):
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        os.killpg(group, number)
 
 
 def _live(function, settings, answer, server):
     """The whole life of a trial's process."""
+    _lead(os.getpid())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_watch, args=[server], daemon=True).start()
-    try:
-        answer.send(_outcome(function, settings))
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(0)
+    answer.send(_outcome(function, settings))
 
 
 def _watch(server):
