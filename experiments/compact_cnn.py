@@ -34,6 +34,9 @@ NETWORKS = ("lenet_5", "resnet_8")
 SETTINGS = ("dataset", "samples", "epochs", "fine_tune", "learning_rate", "batch_size", "round_to")
 EXPORTS = {"litert": ".tflite", "onnx": ".onnx"}
 LATENCY_BATCH = 256
+QUICK = (
+    "--seeds 1 --samples 600 --epochs 5 --fine-tune 1 --rounds 5 --arms dense activation unit_norm"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

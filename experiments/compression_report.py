@@ -23,6 +23,7 @@ from lab import command_line, compression, compression_tables, images, study
 
 SETTINGS = ("dataset", "network", "criterion", "sparsities", "sparsity", "unit_sparsity")
 SETTINGS += ("thresholds", "epochs", "fine_tune", "learning_rate", "batch_size", "rounds", "seed")
+QUICK = "--sparsities 0.5 0.9 --thresholds 5 --rounds 5"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from lab import arms, command_line, nuclear_report, spectra, study
 
 WEIGHTING = {"nuclear": "none", "nuclear_index": "index"}
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random", *WEIGHTING)
+QUICK = "--seeds 2 --hidden 60 30 --epochs 20 --start 0.5 --stop 0.8 --sparsities 0.8 --events 2"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from lab import arms, command_line, network, retrain_report, spectra, study
 
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
 OTHER_SEED = 1000  # added to the seed: starting weights that no run has
+QUICK = "--seeds 2 --hidden 60 30 --epochs 20 --start 0.5 --stop 0.8 --sparsities 0.8 --events 2"
 
 
 def main(arguments: list[str] | None = None) -> int:

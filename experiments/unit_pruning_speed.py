@@ -34,6 +34,7 @@ SPARSITIES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ARMS = {name: Arm(name, "uniform", "unit") for name in ("unit_norm", "unit_obs")}
 SUFFIXES = {KERAS: ".keras", LITERT: ".tflite", ONNX: ".onnx"}
 IMAGES = 10_000
+QUICK = "--hidden 100 60 --epochs 20 --seeds 2 --calibration 500 --sparsities 0.5 0.9 --rounds 5"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,7 +35,7 @@ class Loky:
         """Start a trial; workers are there from the first one on, and new ones after a loss."""
         try:
             self.pool = self.pool or self._pool()
-            return self.pool.submit(_local, work, settings, os.getpid())
+            return self.pool.submit(trial.run, work, settings)
         except BrokenExecutor:
             self.stop()
             return self.submit(work, settings)
@@ -47,15 +47,12 @@ class Loky:
             self.pool = None
 
     def _pool(self):
-        return ProcessPoolExecutor(self.jobs, initializer=_ignore_interrupts)
+        return ProcessPoolExecutor(self.jobs, initializer=_begin, initargs=[os.getpid()])
 
 
-def _ignore_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _local(work, settings, runner):
-    return trial.run(work, settings, lambda: os.getppid() == runner)
+def _begin(runner):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the runner alone
+    trial.live_with(runner)
 
 
 class Dask:
@@ -108,7 +105,7 @@ class Dask:
                     n_workers=self.cluster,
                     threads_per_worker=1,
                     processes=False,
-                    dashboard_address=None,
+                    dashboard_address=":0",  # any port
                 )
             self.client = distributed.Client(self.local or self.cluster, timeout=ANSWER_S)
         except (OSError, ValueError) as error:

@@ -63,7 +63,7 @@ class Work:
     study: str
 
 
-def run(work: Work, settings: dict, wanted: Callable[[], bool]) -> dict:
+def run(work: Work, settings: dict, wanted: Callable[[], bool] = lambda: True) -> dict:
     """Run one trial in a fresh process; return {"result", "arrays"} or {"traceback"}.
 
     wanted: asked every second; once it says no, the trial is ended.
@@ -137,6 +137,18 @@ class _Server:
 _servers: dict[int, _Server] = {}  # by thread
 
 
+def live_with(parent: int) -> None:
+    """End this process, and at once, when its parent is gone: it would be at work for nobody."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        leads = os.getpgrp() == os.getpid()
+        (os.killpg if leads else os.kill)(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 # -- below: in the server, and in the trials that it forks ---------------------------------------
 
 
@@ -198,14 +210,8 @@ def _live(function, settings, answer, server):
     """The whole life of a trial's process."""
     _lead(os.getpid())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    threading.Thread(target=_watch, args=[server], daemon=True).start()
+    live_with(server)
     answer.send(_outcome(function, settings))
-
-
-def _watch(server):
-    while os.getppid() == server:
-        time.sleep(LOOK_S)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _outcome(function, settings):
