@@ -93,7 +93,7 @@ def record_of(settings):
         "epochs": EPOCHS,
         "time_s": float(draw()),
     }
-    result |= {"cpu_time_s": float(draw()), "events_fired": settings["events"], "warnings": []}
+    result |= {"cpu_time_s": float(draw()), "events_fired": settings["events"]}
     result |= {"history": history, "events": events, "activity": []}
     name = storage.name_of(settings)
     return {"name": name, "settings": settings, "tries": 1, "result": result}
