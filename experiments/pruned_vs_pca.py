@@ -24,7 +24,10 @@ from lab import arms, command_line, dense, network, pca_report, study
 ARMS = ("activation", "activation_magnitude", "magnitude", "random")
 # What the training of the dense twin does not depend on.
 OF_THE_COMPARISON = ("fine_tuning", "rate_shares", "start", "stop")
-QUICK = "--seeds 2 --hidden 60 30 --epochs 20 --start 0.5 --stop 0.8 --sparsities 0.8 --events 2"
+QUICK = (
+    "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
+    " --fine-tuning 2 --rate-shares 0.3"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

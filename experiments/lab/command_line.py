@@ -88,8 +88,11 @@ class Parser(argparse.ArgumentParser):
 
     def _of_file(self, path):
         """The options in a YAML file as arguments of a command line."""
-        import yaml  # of the extra "experiments": whoever has no such file does without
-
+        try:
+            import yaml
+        except ImportError as error:  # whoever has no such file does without
+            told = 'PyYAML is not installed: pip install "activation-pruning[distributed]"'
+            raise ValueError(told) from error
         try:
             read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
