@@ -225,10 +225,12 @@ def test_name_and_forget(tmp_path):
     assert name.startswith("magnitude-0.80-5-seed0-")
     assert name != storage.name_of(run(batch_size=32))
     storage.keep(tmp_path, {"name": name, "settings": run(), "result": {}}, {"a": np.ones(2)})
-    (tmp_path / "notes.txt").touch()
-    assert len(list(tmp_path.iterdir())) == 3
+    others = ["seeds.json", "notes.txt"]
+    for other in (*others, f"{name}.json.part"):
+        (tmp_path / other).touch()
+    assert len(list(tmp_path.iterdir())) == 5
     storage.forget(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 INTERRUPTED = """

@@ -106,7 +106,7 @@ def test_a_failed_trial_is_tried_once_more_and_recorded(tmp_path, how, told):
 
 def test_a_trial_whose_worker_is_lost_again_and_again_fails(tmp_path):
     class Lossy:
-        submitted = 0
+        submitted, lost = 0, (concurrent.futures.BrokenExecutor,)
 
         def slots(self):
             return 1

@@ -1,8 +1,8 @@
 """Where trials run: in workers of loky on this machine, or of a Dask cluster on many.
 
 Both give `slots()`, how many trials can run side by side, `submit(work, settings)`, a future as in
-`concurrent.futures`, and `stop()`. A future that raises one of LOST has lost its worker, for which
-the trial can't be blamed.
+`concurrent.futures`, and `stop()`. A future that raises one of `lost` has lost its worker, which is
+no fault of the trial.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from lab import trial
 
-LOST = (BrokenExecutor, CancelledError)
 ANSWER_S = 10  # how long a scheduler may take to answer
 
 
@@ -26,6 +25,7 @@ class Loky:
 
     def __init__(self, jobs: int):
         self.jobs, self.pool = jobs, None
+        self.lost = (BrokenExecutor,)
 
     def slots(self) -> int:
         """How many trials can run side by side."""
@@ -65,6 +65,7 @@ class Dask:
     def __init__(self, cluster: str | int):
         self.cluster = cluster
         self.client = self.local = self.pool = None
+        self.lost = (CancelledError,)
 
     def slots(self) -> int:
         """How many trials can run side by side: threads of all workers, which come and go."""
@@ -114,6 +115,7 @@ class Dask:
                 "`dask scheduler`, and give the address that it prints"
             ) from error
         self.pool = self.client.get_executor(pure=False)
+        self.lost = (CancelledError, distributed.KilledWorker)
 
 
 # Functions within functions travel by value: a worker need not have the modules of this folder on

@@ -27,7 +27,7 @@ TRIES = 2  # a trial that fails is tried once more
 LOSSES = 5  # after which a trial counts as failed: how often it may lose its worker
 LOOK_S = 1  # how often the runner looks for new workers
 PASSED_ON = ("KERAS_", "ACTIVATION_PRUNING_")  # environment that workers elsewhere need as well
-PACKAGES = ("activation-pruning", "keras", "numpy", "tensorflow", "jax", "torch")
+PACKAGES = ("activation-pruning", "keras", "numpy")  # and the backend; the same everywhere
 
 
 def run_grid(
@@ -103,13 +103,13 @@ def task_of(work: Callable) -> trial.Work:
         path=tuple(trial.own_path()),
         folder=os.getcwd(),
         environment=tuple((passed | pinned).items()),
-        versions=tuple(_versions()),
+        versions=tuple(_versions(passed.get("KERAS_BACKEND", "numpy"))),
         study=uuid.uuid4().hex,
     )
 
 
-def _versions():
-    for package in PACKAGES:
+def _versions(backend):
+    for package in dict.fromkeys([*PACKAGES, backend]):
         try:
             yield package, importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -136,7 +136,7 @@ def _work_off(grid, task, executor, progress):
             time.sleep(LOOK_S)
         for future in wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done:
             attempt = running.pop(future)
-            outcome = _outcome(future, attempt)
+            outcome = _outcome(future, attempt, executor.lost)
             if "traceback" in outcome and attempt.tries < TRIES and attempt.losses < LOSSES:
                 progress.again(attempt.settings, outcome["traceback"])
                 waiting.append(attempt)
@@ -146,10 +146,10 @@ def _work_off(grid, task, executor, progress):
             yield record | {"tries": attempt.tries} | outcome, arrays
 
 
-def _outcome(future, attempt):
+def _outcome(future, attempt, lost):
     try:
         outcome = future.result()
-    except executors.LOST as error:
+    except lost as error:
         attempt.losses += 1
         return {"traceback": f"its worker was lost, {attempt.losses} time(s): {error!r}"}
     attempt.tries += 1

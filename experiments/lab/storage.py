@@ -14,6 +14,7 @@ import numpy as np
 
 FORMAT = 1
 STUDY = "study.json"
+RECORD = re.compile(r"(.*-)?seed\d+-[0-9a-f]{8}\.(json|npz|part)(\.part)?")
 FRONT = {"network": "{}", "arm": "{}", "sparsity": "{:.2f}", "events": "{}"}  # of a name
 
 
@@ -163,5 +164,5 @@ def replacing(path: Path) -> Iterator[Path]:
 def forget(folder: Path) -> None:
     """Delete the records in a folder, and nothing else that may be there."""
     for path in folder.glob("*seed*"):
-        if path.suffix in (".json", ".npz", ".part"):
+        if RECORD.fullmatch(path.name):
             path.unlink()
