@@ -25,6 +25,11 @@ import sys
 
 from lab import command_line, plain, regularised, strategies, strategies_report, study
 
+QUICK = (
+    "--seeds 2 --hidden 20 --epochs 5 --calibration 200"
+    " --strategies single_80 fixed_1000 --arms class_blind random"
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
