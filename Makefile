@@ -11,7 +11,7 @@ CORE = $(addprefix tests/test_, attachment.py batchnorm.py compaction.py compres
 PYTEST = -m pytest -n auto --maxprocesses 4
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-backends test-lowest lint bench clean
+.PHONY: demo test test-backends test-lowest lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -42,6 +42,10 @@ bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and hal
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/surgeons.py
 	$(BIN)/python benchmarks/compaction.py
+	$(BIN)/python benchmarks/runner.py
+
+experiments-quick: $(VENV)/installed  ## every experiment with small settings on digits: 20 minutes
+	$(BIN)/python -m experiments.all --quick
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

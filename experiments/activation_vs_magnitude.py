@@ -26,6 +26,7 @@ from pathlib import Path
 from lab import arms, command_line, comparison_report, study
 
 ARMS = ("dense", *arms.CRITERIA, "tfmot")
+QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
 
 
 def main(arguments: list[str] | None = None) -> int:

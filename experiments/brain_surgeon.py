@@ -41,6 +41,7 @@ ARMS = {
     ),
 }
 ARMS["lobs_2000_trained"] = ARMS["lobs_2000"]
+QUICK = "--hidden 30 20 --epochs 20 --seeds 2 --calibration 500"
 
 
 def main(arguments: list[str] | None = None) -> int:

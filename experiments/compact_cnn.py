@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import command_line, compact_report, dense, images, network, runner, study
+from lab import command_line, compact_report, dense, images, network, runner, storage, study
 
 DENSE = "dense"
 ARMS = (DENSE, "activation", "mean_activation", "unit_norm", "random")
@@ -34,6 +34,9 @@ NETWORKS = ("lenet_5", "resnet_8")
 SETTINGS = ("dataset", "samples", "epochs", "fine_tune", "learning_rate", "batch_size", "round_to")
 EXPORTS = {"litert": ".tflite", "onnx": ".onnx"}
 LATENCY_BATCH = 256
+QUICK = (
+    "--seeds 1 --samples 600 --epochs 5 --fine-tune 1 --rounds 5 --arms dense activation unit_norm"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,7 +189,7 @@ def _file(name, stage, suffix):
 
 def _keras_stage(stage, model, arrays, settings, before=None):
     """Save the network without its optimizer, and measure it."""
-    path = _file(runner.name_of(settings), stage, ".keras")
+    path = _file(storage.name_of(settings), stage, ".keras")
     images.copy(model).save(path)
     outputs = model.predict(arrays["x_test"], batch_size=256, verbose=0)
     cost = ap.analysis.cost(model).total
@@ -200,7 +203,7 @@ def _keras_stage(stage, model, arrays, settings, before=None):
 
 def _exported(stage, model, arrays, settings, same):
     """Write a LiteRT or ONNX file, and measure it on the test images as the network was."""
-    path = _file(runner.name_of(settings), stage, EXPORTS[stage])
+    path = _file(storage.name_of(settings), stage, EXPORTS[stage])
     ap.export(model, path, data=arrays["x_test"])
     run, x = ap.load_exported(path), arrays["x_test"]
     outputs = np.concatenate([run(x[i : i + 256]) for i in range(0, len(x), 256)])

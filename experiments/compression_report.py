@@ -12,7 +12,6 @@ What finished is kept under <out>/runs: the same command writes the report again
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
@@ -20,10 +19,11 @@ from pathlib import Path
 import keras
 
 import activation_pruning as ap
-from lab import command_line, compression, compression_tables, datasets, images, study
+from lab import command_line, compression, compression_tables, images, study
 
 SETTINGS = ("dataset", "network", "criterion", "sparsities", "sparsity", "unit_sparsity")
 SETTINGS += ("thresholds", "epochs", "fine_tune", "learning_rate", "batch_size", "rounds", "seed")
+QUICK = "--sparsities 0.5 0.9 --thresholds 5 --rounds 5"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,17 +58,12 @@ def describe(result: dict) -> str:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        description="One report on the compression of one network.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    about = "One report on the compression of one network."
+    parser = command_line.Parser(compression_tables.NAME, about)
     add = parser.add_argument
     add(
         "--network", default="lenet_300_100", help=f"{', '.join(images.NETWORKS)}, or a .keras file"
     )
-    add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
-    add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
-    add("--out", default=f"results/{compression_tables.NAME}", help="folder of the results")
     add(
         "--criterion",
         default="activation_magnitude",
@@ -92,8 +87,6 @@ def _parser():
     add("--batch-size", type=count, default=128, help="samples in a training step")
     add("--rounds", type=count, default=40, help="timed calls of each network")
     add("--seed", type=int, default=0, help="of weights, order and random pruning")
-    add("--fresh", action="store_true", help="forget the results kept in --out")
-    parser.set_defaults(jobs=1)
     return parser
 
 

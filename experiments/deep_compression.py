@@ -32,6 +32,10 @@ ARMS = ("lenet_300_100", "lenet_5")
 SMALLEST = 16  # pixels to a side that two convolutions and two poolings leave something of
 OPTIONS = ("dataset", "epochs", "pruning_epochs", "tuning_epochs", "sparsities", "bits")
 OPTIONS += ("batch_size", "learning_rate", "tuning_rate", "l2")
+QUICK = (
+    "--dataset digits --arms lenet_300_100 --seeds 2 --epochs 10 "
+    "--pruning-epochs 8 --tuning-epochs 2 --sparsities 0.8 0.9"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,7 +32,7 @@ NAME = "layerwise_pruning"
 CRITERIA = ("activation", "random", "unit_norm")
 WAYS = ("in_turn_kept", "in_turn_reset", "all_kept", "all_reset")
 ARMS = tuple(f"{criterion}-{way}" for way in WAYS for criterion in CRITERIA)
-QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --deviations 1.0"
+QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --deviations 0.5"
 
 
 def main(arguments: list[str] | None = None) -> int:

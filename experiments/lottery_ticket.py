@@ -33,7 +33,7 @@ NAME = "lottery_ticket"
 ARMS = ("rewind_0", "rewind_k", "random_weights", "random_masks", "continued")
 OTHER = 1000  # added to the seed: starting weights that no trial has
 SHARE = 0.2  # of the weights alive, per round
-QUICK = "--seeds 2 --hidden 40 20 --epochs 6 --rounds 8 --every 4"
+QUICK = "--seeds 2 --hidden 40 20 --epochs 8 --rounds 4 --every 2"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,6 +23,10 @@ from lab import arms, command_line, nuclear_report, spectra, study
 
 WEIGHTING = {"nuclear": "none", "nuclear_index": "index"}
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random", *WEIGHTING)
+QUICK = (
+    "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
+    " --strengths 1e-3"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,17 +14,20 @@ Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
 
 import keras
-import numpy as np
 
 import activation_pruning as ap
-from lab import arms, command_line, network, pca_report, study
+from lab import arms, command_line, dense, network, pca_report, study
 
 ARMS = ("activation", "activation_magnitude", "magnitude", "random")
+# What the training of the dense twin does not depend on.
+OF_THE_COMPARISON = ("fine_tuning", "rate_shares", "start", "stop")
+QUICK = (
+    "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
+    " --fine-tuning 2 --rate-shares 0.3"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,13 +52,11 @@ def settings_grid(options, data: str) -> list[dict]:
 def work(settings: dict) -> tuple[dict, dict]:
     """Train a pruned network and its dense twin, reduce the twin, compare."""
     trained = arms.train(settings)
-    weights = _dense_weights(json.dumps(_dense_settings(settings), sort_keys=True))
-    dense = arms.untrained(settings, trained.data)
-    dense.set_weights(weights)
-    network.compile_as(keras, dense, settings)
+    twin = _dense_twin(settings, arms.untrained(settings, trained.data))
+    network.compile_as(keras, twin, settings)
     data = trained.data
     found = ap.analysis.compare_low_rank(
-        dense,
+        twin,
         trained.model,
         data.x_test,
         data.y_test,
@@ -73,17 +74,16 @@ def work(settings: dict) -> tuple[dict, dict]:
     result |= {"ranks": found.ranks.to_dict("records"), "scree": []}
     if settings["pictures"]:
         result["scree"] = found.scree.to_dict("records")
-    return result, _kernels(dense, trained.model) if settings["pictures"] else {}
+    return result, _kernels(twin, trained.model) if settings["pictures"] else {}
 
 
-def _dense_settings(settings):
-    return settings | {"arm": "dense", "sparsity": 0.0, "events": 0, "pictures": False}
-
-
-@functools.lru_cache(maxsize=1)
-def _dense_weights(settings: str) -> list[np.ndarray]:
-    """Those of the dense twin, which the arms of a seed share in one worker process."""
-    return arms.train(json.loads(settings)).model.get_weights()
+def _dense_twin(settings, model):
+    """The model with the weights of the dense twin, which the arms of a seed share."""
+    own = settings | {"arm": "dense", "sparsity": 0.0, "events": 0, "pictures": False}
+    names = tuple(key for key in own if key not in OF_THE_COMPARISON)
+    return dense.kept(
+        model, own, names, lambda: model.set_weights(arms.train(own).model.get_weights())
+    )
 
 
 def _kernels(dense, pruned):

@@ -25,10 +25,9 @@ import sys
 
 from lab import command_line, plain, regularised, strategies, strategies_report, study
 
-# Of a quick run on digits.
 QUICK = (
-    "--seeds 2 --hidden 20 --epochs 10 --calibration 200 --retraining 2_epochs "
-    "--strategies single_80 iterative_50 fixed_1000"
+    "--seeds 2 --hidden 20 --epochs 5 --calibration 200"
+    " --strategies single_80 fixed_1000 --arms class_blind random"
 )
 
 

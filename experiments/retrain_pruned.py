@@ -25,6 +25,10 @@ from lab import arms, command_line, network, retrain_report, spectra, study
 
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
 OTHER_SEED = 1000  # added to the seed: starting weights that no run has
+QUICK = (
+    "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
+    " --arms dense activation magnitude"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

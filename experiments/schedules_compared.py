@@ -32,7 +32,7 @@ ARMS = (
     "by_accuracy", "every_other_epoch", "when_flat",
 )  # fmt: skip
 PARTS = 6  # events of the schedules that say by how much
-QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --sparsities 0.8 0.9"
+QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --sparsities 0.8"
 
 
 def main(arguments: list[str] | None = None) -> int:

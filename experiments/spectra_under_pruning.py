@@ -20,6 +20,7 @@ import activation_pruning as ap
 from lab import arms, command_line, spectra, spectra_report, study
 
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
+QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
 
 
 def main(arguments: list[str] | None = None) -> int:

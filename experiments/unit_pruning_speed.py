@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import command_line, datasets, dense, oneshot, runner, speed_report, study
+from lab import command_line, datasets, dense, oneshot, speed_report, storage, study
 from lab.oneshot import Arm
 from lab.speed_report import KERAS, LITERT, ON_BATCH, ONNX, TIMING
 
@@ -34,6 +34,7 @@ SPARSITIES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ARMS = {name: Arm(name, "uniform", "unit") for name in ("unit_norm", "unit_obs")}
 SUFFIXES = {KERAS: ".keras", LITERT: ".tflite", ONNX: ".onnx"}
 IMAGES = 10_000
+QUICK = "--hidden 100 60 --epochs 20 --seeds 2 --calibration 500 --sparsities 0.5 0.9 --rounds 5"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,7 +145,7 @@ def _compacted(model, share, arrays, settings):
     begun = time.perf_counter()
     small = ap.compact(model) if share else model
     seconds = time.perf_counter() - begun
-    small.save(_paths(runner.name_of(settings), share)[KERAS])
+    small.save(_paths(storage.name_of(settings), share)[KERAS])
     predict = functools.partial(keras.Model.predict, x=arrays["x_test"], batch_size=1024, verbose=0)
     cost = ap.analysis.cost(small).total
     return {

@@ -40,6 +40,7 @@ PUBLISHED = {
     "weight": (0.9740, 0.9741, 0.9733, 0.9722, 0.9721, 0.9700, 0.9640, 0.9352, 0.8915, 0.5479),
     "unit": (0.9740, 0.9706, 0.9591, 0.9445, 0.8988, 0.6073, 0.4270, 0.2962, 0.1093, 0.0928),
 }
+QUICK = "--hidden 60 30 --epochs 20 --seeds 2 --calibration 500"
 
 
 def main(arguments: list[str] | None = None) -> int:

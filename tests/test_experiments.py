@@ -19,6 +19,7 @@ sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
 datasets = importlib.import_module("lab.datasets")
 runner = importlib.import_module("lab.runner")
+storage = importlib.import_module("lab.storage")
 tfmot_peer = importlib.import_module("tfmot_peer")
 
 
@@ -169,7 +170,7 @@ def test_finished_runs_are_not_repeated_and_keep_the_grids_order(tmp_path, capsy
     again = runner.run_grid(grid, work, tmp_path / "runs")
     assert again == records
     assert calls(log) == [0, 1, 2]
-    assert runner.arrays_of(tmp_path / "runs", again[1])["mask"].tolist() == [False, True, True]
+    assert storage.arrays_of(tmp_path / "runs", again[1])["mask"].tolist() == [False, True, True]
 
     more = [run(seed=0, log=str(log), learning_rate=0.2)]  # another setting is another run
     runner.run_grid(more, work, tmp_path / "runs")
@@ -184,7 +185,7 @@ def test_damaged_record_is_done_again_with_a_message(tmp_path, capsys, suffix, c
     log = tmp_path / "log"
     grid = [run(log=str(log)), run(log=str(log), seed=1)]
     runner.run_grid(grid, work, tmp_path / "runs")
-    damaged = tmp_path / "runs" / (runner.name_of(grid[0]) + suffix)
+    damaged = tmp_path / "runs" / (storage.name_of(grid[0]) + suffix)
     damaged.write_text(content)
     records = runner.run_grid(grid, work, tmp_path / "runs")
     assert calls(log) == [0, 0, 1]
@@ -197,35 +198,39 @@ def test_failure_is_recorded_the_rest_goes_on_and_it_is_tried_again(tmp_path, ca
     log = tmp_path / "log"
     grid = [run(log=str(log), do="fail"), run(log=str(log), seed=1)]
     records = runner.run_grid(grid, work, tmp_path / "runs")
+    assert calls(log) == [0, 0, 1]  # tried once more
+    assert records[0]["tries"] == 2
     assert "RuntimeError: on purpose" in records[0]["traceback"]
     assert records[1]["result"] == {"value": 10}
     assert "FAILED" in capsys.readouterr().out
-    path = tmp_path / "runs" / f"{runner.name_of(grid[0])}.json"
+    path = tmp_path / "runs" / f"{storage.name_of(grid[0])}.json"
     assert "on purpose" in json.loads(path.read_text())["traceback"]
 
     (tmp_path / "mended").touch()
     records = runner.run_grid(grid, work, tmp_path / "runs")
     assert records[0]["result"] == {"value": 0}
-    assert calls(log) == [0, 0, 1]
+    assert calls(log) == [0, 0, 0, 1]
 
 
-def test_dead_worker_is_a_failure_and_the_rest_goes_on(tmp_path):
+def test_dead_trial_is_a_failure_and_the_rest_goes_on(tmp_path):
     log = tmp_path / "log"
     grid = [run(log=str(log), do="die"), run(log=str(log), seed=1), run(log=str(log), seed=2)]
     records = runner.run_grid(grid, work, tmp_path / "runs")
-    assert "worker process died" in records[0]["traceback"]
+    assert "died (exit code 3)" in records[0]["traceback"]
     assert [record["result"]["value"] for record in records[1:]] == [10, 20]
 
 
 def test_name_and_forget(tmp_path):
-    name = runner.name_of(run())
+    name = storage.name_of(run())
     assert name.startswith("magnitude-0.80-5-seed0-")
-    assert name != runner.name_of(run(batch_size=32))
-    runner.keep(tmp_path, {"name": name, "settings": run(), "result": {}}, {"a": np.ones(2)})
-    (tmp_path / "notes.txt").touch()
-    assert len(list(tmp_path.iterdir())) == 3
-    runner.forget(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert name != storage.name_of(run(batch_size=32))
+    storage.keep(tmp_path, {"name": name, "settings": run(), "result": {}}, {"a": np.ones(2)})
+    others = ["seeds.json", "notes.txt"]
+    for other in (*others, f"{name}.json.part"):
+        (tmp_path / other).touch()
+    assert len(list(tmp_path.iterdir())) == 5
+    storage.forget(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 INTERRUPTED = """
@@ -270,7 +275,8 @@ def test_interrupt_ends_the_workers_and_keeps_what_finished(tmp_path):
     out, errors = process.communicate(timeout=30)  # the pipes close once the workers are gone too
     assert out.endswith("stopped\n")
     assert errors == ""
-    assert [path.suffix for path in (tmp_path / "runs").iterdir()] == [".json"]
+    kept = [path.name for path in (tmp_path / "runs").iterdir() if path.name != storage.STUDY]
+    assert [name.startswith("a-0.50-1-seed0-") for name in kept] == [True]
 
 
 # -- network -------------------------------------------------------------------------------

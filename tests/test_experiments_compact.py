@@ -21,7 +21,6 @@ compression_tables = importlib.import_module("lab.compression_tables")
 dense = importlib.import_module("lab.dense")
 images = importlib.import_module("lab.images")
 network = importlib.import_module("lab.network")
-runner = importlib.import_module("lab.runner")
 
 
 def stage(name, accuracy, parameters, **more):
@@ -105,8 +104,7 @@ def test_size_is_compared_with_the_dense_weights():
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Runs an experiment; returns the paths that it printed."""
-    for name, value in {**runner.ONE_THREAD, dense.FOLDER: ""}.items():
-        monkeypatch.setenv(name, value)  # what the experiment sets itself, taken back afterwards
+    monkeypatch.setenv(dense.FOLDER, "")  # what the experiment sets itself, taken back afterwards
     handler = signal.getsignal(signal.SIGTERM)
 
     def main(experiment, *arguments):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
+from activation_pruning.reports import files
 from lab import datasets
 
 # For options that are not given. The learning rates come from a short look at the dense network
@@ -36,27 +39,104 @@ DEFAULTS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser with the options of every study, which may also stand in a YAML file, --config.
+
+    Keys of the file are the names of the options, with underscores or dashes; what the command
+    line says wins. A value is checked as on the command line.
+    """
+
+    def __init__(self, name: str, description: str):
+        self.by_name = {}  # before argparse adds --help
+        kind = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(description=description, formatter_class=kind)
+        add = self.add_argument
+        add("--config", metavar="FILE", help="YAML file of options; see the README")
+        add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
+        add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
+        add("--out", default=f"results/{name}", help="folder of the results")
+        add("--jobs", type=count, default=1, help="trials side by side, one thread each")
+        told = "address of a Dask scheduler (tcp://...), whose workers run the trials"
+        add("--scheduler", metavar="ADDRESS", help=told)
+        told = "run the trials on a Dask cluster of so many workers on this machine"
+        add("--local-cluster", type=count, metavar="N", help=told)
+        told = "go on where it was stopped, which is the default"
+        add("--resume", dest="fresh", action="store_false", default=False, help=told)
+        add("--fresh", action="store_true", default=False, help="forget the results kept in --out")
+
+    def add_argument(self, *flags, **keywords):
+        """As argparse's; notes the option under its name."""
+        action = super().add_argument(*flags, **keywords)
+        self.by_name[flags[-1].strip("-").replace("-", "_")] = action
+        return action
+
+    def parse_args(self, arguments=None, namespace=None):
+        """As argparse's, with the options of --config in front."""
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config")
+        path = first.parse_known_args(arguments)[0].config
+        if path is not None:
+            try:
+                arguments = [*self._of_file(path), *arguments]
+            except (OSError, ValueError) as error:
+                self.error(f"--config {path}: {error}")
+        options = super().parse_args(arguments, namespace)
+        if options.scheduler and options.local_cluster:
+            self.error("--scheduler and --local-cluster: give one of them")
+        return options
+
+    def _of_file(self, path):
+        """The options in a YAML file as arguments of a command line."""
+        try:
+            import yaml
+        except ImportError as error:  # whoever has no such file does without
+            told = 'PyYAML is not installed: pip install "activation-pruning[distributed]"'
+            raise ValueError(told) from error
+        try:
+            read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"not readable as YAML ({error})") from error
+        if not isinstance(read, dict):
+            raise ValueError(f"holds {type(read).__name__}; expected: lines of `option: value`")
+        known = [name for name in self.by_name if name not in ("help", "config")]
+        for key, value in read.items():
+            name = files.one_of(str(key).replace("-", "_"), known, "option")
+            yield from _arguments(self.by_name[name], key, value)
+
+
+def _arguments(action, key, value):
+    flag = action.option_strings[-1]
+    if value is None:  # `key:` alone: as if it were not there
+        return []
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ValueError(f"{key}: {value!r}; give true or false")
+        return [flag] if value else []
+    values = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) or any(isinstance(each, (list, dict, bool)) for each in values):
+        raise ValueError(f"{key}: {value!r}; give a number, a text, or a list of these")
+    if action.nargs is None:
+        if isinstance(value, list):
+            raise ValueError(f"{key}: {value!r}; give one value")
+        return [f"{flag}={value}"]
+    return [flag, *map(str, values)]
+
+
 def shared_parser(
     name: str, description: str, arms: tuple[str, ...], more: tuple[str, ...] = ()
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Make a parser of what every experiment has: data, folder, arms, seeds, jobs.
 
     name: of the experiment, and of the folder of its results. arms run by default, more are there
     to be chosen.
     """
-    options = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    options = Parser(name, description)
     add = options.add_argument
-    add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
-    add("--data-dir", help=f"folder with NAME.npz; also {datasets.DATA_FOLDER}")
-    add("--out", default=f"results/{name}", help="folder of the results")
     choice = {"choices": (*arms, *more), "metavar": "ARM"}
     told = f"what to compare; there are {', '.join(choice['choices'])}"
     add("--arms", nargs="+", default=list(arms), help=told, **choice)
     add("--seeds", type=count, default=3, help="how many; they are 0, 1, ...")
-    add("--jobs", type=count, default=1, help="runs side by side, one thread each")
-    add("--fresh", action="store_true", help="forget the results kept in --out")
     return options
 
 
@@ -67,7 +147,7 @@ def parser(
     more: tuple[str, ...] = (),
     sparsities: tuple[float, ...] = (0.8,),
     events: tuple[int, ...] = (5,),
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Make the parser of an experiment that prunes while it trains; it may add options.
 
     name, description, arms, more: see `shared_parser`. sparsities, events: defaults.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, workbook
-from lab import comparison, publication, runner
+from lab import comparison, publication, storage
 from lab.publication import Picture, rows
 
 NAME = "activation_vs_magnitude"
@@ -165,7 +165,7 @@ def _where(shown):
 
 def _masks(shown, out):
     return {
-        record["settings"]["arm"]: runner.arrays_of(out / "runs", record)
+        record["settings"]["arm"]: storage.arrays_of(out / "runs", record)
         for record in shown
         if record["has_arrays"] and record["settings"]["arm"] in MASKED
     }

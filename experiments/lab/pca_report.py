@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import comparison, publication, runner, words
+from lab import comparison, publication, storage, words
 from lab.publication import Picture
 
 NAME = "pruned_vs_pca"
@@ -156,7 +156,7 @@ def _pictures(records, accuracy, scree, out):
     pictures["scree"] = Picture("Scree", figure, f"{where} First seed, PCA of each kernel.")
     kernels = {}
     for record in first:
-        arrays = runner.arrays_of(out / "runs", record)
+        arrays = storage.arrays_of(out / "runs", record)
         for key, kernel in arrays.items():
             network, layer = key.split(" ", 1)
             name = "dense" if network == "dense" else record["settings"]["arm"]

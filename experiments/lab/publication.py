@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from activation_pruning.reports import figures, page, workbook
+from activation_pruning.reports import figures, files, page, workbook
 
 DPI = 120  # the pictures stand in the page as well, which shall stay small
+MOST_ROWS = 20_000  # of a sheet; a cell of a workbook takes a hundred times as long as one of a CSV
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Publication:
     """What an experiment has to show.
 
     name: of the files. title: of the page. findings: sentences. about: says how to read the first
-    table. tables: sheets by title, the first is printed. charts: of the workbook. pictures: by
+    table. tables: sheets by title, the first is printed; one of more than MOST_ROWS rows goes to a
+    CSV file instead. charts: of the workbook. pictures: by
     file name; None for one that cannot be drawn this time, so that no older one stays behind.
     on_page: tables shown on the page besides the first. scales: see `workbook.write`.
     """
@@ -46,8 +48,9 @@ class Publication:
         """Print the findings, write all files to a folder, and print their paths."""
         print("\n" + "\n".join(self.findings) + "\n")
         tables = {title: table for title, table in self.tables.items() if len(table)}
+        said = self.findings + self._long_tables(tables, out)
         first = next(iter(tables))
-        findings = {"Findings": pd.DataFrame({"finding": self.findings})}
+        findings = {"Findings": pd.DataFrame({"finding": said})}
         book = out / f"{self.name}.xlsx"
         charts = [chart for chart in self.charts if chart.sheet in tables]
         workbook.write(book, findings | tables, charts, settings)
@@ -61,7 +64,7 @@ class Publication:
                 drawn[figures.save(picture.figure, path, DPI)] = picture
                 print(path)
         sections = [
-            page.Section("Findings", text="\n\n".join(self.findings)),
+            page.Section("Findings", text="\n\n".join(said)),
             page.Section(first, text=self.about, table=tables[first]),
             *(
                 page.Section(picture.title, figure=path, caption=picture.caption)
@@ -71,6 +74,20 @@ class Publication:
             page.Section("Settings", table=settings),
         ]
         print(page.write(out / f"{self.name}.html", self.title, sections))
+
+    def _long_tables(self, tables, out):
+        """Take the tables that are too long for a workbook out, to files; say so."""
+        said = []
+        for title, table in list(tables.items()):
+            path = out / f"{self.name}_{title.lower().replace(' ', '_')}.csv"
+            if len(table) <= MOST_ROWS or any(chart.sheet == title for chart in self.charts):
+                path.unlink(missing_ok=True)
+                continue
+            with files.replacing(path) as part:
+                tables.pop(title).to_csv(part, index=False)
+            print(path)
+            said.append(f"The table {title} has {len(table):,} rows and stands in {path.name}.")
+        return said
 
 
 def where(table: pd.DataFrame) -> str:
@@ -91,18 +108,17 @@ def one_setting(table: pd.DataFrame) -> pd.DataFrame:
 
 def rows(records: list[dict], key: str) -> pd.DataFrame:
     """The rows kept under `key` in each record's result, as one table with the run in front."""
-    parts = [
-        pd.DataFrame(record["result"][key]).assign(
-            **{name: record["settings"][name] for name in ("arm", "seed")},
-            run_sparsity=record["settings"]["sparsity"],
-            run_events=record["settings"]["events"],
-        )
-        for record in records
-        if record["result"].get(key)
-    ]
-    if not parts:
-        return pd.DataFrame()
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.DataFrame(
+        [
+            row
+            | {name: record["settings"][name] for name in ("arm", "seed")}
+            | {f"run_{name}": record["settings"][name] for name in ("sparsity", "events")}
+            for record in records
+            for row in record["result"].get(key) or ()
+        ]
+    )
+    if table.empty:
+        return table
     front = ["arm", "run_sparsity", "run_events", "seed"]
     return table[front + [name for name in table.columns if name not in front]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 import activation_pruning as ap
-from lab import runner
+from lab import storage
 
 END = "end"  # the moment after training, once the best weights are restored
 
@@ -35,7 +35,7 @@ def table(records: list[dict], out: Path) -> pd.DataFrame:
     parts = []
     for record in records:
         run = {name: record["settings"][name] for name in ("arm", "seed", "sparsity", "events")}
-        for key, values in runner.arrays_of(out / "runs", record).items():
+        for key, values in storage.arrays_of(out / "runs", record).items():
             moment, event, site = key.split(" ", 2)
             place = run | {"moment": moment, "event": int(event), "site": site}
             indices = range(1, len(values) + 1)

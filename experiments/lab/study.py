@@ -1,15 +1,20 @@
-"""The course of an experiment: options, runs, what failed, publication."""
+"""The course of an experiment: options, trials, what failed, publication."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 import activation_pruning as ap
-from lab import datasets, dense, runner
+from lab import command_line, datasets, dense, executors, runner, storage
+
+TABLE = "trials.csv"
 
 
 def describe(result: dict) -> str:
@@ -21,7 +26,7 @@ def describe(result: dict) -> str:
 
 
 def run(
-    parser,
+    parser: command_line.Parser,
     arguments: list[str] | None,
     grid: Callable[..., list[dict]],
     work: Callable[[dict], tuple[dict, dict]],
@@ -29,45 +34,98 @@ def run(
     describe: Callable[[dict], str] = describe,
     alone: Callable[..., list[dict]] = lambda options, records: [],
 ) -> int:
-    """Run an experiment; return the exit code: 0, 1 if a run failed, 130 after Ctrl-C.
+    """Run an experiment; return the exit code: 0, 1 if a trial failed or could not be kept, 130
+    after Ctrl-C.
 
     A termination (SIGTERM) ends the workers as well.
 
     parser: of `command_line.parser`. arguments: of the command line; None for those of the
-        process. grid: (options, fingerprint of the data) -> one settings dict per run.
+        process. grid: (options, fingerprint of the data) -> one settings dict per trial.
     work: settings -> (result, arrays), see `runner.run_grid`.
     publish: (records that have a result, folder, options) -> writes and prints what was found.
     describe: result -> what a progress line says of it.
-    alone: (options, records of the grid) -> one settings dict per run that comes after all of
-        them, one at a time: what measures time wants the machine to itself.
+    alone: (options, records of the grid) -> one settings dict per trial that comes after all of
+        them, one at a time, on this machine: what measures time wants the machine to itself.
 
     Bad options end it before any training, with the exit code 2 of argparse.
     """
     options = parser.parse_args(arguments)
+    out = Path(options.out)
     try:
-        out = ap.reports.files.check_folder(options.out)
-        if options.data_dir:
-            os.environ[datasets.DATA_FOLDER] = options.data_dir  # the workers inherit it
-        arrays = datasets.load(options.dataset)
-        os.environ[dense.FOLDER] = str(out / "networks")
-        settings = grid(options, datasets.fingerprint(arrays))
-    except (ValueError, OSError) as error:
+        settings = _prepared(options, out, grid)
+        runner.check(settings, work, out / "runs")
+    except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))
     # Else a terminated experiment would leave its workers behind, at work for nobody.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.fresh:
-        runner.forget(out / "runs")
+        storage.forget(out / "runs")
     try:
-        records = runner.run_grid(settings, work, out / "runs", options.jobs, describe)
-        records += runner.run_grid(alone(options, records), work, out / "runs", 1, describe)
+        done = runner.run_grid(
+            settings, work, out / "runs", describe=describe, executor=_on(options)
+        )
+        done += runner.run_grid(alone(options, done), work, out / "runs", describe=describe)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", flush=True)
         return 130
-    failed = [record for record in records if "traceback" in record]
+    except (OSError, ImportError) as error:
+        print(
+            f"{error}\nwhat finished is kept; the same command goes on from here", file=sys.stderr
+        )
+        return 1
+    return _published(done, out, publish, vars(options))
+
+
+def _prepared(options, out, grid):
+    ap.reports.files.check_folder(out)
+    if options.data_dir:
+        os.environ[datasets.DATA_FOLDER] = os.path.abspath(options.data_dir)  # workers get it
+    os.environ[dense.FOLDER] = os.path.abspath(out / "networks")
+    return grid(options, datasets.fingerprint(datasets.load(options.dataset)))
+
+
+def _on(options):
+    cluster = options.scheduler or options.local_cluster
+    return executors.Dask(cluster) if cluster else executors.Loky(options.jobs)
+
+
+def _published(done, out, publish, options):
+    failed = [record for record in done if "traceback" in record]
     for record in failed:
-        last = record["traceback"].strip().splitlines()[-1]
-        print(f"failed: {record['name']}: {last}", file=sys.stderr)
-    finished = [record for record in records if "result" in record]
+        print(f"failed: {record['name']}: {_last_line(record)}", file=sys.stderr)
+    with ap.reports.files.replacing(out / TABLE) as part:
+        table(done).to_csv(part, index=False)
+    finished = [record for record in done if "result" in record]
     if finished:
-        publish(finished, out, vars(options))
+        publish(finished, out, options)
+    print(f"every trial in one table: {out / TABLE}")
     return 1 if failed else 0
+
+
+def table(records: list[dict]) -> pd.DataFrame:
+    """One row per trial: its name, settings, status, and the numbers and words of its result.
+
+    Columns are the settings, lists and dicts among them as JSON; status, "done" or "failed"; what
+    the result has by single values, named result_<name> where a setting has that name; error, the
+    last line of a traceback. Lists of a result (histories, layers) stay in the records.
+    """
+    rows = []
+    for record in records:
+        settings, result = record["settings"], record.get("result", {})
+        row = {"name": record["name"]} | {key: _cell(value) for key, value in settings.items()}
+        row["status"] = "failed" if "traceback" in record else "done"
+        row |= {
+            f"result_{key}" if key in row else key: value
+            for key, value in result.items()
+            if not isinstance(value, (list, dict))
+        }
+        rows.append(row | ({"error": _last_line(record)} if "traceback" in record else {}))
+    return pd.DataFrame(rows)
+
+
+def _cell(value):
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def _last_line(record):
+    return record["traceback"].strip().splitlines()[-1]

@@ -1,0 +1,168 @@
+"""What is kept of the trials of a study: one JSON file each, and its arrays beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+FORMAT = 1
+STUDY = "study.json"
+RECORD = re.compile(r"(.*-)?seed\d+-[0-9a-f]{8}\.(json|npz|part)(\.part)?")
+FRONT = {"network": "{}", "arm": "{}", "sparsity": "{:.2f}", "events": "{}"}  # of a name
+
+
+def name_of(settings: dict) -> str:
+    """Name a trial: <arm>-<sparsity>-<events>-seed<seed>-<hash of all settings>.
+
+    What the settings do not have is left out of the name.
+
+    Raises TypeError for a setting that JSON does not give back as it was, ValueError without seed.
+    """
+    check(settings)
+    text = json.dumps(settings, sort_keys=True)
+    front = [form.format(settings[key]) for key, form in FRONT.items() if key in settings]
+    front = [re.sub(r"[^\w.+-]", "_", part) for part in front]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return "-".join([*front, f"seed{settings['seed']}", digest])
+
+
+def check(settings: dict) -> None:
+    """Raise unless settings can be told apart by a hash, and read back from a file as they are."""
+    for key, value in settings.items():
+        try:
+            same = json.loads(json.dumps({key: value}, allow_nan=False)) == {key: value}
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise TypeError(
+                f"setting {key!r} is {value!r}, a {type(value).__name__}, of which no hash can be "
+                "made. Settings are text, whole and finite numbers, true, false, None, and lists "
+                "and dicts (with text as keys) of these; write list(...), int(...) or a name"
+            )
+    seed = settings.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"setting 'seed' is {seed!r}; every trial has a whole number from 0 on")
+
+
+def claim(folder: Path, study: str) -> None:
+    """Make the folder that of a study, or find that it is.
+
+    Raises ValueError where it belongs to another study or another format, OSError where nothing
+    can be written. A folder of records without a `study.json` is taken over.
+    """
+    path = folder / STUDY
+    told = json.dumps({"study": study, "format": FORMAT})
+    if not path.exists():
+        with replacing(path) as part:
+            part.write_text(told)
+        return
+    try:
+        found = json.loads(path.read_text())
+        name, version = found["study"], found["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not readable as what a study is ({error!r})") from error
+    if name != study:
+        raise ValueError(
+            f"{folder} holds the study {name!r}, not {study!r}: nothing was written. Give "
+            "another --out, or move it away"
+        )
+    _check_format(path, version)
+    with replacing(path) as part:  # a folder that cannot be written is found out now, not later
+        part.write_text(told)
+
+
+def _check_format(path, version):
+    if version != FORMAT:
+        raise ValueError(
+            f"{path} has format {version!r}, and this program reads and writes {FORMAT}: nothing "
+            "was written. Give another --out, or use the version that wrote it"
+        )
+
+
+def stored(folder: Path, settings: dict) -> dict | None:
+    """Read a finished record; None where there is none, it failed, or it cannot be read.
+
+    Raises ValueError for one of another format.
+    """
+    path = folder / f"{name_of(settings)}.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text())
+        version = record.get("format", FORMAT)
+    except (OSError, ValueError, AttributeError) as error:
+        return _useless(path, error)
+    _check_format(path, version)
+    try:
+        if record["settings"] != settings:
+            raise ValueError("the settings in it are not those of its name")
+        if "traceback" in record:
+            print(f"{path.name}: failed last time; runs again", flush=True)
+            return None
+        record["result"].keys()
+        arrays_of(folder, record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _useless(path, error)
+    return record
+
+
+def _useless(path, error):
+    print(f"{path}: cannot be used ({error!r}); this run is done again", flush=True)
+
+
+def arrays_of(folder: Path, record: dict) -> dict[str, np.ndarray]:
+    """Read the arrays that belong to a record; an empty dict where it has none."""
+    if not record.get("has_arrays"):
+        return {}
+    try:
+        with np.load(folder / f"{record['name']}.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # whatever a damaged zip raises, it is a damaged file
+        raise ValueError(f"{record['name']}.npz: {error}") from error
+
+
+def keep(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write a record, and its arrays before it, each complete or not at all.
+
+    Raises OSError, which names the file, for a full disk and the like.
+    """
+    if arrays:
+        with replacing(folder / f"{record['name']}.npz") as part, part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    record |= {"has_arrays": bool(arrays), "format": FORMAT}
+    with replacing(folder / f"{record['name']}.json") as part:
+        part.write_text(json.dumps(record, indent=1))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which then takes the place of `path`, whole or not at all.
+
+    Raises OSError that names the file where that fails; what was there before stays.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise type(error)(
+            f"cannot write {str(path)!r}: {error.strerror or error}. Make room on the disk, or "
+            "give an --out that can be written"
+        ) from error
+
+
+def forget(folder: Path) -> None:
+    """Delete the records in a folder, and nothing else that may be there."""
+    for path in folder.glob("*seed*"):
+        if RECORD.fullmatch(path.name):
+            path.unlink()
