@@ -168,7 +168,8 @@ def cluster(tmp_path_factory):
     try:
         begin("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
               "--scheduler-file", str(place))  # fmt: skip
-        assert wait_for(place.exists), (folder / "log").read_text()
+        whole = lambda: place.exists() and place.read_text().rstrip().endswith("}")  # noqa: E731
+        assert wait_for(whole), (folder / "log").read_text()
         address = json.loads(place.read_text())["address"]
         for _ in range(2):
             begin("worker", address, "--nthreads", "1", "--no-dashboard")
