@@ -210,8 +210,11 @@ def test_dask_workers_and_runner_killed(tmp_path, cluster, monkeypatch):
     folder, chance = tmp_path / "runs", random.Random(2)
     monkeypatch.setenv("ACTIVATION_PRUNING_TEST", str(folder))
     process = start(folder, address, nap="0.1")
+    watch = executors.Dask(address)
     for _ in range(3):
         before = kept(folder)
+        # A nanny gives up on a worker that dies while it starts; those at work are started again.
+        assert wait_for(lambda: watch.slots() == 2)
         assert wait_for(lambda b=before: kept(folder) > b), folder.with_suffix(".out").read_text()
         nanny = psutil.Process(chance.choice(began[1:]).pid)
         for worker in nanny.children():
@@ -220,6 +223,8 @@ def test_dask_workers_and_runner_killed(tmp_path, cluster, monkeypatch):
         time.sleep(chance.random())
     process.kill()
     process.wait()
+    assert wait_for(lambda: watch.slots() == 2)
+    watch.client.close()
     assert kept(folder) < trials.COUNT
     assert start(folder, address, nap="0.1").wait(120) == 0, folder.with_suffix(".out").read_text()
     assert table(folder)["seed"].sort_values().tolist() == list(range(trials.COUNT))
