@@ -2,13 +2,13 @@
 
 A network with one hidden layer (784-100-10), or LeNet-300-100, is trained on MNIST and pruned, all
 layers: in a single step to 80, 85 or 90 %; iteratively by 25, 50 or 75 % of what remains, down to
-500 weights; or by a fixed number of weights (1,000, 5,000, 10,000) at a time, down to 500. After
-each step it retrains for 2 epochs, or until the validation accuracy improves by less than 0.1 point
-(at most 10 epochs). Seven criteria: random; magnitude with one ranking (class-blind), the same
-share of each layer (class-uniform) and scaled by the deviation of each layer (class-distributed);
-Optimal Brain Damage; exact layer-wise Optimal Brain Surgeon; activation times magnitude. Beside
-them, other ways against overfitting with the same number of epochs: dropout, L1, L2, early
-stopping, a nuclear norm penalty.
+500 weights; or by a fixed number of weights (1,000, 5,000, 10,000) at a time, as often as 500 stay.
+After each step it retrains for 2 epochs, or until the validation accuracy improves by less than 0.1
+point (at most 10 epochs). Seven criteria: random; magnitude with one ranking (class-blind), the
+same share of each layer (class-uniform) and scaled by the deviation of each layer
+(class-distributed); Optimal Brain Damage; exact layer-wise Optimal Brain Surgeon; activation times
+magnitude. Beside them, other ways against overfitting with the same number of epochs: dropout, L1,
+L2, early stopping, a nuclear norm penalty.
 
     python pruning_strategies.py --dataset mnist --jobs 2
     python pruning_strategies.py --dataset mnist --jobs 2 --hidden 300 100   # LeNet-300-100

@@ -125,7 +125,7 @@ def test_a_way_is_represented_by_the_strength_that_validates_best():
     found = tables.others(records).set_index("way")
     assert found.index.tolist() == ["l2", "pruned"]
     row = found.loc["l2"]
-    assert (row["strength"], row["test_accuracy"], row["accuracy_gap"]) == (0.2, 0.5, 0.5)
+    assert (row["strength"], row["test_accuracy"], row["accuracy_gap"]) == ("0.2", 0.5, 0.5)
     assert (row["final_accuracy_gap"], row["highest_test_accuracy"]) == (pytest.approx(0.2), 0.8)
 
 
@@ -188,7 +188,7 @@ def test_pruning_strategies(tmp_path, monkeypatch):
     weights = 64 * 12 + 12 * 10
     assert [row["weights_alive"] for row in pruned[0]["curve"]] == [weights, weights - 710]
     assert {row["test_accuracy"] for row in pruned[0]["curve"]} <= {i / 360 for i in range(361)}
-    assert [row["weights_alive"] for row in pruned[2]["curve"]] == [weights, 500]
+    assert [row["weights_alive"] for row in pruned[2]["curve"]] == [weights, 500]  # one is tried
     plain = next(r["result"] for r in records if r["settings"]["criterion"] == "plain")
     assert len(plain["history"]) == 4
     importlib.import_module("lab.strategies_report").publish(records, tmp_path, options)

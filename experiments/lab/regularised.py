@@ -19,7 +19,7 @@ ARMS = {
     "l2": (1e-5, 1e-4, 1e-3),
     "nuclear_norm": (1e-5, 1e-4, 1e-3),
 }
-MORE_EPOCHS = 16  # what `iterative_50` with 2 epochs takes in its 8 steps to 500 weights
+MORE_EPOCHS = 16  # what 8 steps with 2 epochs take (iterative_50 or fixed_10000, to 500)
 PATIENCE = 3
 
 

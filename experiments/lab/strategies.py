@@ -9,6 +9,8 @@ import logging
 import time
 import warnings
 
+import numpy as np
+
 import activation_pruning as ap
 from lab import plain
 
@@ -48,10 +50,18 @@ def kind(strategy: str) -> str:
     return strategy.partition("_")[0]
 
 
-def family(strategy: str) -> tuple:
-    """(the amount of one step, where it stops)."""
+def family(strategy: str, weights: int) -> tuple:
+    """(the amount of one step, where it stops) for a network with so many weights.
+
+    A fixed number goes as often as it leaves 500 weights or more: a last step cut to leave just
+    those would not be one of that number.
+    """
     amount = STRATEGIES[strategy]
-    return amount, ap.Until(steps=1) if strategy in SINGLE else ap.Until(weights=END)
+    if strategy in SINGLE:
+        return amount, ap.Until(steps=1)
+    if strategy in FIXED:
+        return amount, ap.Until(END, steps=max((weights - END) // amount, 1))
+    return amount, ap.Until(weights=END)
 
 
 def work(settings: dict) -> tuple[dict, dict]:
@@ -62,7 +72,8 @@ def work(settings: dict) -> tuple[dict, dict]:
     how = CRITERIA[settings["criterion"]]
     measure = plain.Measure(data)
     policy = RETRAINING[settings["retraining"]]
-    amount, until = family(settings["strategy"])
+    weights = sum(int(np.prod(layer.kernel.shape)) for layer in model.layers)
+    amount, until = family(settings["strategy"], weights)
     wall, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
