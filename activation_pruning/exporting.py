@@ -78,7 +78,7 @@ def export(
 
     Args:
         model: a built `keras.Model`; it is not changed. Callbacks may be attached.
-        path: where to write; `.tflite` (LiteRT) or `.onnx`. The folder must exist.
+        path: where to write; `.tflite` (LiteRT) or `.onnx`. Missing folders are made.
         quantize: LiteRT only. "dynamic": int8 weights in tensors of at least 1,024 elements,
             float activations. "int8": weights and activations (inputs and outputs stay float).
         sparse: LiteRT only, not with `quantize`. Kernels with enough zeros are encoded by what
@@ -101,7 +101,7 @@ def export(
             that differs by more than the tolerance (none is left then); for a subclassed model
             without `data`, since it does not say what its inputs are.
         RuntimeError: on the JAX and PyTorch backends.
-        OSError: when the folder does not exist or cannot be written.
+        OSError: when the path cannot be written.
 
     Example:
 
@@ -194,9 +194,6 @@ def _check_place(path, suffix):
             f"ap.export(keras.saving.load_model('model.keras'), {str(path)!r})"
         )
     runners.check_installed(suffix, *(["tf2onnx"] if suffix == ".onnx" else []))
-    folder = Path(path).resolve().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"path={str(path)!r}: there is no folder {str(folder)!r}; make it")
 
 
 def _stripped(model):

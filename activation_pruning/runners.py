@@ -47,7 +47,8 @@ def load_exported(path, threads=1):
     check_count("threads", threads, 1)
     check_installed(suffix)
     if not Path(path).is_file():
-        raise FileNotFoundError(f"path={str(path)!r}: there is no such file")
+        what = "it is a folder" if Path(path).is_dir() else "there is no such file"
+        raise FileNotFoundError(f"path={str(path)!r}: {what}")
     runner = {".tflite": LiteRTRunner, ".onnx": ONNXRunner}[suffix]
     try:
         return runner(Path(path).read_bytes(), threads)

@@ -408,11 +408,17 @@ def no_work(*args, **kwargs):
     raise AssertionError("work was done")
 
 
+def test_missing_folders_are_made(tmp_path):
+    report = export(models.mlp(), tmp_path / "new" / "one" / "model.tflite")
+    assert report.size_bytes == (tmp_path / "new" / "one" / "model.tflite").stat().st_size
+
+
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(conversion, "_traced", no_work)
     model = models.mlp()
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
-        export(model, tmp_path / "nowhere" / "model.tflite")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write"):
+        export(model, tmp_path / "file" / "model.tflite")
     (tmp_path / "model.onnx").mkdir()
     with pytest.raises(IsADirectoryError, match="cannot write"):
         export(model, tmp_path / "model.onnx")

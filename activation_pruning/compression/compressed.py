@@ -1,6 +1,7 @@
 """Deep Compression of a model: what it is, how it is made, saved and loaded."""
 
 import itertools
+import os
 from numbers import Integral
 from pathlib import Path
 
@@ -202,6 +203,7 @@ def load_compressed(path, custom_objects=None):
 
     Raises:
         CompressedFileError: a ValueError that says what is wrong with the file.
+        TypeError: for something else than a path.
         OSError: when there is no such file.
 
     Example:
@@ -214,6 +216,8 @@ def load_compressed(path, custom_objects=None):
     >>> compression.load_compressed(path).count_params()
     27
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
     try:
         config, weights = files.read(Path(path).read_bytes())
         return _filled(architecture.build(config, custom_objects), weights)

@@ -39,6 +39,14 @@ DEFAULTS = {
 }
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the defaults, but for options whose help says what holds without them."""
+
+    def _get_help_string(self, action):
+        said = action.default is None or "default" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser with the options of every study, which may also stand in a YAML file, --config.
 
@@ -48,8 +56,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, name: str, description: str):
         self.by_name = {}  # before argparse adds --help
-        kind = argparse.ArgumentDefaultsHelpFormatter
-        super().__init__(description=description, formatter_class=kind)
+        super().__init__(description=description, formatter_class=_Help)
         add = self.add_argument
         add("--config", metavar="FILE", help="YAML file of options; see the README")
         add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")

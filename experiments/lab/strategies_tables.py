@@ -123,7 +123,7 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     kinds = _means(chosen, "kind", ["level"])
     high = kinds[kinds["level"] >= HIGH]
     criteria = _means(levels, "criterion", ["level"])
-    steps = _means(levels[levels["level"] >= 0.9], "criterion", ["strategy"])
+    steps = _means(levels, "criterion", ["strategy"])
     accurate = interest[interest["which"] == "most_accurate"] if len(interest) else interest
     tables = [
         _pairs(high, "kind", "iterative", "fixed", ["level"], 1),
