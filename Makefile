@@ -5,20 +5,23 @@ TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
 CORE = $(addprefix tests/test_, attachment.py batchnorm.py compaction.py compression_models.py \
-	derivatives.py distribute.py l0.py layers.py linear.py n2ps.py rebuilding.py regularizers.py saving.py \
-	sparse_training.py spectrum_logger.py surgeons.py tracking.py training.py)
+	derivatives.py distribute.py l0.py layers.py linear.py n2ps.py rebuilding.py regularizers.py \
+	saving.py sparse_training.py spectrum_logger.py surgeons.py tracking.py training.py)
 # Two processes at least repay their start; each holds a whole TensorFlow.
 PYTEST = -m pytest -n auto --maxprocesses 4
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-backends test-lowest lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-lowest lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
 		--events 5 --jobs 2 --out $(DEMO)
 
-test: $(VENV)/installed  ## the whole suite on the TensorFlow backend
-	$(BIN)/python $(PYTEST)
+test: $(VENV)/installed  ## the suite on the TensorFlow backend
+	$(BIN)/python $(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/installed  ## the rest of it: experiments from end to end, large networks
+	$(BIN)/python $(PYTEST) -m slow
 
 test-backends: $(VENV)/backends  ## what depends on the backend, on JAX and on PyTorch
 	KERAS_BACKEND=jax $(BIN)/python $(PYTEST) $(CORE)

@@ -82,7 +82,7 @@ def test_end_to_end(tmp_path):
     book = tmp_path / "deep_compression.xlsx"
     sheets = pd.read_excel(book, sheet_name=None)
     assert set(sheets) >= {"Findings", "Summary", "Differences", "Stages", "Tensors", "Settings"}
-    stored = json.loads(next((tmp_path / "runs").glob("*.json")).read_text())
+    stored = json.loads(next((tmp_path / "runs").glob("*-seed*.json")).read_text())
     rows = pd.DataFrame(stored["result"]["stages"])
     assert rows["stage"].tolist() == ["dense"] + 4 * ["pruned", "shared", "trained"]
     assert rows["measured_sparsity"].round(3).tolist() == [0.0] + 6 * [0.8] + 6 * [0.9]

@@ -173,7 +173,7 @@ def test_end_to_end(tmp_path, name):
     assert set(sheets) >= SHEETS[name] | {"Findings", "Settings"}
     assert not any("nan" in text for text in sheets["Findings"]["finding"])
     assert f"{name}.py" in sheets["Settings"].set_index("key").loc["command", "value"]
-    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")]
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*-seed*.json")]
     CHECKS[name](sheets, {(r["settings"]["arm"], r["settings"]["seed"]): r for r in records})
     assert f"{len(records)} runs: 0 finished before, {len(records)} to do" in done.stdout
 

@@ -94,7 +94,7 @@ def test_end_to_end(tmp_path, name):
     book = next(path for path in paths if path.suffix == ".xlsx")
     sheets = pd.read_excel(book, sheet_name=None)
     assert set(sheets) >= {"Findings", "Accuracy", "Summary", "Differences", "Settings"}
-    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")]
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*-seed*.json")]
     assert len(records) == 4
     dense = {record["result"]["curve"][0]["test_accuracy"] for record in records}
     assert len(dense) == 1  # every arm starts from the same network
