@@ -291,8 +291,9 @@ def processes():
     return [*found, history["sparsity"][-1], alike(model, pruner.masks()), kernels]
 
 
-scope = start()
-keras.utils.set_random_seed(0)
-ALONE = (counts, single_device, masks, gradients, movement, regrowth, units, uneven, model_parallel)
-CHECKS = (processes,) if len(sys.argv) > 1 else ALONE
-print(json.dumps({check.__name__: check() for check in CHECKS}))
+if __name__ == "__main__":
+    scope = start()
+    keras.utils.set_random_seed(0)
+    alone = counts, single_device, masks, gradients, movement, regrowth, units, uneven
+    checks = (processes,) if len(sys.argv) > 1 else (*alone, model_parallel)
+    print(json.dumps({check.__name__: check() for check in checks}))

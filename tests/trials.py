@@ -61,5 +61,7 @@ if __name__ == "__main__":
     target, executor, nap_s = sys.argv[1:]
     executor = executors.Loky(int(executor)) if executor.isdigit() else executors.Dask(executor)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # What runs in the background of a shell inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     found = runner.run_grid(grid(target, float(nap_s)), work, Path(target), executor=executor)
     sys.exit(sum("traceback" in record for record in found))
