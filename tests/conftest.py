@@ -7,7 +7,7 @@ import pytest
 
 
 def pytest_collection_finish(session):
-    """Take what was imported out of the garbage collector, so that it need not be walked through."""
+    """Take what was imported out of the garbage collector: it need not be walked through."""
     gc.collect()
     gc.freeze()
 
