@@ -165,7 +165,7 @@ class _Start:
     """The dense network: weights and optimizer state, to begin every trial from."""
 
     def __init__(self, model):
-        self.model, self.weights = model, model.get_weights()
+        self.model, self.weights = model, [np.array(w) for w in model.get_weights()]
         digest = hashlib.sha256()
         for array in self.weights:
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -174,7 +174,8 @@ class _Start:
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
         known = [] if optimizer is None else optimizer.variables
-        self._state = [(variable, keras.ops.convert_to_numpy(variable)) for variable in known]
+        # Copies: on JAX an array may be a view of memory that a training step uses again.
+        self._state = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in known]
 
     def restore(self):
         self.model.set_weights(self.weights)
