@@ -152,8 +152,7 @@ class Threshold:
     score: float
 
     def __post_init__(self):
-        if not (isinstance(self.score, Real) and np.isfinite(self.score)):
-            raise ValueError(f"score={self.score!r}; it must be a finite number.")
+        _check_finite("score", self.score)
 
     def __call__(self, sites, items, allocation):
         """Return (target sparsity, an allocation that takes just these)."""
@@ -185,8 +184,7 @@ class BelowMean:
     deviations: float = 1.0
 
     def __post_init__(self):
-        if not (isinstance(self.deviations, Real) and np.isfinite(self.deviations)):
-            raise ValueError(f"deviations={self.deviations!r}; it must be a finite number.")
+        _check_finite("deviations", self.deviations)
 
     def __call__(self, sites, items, allocation):
         """Return (target sparsity, an allocation that takes just these)."""
@@ -368,6 +366,11 @@ def resolved(amount, weights, pruned, event=0, most=None):
     if most is None:
         return found
     return UpTo(found, most) if callable(found) else min(found, most)
+
+
+def _check_finite(name, value):
+    if not (isinstance(value, Real) and np.isfinite(value)):
+        raise ValueError(f"{name}={value!r}; it must be a finite number.")
 
 
 def _counted(sites):

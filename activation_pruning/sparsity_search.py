@@ -80,7 +80,8 @@ def find_sparsity(
         fit, evaluate: as for `iterative_prune`.
         max_loss: of the metric, in its unit, at least 0: 0.01 is one point of accuracy.
         criterion, allocation, granularity, data, include, exclude, seed: as for `prune`; the seed
-            is that of Keras in each trial as well.
+            is that of Keras in each trial as well (on JAX a second `fit` of a process shuffles
+            otherwise whatever the seed: for equal trials give `fit` batches in an order of yours).
         retrain: epochs, or an object of `retraining`.
         low, high: sparsities to look between, in [0, 1).
         tolerance: greater than 0.

@@ -115,10 +115,8 @@ def _trained(settings, data, criterion, how):
     )
     begun = time.perf_counter()
     plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
-    table = pruner.table()
-    measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
-    result = {"time_s": time.perf_counter() - begun, "measured_sparsity": measured}
-    return model, pruner, result | {"events_fired": int(table["event"].nunique())}
+    result = {"time_s": time.perf_counter() - begun}
+    return model, pruner, result | plain.of_events(pruner.table())
 
 
 def _every(settings, amount):

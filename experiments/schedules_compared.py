@@ -102,11 +102,9 @@ def work(settings: dict) -> tuple[dict, dict]:
         plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
     result = {"time_s": time.perf_counter() - begun, "validation_accuracy": measure(model)}
     table = pruner.table()
-    events = table.groupby("event")["epoch"].first()
-    measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
     result |= {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
-    result |= {"measured_sparsity": measured, "events_fired": len(events)}
-    result |= {"last_event_epoch": int(events.iloc[-1]) if len(events) else 0}
+    result |= plain.of_events(table)
+    result |= {"last_event_epoch": int(table["epoch"].max()) if len(table) else 0}
     result |= {"events": table.to_dict("records"), "epochs": settings["epochs"]}
     return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
+import activation_pruning as ap
 from lab import datasets, network
 
 FOLDER = "ACTIVATION_PRUNING_NETWORKS"  # where the workers keep them
@@ -60,10 +60,8 @@ def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> k
             model.set_weights([arrays[f"w{i}"] for i in range(len(arrays.files))])
         return model
     train()
-    part = path.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}.part")
-    with part.open("wb") as file:
-        np.savez(file, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
-    os.replace(part, path)
+    with ap.reports.files.replacing(path) as part:
+        np.savez(part, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
     return model
 
 

@@ -135,6 +135,12 @@ def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
     )
 
 
+def of_events(table: pd.DataFrame) -> dict:
+    """Where the events in the table of a `PruningCallback` ended, and how many there were."""
+    measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
+    return {"measured_sparsity": measured, "events_fired": int(table["event"].nunique())}
+
+
 def users(told) -> bool:
     """Whether a warning that was recorded is meant for users."""
     return issubclass(told.category, UserWarning)
