@@ -216,11 +216,13 @@ def _over_steps(x, generator, mask):
 def _by_operations(x, generator, mask):
     y = layers.Dense(x.shape[-1])(x)
     ops = keras.ops
+    # keras.ops.average with weights fails on PyTorch unless it goes along the last axis.
+    weighted = keras.backend.backend() != "torch"
     return [
         lambda: ops.relu(x) * y,
         lambda: ops.maximum(x, y) - ops.tanh(x),
         lambda: ops.concatenate([x, y], axis=-1),
-        lambda: ops.average(x, axis=1, weights=y)[:, None, :] + x,
+        lambda: ops.average(x, axis=1, weights=y if weighted else None)[:, None, :] + x,
         lambda: x + ops.average(ops.stack([x, y]), axis=0),
         lambda: ops.average(x, axis=2, weights=y)[:, :, None] * x,
     ][generator.integers(6)]()
