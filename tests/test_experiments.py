@@ -418,7 +418,7 @@ def test_differences_are_paired_by_seed_and_judged_together(comparison):
         ]
     rows.append(("magnitude", 5, 3, 0.1, False))  # not reached: no pair
     rows.append(("activation_magnitude", 5, 3, 0.9, True))
-    table = comparison.differences_table(runs_of(comparison, *rows))
+    table = comparison.differences_tables(runs_of(comparison, *rows))[0]
     table = table.set_index(["first", "second"])
     assert table.loc[("activation_magnitude", "magnitude"), "verdict"] == "higher"
     assert table.loc[("activation_magnitude", "magnitude"), "pairs"] == 3
@@ -436,7 +436,7 @@ def test_findings_rank_the_arms_and_tell_what_was_missed(comparison):
         ("activation", 5, 0, 0.90, True),
         ("inactivity", 5, 0, 0.99, False),
     )
-    said = "\n".join(comparison.findings(runs, comparison.differences_table(runs)))
+    said = "\n".join(comparison.findings(runs, *comparison.differences_tables(runs)))
     assert "80% sparsity, 5 events, best mean first: magnitude 95.00%, activation 90.00%." in said
     assert "activation against magnitude: too few pairs in 1 of 1 settings" in said
     assert "inactivity at 80% with 5 events: 1 run(s) ended below the target" in said

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
+differences = importlib.import_module("lab.differences")
 oneshot_report = importlib.import_module("lab.oneshot_report")
 brain_surgeon = importlib.import_module("brain_surgeon")
 sweep = importlib.import_module("weight_pruning_sweep")
@@ -42,20 +45,42 @@ RECORDS = [
 ]
 
 
+def tables_of(records):
+    curves = oneshot_report.curves_table(records)
+    pairs = differences.to_baseline(curves[curves["sparsity"] > 0], "magnitude")
+    by = ["sparsity"]
+    return curves, differences.by_setting(pairs, by), differences.overall(pairs, by)
+
+
 def test_differences_are_paired_by_seed_and_sparsity():
-    curves = oneshot_report.curves_table(RECORDS)
-    table = oneshot_report.differences_table(curves, "magnitude").set_index("sparsity")
-    assert table.index.tolist() == [0.8, 0.9]
-    assert table["pairs"].tolist() == [2, 2]
-    assert table.loc[0.8, "accuracy_difference"] == pytest.approx(0.1)
+    each = tables_of(RECORDS)[1].set_index("sparsity")
+    assert each.index.tolist() == [0.8, 0.9]
+    assert each["pairs"].tolist() == [2, 2]
+    assert each.loc[0.8, "accuracy_difference"] == pytest.approx(0.1)
     # At 80 % both seeds differ by 0.1 exactly: there is no spread to judge it by.
-    assert table["verdict"].tolist() == ["too few pairs", "indistinguishable"]
+    assert each["verdict"].tolist() == ["too few pairs", "indistinguishable"]
+
+
+def test_differences_overall_are_those_of_means_over_settings_of_all_seeds():
+    records = [
+        *RECORDS,
+        record("magnitude", 2, {0.0: 0.9, 0.8: 0.70, 0.9: 0.5, 0.99: 0.1}),
+        record("lobs", 2, {0.0: 0.9, 0.8: 0.81, 0.9: 0.59, 0.99: 0.9}),
+        record("obd", 0, {0.0: 0.9, 0.8: 0.5}),  # a single setting: told by it
+    ]
+    whole = tables_of(records)[2]
+    assert whole[["first", "second", "settings", "pairs"]].values.tolist() == [
+        ["lobs", "magnitude", 2, 3]
+    ]
+    # by seed (0.1 - 0.1) / 2, (0.1 + 0.2) / 2, (0.11 + 0.09) / 2
+    change = [0.0, 0.15, 0.1]
+    assert whole["accuracy_difference"].iloc[0] == pytest.approx(np.mean(change))
+    assert whole["p"].iloc[0] == pytest.approx(stats.ttest_1samp(change, 0).pvalue)
 
 
 def test_findings_say_who_is_above_the_published_curve():
-    curves = oneshot_report.curves_table(RECORDS)
-    differences = oneshot_report.differences_table(curves, "magnitude")
-    told = oneshot_report.findings(curves, differences, {0.0: 0.9, 0.8: 0.75, 0.9: 0.5})
+    curves, each, whole = tables_of(RECORDS)
+    told = oneshot_report.findings(curves, each, whole, {0.0: 0.9, 0.8: 0.75, 0.9: 0.5})
     assert "The dense networks: 90.00% test accuracy on average." in told
     assert "lobs is above the published curve at 2 of 2 points." in told
     assert "magnitude is above the published curve at 0 of 2 points." in told

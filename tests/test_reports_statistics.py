@@ -220,6 +220,13 @@ def test_verdicts_are_those_of_all_together():
         statistics.holm(table, "gains")
 
 
+def test_a_verdict_does_not_speak_against_its_interval():
+    table = pd.DataFrame({"gain": [0.1, -0.1, 0.1], "p": [0.001] * 3})
+    table = table.assign(gain_low=[-0.01, -0.2, np.nan], gain_high=[0.2, -0.1, np.nan])
+    told = statistics.holm(table, "gain")["verdict"].tolist()
+    assert told == ["indistinguishable", "lower", "higher"]
+
+
 # -- ranks -----------------------------------------------------------------------------------
 
 

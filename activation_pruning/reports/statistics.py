@@ -152,9 +152,12 @@ def holm(table, name="difference", level=0.95):
 
     The k-th smallest of m p-values is multiplied by m - k + 1 (and is at least the one before):
     with probability `level` no difference of the table is called higher or lower by chance alone.
+    Nor is one whose own interval holds 0, so that verdict and interval never speak against each
+    other: with few pairs the bootstrap can be wider than what the t test goes by.
 
     Args:
-        table: differences, all that are looked at together, with p (NaN counts as no test).
+        table: differences, all that are looked at together, with p (NaN counts as no test), and
+            with <name>_low and <name>_high if there are intervals.
         name: column of the mean differences.
         level: 1 - level is the largest p_holm that tells a difference.
 
@@ -175,15 +178,14 @@ def holm(table, name="difference", level=0.95):
     """
     need(table, "holm", name, "p", empty=True)
     adjusted = corrected(table["p"].to_numpy(float))
-    return table.assign(
-        p_holm=adjusted,
-        verdict=[_verdict(*row, 1 - level) for row in zip(table[name], adjusted, strict=True)],
-    )
+    bounds = [table.get(f"{name}_{side}", table[name]) for side in ("low", "high")]
+    rows = zip(table[name], adjusted, *bounds, strict=True)
+    return table.assign(p_holm=adjusted, verdict=[_verdict(*row, 1 - level) for row in rows])
 
 
-def _verdict(mean, p, alpha):
+def _verdict(mean, p, low, high, alpha):
     if np.isnan(p):
         return FEW
-    if p > alpha:
+    if p > alpha or low <= 0 <= high:  # an interval that cannot be had (NaN) holds nothing
         return ALIKE
     return "higher" if mean > 0 else "lower"

@@ -1,7 +1,6 @@
 """What experiments that compare arms at several settings have in common: tables, words, pictures.
 
-A table of runs has a row per seed, arm and setting: the columns arm, seed, those of the setting and
-what was measured.
+Tables of runs are those of `lab.differences`, with more that was measured.
 """
 
 from __future__ import annotations
@@ -12,40 +11,25 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import publication, words
+from lab import differences, publication
+from lab.differences import METRIC
 from lab.publication import Picture
 
-METRIC, DIFFERENCE = "test_accuracy", "accuracy_difference"
 ABOUT = "Mean over the seeds; _ci95 is the half-width of the 95 % t-interval."
 
 
 def tables(runs: pd.DataFrame, by: list[str], baseline: str, metrics: list[str]) -> dict:
     """Sheets by title: summary, paired differences to the baseline, mean ranks, runs."""
+    pairs = differences.to_baseline(runs, baseline)
     found = {
         "Summary": statistics.summary(runs, ["arm", *by], [METRIC, *metrics]),
-        "Differences": differences(runs, by, baseline),
+        "Differences": differences.by_setting(pairs, by),
+        "Differences overall": differences.overall(pairs, by),
     }
     ranked = whole_blocks(runs, by)
     if ranked["arm"].nunique() > 1:
         found["Ranks"] = statistics.ranks(ranked, METRIC, blocks=("seed", *by))
     return found | {"Runs": runs}
-
-
-def differences(runs: pd.DataFrame, by: list[str], baseline: str) -> pd.DataFrame:
-    """Paired differences in test accuracy of each arm to the baseline, in each setting."""
-    columns = ["first", "second", *by, *statistics.columns(DIFFERENCE)]
-    second = runs[runs["arm"] == baseline]
-    parts = [
-        statistics.differences(rows, second, ["seed", *by], by, METRIC, DIFFERENCE).assign(
-            first=arm, second=baseline
-        )
-        for arm, rows in runs.groupby("arm", sort=False)
-        if arm != baseline
-    ]
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return statistics.holm(pd.concat(parts, ignore_index=True), DIFFERENCE)[columns]
 
 
 def whole_blocks(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -65,17 +49,9 @@ def findings(runs: pd.DataFrame, found: dict, by: list[str], where) -> list[str]
         means = rows.groupby("arm")[METRIC].mean().sort_values(ascending=False)
         order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
         lines.append(f"{where(*values)}, best mean first: {order}.")
-    for arm, rows in found["Differences"].groupby("first", sort=False):
-        counts = rows["verdict"].value_counts()
-        told = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items())
-        low, high = 100 * rows[DIFFERENCE].min(), 100 * rows[DIFFERENCE].max()
-        lines.append(
-            f"{arm} against {rows['second'].iloc[0]}: {told} of {len(rows)} settings; mean "
-            f"differences from {low:+.2f} to {high:+.2f} percentage points."
-        )
     if "Ranks" in found:
         lines.append(ranked(found["Ranks"]))
-    return lines + words.family(found["Differences"]["verdict"])
+    return lines + differences.told(found["Differences"], found["Differences overall"])
 
 
 def ranked(ranks: pd.DataFrame, by: str = "arm") -> str:
@@ -137,5 +113,5 @@ def publish(
         tables=found | (more or {}),
         charts=[workbook.Chart("Summary", by[0], METRIC, "arm")],
         pictures=pictures(runs, found, name, title, by),
-        on_page=("Differences", "Ranks"),
+        on_page=("Differences overall", "Differences", "Ranks"),
     ).write(out, publication.settings_table(records, options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from activation_pruning.reports import statistics
-from lab import words
+from lab import differences
 
 MEASURED = (
     "test_accuracy",
@@ -31,13 +31,6 @@ PAIRS = (
     ("activation_magnitude_gradual", "magnitude_gradual"),
     ("activation", "random"),
     ("activation", "inactivity"),
-)
-DIFFERENCES = (
-    "first",
-    "second",
-    "sparsity",
-    "events",
-    *statistics.columns("accuracy_difference"),
 )
 
 
@@ -97,28 +90,31 @@ def intervals_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table[[*SETTING, "metric", "mean", "low", "high", "runs"]]
 
 
-def differences_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in test accuracy between arms: the same seed, sparsity and events.
+def by_events(runs: pd.DataFrame) -> pd.DataFrame:
+    """The pruned runs; those of an arm without events stand beside every number of events."""
+    pruned = runs[runs["arm"] != "dense"]
+    own, peer = pruned[pruned["events"] > 0], pruned[pruned["events"] == 0]
+    if own.empty:
+        return peer
+    numbers = own["events"].drop_duplicates()
+    return pd.concat([own, peer.drop(columns="events").merge(numbers.to_frame(), how="cross")])
+
+
+def differences_tables(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Differences between arms by sparsity and events, and overall.
 
     Only runs that reached their sparsity count.
     """
-    used, tables = runs[runs["reached"]], []
-    for first, second in PAIRS:
-        left, right = (used[used["arm"] == arm] for arm in (first, second))
-        keys = ["sparsity", "events", "seed"]
-        if (right["events"] == 0).all():  # an arm without events of its own meets every number
-            keys, right = ["sparsity", "seed"], right.drop(columns="events")
-        by = ["sparsity", "events"]
-        table = statistics.differences(
-            left, right, keys, by, "test_accuracy", "accuracy_difference"
-        )
-        tables.append(table.assign(first=first, second=second))
-    return statistics.holm(pd.concat(tables, ignore_index=True), "accuracy_difference")[
-        list(DIFFERENCES)
-    ]
+    pairs, by = {}, ["sparsity", "events"]
+    for pair in PAIRS:
+        used = runs[runs["reached"] & runs["arm"].isin(pair)]
+        if (used["events"] > 0).any():
+            used = by_events(used)
+        pairs[pair] = tuple(used[used["arm"] == arm] for arm in pair)
+    return differences.by_setting(pairs, by), differences.overall(pairs, by)
 
 
-def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+def findings(runs: pd.DataFrame, each: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
     """Say in plain words what the numbers say, whoever wins."""
     lines = []
     pruned = runs[runs["reached"] & (runs["arm"] != "dense")]
@@ -131,17 +127,4 @@ def findings(runs: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         ranking = means.sort_values(ascending=False)
         order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in ranking.items())
         lines.append(f"{sparsity:.0%} sparsity, {events} events, best mean first: {order}.")
-    for (first, second), rows in differences.groupby(["first", "second"], sort=False):
-        lines.append(_comparison(first, second, rows))
-    lines += words.family(differences["verdict"])
-    return lines + missed(runs)
-
-
-def _comparison(first: str, second: str, rows: pd.DataFrame) -> str:
-    counts = rows["verdict"].value_counts()
-    verdicts = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items())
-    low, high = rows["accuracy_difference"].min() * 100, rows["accuracy_difference"].max() * 100
-    return (
-        f"{first} against {second}: {verdicts} of {len(rows)} settings; mean differences in test "
-        f"accuracy from {low:+.2f} to {high:+.2f} percentage points."
-    )
+    return lines + differences.told(each, whole) + missed(runs)

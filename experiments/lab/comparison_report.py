@@ -26,13 +26,15 @@ ABOUT = (
 def publish(records: list[dict], out: Path, options: dict) -> None:
     """Print the summary and the findings; write workbook, pictures and page; print their paths."""
     runs = comparison.runs_table(records)
+    each, whole = comparison.differences_tables(runs)
     tables = {
         "Summary": comparison.summary_table(runs),
-        "Differences": comparison.differences_table(runs),
+        "Differences": each,
+        "Differences overall": whole,
         "Runs": runs,
         "Intervals": comparison.intervals_table(runs),
     }
-    said = comparison.findings(runs, tables["Differences"])
+    said = comparison.findings(runs, each, whole)
     said += [options["notes"]] if options["notes"] else []
     print("\n" + readable(tables["Summary"]))
     shown = _shown_setting(records)
@@ -55,7 +57,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         tables={title: _without_zero_events(table) for title, table in tables.items()},
         charts=charts,
         pictures=_pictures(runs, shown, out),
-        on_page=("Differences", "Runs"),
+        on_page=("Differences overall", "Differences", "Runs"),
     ).write(out, publication.settings_table(records, options, PEERS if tfmot else ()))
 
 
@@ -100,16 +102,6 @@ def _close_arms(runs):
     return set(worst[worst >= means.max() - CLOSE].index)
 
 
-def _by_events(runs):
-    """The pruned runs; those of an arm without events stand beside every number of events."""
-    pruned = runs[runs["arm"] != "dense"]
-    own, peer = pruned[pruned["events"] > 0], pruned[pruned["events"] == 0]
-    if own.empty:
-        return peer
-    numbers = own["events"].drop_duplicates()
-    return pd.concat([own, peer.drop(columns="events").merge(numbers.to_frame(), how="cross")])
-
-
 def _pictures(runs, shown, out):
     """{file name: Picture, or None where there is nothing to draw}."""
     where, dense = _where(shown), runs.loc[runs["arm"] == "dense", "test_accuracy"]
@@ -134,7 +126,7 @@ def _pictures(runs, shown, out):
 def _accuracies(runs, dense):
     """Accuracy against sparsity: all arms, and those close together."""
     pictures = {"test_accuracy": None, "test_accuracy_closeup": None}
-    pruned = _by_events(runs)
+    pruned = comparison.by_events(runs)
     pruned, short = pruned[pruned["reached"]], sorted(set(pruned.loc[~pruned["reached"], "arm"]))
     if pruned.empty:
         return pictures

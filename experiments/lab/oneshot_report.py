@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import publication, words
+from lab import differences, publication
 from lab.publication import Picture
 
 SWEEP, SURGEON = "weight_pruning_sweep", "brain_surgeon"
@@ -47,22 +47,6 @@ def curves_table(records: list[dict]) -> pd.DataFrame:
     return curves.drop(columns=["run_sparsity", "run_events"])
 
 
-def differences_table(curves: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Paired differences in test accuracy of each arm to the baseline, at each sparsity."""
-    columns = ["first", "second", "sparsity", *statistics.columns("accuracy_difference")]
-    second = curves[(curves["arm"] == baseline) & (curves["sparsity"] > 0)]
-    parts = [
-        statistics.differences(
-            rows, second, ["seed", "sparsity"], ["sparsity"], "test_accuracy", "accuracy_difference"
-        ).assign(first=arm, second=baseline)
-        for arm, rows in curves.groupby("arm", sort=False)
-        if arm != baseline
-    ]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return statistics.holm(pd.concat(parts, ignore_index=True), "accuracy_difference")[columns]
-
-
 def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy: a row per arm, a column per sparsity."""
     wide = summary.pivot_table("test_accuracy", "arm", "sparsity", sort=False)
@@ -70,7 +54,7 @@ def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
-def findings(curves, differences, published) -> list[str]:
+def findings(curves, each, whole, published) -> list[str]:
     """Say in plain words what the numbers say, whoever wins."""
     dense = curves.loc[curves["sparsity"] == 0, "test_accuracy"]
     lines = [f"The dense networks: {dense.mean():.2%} test accuracy on average."]
@@ -84,15 +68,7 @@ def findings(curves, differences, published) -> list[str]:
         means = rows.groupby("sparsity")["test_accuracy"].mean()
         above = [s for s, mean in means.items() if mean > published[s]]
         lines.append(f"{arm} is above the published curve at {len(above)} of {len(means)} points.")
-    for arm, rows in differences.groupby("first", sort=False):
-        counts = rows["verdict"].value_counts()
-        told = ", ".join(f"{verdict} at {count}" for verdict, count in counts.items())
-        lines.append(
-            f"{arm} against {rows['second'].iloc[0]}: {told} of {len(rows)} sparsities; mean "
-            f"differences from {100 * rows['accuracy_difference'].min():+.2f} to "
-            f"{100 * rows['accuracy_difference'].max():+.2f} percentage points."
-        )
-    return lines + words.family(differences["verdict"])
+    return lines + differences.told(each, whole)
 
 
 def _publish(records, out, options, name, title, baseline, published):
@@ -100,7 +76,9 @@ def _publish(records, out, options, name, title, baseline, published):
     by = ["arm", "sparsity"]
     numbers = ["test_accuracy", "measured_sparsity", "compression", "test_loss", "time_s"]
     summary = statistics.summary(curves, by, numbers)
-    differences = differences_table(curves, baseline)
+    pairs = differences.to_baseline(curves[curves["sparsity"] > 0], baseline)
+    each = differences.by_setting(pairs, ["sparsity"])
+    whole = differences.overall(pairs, ["sparsity"])
     told = [text for record in records for text in record["result"]["warnings"]]
     reference = pd.DataFrame(
         {
@@ -113,19 +91,20 @@ def _publish(records, out, options, name, title, baseline, published):
     tables = {
         "Accuracy": wide_table(pd.concat([summary, reference])),
         "Summary": summary,
-        "Differences": differences,
+        "Differences": each,
+        "Differences overall": whole,
         "Curves": curves,
         "Warnings": pd.DataFrame({"warning": sorted(set(told))}),
     }
     publication.Publication(
         name=name,
         title=title,
-        findings=findings(curves, differences, published),
+        findings=findings(curves, each, whole, published),
         about=ABOUT,
         tables=tables,
         charts=[workbook.Chart("Summary", "sparsity", "test_accuracy", "arm")],
         pictures=_pictures(curves, reference, name, title),
-        on_page=("Summary", "Differences"),
+        on_page=("Summary", "Differences overall", "Differences"),
     ).write(out, publication.settings_table(records, options))
 
 

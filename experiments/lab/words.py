@@ -5,16 +5,18 @@ from __future__ import annotations
 import pandas as pd
 
 
-def family(verdicts: pd.Series) -> list[str]:
-    """How the verdicts came about, as a list of one sentence; empty where there was no test."""
-    tested = int((verdicts != "too few pairs").sum())
-    if not tested:
+def family(*verdicts: pd.Series) -> list[str]:
+    """How the verdicts of tables came about: a list of one text, empty where there was no test."""
+    tested = [int((column != "too few pairs").sum()) for column in verdicts]
+    if not any(tested):
         return []
+    counts = " and ".join(str(count) for count in tested if count)
     return [
-        f"Of {tested} comparisons those are called different (higher, lower, more, less) whose p "
+        f"Of {counts} comparisons those are called different (higher, lower, more, less) whose p "
         "is below 0.05 in a paired t test, after Holm's correction for the number of comparisons "
-        "in a table. Indistinguishable: these runs do not tell, which is no proof of equality; the "
-        "interval, by bootstrap, says how large a difference may be."
+        "in a table, and whose 95 % interval, by bootstrap, leaves out 0. Indistinguishable: these "
+        "runs do not tell, which is no proof of equality; the interval says how large a "
+        "difference may be."
     ]
 
 
