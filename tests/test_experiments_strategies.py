@@ -173,6 +173,7 @@ def run(experiment, tmp_path, monkeypatch, *arguments):
 SMALL = ("--hidden", "12", "--images", "200")
 
 
+@pytest.mark.slow
 def test_pruning_strategies(tmp_path, monkeypatch):
     more = ("--strategies", "single_80", "fixed_1000", "--arms", "class_blind", "lobs")
     more += ("--retraining", "2_epochs", "--epochs", "2", "--calibration", "100", "--seeds", "1")
@@ -196,6 +197,7 @@ def test_pruning_strategies(tmp_path, monkeypatch):
     assert (tmp_path / "pruning_strategies.html").exists()
 
 
+@pytest.mark.slow
 def test_lottery_ticket(tmp_path, monkeypatch):
     more = ("--rounds", "2", "--every", "1", "--epochs", "2", "--seeds", "1")
     records, options = run(lottery_ticket, tmp_path, monkeypatch, *SMALL, *more)
@@ -215,6 +217,7 @@ def test_rewinding_later_than_the_end_is_refused(tmp_path, monkeypatch):
         run(lottery_ticket, tmp_path, monkeypatch, "--rewind", "2", "--epochs", "2")
 
 
+@pytest.mark.slow
 def test_schedules_compared(tmp_path, monkeypatch):
     more = ("--sparsities", "0.8", "--epochs", "12", "--seeds", "1")
     more += (
@@ -235,6 +238,7 @@ def test_schedules_compared(tmp_path, monkeypatch):
     assert "by_accuracy at 80%: 1 trial(s) ended at less" in book["finding"].iloc[0]
 
 
+@pytest.mark.slow
 def test_layerwise_pruning(tmp_path, monkeypatch):
     more = ("--hidden", "12", "10", "--deviations", "0.5", "--epochs", "8", "--seeds", "1")
     more += ("--arms", "activation-in_turn_kept", "random-in_turn_kept")
