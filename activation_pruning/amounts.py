@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from activation_pruning.allocations import class_blind, ranking, rounded
-from activation_pruning.checks import check_count
+from activation_pruning.checks import check_count, check_number, check_sparsity
 
 __all__ = [
     "BelowMean",
@@ -103,8 +103,7 @@ class Bucket:
     saliency: float
 
     def __post_init__(self):
-        if not (isinstance(self.saliency, Real) and 0 <= self.saliency < np.inf):
-            raise ValueError(f"saliency={self.saliency!r}; it must be a number of at least 0.")
+        check_number("saliency", self.saliency, 0)
 
     def __call__(self, sites, items, allocation):
         """Return (target sparsity, allocation)."""
@@ -152,7 +151,7 @@ class Threshold:
     score: float
 
     def __post_init__(self):
-        _check_finite("score", self.score)
+        check_number("score", self.score)
 
     def __call__(self, sites, items, allocation):
         """Return (target sparsity, an allocation that takes just these)."""
@@ -184,7 +183,7 @@ class BelowMean:
     deviations: float = 1.0
 
     def __post_init__(self):
-        _check_finite("deviations", self.deviations)
+        check_number("deviations", self.deviations)
 
     def __call__(self, sites, items, allocation):
         """Return (target sparsity, an allocation that takes just these)."""
@@ -267,8 +266,11 @@ class UpTo:
     """An amount, but no further than a sparsity: what would go beyond it stays, the best first.
 
     Args:
-        amount: an amount that looks at the scores.
+        amount: any but `InTurn`, of which it goes inside: `InTurn(UpTo(...))`.
         most: the highest sparsity over all sites, in [0, 1).
+
+    Raises:
+        TypeError, ValueError: an argument out of range.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -281,9 +283,18 @@ class UpTo:
     amount: object
     most: float
 
+    def __post_init__(self):
+        check(self.amount)
+        check_sparsity("most", self.most)
+        if hasattr(self.amount, "at"):
+            raise TypeError(f"UpTo({self.amount!r}, ...): write InTurn(UpTo(...)), not the reverse")
+
     def __call__(self, sites, items, allocation):
         """Return (target sparsity, allocation)."""
-        sparsity, share = self.amount(sites, items, allocation)
+        found = resolved(self.amount, *_counted(sites))
+        if not callable(found):
+            return min(found, self.most), allocation
+        sparsity, share = found(sites, items, allocation)
         if sparsity <= self.most:
             return sparsity, share
         allowed = {}
@@ -305,11 +316,11 @@ def get(spec):
         >>> get(0.2), get(500)
         (Fraction(share=0.2), Number(weights=500))
     """
+    check_type(spec)
     if isinstance(spec, Integral):
         return Number(int(spec))
     if isinstance(spec, Real):
         return Fraction(float(spec))
-    check(spec)
     return spec
 
 
@@ -326,11 +337,21 @@ def check(amount):
             ...
         TypeError: amount='half'; give amounts.Fraction(0.2), amounts.Number(1000) or another one.
     """
-    if isinstance(amount, Real):
-        if not 0 <= amount < 1:
-            raise ValueError(f"sparsity must be in [0, 1), received {amount!r}")
-        return
-    if not is_amount(amount):
+    check_type(amount)
+    if isinstance(amount, Real) and not 0 <= amount < 1:
+        raise ValueError(
+            f"amount={amount!r}; a number is a sparsity here, in [0, 1): for a number of weights "
+            "give amounts.Number(1000)."
+        )
+
+
+def check_type(amount):
+    """Raise unless `amount` is one, or a number.
+
+    Raises:
+        TypeError: names what was received.
+    """
+    if isinstance(amount, bool) or not (isinstance(amount, Real) or is_amount(amount)):
         raise TypeError(
             f"amount={amount!r}; give amounts.Fraction(0.2), amounts.Number(1000) or another one."
         )
@@ -366,11 +387,6 @@ def resolved(amount, weights, pruned, event=0, most=None):
     if most is None:
         return found
     return UpTo(found, most) if callable(found) else min(found, most)
-
-
-def _check_finite(name, value):
-    if not (isinstance(value, Real) and np.isfinite(value)):
-        raise ValueError(f"{name}={value!r}; it must be a finite number.")
 
 
 def _counted(sites):

@@ -5,11 +5,9 @@ dicts, and answers whether that was enough. `at_most` is the most epochs it ever
 """
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
-import numpy as np
-
-from activation_pruning.checks import check_count
+from activation_pruning.checks import check_count, check_number
 
 __all__ = ["Epochs", "UntilFlat", "get"]
 
@@ -51,7 +49,7 @@ class UntilFlat:
         monitor: name in the logs of `fit`; one with "loss" in it improves when it falls.
 
     Raises:
-        ValueError: an argument out of range; when called with logs that lack `monitor`.
+        TypeError, ValueError: an argument out of range; when called with logs that lack `monitor`.
 
     Example:
         >>> enough = UntilFlat(0.01, monitor="accuracy")
@@ -67,11 +65,9 @@ class UntilFlat:
 
     def __post_init__(self):
         check_count("at_most", self.at_most, 1)
-        if not (isinstance(self.improvement, Real) and 0 <= self.improvement < np.inf):
-            raise ValueError(
-                f"improvement={self.improvement!r}; it must be a number of at least 0, such as "
-                "0.001 for 0.1 point of accuracy."
-            )
+        check_number("improvement", self.improvement, 0, "0.001 is 0.1 point of accuracy")
+        if not isinstance(self.monitor, str):
+            raise TypeError(f"monitor={self.monitor!r}; give the name of a metric in the logs.")
 
     def __call__(self, logs):
         """Return whether the epochs since the event, one dict of metrics each, are enough."""
@@ -100,7 +96,7 @@ def get(spec):
         >>> get(3)
         Epochs(at_most=3)
     """
-    if isinstance(spec, Integral):
+    if isinstance(spec, Integral) and not isinstance(spec, bool):
         return Epochs(int(spec))
     if callable(spec) and hasattr(spec, "at_most") and not isinstance(spec, type):
         return spec

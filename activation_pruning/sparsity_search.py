@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-from numbers import Real
 from pathlib import Path
 
 import keras
@@ -11,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import retraining
-from activation_pruning.checks import check_sparsity
+from activation_pruning.checks import check_number, check_sparsity
 from activation_pruning.pruning import prune
 from activation_pruning.reports.files import check_folder, replacing
-from activation_pruning.strategies import TINY, measured, retrained
+from activation_pruning.strategies import TINY, check_functions, measured, retrained
 
 FORMAT = 1
 
@@ -84,7 +83,7 @@ def find_sparsity(
             otherwise whatever the seed: for equal trials give `fit` batches in an order of yours).
         retrain: epochs, or an object of `retraining`.
         low, high: sparsities to look between, in [0, 1).
-        tolerance: greater than 0.
+        tolerance: at least 1e-6.
         folder: where finished trials and the best weights are kept; the same call with the dense
             model goes on from there. None keeps nothing.
         verbose: 0 for silence; else a line per trial.
@@ -109,13 +108,14 @@ def find_sparsity(
         0.495
     """
     _check(max_loss, low, high, tolerance)
+    check_functions(fit, evaluate)
     policy = retraining.get(retrain)
     how = {"criterion": criterion, "allocation": allocation, "granularity": granularity}
     how |= {"include": include, "exclude": exclude, "seed": seed}
     start = _Start(model)
     asked = {"max_loss": max_loss, "low": low, "high": high, "retrain": policy, "model": start.name}
     kept = _Kept(folder, how | asked)
-    dense = kept.state.setdefault("dense_metric", measured(evaluate, model))
+    dense = kept.dense_metric(measured(evaluate, model))
     trials = kept.state["trials"]
     known = {trial["sparsity"]: trial for trial in trials}
     while (sparsity := _middle(trials, low, high, tolerance)) is not None:
@@ -144,12 +144,8 @@ def _check(max_loss, low, high, tolerance):
     check_sparsity("high", high)
     if high <= low:
         raise ValueError(f"high={high!r} is not above low={low!r}")
-    for name, value, least in (
-        ("max_loss", max_loss, "at least"),
-        ("tolerance", tolerance, "above"),
-    ):
-        if not (isinstance(value, Real) and 0 <= value < np.inf and (value or least != "above")):
-            raise ValueError(f"{name}={value!r}; it must be a number {least} 0, such as 0.01")
+    check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
+    check_number("tolerance", tolerance, 1e-6, "0.01 is one percent of the weights")
 
 
 def _middle(trials, low, high, tolerance):
@@ -196,11 +192,32 @@ class _Kept:
         if path and path.exists():
             self._read(path, settings)
 
-    def _read(self, path, settings):
-        found = json.loads(path.read_text())
-        if found.get("format") != FORMAT:
+    def dense_metric(self, value):
+        """The dense metric as it was kept, which must be what it is now."""
+        kept = self.state.setdefault("dense_metric", value)
+        if not np.isclose(kept, value, rtol=0, atol=1e-3):
             raise ValueError(
-                f"folder={str(self.folder)!r}: {path.name} is of format {found.get('format')!r}, "
+                f"folder={str(self.folder)!r} holds another search: its dense model measured "
+                f"{kept:g}, evaluate= returned {value:g}. Give the same metric and data, or "
+                "another folder"
+            )
+        return kept
+
+    def _read(self, path, settings):
+        try:
+            found = json.loads(path.read_text())
+            version = found["format"]
+            known = version != FORMAT or {"settings", "trials"} <= found.keys()
+        except (ValueError, TypeError, KeyError):
+            known = False
+        if not known:
+            raise ValueError(
+                f"folder={str(self.folder)!r}: {path.name} cannot be read, it is damaged or no "
+                "file of a search; delete it, or give another folder"
+            )
+        if version != FORMAT:
+            raise ValueError(
+                f"folder={str(self.folder)!r}: {path.name} is of format {version!r}, "
                 f"this version reads {FORMAT}; give another folder"
             )
         other = [name for name in settings if found["settings"].get(name) != settings[name]]

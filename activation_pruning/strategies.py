@@ -6,10 +6,11 @@ import warnings
 from numbers import Integral, Real
 
 import keras
+import numpy as np
 import pandas as pd
 
 from activation_pruning import amounts, masks, measuring, retraining, sites
-from activation_pruning.checks import check_count, check_sparsity
+from activation_pruning.checks import check_count, check_number, check_sparsity
 from activation_pruning.keep_pruned import KeepPruned
 from activation_pruning.pruning import prune
 
@@ -49,8 +50,8 @@ class Until:
             check_count(name, given[name], 1)
         if "sparsity" in given:
             check_sparsity("sparsity", self.sparsity)
-        if "metric" in given and not isinstance(self.metric, Real):
-            raise ValueError(f"metric={self.metric!r}; it must be a number.")
+        if "metric" in given:
+            check_number("metric", self.metric)
 
     def most(self, weights):
         """Return the highest sparsity of a network with so many prunable weights."""
@@ -163,7 +164,8 @@ def iterative_prune(
             both on to `model.fit`.
         evaluate: function of the model that measures it; higher is better, such as accuracy.
         amount: per step: a share of the weights alive in (0, 1), a number of weights, or an object
-            of `amounts` (`Bucket`, `Threshold`, `InTurn`, ...).
+            of `amounts` (`Bucket`, `Threshold`, `InTurn`, ...). A number inside of `OneLayer` or
+            `InTurn` is a sparsity of that layer.
         until: a sparsity in (0, 1), a number of weights alive, or an `Until`.
         criterion, allocation, granularity, data, include, exclude, seed: as for `prune`.
         retrain: epochs after each step, or an object of `retraining`, such as `UntilFlat`.
@@ -177,7 +179,7 @@ def iterative_prune(
 
     Raises:
         TypeError, ValueError: as `prune`; a `fit` that does not hand the callbacks on; a metric
-            that is NaN.
+            that is not finite.
 
     Source: Han et al., NIPS 2015, section 3.4.
 
@@ -194,6 +196,9 @@ def iterative_prune(
         [32, 16, 8]
     """
     amount, policy, until = amounts.get(amount), retraining.get(retrain), _until(until)
+    check_functions(fit, evaluate)
+    check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
+    check_sparsity("min_sparsity", min_sparsity)
     how = {"criterion": criterion, "allocation": allocation, "granularity": granularity}
     how |= {"data": data, "include": include, "exclude": exclude, "seed": seed, "verbose": verbose}
     live_sites = sites.find(model, include, exclude).sites
@@ -202,16 +207,21 @@ def iterative_prune(
     row = {"step": 0, "weights_alive": alive, "weights_pruned": 0, "sparsity": 1 - alive / weights}
     row |= {"compression": weights / alive, "metric_pruned": measured(evaluate, model)}
     done.add(model, row | {"metric": row["metric_pruned"], "epochs": 0, "time_s": 0.0})
+    turn, idle = 0, 0  # of an amount that goes from layer to layer; turns that took nothing
+    turns = len(live_sites) if hasattr(amount, "at") else 1
     while not done.stopped:
-        target, done.stopped = _next(row, weights, amount, until)
+        target, done.stopped = _next(row, weights, amount, until, turn)
         if done.stopped:
             break
         begun = time.perf_counter()
         emptied = _pruned(model, target, how)
         weights, left = _counted(live_sites)
-        if emptied or left == alive:
+        turn, idle = turn + 1, idle + 1 if left == alive else 0
+        if emptied or idle == turns:
             done.stopped = emptied or f"{amount} takes nothing more"
             break
+        if idle:
+            continue
         pruning = time.perf_counter() - begun
         row = {"step": row["step"] + 1, "weights_alive": left, "weights_pruned": alive - left}
         row |= {"sparsity": 1 - left / weights, "compression": weights / left}
@@ -235,12 +245,17 @@ def retrained(model, fit, policy):
         policy: see `retraining`.
 
     Raises:
-        ValueError: the callbacks were not handed on.
+        ValueError: the callbacks were not handed on, or to the training of another model.
     """
     if not policy.at_most:
         return 0
     watching = _Watching(policy)
     fit(model, epochs=policy.at_most, callbacks=[KeepPruned(), watching])
+    if watching.model not in (None, model):
+        raise ValueError(
+            f"fit= trained {watching.model.name!r}, another model than the {model.name!r} that it "
+            "was given: train that one, in place"
+        )
     if not watching.logs:
         raise ValueError(
             "fit= trained without the callbacks it was given, so nothing kept pruned weights at "
@@ -253,7 +268,7 @@ def measured(evaluate, model):
     """The metric as a float.
 
     Raises:
-        ValueError: it is none, or NaN.
+        ValueError: it is none, or not finite.
     """
     found = evaluate(model)
     try:
@@ -262,9 +277,22 @@ def measured(evaluate, model):
         raise ValueError(
             f"evaluate= returned {found!r}; it must return one number, higher is better"
         ) from error
-    if value != value:
-        raise ValueError("evaluate= returned NaN: the training diverged; lower the learning rate")
+    if not np.isfinite(value):
+        raise ValueError(
+            f"evaluate= returned {value}: the training diverged; lower the learning rate"
+        )
     return value
+
+
+def check_functions(fit, evaluate):
+    """Raise unless both can be called.
+
+    Raises:
+        TypeError: names the one that cannot.
+    """
+    for name, value in (("fit", fit), ("evaluate", evaluate)):
+        if not callable(value):
+            raise TypeError(f"{name}={value!r}; it must be a function, called with the model.")
 
 
 class _Watching(keras.callbacks.Callback):
@@ -283,9 +311,9 @@ class _Watching(keras.callbacks.Callback):
 def _until(spec):
     if isinstance(spec, Until):
         return spec
-    if isinstance(spec, Integral):
+    if isinstance(spec, Integral) and not isinstance(spec, bool):
         return Until(weights=int(spec))
-    if isinstance(spec, Real):
+    if isinstance(spec, Real) and not isinstance(spec, bool):
         return Until(sparsity=float(spec))
     raise TypeError(
         f"until={spec!r}; give a sparsity, a number of weights alive, or strategies.Until(...)"
@@ -298,7 +326,7 @@ def _counted(live_sites):
     return sum(mask.size for mask in found), sum(int(mask.sum()) for mask in found)
 
 
-def _next(row, weights, amount, until):
+def _next(row, weights, amount, until, turn):
     """(the target of the next step, why there is none)."""
     most = until.most(weights)
     if until.steps is not None and row["step"] >= until.steps:
@@ -308,7 +336,7 @@ def _next(row, weights, amount, until):
     pruned = weights - row["weights_alive"]
     if pruned >= round(most * weights):
         return None, f"{row['weights_alive']} weights alive, sparsity {row['sparsity']:.4f}"
-    return amounts.resolved(amount, weights, pruned, row["step"], most), ""
+    return amounts.resolved(amount, weights, pruned, turn, most), ""
 
 
 def _pruned(model, target, how):

@@ -153,11 +153,13 @@ def test_fractions_and_numbers_are_exact(share, number, dead):
         (lambda: ap.amounts.Fraction(1.0), r"share=1\.0; it must be in \(0, 1\)"),
         (lambda: ap.amounts.Fraction("a"), "share='a'"),
         (lambda: ap.amounts.Number(0), "weights=0; it must be an integer of at least 1"),
-        (lambda: ap.amounts.Bucket(-1), "saliency=-1; it must be a number of at least 0"),
+        (lambda: ap.amounts.Bucket(-1), "saliency=-1; it must be a finite number of at least 0"),
         (lambda: ap.amounts.Threshold(np.nan), "score=nan; it must be a finite number"),
         (lambda: ap.amounts.BelowMean(np.inf), "deviations=inf; it must be a finite number"),
         (lambda: ap.amounts.OneLayer(-1, 0.5), "index=-1"),
-        (lambda: ap.amounts.InTurn(1.5), r"sparsity must be in \[0, 1\), received 1.5"),
+        (lambda: ap.amounts.InTurn(1.5), r"amount=1\.5; a number is a sparsity here, in \[0, 1\)"),
+        (lambda: ap.amounts.Threshold(True), "score=True"),
+        (lambda: ap.amounts.UpTo(ap.amounts.Fraction(0.5), 5), r"most=5; it must be a fraction"),
         (lambda: ap.amounts.get(0), "weights=0"),
     ],
 )
@@ -167,6 +169,10 @@ def test_bad_amounts_are_refused(make, message):
 
 
 def test_what_is_no_amount_is_refused():
-    for wrong in ("half", None, ap.amounts.Bucket):
+    for wrong in ("half", None, ap.amounts.Bucket, True):
         with pytest.raises(TypeError, match=r"give amounts\.Fraction\(0\.2\)"):
             ap.amounts.get(wrong)
+        with pytest.raises(TypeError, match=r"give amounts\.Fraction\(0\.2\)"):
+            ap.amounts.UpTo(wrong, 0.5)
+    with pytest.raises(TypeError, match=r"write InTurn\(UpTo\(\.\.\.\)\)"):
+        ap.amounts.UpTo(ap.amounts.InTurn(0.5), 0.5)

@@ -79,6 +79,54 @@ def test_interval_refuses(values):
         statistics.bootstrap_t(values)
 
 
+def test_interval_of_equal_values_and_of_any_order():
+    assert statistics.bootstrap_t([0.1] * 3) == pytest.approx((0.1, 0.1))
+    assert statistics.bootstrap_t([1, 5, 2, 9]) == statistics.bootstrap_t([9, 2, 5, 1])
+
+
+def test_interval_of_very_many_values():
+    values = np.random.default_rng(0).normal(size=30_000)
+    ends = statistics.bootstrap_t(values)
+    assert np.diff(ends)[0] == pytest.approx(2 * 1.96 / np.sqrt(30_000), rel=0.02)
+
+
+RUNS = pd.DataFrame({"arm": ["a", "b"] * 3, "seed": [0, 0, 1, 1, 2, 2], "x": np.arange(6.0)})
+
+
+@pytest.mark.parametrize("level", [95, 1, 0, -1, np.nan, True, "0.95"])
+def test_a_level_lies_between_0_and_1(level):
+    for function in (
+        lambda: statistics.bootstrap_t([1, 2, 3], level),
+        lambda: statistics.intervals(RUNS, ["arm"], "x", level),
+        lambda: statistics.summary(RUNS, ["arm"], ["x"], level),
+        lambda: statistics.differences(RUNS, RUNS, ["seed", "arm"], [], "x", level=level),
+        lambda: statistics.holm(pd.DataFrame({"difference": [1], "p": [0.1]}), level=level),
+        lambda: statistics.ranks(RUNS, "x", level=level),
+    ):
+        with pytest.raises(ValueError, match=r"level=.*; it must be in \(0, 1\)"):
+            function()
+
+
+def test_a_name_alone_is_no_list_of_columns():
+    for function in (
+        lambda: statistics.intervals(RUNS, "arm", "x"),
+        lambda: statistics.summary(RUNS, ["arm"], "x"),
+        lambda: statistics.differences(RUNS, RUNS, "seed", [], "x"),
+        lambda: statistics.ranks(RUNS, "x", blocks="seed"),
+    ):
+        with pytest.raises(TypeError, match=r"; give a list of columns, \['"):
+            function()
+
+
+def test_a_group_without_a_name_is_a_group():
+    runs = RUNS.assign(arm=[1.0, np.nan] * 3)
+    assert statistics.summary(runs, ["arm"], ["x"])["x"].tolist() == [2.0, 3.0]
+    assert statistics.intervals(runs, ["arm"], "x")["runs"].tolist() == [3, 3]
+    change = runs.assign(x=runs["x"] + [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    found = statistics.differences(change, runs, ["seed", "arm"], ["arm"], "x")
+    assert found["difference"].tolist() == pytest.approx([0.3, 0.4])
+
+
 # -- differences -----------------------------------------------------------------------------
 
 
@@ -178,12 +226,16 @@ def test_settings_are_groups_or_blocks():
 def test_missing_numbers_and_columns_are_refused():
     first, second = paired([0.01, 0.02, 0.03])
     broken = first.assign(x=[0.1, np.nan, 0.2])
-    with pytest.raises(ValueError, match=r"'x' lacks 1 of 3 numbers.*Leave out the runs"):
+    with pytest.raises(ValueError, match=r"'x' lacks 1 of 3 finite numbers.*Leave out the runs"):
         statistics.differences(broken, second, ["seed"], [], "x")
     with pytest.raises(ValueError, match="seeds"):
         statistics.differences(first, second, ["seeds"], [], "x")
     with pytest.raises(ValueError, match="setting"):  # in both, and not in `on`
         statistics.differences(first, second, ["seed"], ["setting"], "x")
+    with pytest.raises(ValueError, match="column 'x' lacks 1 of 3 finite numbers"):
+        statistics.differences(first.assign(x=[1, np.inf, 2]), second, ["seed"], [], "x")
+    with pytest.raises(ValueError, match=r"on=\[\]; name what runs share"):
+        statistics.differences(first, second, [], [], "x")
 
 
 # -- Holm ------------------------------------------------------------------------------------
@@ -313,7 +365,7 @@ def test_only_whole_blocks_are_ranked():
     runs = blocks_of(np.arange(9).reshape(3, 3))
     with pytest.raises(ValueError, match=r"of 3 blocks there lack, by arm: \{'a': 1\}"):
         statistics.ranks(runs[1:], "x")
-    with pytest.raises(ValueError, match="lacks 1 of 9 numbers"):
+    with pytest.raises(ValueError, match="lacks 1 of 9 finite numbers"):
         statistics.ranks(runs.assign(x=runs["x"].where(runs["x"] > 0)), "x")
     with pytest.raises(ValueError, match=r"several rows for \{'arm': 'a', 'seed': 0\}"):
         statistics.ranks(pd.concat([runs, runs[:1]]), "x")

@@ -127,6 +127,33 @@ def test_layers_take_turns(data):
     assert alive(model) == [32, 80]
 
 
+def test_a_layer_without_anything_to_take_passes_its_turn_on(data):
+    model = network()
+    first, second = (layer.kernel for layer in model.layers[:-1])
+    first.assign(np.ones(first.shape))
+    small = np.ones(second.shape)
+    small[:2, :3] = 0.01
+    second.assign(small)
+    done = ap.iterative_prune(
+        model,
+        training(data),
+        lambda m: 1.0,
+        ap.amounts.InTurn(ap.amounts.Threshold(0.5)),
+        retrain=0,
+        verbose=0,
+    )
+    assert done.table()["weights_alive"].tolist() == [288, 282]
+    assert done.table()["step"].tolist() == [0, 1]
+    assert done.stopped == "InTurn(amount=Threshold(score=0.5)) takes nothing more"
+
+
+def test_up_to_holds_any_amount_back(data):
+    for amount in (ap.amounts.Fraction(0.9), ap.amounts.Number(200), ap.amounts.Threshold(9.0)):
+        model = network()
+        ap.prune(model, ap.amounts.UpTo(amount, 0.25), verbose=0)
+        assert sum(alive(model)) == 216
+
+
 def test_it_stops_below_the_floor_and_keeps_the_two_networks_of_interest(data):
     model = network()
     # dense, then (before, after) retraining of each step
@@ -224,7 +251,15 @@ def test_a_step_is_told(data, capsys):
     [
         ({"fit": lambda model, **more: None}, ValueError, "hand them on"),
         ({"evaluate": lambda model: "good"}, ValueError, "evaluate= returned 'good'"),
-        ({"evaluate": lambda model: float("nan")}, ValueError, "diverged"),
+        ({"evaluate": lambda model: float("nan")}, ValueError, "returned nan: the training"),
+        ({"evaluate": lambda model: -float("inf")}, ValueError, "returned -inf: the training"),
+        ({"evaluate": "accuracy"}, TypeError, "evaluate='accuracy'; it must be a function"),
+        ({"fit": None}, TypeError, "fit=None; it must be a function"),
+        ({"max_loss": -1}, ValueError, "max_loss=-1"),
+        ({"min_sparsity": float("nan")}, ValueError, "min_sparsity=nan"),
+        ({"until": True}, TypeError, "until=True"),
+        ({"retrain": True}, TypeError, "retrain=True"),
+        ({"amount": True}, TypeError, "amount=True"),
         ({"until": "end"}, TypeError, "until='end'; give a sparsity"),
         ({"until": 1.5}, ValueError, "sparsity=1.5"),
         ({"amount": "some"}, TypeError, "amount='some'"),
@@ -239,6 +274,16 @@ def test_what_cannot_work_is_refused(data, more, error, message):
     how = {"fit": training(data), "evaluate": lambda model: 1.0, "verbose": 0} | more
     with pytest.raises(error, match=message):
         ap.iterative_prune(network(), **how)
+
+
+def test_another_model_must_not_be_trained(data):
+    def fit(model, **more):
+        twin = keras.models.clone_model(model)
+        twin.compile("sgd", "binary_crossentropy", jit_compile=False)
+        return training(data)(twin, **more)
+
+    with pytest.raises(ValueError, match=r"another model than the .* train that one, in place"):
+        ap.iterative_prune(network(), fit, lambda model: 1.0, verbose=0)
 
 
 def test_until_needs_an_end():
@@ -475,13 +520,26 @@ def test_a_folder_of_another_search_is_left_alone(data, tmp_path):
     (tmp_path / "search.json").write_text(before.replace('"format": 1', '"format": 2'))
     with pytest.raises(ValueError, match="of format 2"):
         search(data, folder=tmp_path)
+    for damaged in ("{bad", "[]", '{"format": 1}'):
+        (tmp_path / "search.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"search\.json cannot be read, it is damaged"):
+            search(data, folder=tmp_path)
+
+
+def test_a_search_with_another_metric_is_another_one(data, tmp_path):
+    search(data, folder=tmp_path, high=0.5)
+    with pytest.raises(ValueError, match=r"its dense model measured 1, evaluate= returned 0\.2"):
+        ap.find_sparsity(
+            network(), training(data), lambda model: 0.2, 0.05, retrain=1, high=0.5,
+            tolerance=0.02, folder=tmp_path, verbose=0,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"max_loss": -0.1}, "max_loss=-0.1"),
-        ({"tolerance": 0}, "tolerance=0; it must be a number above 0"),
+        ({"tolerance": 0}, "tolerance=0; it must be a finite number of at least 1e-06"),
         ({"low": 0.9, "high": 0.5}, "high=0.5 is not above low=0.9"),
         ({"high": 1.0}, "high=1.0"),
     ],

@@ -194,6 +194,21 @@ def need(table, function, *columns, empty=False):
             raise ValueError(f"{function}: {what}; there is nothing to draw")
 
 
+def listed(name, value):
+    """The names of columns as a list.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was received.
+
+    Raises:
+        TypeError: one name alone, whose letters would be taken for names.
+    """
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r}; give a list of columns, [{value!r}].")
+    return list(value)
+
+
 def refuse_missing(table, metric, function):
     """Raise where a column of numbers lacks some: a comparison without them would not be fair.
 
@@ -205,10 +220,10 @@ def refuse_missing(table, metric, function):
     Raises:
         ValueError: there are missing numbers; the message says how many.
     """
-    missing = int(table[metric].isna().sum())
+    missing = int((~np.isfinite(table[metric].to_numpy(dtype=float))).sum())
     if missing:
         raise ValueError(
-            f"{function}: column {metric!r} lacks {missing} of {len(table)} numbers (NaN). Leave "
+            f"{function}: column {metric!r} lacks {missing} of {len(table)} finite numbers. Leave "
             "out the runs that failed, or the methods that have such runs, before comparing."
         )
 

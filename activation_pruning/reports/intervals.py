@@ -1,11 +1,14 @@
 """Mean and confidence interval over runs, and of a paired difference."""
 
 import functools
+from numbers import Real
 
 import numpy as np
 from scipy import stats
 
-from .files import need
+from .files import listed, need
+
+_MANY = 1000  # values; a Sobol sequence has no more than 21,201 dimensions anyway
 
 
 def intervals(results, by, metric, level=0.95):
@@ -33,14 +36,26 @@ def intervals(results, by, metric, level=0.95):
         >>> intervals(runs, ["arm"], "accuracy").round(4).values.tolist()
         [['a', 0.8, 0.5516, 1.0484, 3]]
     """
+    by = listed("by", by)
     need(results, "intervals", *by, metric)
-    grouped = results.groupby(list(by), sort=False, observed=True)[metric]
+    check_level(level)
+    grouped = results.groupby(by, sort=False, observed=True, dropna=False)[metric]
     table = grouped.agg(["mean", "std", "count"]).reset_index()
     runs = table["count"]
     half = stats.t.ppf((1 + level) / 2, runs - 1) * table["std"] / np.sqrt(runs)
     names = {metric: table["mean"], f"{metric}_low": table["mean"] - half}
     names |= {f"{metric}_high": table["mean"] + half, "runs": runs}
-    return table[list(by)].assign(**names)
+    return table[by].assign(**names)
+
+
+def check_level(level):
+    """Raise unless it is a level of confidence, in (0, 1).
+
+    Raises:
+        ValueError: names what was received.
+    """
+    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
+        raise ValueError(f"level={level!r}; it must be in (0, 1), 0.95 for 95 %.")
 
 
 def bootstrap_t(values, level=0.95):
@@ -64,17 +79,18 @@ def bootstrap_t(values, level=0.95):
     (4,000 repetitions, BCa 2,000: the last digits are uncertain by about 0.4 to 1. t3: Student's
     t with 3 degrees of freedom. Width: mean, for the normal.) The common bootstrap-t, with
     replacement, covers as well from n = 5, 1.3 times as wide there, and has no finite intervals
-    for n = 3. Weights come from a Sobol sequence: the same values, the same interval.
+    for n = 3. Weights come from a Sobol sequence: the same values, the same interval. Beyond 1,000
+    values, where the two agree, it is the t-interval.
 
     Args:
         values: at least two numbers.
         level: confidence, in (0, 1).
 
     Returns:
-        (low, high); both the mean where all values are equal.
+        (low, high); both the mean where all values are equal but for rounding.
 
     Raises:
-        ValueError: fewer than two values, or one that is not finite.
+        ValueError: fewer than two values, one that is not finite, or a level out of range.
 
     Source: Owen, Better bootstrap t confidence intervals for the mean, arXiv:2508.10083, 2025.
 
@@ -86,9 +102,16 @@ def bootstrap_t(values, level=0.95):
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"values={values}: give a list of at least two finite numbers")
+    check_level(level)
+    # Each value has a column of weights: sorted, so that the order they came in does not matter;
+    # then shuffled, for neighbouring columns of a long Sobol sequence are alike.
+    values = np.random.default_rng(0).permutation(np.sort(values))
     mean, spread = values.mean(), values.std()
-    if spread == 0:
+    if spread <= 4 * np.finfo(float).eps * np.abs(values).max():
         return mean, mean
+    if len(values) > _MANY:
+        half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+        return mean - half, mean + half
     standard, weights = (values - mean) / spread, _weights(len(values))
     means = weights @ standard
     # Not below zero, and not zero either: a weight may take all but a rounding error.

@@ -9,8 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from . import style
-from .files import PALETTE, need, refuse_missing
+from .files import PALETTE, listed, need, refuse_missing
 from .holm import corrected
+from .intervals import check_level
 
 _EXACT = 50  # blocks
 _LONGEST = 34  # letters in a line of a method's name
@@ -52,7 +53,8 @@ def ranks(table, metric, by="arm", blocks=("seed",), higher=True, level=0.95):
         >>> ranks(runs, "accuracy")[["arm", "mean_rank", "groups"]].values.tolist()
         [['a', 1.5, 'a'], ['b', 1.5, 'a'], ['c', 3.0, 'b']]
     """
-    wide = _wide(table, metric, by, list(blocks))
+    check_level(level)
+    wide = _wide(table, metric, by, listed("blocks", blocks))
     means = wide.rank(axis=1, ascending=not higher).mean().sort_values(kind="stable")
     values, alpha = wide[means.index].to_numpy(float), 1 - level
     count, pairs = len(means), len(means) * (len(means) - 1) / 2

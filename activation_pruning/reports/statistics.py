@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from .files import need, refuse_missing
+from .files import listed, need, refuse_missing
 from .holm import corrected
-from .intervals import bootstrap_t, intervals
+from .intervals import bootstrap_t, check_level, intervals
 from .ranking import ranks
 
 __all__ = ["bootstrap_t", "columns", "differences", "holm", "intervals", "ranks", "summary"]
@@ -40,9 +40,11 @@ def summary(table, by, metrics, level=0.95):
         >>> summary(runs, ["arm"], ["accuracy"]).round(4).values.tolist()
         [['a', 3, 0.8, 0.2484]]
     """
+    by, metrics = listed("by", by), listed("metrics", metrics)
+    check_level(level)
     if table.empty:
         return pd.DataFrame(columns=[*by, "runs", *metrics])
-    parts = [table.groupby(by, sort=False).size().rename("runs")]
+    parts = [table.groupby(by, sort=False, dropna=False).size().rename("runs")]
     for metric in metrics:
         part = intervals(table, by, metric, level).set_index(by)
         half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}_ci{100 * level:g}")
@@ -88,7 +90,8 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         where they are fewer than six (then it is 2 / 2**pairs, the sign-flip test).
 
     Raises:
-        ValueError: a missing column, a missing number, or rows that pair with several others.
+        ValueError: a missing column, a missing or infinite number, or rows that pair with several
+            others.
 
     Source: Student 1908; Lakens, Frontiers in Psychology 4:863, 2013 (effect sizes).
 
@@ -100,6 +103,10 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         >>> table[["pairs", "difference", "p", "verdict"]].round(3).values.tolist()
         [[4, 0.03, 0.005, 'higher']]
     """
+    on, by = listed("on", on), listed("by", by)
+    check_level(level)
+    if not on or metric in on:
+        raise ValueError(f"on={on}; name what runs share and metrics do not, such as ['seed']")
     for table in (first, second):
         need(table, "differences", *on, metric, empty=True)
         refuse_missing(table, metric, "differences")
@@ -114,7 +121,7 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         )
     found = [
         {**dict(zip(by, group, strict=True)), **_difference(rows, metric, name, level)}
-        for group, rows in (pairs.groupby(list(by), sort=False) if by else [((), pairs)])
+        for group, rows in (pairs.groupby(by, sort=False, dropna=False) if by else [((), pairs)])
         if len(rows)
     ]
     return pd.DataFrame(found, columns=[*by, *columns(name)[:-2]])
@@ -177,6 +184,7 @@ def holm(table, name="difference", level=0.95):
         [[0.03, 'higher'], [0.04, 'lower'], [0.1, 'indistinguishable']]
     """
     need(table, "holm", name, "p", empty=True)
+    check_level(level)
     adjusted = corrected(table["p"].to_numpy(float))
     bounds = [table.get(f"{name}_{side}", table[name]) for side in ("low", "high")]
     rows = zip(table[name], adjusted, *bounds, strict=True)
