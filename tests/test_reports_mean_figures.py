@@ -31,6 +31,21 @@ def test_curves_go_through_the_means():
     np.testing.assert_allclose(drawn(figure.axes[1])["two"][:, 1], means["two"])
 
 
+def test_a_logarithmic_axis_is_labelled_at_the_values():
+    table = runs().assign(x=lambda rows: 10.0 ** rows["x"] / 15)
+    ax = figures.mean_curves(table, "x", "share", log=True).axes[0]
+    assert ax.get_xscale() == "log"
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.67", "6.7", "67"]
+
+
+def test_no_two_of_many_lines_look_alike():
+    table = pd.DataFrame([{"arm": f"{i:02}", "x": x, "y": i} for i in range(20) for x in (1, 2)])
+    lines = figures.mean_curves(table, "x", "y").axes[0].get_lines()
+    looks = {(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines}
+    assert len({look[:2] for look in looks}) == 20
+
+
 def test_a_band_of_shares_ends_at_0_and_1():
     table = pd.DataFrame({"arm": "a", "x": [1, 1, 2, 2], "rank_share": [0.0, 1.0, 0.5, 0.5]})
     (band,) = figures.mean_curves(table, "x", "rank_share").axes[0].collections

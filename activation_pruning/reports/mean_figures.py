@@ -1,15 +1,19 @@
 """Pictures of means over runs, with their intervals: curves and dots."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from . import style
 from .files import column_format, need
 from .intervals import intervals
 
+_FEW = 8  # ticks that stand side by side
+
 
 @style.styled
-def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label="", y_label=""):
+def mean_curves(
+    table, x, y, by="arm", panel=None, title="", note="", x_label="", y_label="", log=False
+):
     """Means over the runs against x, one line per arm, with the 95 % t-interval as a band.
 
     Args:
@@ -19,6 +23,7 @@ def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label=""
         panel: column whose values get a panel each.
         title, note: above the picture; "<y> against <x>" where empty.
         x_label, y_label: of the axes; the columns' names where empty.
+        log: whether x, above 0 then, has a logarithmic axis.
 
     Returns:
         The figure.
@@ -49,6 +54,8 @@ def mean_curves(table, x, y, by="arm", panel=None, title="", note="", x_label=""
             low, high = rows[f"{y}_low"], rows[f"{y}_high"]
             ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.15, linewidth=0)
         ax.set_title(name or "")
+        if log:
+            _logarithmic(ax.xaxis, means[x])
         for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
             if _percent(table, column):
                 style.percent(axis)
@@ -141,6 +148,18 @@ def _means(table, by, value):
         for end in (f"{value}_low", f"{value}_high"):
             means[end] = means[end].clip(0, 1)
     return means
+
+
+def _logarithmic(axis, values):
+    """A logarithmic axis, whose ticks are the values themselves where they are few."""
+    axis.axes.set_xscale("log")
+    ticks = sorted(values.unique())
+    if len(ticks) <= _FEW:
+        axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:,.0f}")
+    )
+    axis.set_minor_locator(NullLocator())
 
 
 def _percent(table, name):

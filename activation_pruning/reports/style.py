@@ -84,7 +84,7 @@ def looks(arms):
     return {
         arm: {
             "color": PALETTE[i % len(PALETTE)],
-            "marker": _MARKERS[i % len(_MARKERS)],
+            "marker": _MARKERS[(i + 2 * (i // len(_MARKERS))) % len(_MARKERS)],
             "linestyle": _LINES[(i + i // len(_LINES)) % len(_LINES)],
             "linewidth": 1.5,
             "markersize": 5.5,

@@ -17,6 +17,10 @@ ABOUT = (
     "on the straight line over the logarithm of the weights alive); _ci95 is the half-width of the "
     "95 % t-interval."
 )
+PANELS = {
+    "2_epochs": "2 epochs after each step",
+    "variable": "after each step until accuracy is flat",
+}
 PICTURES = (NAME, "criteria", "ranks_strategy", "ranks_criterion", "regularisers")
 PICTURES += ("regularisers_gap",)
 
@@ -114,7 +118,10 @@ def _pictures(levels, ways, ranks):
     pictures = dict.fromkeys(
         (NAME, "criteria", "ranks_strategy", "ranks_criterion", "regularisers")
     )
-    shown = levels.assign(compression=1 / (1 - levels["level"]))
+    shown = levels.assign(
+        compression=1 / (1 - levels["level"]),
+        retraining=levels["retraining"].map(PANELS).fillna(levels["retraining"]),
+    )
     label = "compression (weights / weights alive)"
     several = shown[shown["kind"] != "single"]
     for name, by, title in (
@@ -125,7 +132,14 @@ def _pictures(levels, ways, ranks):
         means = rows.groupby([by, "retraining", "seed", "compression"], sort=False)[METRIC].mean()
         if len(means):
             figure = figures.mean_curves(
-                means.reset_index(), "compression", METRIC, by, "retraining", title, x_label=label
+                means.reset_index(),
+                "compression",
+                METRIC,
+                by,
+                "retraining",
+                title,
+                x_label=label,
+                log=True,
             )
             pictures[name] = Picture(title, figure, "Random pruning is left out of the strategies.")
     for by, table in ranks.items():
