@@ -77,9 +77,11 @@ def differences(iterative, fixed, single):
 def test_findings_are_judged_by_pairs_of_seeds():
     found = differences(iterative=0.5, fixed=0.4, single=0.3)
     first = found[found["finding"] == 1]
-    assert first["level"].tolist() == [0.95, 0.98, 0.99]
+    assert first["level"].fillna(0).tolist() == [0, 0.95, 0.98, 0.99]  # 0: the mean over the others
     assert first["pairs"].unique().tolist() == [3]
     assert first["accuracy_difference"].to_numpy() == pytest.approx(0.1 - 0.007 / 3)
+    # One question, three levels: corrected apart.
+    assert (first["p_holm"] / first["p"]).to_numpy() == pytest.approx([1, 3, 3, 3])
     told = tables.answers(found)
     assert told[0].startswith("1. Published: iterative pruning is best at high compression. Here: ")
     assert "Here: confirmed." in told[0]

@@ -38,19 +38,27 @@ def overall(pairs: dict, by: list[str]) -> pd.DataFrame:
     Pairs with a single setting are left out: `by_setting` answers for them.
     """
     parts = []
-    for (a, b), (first, second) in pairs.items():
-        both = first[["seed", *by]].merge(second[["seed", *by]])
-        seeds = both.groupby(by)["seed"].nunique()
-        shared = seeds[seeds == both["seed"].nunique()].reset_index()[by]
-        if len(shared) < 2:
-            continue
-        means = [
-            rows.merge(shared, on=by).groupby("seed")[METRIC].mean().reset_index()
-            for rows in (first, second)
-        ]
-        found = statistics.differences(*means, ["seed"], [], METRIC, NAMED)
-        parts.append(found.assign(first=a, second=b, settings=len(shared)))
+    for (a, b), rows in pairs.items():
+        *means, settings = means_over_settings(*rows, by)
+        if settings > 1:
+            found = statistics.differences(*means, ["seed"], [], METRIC, NAMED)
+            parts.append(found.assign(first=a, second=b, settings=settings))
     return _judged(parts, ["settings"])
+
+
+def means_over_settings(first: pd.DataFrame, second: pd.DataFrame, by: list[str]) -> tuple:
+    """(means of one by seed, means of the other, over how many settings).
+
+    The settings are those that all seeds of both have.
+    """
+    both = first[["seed", *by]].merge(second[["seed", *by]])
+    seeds = both.groupby(by)["seed"].nunique()
+    shared = seeds[seeds == both["seed"].nunique()].reset_index()[by]
+    means = [
+        rows.merge(shared, on=by).groupby("seed")[METRIC].mean().reset_index()
+        for rows in (first, second)
+    ]
+    return *means, len(shared)
 
 
 def told(each: pd.DataFrame, whole: pd.DataFrame) -> list[str]:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.reports import statistics
-from lab import regularised, strategies
+from lab import regularised, strategies, words
+from lab.differences import METRIC, NAMED, means_over_settings
 
-METRIC, NAMED = "test_accuracy", "accuracy_difference"
 TRIAL = ["criterion", "strategy", "retraining", "seed"]
 LEVELS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 HIGH = 0.95  # from here on compression is called high
@@ -116,6 +116,9 @@ def _same_epochs(settings):
 def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -> pd.DataFrame:
     """All paired differences that the findings are judged by, with the question they belong to.
 
+    Where there are several levels or strategies, the mean over those that both have is what judges
+    (level and strategy empty); each of them stands beside it.
+
     Trials are averaged first over what is not compared (criteria, strategies, retraining), so that
     a pair is a seed. Random pruning is left out but where it is named.
     """
@@ -158,8 +161,10 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     if not tables:
         return pd.DataFrame(columns=columns)
     whole = pd.concat(tables, ignore_index=True).reindex(columns=columns[:-2])
-    # Each finding is a question of its own: corrected for the comparisons that answer it.
-    judged = [statistics.holm(rows, NAMED) for _, rows in whole.groupby("finding", sort=False)]
+    # Each finding is a question of its own: corrected for the comparisons that answer it, and
+    # apart from these for the single levels and strategies.
+    parts = whole.groupby(["finding", _overall(whole)], sort=False)
+    judged = [statistics.holm(rows, NAMED) for _, rows in parts]
     return pd.concat(judged, ignore_index=True)[columns]
 
 
@@ -181,9 +186,17 @@ def _pairs(table, by, first, second, more, finding, metric=METRIC):
     if table.empty:
         return table
     one, other = (table[table[by] == name] for name in (first, second))
-    on = ["seed", *more]
-    found = statistics.differences(one, other, on, more, metric, NAMED)
+    found = [statistics.differences(one, other, ["seed", *more], more, metric, NAMED)]
+    if more and len(found[0]):
+        *means, _ = means_over_settings(one, other, more)
+        found.insert(0, statistics.differences(*means, ["seed"], [], metric, NAMED))
+    found = pd.concat(found)
     return found.assign(finding=finding, measure=metric, first=first, second=second)
+
+
+def _overall(rows):
+    """Which rows are means over levels and strategies."""
+    return rows["level"].isna() & rows["strategy"].isna()
 
 
 FINDINGS = {
@@ -216,8 +229,8 @@ def _answer(differences, number, expected):
     )
     if expected is None:
         return f"{told}."
-    accuracy = rows[rows["measure"] == METRIC]["verdict"]
-    return f"{verdict(accuracy, expected)}. {told}."
+    judging = rows[_overall(rows) & (rows["measure"] == METRIC)]
+    return f"{verdict(judging['verdict'], expected)}. {told}."
 
 
 def verdict(verdicts: pd.Series, expected: str) -> str:
@@ -234,13 +247,16 @@ def verdict(verdicts: pd.Series, expected: str) -> str:
 
 
 def _spread(rows):
-    """Mean differences, in points, and verdicts, in the order of levels or strategies."""
-    parts = []
-    for row in rows.to_dict("records"):
-        place = "" if pd.isna(row["level"]) else f" at {100 * row['level']:g} %"
-        place += "" if pd.isna(row["strategy"]) else f" ({row['strategy']})"
-        parts.append(f"{100 * row[NAMED]:+.2f}{place} {row['verdict']}")
-    return ", ".join(parts)
+    """The mean difference in points with its verdict; then that at each level or strategy."""
+    whole, parts = rows[_overall(rows)].iloc[0], []
+    for row in rows[~_overall(rows)].to_dict("records"):
+        place = (
+            f"with {row['strategy']}" if pd.isna(row["level"]) else f"at {100 * row['level']:.4g} %"
+        )
+        told = "" if row["verdict"] == statistics.ALIKE else f" ({row['verdict']})"
+        parts.append(f"{100 * row[NAMED]:+.2f} {place}{told}")
+    told = f"{100 * whole[NAMED]:+.2f} points, {words.interval(whole, NAMED, 100)}, "
+    return f"{told}{whole['verdict']}" + (f" [{', '.join(parts)}]" if parts else "")
 
 
 def _trial(record):
