@@ -88,6 +88,7 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         others that are reported with it. NaN is what cannot be had: everything but the mean of
         one pair; interval and effect size where all differences are equal but not 0, p as well
         where they are fewer than six (then it is 2 / 2**pairs, the sign-flip test).
+        No rows where the tables have no pair in common.
 
     Raises:
         ValueError: a missing column, a missing or infinite number, or rows that pair with several
