@@ -21,8 +21,9 @@ PANELS = {
     "2_epochs": "2 epochs after each step",
     "variable": "after each step until accuracy is flat",
 }
-PICTURES = (NAME, "criteria", "ranks_strategy", "ranks_criterion", "regularisers")
-PICTURES += ("regularisers_gap",)
+PICTURES = (NAME, "criteria", "criteria_closeup", "ranks_strategy", "ranks_criterion")
+PICTURES += ("regularisers", "regularisers_gap")
+CLOSE = 0.1  # the close-up shows criteria that are never further below the best
 
 
 def publish(records: list[dict], out: Path, options: dict) -> None:
@@ -115,33 +116,28 @@ def _number(value):
 
 
 def _pictures(levels, ways, ranks):
-    pictures = dict.fromkeys(
-        (NAME, "criteria", "ranks_strategy", "ranks_criterion", "regularisers")
-    )
+    pictures = dict.fromkeys(PICTURES)
     shown = levels.assign(
         compression=1 / (1 - levels["level"]),
         retraining=levels["retraining"].map(PANELS).fillna(levels["retraining"]),
     )
-    label = "compression (weights / weights alive)"
-    several = shown[shown["kind"] != "single"]
-    for name, by, title in (
-        (NAME, "strategy", "Strategies, mean over the criteria"),
-        ("criteria", "criterion", "Criteria, mean over the strategies"),
-    ):
-        rows = several if by == "criterion" else shown[shown["criterion"] != "random"]
+    several, title = shown[shown["kind"] != "single"], "Criteria, mean over the strategies"
+    far = _far(several)
+    close = several[~several["criterion"].isin(far)] if far else several[:0]
+    for name, by, rows, drawn, told in (
+        (NAME, "strategy", shown[shown["criterion"] != "random"],
+         "Strategies, mean over the criteria", "Random pruning is left out."),
+        ("criteria", "criterion", several, title, ""),
+        ("criteria_closeup", "criterion", close, f"{title}, close",
+         f"Left out, since far below: {', '.join(far)}."),
+    ):  # fmt: skip
         means = rows.groupby([by, "retraining", "seed", "compression"], sort=False)[METRIC].mean()
         if len(means):
             figure = figures.mean_curves(
-                means.reset_index(),
-                "compression",
-                METRIC,
-                by,
-                "retraining",
-                title,
-                x_label=label,
-                log=True,
-            )
-            pictures[name] = Picture(title, figure, "Random pruning is left out of the strategies.")
+                means.reset_index(), "compression", METRIC, by, "retraining", drawn,
+                x_label="compression (weights / weights alive)", log=True,
+            )  # fmt: skip
+            pictures[name] = Picture(drawn, figure, told)
     for by, table in ranks.items():
         title = f"Mean ranks by {by}, at {strategies_tables.HIGH:.0%} sparsity and more"
         pictures[f"ranks_{by}"] = Picture(
@@ -150,6 +146,12 @@ def _pictures(levels, ways, ranks):
     if len(ways):
         pictures |= _of_ways(ways)
     return pictures
+
+
+def _far(several):
+    """The criteria that fall far below the best at some compression."""
+    means = several.pivot_table(METRIC, "criterion", ["retraining", "compression"], sort=False)
+    return list(means.index[(means.max() - means > CLOSE).any(axis=1)])
 
 
 def _of_ways(ways):
