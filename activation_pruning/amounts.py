@@ -365,7 +365,8 @@ def is_amount(value):
         (True, False, False)
     """
     known = callable(value) or hasattr(value, "sparsity") or hasattr(value, "at")
-    return known and not isinstance(value, type)
+    schedule = hasattr(value, "final_sparsity")  # says when, too: for callbacks
+    return known and not schedule and not isinstance(value, type)
 
 
 def resolved(amount, weights, pruned, event=0, most=None):

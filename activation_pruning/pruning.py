@@ -100,7 +100,9 @@ class Settings:
             return
         if not (isinstance(sparsity, Real) and 0 <= sparsity < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
-            raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}")
+            schedule = hasattr(sparsity, "final_sparsity")
+            more = "; a schedule is for PruningCallback" if schedule else ""
+            raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}{more}")
 
     @property
     def couples(self):

@@ -1,11 +1,11 @@
 """The callback that shows pruning events in TensorBoard."""
 
 import warnings
-from pathlib import Path
 
 from activation_pruning import attachment
 from activation_pruning.analysis.spectra import Spectrum
 from activation_pruning.event_listener import EventListener, optional
+from activation_pruning.reports.files import check_folder
 
 
 class TensorBoardLog(EventListener):
@@ -25,7 +25,8 @@ class TensorBoardLog(EventListener):
 
     Raises:
         ImportError: where TensorBoard is not installed; names the command.
-        ValueError: for another `pruner`.
+        TypeError, ValueError: for a `log_dir` that is no path, another `pruner`.
+        OSError: the folder cannot be written.
 
     Example:
 
@@ -38,7 +39,7 @@ class TensorBoardLog(EventListener):
     def __init__(self, log_dir, pruner=None):
         optional("tensorboard", "tensorboard")  # tf.summary lacks its functions without it
         super().__init__(pruner)
-        self.log_dir = Path(log_dir)
+        self.log_dir = check_folder(log_dir)
         self._writer, self._known = None, set()
 
     def _begin(self, epoch):

@@ -41,7 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command_line.shared_parser(NAME, about, ARMS)
     plain.add_options(parser, hidden=[300, 200, 100], epochs=20, digits=40)
     add = parser.add_argument
-    add("--deviations", nargs="+", type=float, default=[0.5, 1.0, 1.5], help="k of the threshold")
+    add(
+        "--deviations",
+        nargs="+",
+        type=command_line.number,
+        default=[0.5, 1.0, 1.5],
+        help="k of the threshold",
+    )
     add("--frequency", type=command_line.count, default=2, help="epochs between two events")
     return study.run(parser, arguments, grid, work, publish, describe)
 
@@ -49,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
 def grid(options, data: str) -> list[dict]:
     """One settings dict per seed, threshold and arm, seeds outermost."""
     shared = plain.shared(options, data) | {"frequency": options.frequency}
+    if options.frequency > options.epochs // 2:
+        raise ValueError(
+            f"--frequency {options.frequency}: no event fits into the first half of --epochs "
+            f"{options.epochs}"
+        )
     return [
         {"arm": arm, "seed": seed, "deviations": k, "sparsity": 0.0, "events": 1} | shared
         for seed in range(options.seeds)

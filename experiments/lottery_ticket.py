@@ -55,6 +55,10 @@ def grid(options, data: str) -> list[dict]:
         raise ValueError(
             f"--rewind {options.rewind} is not before the end, --epochs {options.epochs}"
         )
+    if options.every > options.rounds:
+        raise ValueError(
+            f"--every {options.every} is above --rounds {options.rounds}: nothing would be measured"
+        )
     more = {"rounds": options.rounds, "every": options.every, "sparsity": 0.0, "events": 0}
     return [
         {"arm": arm, "seed": seed, "rewind": options.rewind if arm == "rewind_k" else 0}
@@ -99,7 +103,8 @@ def work(settings: dict) -> tuple[dict, dict]:
 
 def describe(result: dict) -> str:
     """Say in a few words how a trial ended."""
-    return ", ".join(f"{p['test_accuracy']:.4f} at {p['sparsity']:.1%}" for p in result["points"])
+    points = [f"{p['test_accuracy']:.4f} at {p['sparsity']:.4f}" for p in result["points"]]
+    return f"test accuracy, sparsity: {', '.join(points)}"
 
 
 def publish(records: list[dict], out: Path, options: dict) -> None:

@@ -32,14 +32,14 @@ ARMS = (
     "by_accuracy", "every_other_epoch", "when_flat",
 )  # fmt: skip
 PARTS = 6  # events of the schedules that say by how much
-QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --sparsities 0.8"
+QUICK = "--seeds 2 --hidden 40 20 --epochs 24 --sparsities 0.8"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "The same final sparsity by every schedule."
     parser = command_line.shared_parser(NAME, about, ARMS)
-    plain.add_options(parser, hidden=[300, 100], epochs=20, digits=40)
+    plain.add_options(parser, hidden=[300, 100], epochs=24, digits=40)
     add = parser.add_argument
     sparsities = [0.8, 0.9, 0.95, 0.98]
     add("--sparsities", nargs="+", type=command_line.share, default=sparsities, help="final ones")
@@ -55,11 +55,16 @@ def main(arguments: list[str] | None = None) -> int:
 def grid(options, data: str) -> list[dict]:
     """One settings dict per seed, sparsity and arm, seeds outermost."""
     shared = plain.shared(options, data)
-    if options.epochs < 2 * PARTS:
-        raise ValueError(f"--epochs {options.epochs}: {PARTS} events, two epochs apart, do not fit")
+    if options.epochs < 4 * PARTS:
+        raise ValueError(
+            f"--epochs {options.epochs}: {PARTS} events, two epochs apart, do not fit into "
+            f"the first half; give {4 * PARTS} or more"
+        )
     levels = command_line.DEFAULTS.get(options.dataset, command_line.DEFAULTS["mnist"])
     for name in ("start", "stop"):
         setattr(options, name, getattr(options, name, levels[name]))
+    if options.start > options.stop:
+        raise ValueError(f"--start {options.start} is above --stop {options.stop}")
     more = {"criterion": options.criterion, "start": options.start, "stop": options.stop}
     return [
         {"arm": arm, "seed": seed, "sparsity": sparsity, "events": 1} | shared | more
@@ -70,7 +75,7 @@ def grid(options, data: str) -> list[dict]:
 
 
 def schedule(settings: dict):
-    """The schedule of an arm: all but those that wait for an accuracy end at half of the epochs."""
+    """The schedule of an arm: all but `by_accuracy` end at half of the epochs or before."""
     final, half = settings["sparsity"], settings["epochs"] // 2
     share = 1 - (1 - final) ** (1 / PARTS)
     return {
@@ -85,7 +90,7 @@ def schedule(settings: dict):
         ),
         "every_other_epoch": ap.schedules.Every(share, frequency=2, final_sparsity=final),
         "when_flat": ap.schedules.Iterative(
-            share, ap.retraining.UntilFlat(at_most=max(1, half // PARTS)), final_sparsity=final
+            share, ap.retraining.UntilFlat(at_most=half // PARTS), final_sparsity=final
         ),
     }[settings["arm"]]
 

@@ -290,6 +290,16 @@ def test_tensorboard_without_events_or_counts(tmp_path, board):
     assert not any(tag.startswith("frequency") for tag in board().Tags()["tensors"])
 
 
+def test_tensorboard_needs_a_folder_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write"):
+        ap.TensorBoardLog(tmp_path / "file", pruner())
+    for wrong in (None, 3, ""):
+        for log in (ap.TensorBoardLog, ap.EventLog):
+            with pytest.raises(TypeError, match=f"{wrong!r} is no folder; give its path"):
+                log(wrong, pruner())
+
+
 # -- MLflow ----------------------------------------------------------------------------------
 
 
@@ -322,7 +332,9 @@ def test_mlflow_gets_parameters_and_events(mlflow):
     total = history(mlflow, run.info.run_id, "pruning/sparsity")
     assert total == list(zip(first["step"], first["total_sparsity"], strict=True))
     for site, rows in table.groupby("site"):
-        values = [value for _, value in history(mlflow, run.info.run_id, f"sparsity/{site}")]
+        values = [
+            value for _, value in history(mlflow, run.info.run_id, f"pruning/sparsity_of/{site}")
+        ]
         assert values == rows["sparsity"].tolist()
     with mlflow.start_run(run_id=run.info.run_id):  # resumed, in another process
         again = pruner()
@@ -337,6 +349,39 @@ def test_mlflow_makes_a_run_where_none_is_active_and_ends_it(mlflow):
     run = mlflow.last_active_run()
     assert run.info.status == "FINISHED"
     assert len(history(mlflow, run.info.run_id, "pruning/sparsity")) == 3
+
+
+def test_mlflow_ends_the_run_of_a_fit_that_died(mlflow):
+    class Dies(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    prune = pruner()
+    with pytest.raises(KeyboardInterrupt):
+        fit(models.compiled(models.mlp()), prune, ap.MLflowLog(prune), Dies())
+    died = mlflow.active_run().info.run_id
+    other = ap.PruningCallback(ap.schedules.OneShot(0.25, at=1), "random")
+    fit(models.compiled(models.mlp()), other, ap.MLflowLog(other))
+    assert mlflow.active_run() is None
+    assert mlflow.get_run(died).info.status == "FAILED"
+    last = mlflow.last_active_run()
+    assert (last.info.status, last.data.params["pruning.criterion"]) == ("FINISHED", "random")
+
+
+def test_mlflow_says_what_to_do_where_a_run_has_other_settings(mlflow):
+    other = ap.PruningCallback(ap.schedules.OneShot(0.25, at=1), "random")
+    prune = pruner()
+    with mlflow.start_run():
+        fit(models.compiled(models.mlp()), prune, ap.MLflowLog(prune))
+        with pytest.raises(ValueError, match="give each fit a run of its own"):
+            fit(models.compiled(models.mlp()), other, ap.MLflowLog(other))
+
+
+def test_mlflow_says_where_it_cannot_keep_runs(mlflow):
+    mlflow.set_tracking_uri("nonsense://here")
+    prune = pruner()
+    with pytest.raises(RuntimeError, match=r"cannot start a run at 'nonsense://here': name a serv"):
+        fit(models.compiled(models.mlp()), prune, ap.MLflowLog(prune))
 
 
 def test_mlflow_without_a_pruner_logs_nothing(mlflow):

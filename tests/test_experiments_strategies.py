@@ -86,7 +86,7 @@ def test_findings_are_judged_by_pairs_of_seeds():
     assert told[0].startswith("1. Published: iterative pruning is best at high compression. Here: ")
     assert "Here: confirmed." in told[0]
     assert "Here: in part" in told[1]  # fixed is above single, below iterative
-    assert "Here: not tried." in told[3]
+    assert "Here: not tried: it takes class_blind" in told[3]
     told = tables.answers(differences(iterative=0.3, fixed=0.4, single=0.5))
     assert "refuted: it is the other way round" in told[0]
 
@@ -214,14 +214,42 @@ def test_lottery_ticket(tmp_path, monkeypatch):
     assert (tmp_path / "lottery_ticket.png").exists()
 
 
-def test_rewinding_later_than_the_end_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="--rewind 2 is not before the end, --epochs 2"):
-        run(lottery_ticket, tmp_path, monkeypatch, "--rewind", "2", "--epochs", "2")
+@pytest.mark.parametrize(
+    ("experiment", "options", "message"),
+    [
+        (lottery_ticket, "--rewind 2 --epochs 2", "--rewind 2 is not before the end, --epochs 2"),
+        (lottery_ticket, "--rounds 2 --every 4", "--every 4 is above --rounds 2: nothing would"),
+        (schedules_compared, "--epochs 23", "--epochs 23: 6 events, .* give 24 or more"),
+        (schedules_compared, "--start 0.9 --stop 0.8", r"--start 0\.9 is above --stop 0\.8"),
+        (layerwise_pruning, "--epochs 3", "--frequency 2: no event fits into the first half"),
+    ],
+)
+def test_what_cannot_come_out_right_is_refused_before_training(
+    tmp_path, monkeypatch, experiment, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        run(experiment, tmp_path, monkeypatch, *options.split())
+
+
+def test_schedules_end_at_half_of_the_epochs():
+    settings = {"sparsity": 0.8, "start": 0.8, "stop": 0.9}
+    for epochs in (24, 40, 60):
+        flat = schedules_compared.schedule(settings | {"arm": "when_flat", "epochs": epochs})
+        assert 2 <= flat.retrain.at_most <= epochs // 2 / schedules_compared.PARTS
+
+
+def test_nothing_to_compare_is_said(tmp_path, capsys):
+    nothing = pd.DataFrame(columns=["arm", "seed", "sparsity", "test_accuracy"])
+    more = {"name": "n", "title": "t", "baseline": "a", "told": ["by_accuracy: 2 trials ended at"]}
+    arms_report.publish([], tmp_path, {}, nothing, **more)
+    said = capsys.readouterr().out
+    assert "by_accuracy: 2 trials ended at\nNothing to compare" in said
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_schedules_compared(tmp_path, monkeypatch):
-    more = ("--sparsities", "0.8", "--epochs", "12", "--seeds", "1")
+    more = ("--sparsities", "0.8", "--epochs", "24", "--seeds", "1")
     more += (
         "--arms",
         "before_training",

@@ -306,6 +306,8 @@ def test_observing_leaves_no_trace():
         ({"sparsity": -0.1}, r"sparsity must be in \[0, 1\), received -0.1"),
         ({"sparsity": float("nan")}, r"sparsity must be in \[0, 1\), received nan"),
         ({"sparsity": "0.5"}, r"sparsity must be in \[0, 1\), received '0.5'"),
+        ({"sparsity": ap.schedules.Every(0.2)}, "a schedule is for PruningCallback"),
+        ({"sparsity": ap.schedules.OneShot(0.2)}, "a schedule is for PruningCallback"),
         ({"sparsity": None}, r"sparsity=None: give a fraction"),
         ({"sparsity": 0.6, "granularity": "2:4"}, r"sparsity must be in \[0, 0.5\]"),
         ({"criterion": "magnitud"}, "unknown criterion 'magnitud'; did you mean 'magnitude'"),

@@ -291,7 +291,7 @@ def test_options_of_a_file_and_flags_that_win(tmp_path, course):
     ("text", "told"),
     [
         ("sedes: 2", "option 'sedes' is unknown; .*; did you mean 'seeds'?"),
-        ("seeds: none", "argument --seeds: invalid count value: 'none'"),
+        ("seeds: none", "argument --seeds: none is not a whole number of at least 1"),
         ("seeds: 0", "argument --seeds: 0 is not a whole number of at least 1"),
         ("seeds: [1, 2]", r"seeds: \[1, 2\]; give one value"),
         ("arms: middle", "argument --arms: invalid choice: 'middle'"),
@@ -312,6 +312,14 @@ def test_a_bad_file_of_options(tmp_path, course, capsys, text, told):
     assert stopped.value.code == 2
     assert re.search(told, capsys.readouterr().err.replace("\n", " "))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_on_the_command_line_wins_over_one_in_the_file(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("local_cluster: 2\nseeds: 5\n")
+    parser = command_line.shared_parser("naps", "Sleep.", ("short", "long"))
+    options = parser.parse_args(["--config", str(file), "--scheduler=tcp://a:1"])
+    assert (options.scheduler, options.local_cluster, options.seeds) == ("tcp://a:1", None, 5)
 
 
 def test_one_table_of_all_trials(tmp_path, course, capsys):

@@ -18,6 +18,7 @@ PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#7
 
 GENERAL, TEXT, DATE = "General", "@", "yyyy-mm-dd hh:mm:ss"
 _SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
+_BOUND = re.compile(r"_(low|high|ci[\d.]+)$")
 _BAD_TEXT = re.compile(ILLEGAL_CHARACTERS_RE.pattern + "|[\ud800-\udfff\ufffe\uffff]")
 MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384  # of one Excel sheet
 _LONGEST_TEXT = 32_767  # characters in one Excel cell
@@ -53,6 +54,32 @@ def column_format(name, values):
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_complex_dtype(values):
         return GENERAL
     return _numeric_format(str(name).lower(), values)
+
+
+def column_formats(table):
+    """Number formats of a table's columns, see `column_format`.
+
+    Ends of an interval (``<name>_low``, ``<name>_high``) and half-widths (``<name>_ci95``) read as
+    percent where <name> does: beyond 100 % as well, which wide intervals of few runs are.
+
+    Args:
+        table: a DataFrame.
+
+    Returns:
+        A list of format codes.
+
+    Example:
+        >>> column_formats(pd.DataFrame({"accuracy": [0.5, 0.25], "accuracy_ci95": [1.5, 0.1]}))
+        ['0.0%', '0.00%']
+    """
+    names = [str(name) for name in table.columns]
+    codes = [column_format(name, table.iloc[:, i]) for i, name in enumerate(names)]
+    for i, name in enumerate(names):
+        whole = _BOUND.sub("", name)
+        if whole != name and whole in names and codes[i] != GENERAL:
+            of = codes[names.index(whole)]
+            codes[i] = "0.00%" if of.endswith("%") and not codes[i].endswith("%") else codes[i]
+    return codes
 
 
 def _numeric_format(name, values):
@@ -283,8 +310,11 @@ def check_folder(folder):
         The folder, as a `Path`.
 
     Raises:
+        TypeError: it is no path.
         OSError: it cannot be made or written; the message names it and says what to do.
     """
+    if not isinstance(folder, (str, os.PathLike)) or not str(folder):
+        raise TypeError(f"{folder!r} is no folder; give its path")
     probe = Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .files import GENERAL, as_text, column_format, plain, replacing, table_of
+from .files import GENERAL, as_text, column_formats, plain, replacing, table_of
 
 MAX_ROWS = 2_000  # more would make a page that a phone cannot scroll; the workbook has them all
 _WHOLE = 20  # rows that are shown without scrolling down
@@ -168,7 +168,7 @@ def _png(section):
 
 
 def _table(table, heading):
-    codes = [column_format(name, table.iloc[:, i]) for i, name in enumerate(table.columns)]
+    codes = column_formats(table)
     sides = ["" if code == GENERAL else ' class="n"' for code in codes]
     head = [
         f'<th scope="col"{side}>{_escape(name)}</th>'

@@ -20,7 +20,7 @@ from .files import (
     MAX_COLUMNS,
     MAX_ROWS,
     as_text,
-    column_format,
+    column_formats,
     one_of,
     plain,
     replacing,
@@ -176,7 +176,7 @@ def _check_size(title, rows, columns):
 
 
 def _fill(sheet, table):
-    codes = [column_format(name, table.iloc[:, i]) for i, name in enumerate(table.columns)]
+    codes = column_formats(table)
     _lay_out(sheet, table, codes)
     bold = Font(name="Calibri", size=11, bold=True)  # the workbook's own font, which is regular
     fill = PatternFill("solid", start_color="E8ECF2")

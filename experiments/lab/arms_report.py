@@ -104,6 +104,9 @@ def publish(
         values of a setting -> its words.
     """
     by = list(by)
+    if runs.empty:
+        print("\n".join(["", *told, "Nothing to compare: no trial ended as asked for."]))
+        return
     found = tables(runs, by, baseline, list(metrics))
     publication.Publication(
         name=name,
@@ -111,7 +114,7 @@ def publish(
         findings=[*told, *findings(runs, found, by, where)],
         about=f"{ABOUT} {about}".strip(),
         tables=found | (more or {}),
-        charts=[workbook.Chart("Summary", by[0], METRIC, "arm")],
+        charts=[workbook.Chart("Summary", by[0], METRIC, "arm", panel=(by[1:] or [None])[0])],
         pictures=pictures(runs, found, name, title, by),
         on_page=("Differences overall", "Differences", "Ranks"),
     ).write(out, publication.settings_table(records, options))

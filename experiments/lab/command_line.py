@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -37,6 +38,9 @@ DEFAULTS = {
         "target_accuracy": 0.98,
     },
 }
+
+
+CLUSTERS = ("scheduler", "local_cluster")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -85,7 +89,8 @@ class Parser(argparse.ArgumentParser):
         path = first.parse_known_args(arguments)[0].config
         if path is not None:
             try:
-                arguments = [*self._of_file(path), *arguments]
+                given = {text.partition("=")[0] for text in arguments}
+                arguments = [*self._of_file(path, given), *arguments]
             except (OSError, ValueError) as error:
                 self.error(f"--config {path}: {error}")
         options = super().parse_args(arguments, namespace)
@@ -93,8 +98,8 @@ class Parser(argparse.ArgumentParser):
             self.error("--scheduler and --local-cluster: give one of them")
         return options
 
-    def _of_file(self, path):
-        """The options in a YAML file as arguments of a command line."""
+    def _of_file(self, path, given):
+        """The options in a YAML file as arguments of a command line that has those given."""
         try:
             import yaml
         except ImportError as error:  # whoever has no such file does without
@@ -109,6 +114,8 @@ class Parser(argparse.ArgumentParser):
         known = [name for name in self.by_name if name not in ("help", "config")]
         for key, value in read.items():
             name = files.one_of(str(key).replace("-", "_"), known, "option")
+            if name in CLUSTERS and given & {f"--{o.replace('_', '-')}" for o in CLUSTERS}:
+                continue  # one excludes the other, and the command line wins
             yield from _arguments(self.by_name[name], key, value)
 
 
@@ -204,9 +211,17 @@ def check(options: argparse.Namespace, grid: list[dict]) -> None:
         )
 
 
+def number(text: str) -> float:
+    """A finite number."""
+    value = _as(float, text, "a number")
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
 def share(text: str) -> float:
     """A number in (0, 1)."""
-    value = float(text)
+    value = _as(float, text, "a number in (0, 1); for 80 % write 0.8")
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not in (0, 1); for 80 % write 0.8")
     return value
@@ -214,7 +229,7 @@ def share(text: str) -> float:
 
 def count(text: str) -> int:
     """A whole number of at least 1."""
-    value = int(text)
+    value = _as(int, text, "a whole number of at least 1")
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return value
@@ -222,7 +237,14 @@ def count(text: str) -> int:
 
 def positive(text: str) -> float:
     """A finite number above 0."""
-    value = float(text)
+    value = _as(float, text, "a positive number")
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
+
+
+def _as(kind, text, expected):
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not {expected}") from None

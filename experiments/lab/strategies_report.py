@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from activation_pruning.reports import figures, statistics
+from activation_pruning.reports import figures, statistics, workbook
 from lab import arms_report, publication, strategies_tables, words
 from lab.publication import Picture
 from lab.strategies_tables import METRIC
@@ -23,6 +23,7 @@ PANELS = {
 }
 PICTURES = (NAME, "criteria", "criteria_closeup", "ranks_strategy", "ranks_criterion")
 PICTURES += ("regularisers", "regularisers_gap")
+LEFT_OUT = {"strategy": "random", "criterion": "single"}  # of the means over the other one
 CLOSE = 0.1  # the close-up shows criteria that are never further below the best
 
 
@@ -40,6 +41,8 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Differences": differences,
         "Networks of interest": statistics.summary(interest, ["which", *keys], numbers),
         "Regularisers": _regularisers(ways),
+        "Strategies": _curve(levels, "strategy"),
+        "Criteria": _curve(levels, "criterion"),
         **{f"Ranks of {name}": table for name, table in ranks.items()},
         "Steps": points,
         "Warnings": _warnings(records),
@@ -52,10 +55,20 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         findings=findings + words.family(differences["verdict"]),
         about=ABOUT,
         tables=tables,
-        charts=[],
+        charts=[
+            workbook.Chart(sheet, "level", METRIC, by, panel="retraining")
+            for sheet, by in (("Strategies", "strategy"), ("Criteria", "criterion"))
+        ],
         pictures=_pictures(levels, ways, ranks),
         on_page=("Differences", "Networks of interest", "Regularisers"),
     ).write(out, publication.settings_table(records, options))
+
+
+def _curve(levels, by):
+    """Mean accuracy at each level, of strategies over criteria or of criteria over strategies."""
+    rows = levels[levels["criterion" if by == "strategy" else "kind"] != LEFT_OUT[by]]
+    means = rows.groupby([by, "retraining", "level", "seed"], sort=False)[METRIC].mean()
+    return statistics.summary(means.reset_index(), [by, "retraining", "level"], [METRIC])
 
 
 def _warnings(records):
@@ -87,17 +100,24 @@ def _named(ranks):
 
 
 def _interest(interest):
-    """How small within a point, how accurate at half: the best of each kind, in words."""
+    """How small within a point, how accurate at half: the best of each kind, in words.
+
+    Only what all seeds came to counts. The most accurate are chosen by validation accuracy.
+    """
     lines = []
     if interest.empty:
         return lines
     keys = ["criterion", "strategy", "retraining"]
-    for which, metric, best in (("smallest", "weights_alive", min), ("most_accurate", METRIC, max)):
-        rows = interest[interest["which"] == which]
-        means = rows.groupby(["kind", *keys])[metric].mean().reset_index()
+    seeds = interest["seed"].nunique()
+    for which, metric, by, best in (
+        ("smallest", "weights_alive", "weights_alive", "idxmin"),
+        ("most_accurate", METRIC, "validation_accuracy", "idxmax"),
+    ):
+        rows = interest[interest["which"] == which].groupby(["kind", *keys])
+        means = rows[list({metric, by})].mean()[rows["seed"].nunique() == seeds].reset_index()
         if means.empty:
             continue
-        places = means.groupby("kind")[metric].agg("idxmin" if best is min else "idxmax")
+        places = means.groupby("kind")[by].agg(best)
         told = "; ".join(
             f"{row['kind']}: {_number(row[metric])} ({row['criterion']}, {row['strategy']}, "
             f"{row['retraining']})"
@@ -105,7 +125,7 @@ def _interest(interest):
         )
         said = {
             "smallest": "Fewest weights within one point of the dense validation accuracy",
-            "most_accurate": "Highest test accuracy with half of the weights or fewer",
+            "most_accurate": "Test accuracy of what validates best with half of the weights",
         }[which]
         lines.append(f"{said}, mean over the seeds, the best of each kind: {told}.")
     return lines
@@ -121,11 +141,14 @@ def _pictures(levels, ways, ranks):
         compression=1 / (1 - levels["level"]),
         retraining=levels["retraining"].map(PANELS).fillna(levels["retraining"]),
     )
-    several, title = shown[shown["kind"] != "single"], "Criteria, mean over the strategies"
+    several, title = (
+        shown[shown["kind"] != LEFT_OUT["criterion"]],
+        "Criteria, mean over the strategies",
+    )
     far = _far(several)
     close = several[~several["criterion"].isin(far)] if far else several[:0]
     for name, by, rows, drawn, told in (
-        (NAME, "strategy", shown[shown["criterion"] != "random"],
+        (NAME, "strategy", shown[shown["criterion"] != LEFT_OUT["strategy"]],
          "Strategies, mean over the criteria", "Random pruning is left out."),
         ("criteria", "criterion", several, title, ""),
         ("criteria_closeup", "criterion", close, f"{title}, close",

@@ -209,6 +209,16 @@ FINDINGS = {
 }
 
 
+NEEDED = {
+    1: f"iterative and fixed strategies that go to {HIGH:.0%} sparsity",
+    2: "iterative, fixed and single strategies that leave half of the weights or fewer",
+    3: "single strategies, and others that pass their sparsities",
+    4: "class_blind, class_uniform and class_distributed",
+    5: "obd and class_blind",
+    6: f"class_blind with 2_epochs by one of {', '.join(SAME_EPOCHS)}, and the other ways",
+}
+
+
 def answers(differences: pd.DataFrame) -> list[str]:
     """Each published finding with what the numbers say of it, whoever is right."""
     return [
@@ -220,7 +230,7 @@ def answers(differences: pd.DataFrame) -> list[str]:
 def _answer(differences, number, expected):
     rows = differences[differences["finding"] == number]
     if rows.empty:
-        return "not tried."
+        return f"not tried: it takes {NEEDED[number]}."
     told = "; ".join(
         f"{measure.replace('_', ' ')} of {first} less {second}: {_spread(own)}"
         for (measure, first, second), own in rows.groupby(
@@ -228,9 +238,9 @@ def _answer(differences, number, expected):
         )
     )
     if expected is None:
-        return f"{told}."
+        return f"{told[0].upper()}{told[1:]}."
     judging = rows[_overall(rows) & (rows["measure"] == METRIC)]
-    return f"{verdict(judging['verdict'], expected)}. {told}."
+    return f"{verdict(judging['verdict'], expected)}. {told[0].upper()}{told[1:]}."
 
 
 def verdict(verdicts: pd.Series, expected: str) -> str:

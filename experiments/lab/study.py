@@ -64,7 +64,8 @@ def run(
         done = runner.run_grid(
             settings, work, out / "runs", describe=describe, executor=_on(options)
         )
-        done += runner.run_grid(alone(options, done), work, out / "runs", describe=describe)
+        if last := alone(options, done):
+            done += runner.run_grid(last, work, out / "runs", describe=describe)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", flush=True)
         return 130
