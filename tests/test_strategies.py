@@ -286,6 +286,18 @@ def test_another_model_must_not_be_trained(data):
         ap.iterative_prune(network(), fit, lambda model: 1.0, verbose=0)
 
 
+def test_a_model_may_be_trained_as_a_part_of_a_greater_one(data):
+    model = network()
+    greater = keras.Sequential([keras.Input((8,)), keras.layers.GaussianNoise(0.1), model])
+    greater.compile("sgd", "binary_crossentropy", jit_compile=False)
+    fit = training(data)
+    done = ap.iterative_prune(
+        model, lambda _, **more: fit(greater, **more), lambda model: 1.0, 0.5, until=72, verbose=0
+    )
+    assert done.table()["weights_alive"].tolist() == [288, 144, 72]
+    assert sum(alive(model)) == 72
+
+
 def test_until_needs_an_end():
     with pytest.raises(ValueError, match=r"Until\(\) stops nowhere"):
         ap.Until()
