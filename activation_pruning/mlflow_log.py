@@ -5,6 +5,9 @@ import re
 from activation_pruning.event_listener import EventListener, optional, settings
 
 
+_started = []  # the run that a log started last: still active where its fit died
+
+
 class MLflowLog(EventListener):
     """Log the settings of a pruning and every event to MLflow.
 
@@ -35,8 +38,6 @@ class MLflowLog(EventListener):
     >>> model.fit(x, y, epochs=2, callbacks=[pruner, log])          # doctest: +SKIP
     """
 
-    _started = None  # the run that a log started last: still active where its fit died
-
     def __init__(self, pruner=None):
         self._mlflow = optional("mlflow", "mlflow")
         super().__init__(pruner)
@@ -46,7 +47,7 @@ class MLflowLog(EventListener):
         super().on_train_begin(logs)
         if self.pruner is not None:
             run = self._mlflow.active_run()
-            if run is not None and run is MLflowLog._started:  # of a fit that died
+            if any(run is one for one in _started):  # of a fit that died
                 self._mlflow.end_run("FAILED")
                 run = None
             self._own = run is None
@@ -62,14 +63,14 @@ class MLflowLog(EventListener):
 
     def _start(self):
         try:
-            MLflowLog._started = self._mlflow.start_run()
+            _started[:] = [self._mlflow.start_run()]
         except Exception as error:  # MLflow's own, of its stores, of the network
             raise RuntimeError(
                 f"MLflow cannot start a run at {self._mlflow.get_tracking_uri()!r}: name a server "
                 "that runs, mlflow.set_tracking_uri('http://...'), or install the whole of mlflow, "
                 f"which has a database of its own: {error}"
             ) from error
-        return MLflowLog._started
+        return _started[0]
 
     def on_train_end(self, logs=None):
         if self._own:

@@ -53,7 +53,7 @@ SIDE = {
     "exporting": {"reports"},
     "sparsity_search": {"reports"},
     "spectrum_logger": {"analysis"},
-    "tensorboard_log": {"analysis"},
+    "tensorboard_log": {"analysis", "reports"},
 }
 HEIGHT = {name: -floor for floor, names in enumerate(FLOORS) for name in names}
 NUMPY_ONLY = [
