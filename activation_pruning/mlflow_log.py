@@ -4,7 +4,6 @@ import re
 
 from activation_pruning.event_listener import EventListener, optional, settings
 
-
 _started = []  # the run that a log started last: still active where its fit died
 
 
