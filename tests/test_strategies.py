@@ -357,6 +357,9 @@ def test_every_takes_its_amount_at_intervals(data):
     assert pruner.table()["epoch"].unique().tolist() == [1, 3, 5]
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras has no steps_per_execution on PyTorch"
+)
 def test_every_by_step_counts_each_event_within_one_execution(data):
     model = network()
     model.compile("sgd", "binary_crossentropy", steps_per_execution=3)
