@@ -8,6 +8,7 @@ import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
 from lab import publication, words
+from lab.differences import by_setting
 from lab.publication import Picture
 
 NAME = "compact_cnn"
@@ -103,20 +104,15 @@ def final_table(summary: pd.DataFrame) -> pd.DataFrame:
 def differences_table(stages: pd.DataFrame) -> pd.DataFrame:
     """Paired differences in test accuracy of the last networks: to dense, and to random units."""
     last = stages[stages["stage"].isin(KERAS)]
-    parts = []
-    for baseline in ("dense", "random"):
-        second = last[last["arm"] == baseline]
-        for arm, rows in last[~last["arm"].isin(["dense", baseline])].groupby("arm", sort=False):
-            keys = ["network", "seed"]
-            found = statistics.differences(
-                rows, second, keys, ["network"], "test_accuracy", "accuracy_difference"
-            )
-            parts.append(found.assign(first=arm, second=baseline))
-    columns = ["network", "first", "second", *statistics.columns("accuracy_difference")]
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return statistics.holm(pd.concat(parts, ignore_index=True), "accuracy_difference")[columns]
+    arms = dict(list(last.groupby("arm", sort=False)))
+    pairs = {
+        (arm, baseline): (rows, arms.get(baseline, last[:0]))
+        for baseline in ("dense", "random")
+        for arm, rows in arms.items()
+        if arm not in ("dense", baseline)
+    }
+    found = by_setting(pairs, ["network"])
+    return found[["network", *found.columns.drop("network")]]
 
 
 def findings(summary: pd.DataFrame, differences: pd.DataFrame, records: list[dict]) -> list[str]:

@@ -23,7 +23,8 @@ PANELS = {
 }
 PICTURES = (NAME, "criteria", "criteria_closeup", "ranks_strategy", "ranks_criterion")
 PICTURES += ("regularisers", "regularisers_gap")
-LEFT_OUT = {"strategy": "random", "criterion": "single"}  # of the means over the other one
+LEFT_OUT = {"strategy": ("criterion", "random"), "criterion": ("kind", "single")}  # of the means
+CURVES = {"Strategies": "strategy", "Criteria": "criterion"}  # sheets
 CLOSE = 0.1  # the close-up shows criteria that are never further below the best
 
 
@@ -41,8 +42,10 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Differences": differences,
         "Networks of interest": statistics.summary(interest, ["which", *keys], numbers),
         "Regularisers": _regularisers(ways),
-        "Strategies": _curve(levels, "strategy"),
-        "Criteria": _curve(levels, "criterion"),
+        **{
+            sheet: statistics.summary(_means(levels, by), [by, "retraining", "level"], [METRIC])
+            for sheet, by in CURVES.items()
+        },
         **{f"Ranks of {name}": table for name, table in ranks.items()},
         "Steps": points,
         "Warnings": _warnings(records),
@@ -57,18 +60,20 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         tables=tables,
         charts=[
             workbook.Chart(sheet, "level", METRIC, by, panel="retraining")
-            for sheet, by in (("Strategies", "strategy"), ("Criteria", "criterion"))
+            for sheet, by in CURVES.items()
         ],
         pictures=_pictures(levels, ways, ranks),
         on_page=("Differences", "Networks of interest", "Regularisers"),
     ).write(out, publication.settings_table(records, options))
 
 
-def _curve(levels, by):
-    """Mean accuracy at each level, of strategies over criteria or of criteria over strategies."""
-    rows = levels[levels["criterion" if by == "strategy" else "kind"] != LEFT_OUT[by]]
-    means = rows.groupby([by, "retraining", "level", "seed"], sort=False)[METRIC].mean()
-    return statistics.summary(means.reset_index(), [by, "retraining", "level"], [METRIC])
+def _means(levels, by):
+    """Accuracy at each level by seed, of strategies over criteria or the other way round."""
+    column, without = LEFT_OUT[by]
+    rows = levels[levels[column] != without]
+    return (
+        rows.groupby([by, "retraining", "level", "seed"], sort=False)[METRIC].mean().reset_index()
+    )
 
 
 def _warnings(records):
@@ -137,27 +142,23 @@ def _number(value):
 
 def _pictures(levels, ways, ranks):
     pictures = dict.fromkeys(PICTURES)
-    shown = levels.assign(
-        compression=1 / (1 - levels["level"]),
-        retraining=levels["retraining"].map(PANELS).fillna(levels["retraining"]),
-    )
-    several, title = (
-        shown[shown["kind"] != LEFT_OUT["criterion"]],
-        "Criteria, mean over the strategies",
-    )
-    far = _far(several)
-    close = several[~several["criterion"].isin(far)] if far else several[:0]
-    for name, by, rows, drawn, told in (
-        (NAME, "strategy", shown[shown["criterion"] != LEFT_OUT["strategy"]],
+    criteria, title = _means(levels, "criterion"), "Criteria, mean over the strategies"
+    far = _far(criteria)
+    close = criteria[~criteria["criterion"].isin(far)] if far else criteria[:0]
+    for name, by, means, drawn, told in (
+        (NAME, "strategy", _means(levels, "strategy"),
          "Strategies, mean over the criteria", "Random pruning is left out."),
-        ("criteria", "criterion", several, title, ""),
+        ("criteria", "criterion", criteria, title, ""),
         ("criteria_closeup", "criterion", close, f"{title}, close",
          f"Left out, since far below: {', '.join(far)}."),
     ):  # fmt: skip
-        means = rows.groupby([by, "retraining", "seed", "compression"], sort=False)[METRIC].mean()
         if len(means):
+            shown = means.assign(
+                compression=1 / (1 - means["level"]),
+                retraining=means["retraining"].map(PANELS).fillna(means["retraining"]),
+            )
             figure = figures.mean_curves(
-                means.reset_index(), "compression", METRIC, by, "retraining", drawn,
+                shown, "compression", METRIC, by, "retraining", drawn,
                 x_label="compression (weights / weights alive)", log=True,
             )  # fmt: skip
             pictures[name] = Picture(drawn, figure, told)
@@ -171,9 +172,9 @@ def _pictures(levels, ways, ranks):
     return pictures
 
 
-def _far(several):
-    """The criteria that fall far below the best at some compression."""
-    means = several.pivot_table(METRIC, "criterion", ["retraining", "compression"], sort=False)
+def _far(criteria):
+    """The criteria that fall far below the best at some level."""
+    means = criteria.pivot_table(METRIC, "criterion", ["retraining", "level"], sort=False)
     return list(means.index[(means.max() - means > CLOSE).any(axis=1)])
 
 
