@@ -14,27 +14,26 @@ from activation_pruning import (
     sites,
     surgeons,
 )
-from activation_pruning.activation_counter import ActivationCounter
-from activation_pruning.attachment import detach
-from activation_pruning.batchnorm import recalibrate_batchnorm
-from activation_pruning.callbacks import PruningCallback
+from activation_pruning.callbacks import (
+    ActivationCounter,
+    EventLog,
+    KeepPruned,
+    MLflowLog,
+    PruningCallback,
+    SharedWeights,
+    SpectrumLogger,
+    TensorBoardLog,
+)
 from activation_pruning.compaction import compact, removable
-from activation_pruning.compression import SharedWeights, compress, load_compressed
-from activation_pruning.event_log import EventLog
-from activation_pruning.exporting import export
-from activation_pruning.keep_pruned import KeepPruned
-from activation_pruning.l0 import L0Layer
-from activation_pruning.layers import PrunedLayer, strip, wrap
-from activation_pruning.legacy import from_tfmot
-from activation_pruning.measuring import PruningReport
-from activation_pruning.mlflow_log import MLflowLog
-from activation_pruning.n2ps import n2ps
-from activation_pruning.pruning import prune, scores
-from activation_pruning.runners import load_exported
-from activation_pruning.sparsity_search import find_sparsity
-from activation_pruning.spectrum_logger import SpectrumLogger
-from activation_pruning.strategies import Until, iterative_prune
-from activation_pruning.tensorboard_log import TensorBoardLog
+from activation_pruning.compression import compress, load_compressed
+from activation_pruning.exchange import export, from_tfmot, load_exported
+from activation_pruning.hooks.attachment import detach
+from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
+from activation_pruning.pruning.batchnorm import recalibrate_batchnorm
+from activation_pruning.pruning.n2ps import n2ps
+from activation_pruning.pruning.one_shot import prune, scores
+from activation_pruning.pruning.report import PruningReport
+from activation_pruning.strategies import Until, find_sparsity, iterative_prune
 
 __version__ = "0.1.0"
 

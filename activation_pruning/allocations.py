@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from activation_pruning.registry import lookup
+from activation_pruning.support.names import lookup
 
 _SAMPLE = 1 << 16  # values drawn to bracket a rank
 _CHUNK = 1 << 16  # values looked at together: fits a core's cache

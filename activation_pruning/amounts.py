@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from activation_pruning.allocations import class_blind, ranking, rounded
-from activation_pruning.checks import check_count, check_number, check_sparsity
+from activation_pruning.support.checks import check_count, check_number, check_sparsity
 
 __all__ = [
     "BelowMean",

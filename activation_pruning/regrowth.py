@@ -14,10 +14,10 @@ from zlib import crc32
 import numpy as np
 
 from activation_pruning.allocations import rounded
-from activation_pruning.checks import check_count
 from activation_pruning.criteria.base import needed
-from activation_pruning.masks import check_finite, lowest
-from activation_pruning.registry import lookup
+from activation_pruning.masks.selection import check_finite, lowest
+from activation_pruning.support.checks import check_count
+from activation_pruning.support.names import lookup
 
 __all__ = ["REGROWTHS", "SET", "RigL", "exchange", "get", "shortfall"]
 

@@ -7,8 +7,8 @@ from numbers import Integral, Real
 import keras
 from keras import ops
 
-from activation_pruning import internals
-from activation_pruning.attached import Attached
+from activation_pruning import keras_private
+from activation_pruning.callbacks.base import Attached
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
 
@@ -154,4 +154,4 @@ class Starter(Attached):
         for penalty in ready:
             penalty.active = True
         if ready:
-            internals.forget_traces(self.model)
+            keras_private.forget_traces(self.model)

@@ -7,7 +7,7 @@ dicts, and answers whether that was enough. `at_most` is the most epochs it ever
 from dataclasses import dataclass
 from numbers import Integral
 
-from activation_pruning.checks import check_count, check_number
+from activation_pruning.support.checks import check_count, check_number
 
 __all__ = ["Epochs", "UntilFlat", "get"]
 

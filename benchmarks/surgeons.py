@@ -66,9 +66,9 @@ def sparsegpt(pairs, size=4096):
     import torch
 
     import activation_pruning as ap
-    from activation_pruning.inputs import InputHessian
+    from activation_pruning.evidence.inputs import InputHessian
     from activation_pruning.sites import Site
-    from activation_pruning.unfolding import Unfolding
+    from activation_pruning.sites.unfolding import Unfolding
 
     generator = np.random.default_rng(0)
     x = generator.standard_normal((8192, size), dtype="float32")
@@ -117,7 +117,8 @@ def collecting(need):
     """A measurement of what gathering a statistic of 60,000 images takes, against `predict`."""
 
     def measure(pairs):
-        from activation_pruning import inputs, sites
+        from activation_pruning import sites
+        from activation_pruning.evidence import inputs
 
         x, model = images(60_000), lenet()
         live = sites.find(model, exclude=()).sites
@@ -148,7 +149,8 @@ def peak_of(samples):
     """Bytes that gathering takes at its peak, from batches that are made as they are asked for."""
     import resource
 
-    from activation_pruning import inputs, sites
+    from activation_pruning import sites
+    from activation_pruning.evidence import inputs
 
     model = lenet((1000, 1000, 500))
     live = sites.find(model, exclude=()).sites

@@ -156,7 +156,7 @@ def _compressed(model, arrays, settings, bits, raw):
     rows = [_row("pruned", model, arrays, raw, None)]
     size = compressed.size_bytes, compressed.ratio_of_weights
     rows.append(_row("shared", shared, arrays, raw, *size))
-    callbacks = [compression.SharedWeights(compressed)]
+    callbacks = [ap.SharedWeights(compressed)]
     _fit(shared, arrays, settings, settings["tuning_epochs"], settings["tuning_rate"], callbacks)
     loaded = compression.Compressed(*compression.files.read(compressed.to_bytes())).model()
     size = compressed.size_bytes, compressed.ratio_of_weights

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from activation_pruning import gathering, tracking
+from activation_pruning.evidence import gathering
+from activation_pruning.hooks import tracking
 
 CLASSES = 3
 HERE = pathlib.Path(__file__).parent

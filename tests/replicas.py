@@ -13,7 +13,7 @@ import models
 import numpy as np
 
 import activation_pruning as ap
-from activation_pruning.attachment import attachment
+from activation_pruning.hooks.attachment import attachment
 
 JAX = keras.backend.backend() == "jax"
 SCHEDULE = {"begin": 1, "end": 3}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import activation_pruning as ap
-from activation_pruning.analysis import linalg
+from activation_pruning.evidence import spectrum
 
 L = keras.layers
 
@@ -88,7 +88,7 @@ def test_separable_has_two_kernels():
     )
 )
 def test_sum_rule_and_scipy(matrix):
-    values = linalg.singular_values(matrix)
+    values = spectrum.singular_values(matrix)
     wanted = scipy.linalg.svdvals(matrix.astype("float64"))
     assert values.shape == (min(matrix.shape),)
     assert np.all(np.diff(values) <= 0)
@@ -104,19 +104,19 @@ def test_small_values_are_not_lost_in_the_squares(smallest):
     u, _ = np.linalg.qr(random.normal(size=(40, 30)))
     v, _ = np.linalg.qr(random.normal(size=(30, 30)))
     wanted = np.geomspace(1, smallest, 30)
-    np.testing.assert_allclose(linalg.singular_values(u * wanted @ v), wanted, rtol=1e-7)
+    np.testing.assert_allclose(spectrum.singular_values(u * wanted @ v), wanted, rtol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_extreme_scales_neither_vanish_nor_overflow(scale):
-    values = linalg.singular_values(np.diag([3.0, 4.0]) * scale)
+    values = spectrum.singular_values(np.diag([3.0, 4.0]) * scale)
     np.testing.assert_allclose(values, np.array([4.0, 3.0]) * scale)
 
 
 def test_pruned_units_are_exact_zeros():
     matrix = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
     matrix[:, [1, 3]] = 0
-    values = linalg.singular_values(matrix)
+    values = spectrum.singular_values(matrix)
     assert values[3:].tolist() == [0, 0]
     assert values[2] > 0
 

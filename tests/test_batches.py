@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from activation_pruning import batches
+from activation_pruning.evidence import batches
 
 X = np.arange(20, dtype="float32").reshape(10, 2)
 Y = np.arange(10)

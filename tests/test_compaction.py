@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 import activation_pruning as ap
-from activation_pruning import rebuilding
+from activation_pruning.graph import copies
 
 L = layers
 
@@ -437,7 +437,7 @@ def test_what_is_frozen_stays_so():
     model = keras.Model(x, L.Dense(2)(attention(inner(x), x)))
     attention.query_dense.trainable = False
     inner.trainable = False
-    for copy in (rebuilding.copy_model(model), smaller(model, (3, 5), share=1)):
+    for copy in (copies.copy_model(model), smaller(model, (3, 5), share=1)):
         assert len(copy.trainable_weights) == len(model.trainable_weights) == 8
         assert [layer.trainable for layer in copy.layers] == [True, False, True, True]
 

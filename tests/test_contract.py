@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning import (
-    gathering,
-    masks,
-    measuring,
-    pruning,
-    sites,
-)
+from activation_pruning import masks, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
+from activation_pruning.evidence import gathering
+from activation_pruning.hooks.tracking import TRACKED
+from activation_pruning.pruning import one_shot, report
 from activation_pruning.schedules import SCHEDULES, Progress
-from activation_pruning.tracking import TRACKED
 
 GRANULARITIES = ["weight", "unit", (2, 2), "2:4"]
 MODELS = {
@@ -254,8 +250,8 @@ def test_every_model_kind_with_every_criterion_and_allocation(
     observed, kind, criterion, allocation
 ):
     _, live, activity = observed[kind]
-    settings = pruning.Settings(criterion, allocation)
-    alive = measuring.alive_masks(live)
+    settings = one_shot.Settings(criterion, allocation)
+    alive = report.alive_masks(live)
     gathered = {
         one.name: gathering.Gathered(
             activity[one.name], models.statistics(tuple(one.variable.shape), one.n_units)
@@ -275,7 +271,7 @@ def test_every_model_kind_with_every_criterion_and_allocation(
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_model_kind_has_plausible_activity(observed, kind):
     _, live, activity = observed[kind]
-    table = measuring.activity_table(live, activity)
+    table = report.activity_table(live, activity)
     assert table["frequency"].between(0, 1).all()
     assert table["frequency"].nunique() > 1
     assert (table["rms"] >= table["mean"].abs() - 1e-6).all()
@@ -287,12 +283,12 @@ def test_every_model_kind_has_plausible_activity(observed, kind):
 def test_every_model_kind_is_pruned_in_place_and_saved(kind, tmp_path):
     make, shape = MODELS[kind]
     model, x = make(), inputs_for(kind, shape)
-    report = ap.prune(model, 0.5, "activation_magnitude", data=x)
+    done = ap.prune(model, 0.5, "activation_magnitude", data=x)
     live = sites.find(model).sites
     weights = sum(one.kernel().size for one in live)
     zeros = sum(int((one.kernel() == 0).sum()) for one in live)
     assert zeros == np.floor(0.5 * weights + 0.5)
-    assert report.sparsity == zeros / weights
+    assert done.sparsity == zeros / weights
     if kind == "subclassed":
         return  # its class would have to be registered; its weights are a plain file
     expected = np.asarray(model.predict(x, verbose=0))

@@ -9,8 +9,9 @@ import pytest
 from keras import layers, ops
 
 import activation_pruning as ap
-from activation_pruning import autodiff, curvature, derivatives, sites
-from activation_pruning.curvature import loss_function
+from activation_pruning import sites
+from activation_pruning.evidence import autodiff, curvature, gradients
+from activation_pruning.evidence.curvature import loss_function
 
 
 def problem(kind="mlp", samples=11):
@@ -200,7 +201,7 @@ def test_second_derivatives_show_how_far_they_are(name):
 def test_gradients_do_not_depend_on_batches(kind):
     model, live, x, y = problem(kind)
     whole = numpy(autodiff.gradients(loss_function(model, x, y), [s.variable for s in live]))
-    found = derivatives.gradient(model, live, (x, y), batch_size=4)
+    found = gradients.gradient(model, live, (x, y), batch_size=4)
     for site, expected in zip(live, whole, strict=True):
         np.testing.assert_allclose(found[site.name], expected, atol=1e-6)
 
@@ -212,14 +213,14 @@ def test_regularizers_are_no_part_of_the_loss():
     model.compile("sgd", "mse")
     x, y = np.zeros((5, 4)), np.zeros((5, 3))
     live = sites.find(model, exclude=()).sites
-    assert (derivatives.gradient(model, live, (x, y))[live[0].name] == 0).all()
+    assert (gradients.gradient(model, live, (x, y))[live[0].name] == 0).all()
 
 
 def test_squared_gradients_are_averaged_over_batches():
     model, live, x, y = problem("mlp", samples=8)
-    found = derivatives.squared_gradient(model, live, (x, y), batch_size=4)
+    found = gradients.squared_gradient(model, live, (x, y), batch_size=4)
     halves = [
-        derivatives.gradient(model, live, (x[part], y[part])) for part in (slice(0, 4), slice(4, 8))
+        gradients.gradient(model, live, (x[part], y[part])) for part in (slice(0, 4), slice(4, 8))
     ]
     for site in live:
         expected = np.mean([half[site.name] ** 2 for half in halves], axis=0)
@@ -236,7 +237,7 @@ def test_hessian_gradient_is_half_the_slope_of_the_squared_norm():
         return sum(ops.sum(g**2) for g in found) / 2
 
     expected = numpy(autodiff.gradients(squared_norm, variables))
-    found = derivatives.hessian_gradient(model, live, (x, y), batch_size=4)
+    found = gradients.hessian_gradient(model, live, (x, y), batch_size=4)
     for site, values in zip(live, expected, strict=True):
         np.testing.assert_allclose(found[site.name], values, atol=1e-6)
 
@@ -253,14 +254,14 @@ def test_activation_gradients_by_hand():
     v = model.layers[1].get_weights()[0]
     slopes = 2 * (hidden @ v - y) @ v.T
     live = sites.find(model).sites
-    found = derivatives.activation_gradient(model, live, (x, y), batch_size=3)["a/kernel"]
+    found = gradients.activation_gradient(model, live, (x, y), batch_size=3)["a/kernel"]
     np.testing.assert_allclose(found, np.abs(hidden * slopes).mean(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["convolutional", "recurrent", "attention", "normalised"])
 def test_activation_gradients_have_one_value_per_unit(kind):
     model, live, x, y = problem(kind)
-    found = derivatives.activation_gradient(model, live, (x, y))
+    found = gradients.activation_gradient(model, live, (x, y))
     for site in live:
         assert found[site.name].shape == (site.n_units,)
         assert (found[site.name] >= 0).all()
@@ -274,7 +275,7 @@ def test_activation_gradients_have_one_value_per_unit(kind):
 def test_synaptic_flow_is_conserved_from_layer_to_layer(kind):
     model, live, _, _ = problem(kind)
     before = model.get_weights()
-    found = derivatives.synaptic_flow(model, live)
+    found = gradients.synaptic_flow(model, live)
     sums = [np.sum(np.abs(site.kernel()) * found[site.name]) for site in live]
     assert sums[0] > 0
     np.testing.assert_allclose(sums, sums[0], rtol=1e-5)
@@ -290,7 +291,7 @@ def test_synaptic_flow_by_hand():
     a, b = np.array([[1.0, -2.0], [3.0, 4.0]]), np.array([[-5.0], [6.0]])
     model.set_weights([a, np.array([7.0, 8.0]), b, np.array([9.0])])
     live = sites.find(model, exclude=()).sites
-    found = derivatives.synaptic_flow(model, live)
+    found = gradients.synaptic_flow(model, live)
     np.testing.assert_allclose(found["a/kernel"], np.tile([5.0, 6.0], (2, 1)))
     np.testing.assert_allclose(found["b/kernel"], [[4.0], [6.0]])
 
@@ -300,7 +301,7 @@ def test_synflow_keeps_every_layer_alive_where_one_step_would_not():
     report = ap.prune(model, 0.97, "synflow", exclude=())
     assert report.sparsity == pytest.approx(0.97, abs=1e-3)
     live = sites.find(model, exclude=()).sites
-    flow = derivatives.synaptic_flow(model, live)
+    flow = gradients.synaptic_flow(model, live)
     assert all((np.abs(site.kernel()) * flow[site.name]).sum() > 0 for site in live)
 
 

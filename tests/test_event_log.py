@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import activation_pruning as ap
-from activation_pruning.event_listener import settings
+from activation_pruning.callbacks.event_listener import settings
 from activation_pruning.reports import files
 
 STEPS = 4  # of an epoch

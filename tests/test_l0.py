@@ -6,11 +6,9 @@ import pytest
 from keras import layers, ops
 
 import activation_pruning as ap
-from activation_pruning import (
-    measuring,
-    sites,
-)
-from activation_pruning.l0 import HardConcrete
+from activation_pruning import sites
+from activation_pruning.layers.l0 import HardConcrete
+from activation_pruning.pruning import report
 
 
 def noise(*shape, seed=5):
@@ -448,13 +446,13 @@ def test_prune_counts_closed_gates_and_prunes_what_acts_least():
     closed = sum(int((kernel == 0).sum()) for kernel in acting)
     assert 0 < closed < 44
     assert sites.find(model, exclude=()).skipped == []
-    report = ap.prune(model, 0.5)
-    assert report.sparsity == 0.5
+    done = ap.prune(model, 0.5)
+    assert done.sparsity == 0.5
     cut = np.sort(np.abs(np.concatenate([kernel.ravel() for kernel in acting])))[44]
     for site, before in zip((first, second), acting, strict=True):
         np.testing.assert_array_equal(site.kernel(), np.where(np.abs(before) < cut, 0, before))
         assert ((array(site.variable) == 0) == (site.kernel() == 0)).all()
-    assert measuring.total_sparsity(measuring.measure(sites.find(ap.strip(model)).sites)) == 0.5
+    assert report.total_sparsity(report.measure(sites.find(ap.strip(model)).sites)) == 0.5
 
 
 def test_callbacks_prune_a_gated_model_and_keep_it_pruned():

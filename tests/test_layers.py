@@ -6,10 +6,8 @@ import pytest
 from keras import layers, ops
 
 import activation_pruning as ap
-from activation_pruning import (
-    measuring,
-    sites,
-)
+from activation_pruning import sites
+from activation_pruning.pruning import report
 
 BACKEND = keras.backend.backend()
 
@@ -132,8 +130,8 @@ def test_pruned_models_stay_pruned_through_wrap_save_load_and_strip(kind, tmp_pa
         np.testing.assert_array_equal(masks_of(loaded)[name], mask)
     stripped = ap.strip(loaded)
     close(outputs(stripped, x), expected)
-    measured = measuring.measure(sites.find(stripped).sites)
-    assert measuring.total_sparsity(measured) == report.sparsity
+    measured = report.measure(sites.find(stripped).sites)
+    assert report.total_sparsity(measured) == report.sparsity
 
 
 def test_strip_leaves_the_wrapped_model_as_it_is():
@@ -333,9 +331,7 @@ def test_pruned_weights_stay_out_of_play_in_training(optimizer):
     for name, mask in masks_of(model).items():
         np.testing.assert_array_equal(mask, masks[name])
     assert not np.array_equal(model.layers[0].layer.get_weights()[0], before)
-    assert (
-        measuring.total_sparsity(measuring.measure(sites.find(model).sites)) == round(0.7 * 88) / 88
-    )
+    assert report.total_sparsity(report.measure(sites.find(model).sites)) == round(0.7 * 88) / 88
     stripped = ap.strip(model)
     close(outputs(stripped, x), outputs(model, x))
     for name, mask in masks.items():
@@ -442,7 +438,7 @@ def test_mixed_precision_keeps_full_masks_counts_and_weights():
     assert keras.backend.standardize_dtype(layer.layer.kernel.dtype) == "float32"
     assert keras.backend.standardize_dtype(layer(x).dtype) == "bfloat16"
     assert layer.activity()["samples"].tolist() == [600] * 8  # a bfloat16 count stops at 256
-    assert measuring.total_sparsity(measuring.measure(sites.find(model).sites)) == 0.5
+    assert report.total_sparsity(report.measure(sites.find(model).sites)) == 0.5
 
 
 def test_a_layer_with_a_policy_of_its_own_is_wrapped_without_rounding():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from activation_pruning import KeepPruned, prune
-from activation_pruning.legacy import from_tfmot
+from activation_pruning.exchange.tfmot import from_tfmot
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras is an extra")
 legacy_layers = tf_keras.layers

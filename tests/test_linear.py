@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from activation_pruning import inputs, linear, sites
+from activation_pruning import sites
+from activation_pruning.evidence import inputs
+from activation_pruning.sites import linear
 
 LAYERS = {
     "dense": (layers.Dense(4), (5,)),

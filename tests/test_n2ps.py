@@ -7,7 +7,8 @@ import pytest
 from keras import layers
 
 import activation_pruning as ap
-from activation_pruning import outgoing, significance, sites
+from activation_pruning import sites
+from activation_pruning.evidence import consumers, significance
 
 
 def network(activation="sigmoid"):
@@ -89,7 +90,7 @@ def test_activations_in_layers_of_their_own():
     expected = expit(keras.ops.convert_to_numpy(probe(x))).mean(0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     leaving = np.abs(model.get_layer("out").get_weights()[0]).sum(1)
-    np.testing.assert_allclose(outgoing.outgoing(model, live)["a/kernel"], leaving, rtol=1e-6)
+    np.testing.assert_allclose(consumers.outgoing(model, live)["a/kernel"], leaving, rtol=1e-6)
 
 
 def test_convolutions_by_channel():

@@ -7,10 +7,11 @@ import pytest
 from keras import layers, ops
 
 import activation_pruning as ap
-from activation_pruning import gathering, sites
+from activation_pruning import sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
-from activation_pruning.tracking import TRACKED
+from activation_pruning.evidence import gathering
+from activation_pruning.hooks.tracking import TRACKED
 
 BACKEND = keras.backend.backend()
 ONE_SHOT = [name for name in CRITERIA if not CRITERIA[name].needs & set(TRACKED)]

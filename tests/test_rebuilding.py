@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning import rebuilding
+from activation_pruning.graph import copies
 
 L = keras.layers
 
@@ -33,7 +33,7 @@ def masked():
 @pytest.mark.parametrize(
     "copy",
     [
-        rebuilding.copy_model,
+        copies.copy_model,
         ap.wrap,
         lambda model: ap.strip(ap.wrap(model)),
         lambda model: ap.analysis.low_rank(model, {}),
@@ -56,5 +56,5 @@ def test_a_metric_that_cannot_be_made_anew_leaves_the_copy_uncompiled():
     model = models.mlp()
     model.compile("sgd", "mse", metrics=[Mine(3)])
     with pytest.warns(UserWarning, match="the copy is not compiled"):
-        copy = rebuilding.copy_model(model)
+        copy = copies.copy_model(model)
     assert not copy.compiled

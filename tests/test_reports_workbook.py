@@ -10,6 +10,7 @@ import pytest
 
 from activation_pruning.reports import charts, files, workbook
 from activation_pruning.reports.workbook import Chart
+from activation_pruning.support.files import check_folder
 
 
 def runs():
@@ -377,8 +378,8 @@ def test_paths_that_cannot_be_written(tmp_path):
 def test_check_folder(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match=r"cannot write '.*file/results'"):
-        files.check_folder(tmp_path / "file" / "results")
-    assert files.check_folder(tmp_path / "new") == tmp_path / "new"
+        check_folder(tmp_path / "file" / "results")
+    assert check_folder(tmp_path / "new") == tmp_path / "new"
     assert list((tmp_path / "new").iterdir()) == []
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from activation_pruning import gathering, sites
+from activation_pruning import sites
+from activation_pruning.evidence import gathering
 
 RNG = np.random.default_rng(3)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning import internals
-from activation_pruning.attachment import attachment
+from activation_pruning import keras_private
+from activation_pruning.hooks.attachment import attachment
 
 BACKEND = keras.backend.backend()
 KO = keras.optimizers
@@ -51,17 +51,17 @@ class Watch(keras.callbacks.Callback):
         now = self.watched.masks()
         if self.masks and all((now[name] == self.masks[-1][name]).all() for name in now):
             return
-        internals.sync(self.model)
+        keras_private.sync(self.model)
         self.masks.append(now)
         found = ap.sites.find(self.model).sites
         self.kernels.append({site.name: site.kernel() for site in found})
-        (optimizer,) = internals.optimizers(self.model)
+        (optimizer,) = keras_private.optimizers(self.model)
         optimizer.build(self.model.trainable_variables)  # before the first step it is not
         self.slots.append(
             {
                 site.name: [
                     keras.ops.convert_to_numpy(slot)
-                    for slot in internals.slots(optimizer, site.variable)
+                    for slot in keras_private.slots(optimizer, site.variable)
                 ]
                 for site in found
             }
@@ -255,13 +255,13 @@ def test_what_is_grown_starts_from_zero_whatever_has_become_of_it():
     shapes = {site.name: site.variable.shape for site in found}
     alive = {name: np.arange(SIZES[name]).reshape(shape) > 30 for name, shape in shapes.items()}
     hooks.set_masks(owner, found, alive)
-    (optimizer,) = internals.optimizers(model)
+    (optimizer,) = keras_private.optimizers(model)
     for site in found:
-        for variable in (site.variable, *internals.slots(optimizer, site.variable)):
+        for variable in (site.variable, *keras_private.slots(optimizer, site.variable)):
             variable.assign(np.ones(variable.shape))
     hooks.set_masks(owner, found, {name: np.ones_like(mask) for name, mask in alive.items()})
     for site in found:
-        for variable in (site.variable, *internals.slots(optimizer, site.variable)):
+        for variable in (site.variable, *keras_private.slots(optimizer, site.variable)):
             assert (keras.ops.convert_to_numpy(variable) == alive[site.name]).all()
     hooks.release(owner)
 

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import activation_pruning as ap
-from activation_pruning import curvature, masks, outgoing
-from activation_pruning.curvature import GaussNewtonMatrix
-from activation_pruning.inputs import InputHessian
+from activation_pruning import masks
+from activation_pruning.evidence import consumers, curvature
+from activation_pruning.evidence.curvature import GaussNewtonMatrix
+from activation_pruning.evidence.inputs import InputHessian
 from activation_pruning.sites import Site
+from activation_pruning.sites.unfolding import Unfolding
 from activation_pruning.surgeons import (
     LayerwiseOBS,
     OptimalBrainSurgeon,
@@ -26,7 +28,6 @@ from activation_pruning.surgeons.economical import remove_economically
 from activation_pruning.surgeons.problems import Problem
 from activation_pruning.surgeons.units import Problem as UnitProblem
 from activation_pruning.surgeons.units import unit_errors
-from activation_pruning.unfolding import Unfolding
 
 
 def hessian_of(inputs, seed=0, samples=50):
@@ -572,7 +573,7 @@ def test_unit_surgery_through_convolutions_pooling_and_flattening():
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="out")(x))
     data = np.random.default_rng(0).normal(size=(200, 8, 8, 2)).astype("float32")
     before = model.predict(data, verbose=0)
-    found = outgoing.consumers(model, ap.sites.find(model).sites, data)
+    found = consumers.consumers(model, ap.sites.find(model).sites, data)
     assert [one.name for one in found["first/kernel"]] == ["second/kernel"]
     assert found["first/kernel"][0].units.tolist() == list(range(4)) * 9
     assert found["second/kernel"][0].units.tolist() == list(range(3)) * 4

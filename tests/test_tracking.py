@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
-from activation_pruning.attachment import attachment
-from activation_pruning.tracking import TRACKED
+from activation_pruning.hooks.attachment import attachment
+from activation_pruning.hooks.tracking import TRACKED
 
 BACKEND = keras.backend.backend()
 KO = keras.optimizers

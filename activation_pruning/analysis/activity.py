@@ -8,8 +8,8 @@ import scipy.stats
 
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
-from activation_pruning.analysis.spectra import finite_kernel
-from activation_pruning.unfolding import unfolding
+from activation_pruning.evidence.spectrum import finite_kernel
+from activation_pruning.sites.unfolding import unfolding
 
 
 def unit_shares(model, energy=0.5, include=None, exclude=None):

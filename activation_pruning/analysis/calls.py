@@ -9,7 +9,7 @@ from numbers import Integral
 
 import keras
 
-from activation_pruning import internals, sites
+from activation_pruning import keras_private, sites
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +178,11 @@ def _recording(layers, found):
     before = [(*one, vars(one[0]).get(one[1])) for one in names if hasattr(*one)]
     try:
         for layer, name, _ in before:
-            internals.override(layer, name, _recorded(layer, getattr(layer, name), found))
+            keras_private.override(layer, name, _recorded(layer, getattr(layer, name), found))
         yield
     finally:
         for layer, name, original in before:
-            internals.restore(layer, name, original)
+            keras_private.restore(layer, name, original)
 
 
 def _recorded(layer, call, found):

@@ -8,14 +8,16 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import rebuilding, sites
+from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
 from activation_pruning.analysis.samples import check_samples
-from activation_pruning.analysis.spectra import finite_kernel, matched
-from activation_pruning.checks import check_count
-from activation_pruning.keep_pruned import KeepPruned
-from activation_pruning.unfolding import unfolding
+from activation_pruning.analysis.spectra import matched
+from activation_pruning.callbacks.keep_pruned import KeepPruned
+from activation_pruning.evidence.spectrum import finite_kernel
+from activation_pruning.graph import copies
+from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.checks import check_count
 
 
 class LowRankComparison(NamedTuple):
@@ -114,9 +116,9 @@ def compare_low_rank(
     rates = _checked_rates(learning_rates, validation) if epochs else [None]
     chosen = {"include": include, "exclude": exclude}
     pairs = matched(dense, pruned, **chosen)
-    networks = {("dense", ""): rebuilding.copy_model(dense)}
+    networks = {("dense", ""): copies.copy_model(dense)}
     # Compiled as `dense` is, so that all train alike.
-    networks["pruned", ""] = rebuilding.copy_model(dense)
+    networks["pruned", ""] = copies.copy_model(dense)
     networks["pruned", ""].set_weights(pruned.get_weights())
     for equal in matches:
         reduced = {"like": pruned, "method": method, **chosen}
@@ -151,7 +153,7 @@ def _fine_tuned(network, train, validation, rates, seed, arguments):
     """(a copy of the network, fine-tuned at the rate that suits it best; that rate)."""
     best, lowest = None, math.inf
     for rate in rates:
-        tuned = rebuilding.copy_model(network)
+        tuned = copies.copy_model(network)
         if rate is not None:
             tuned.optimizer.learning_rate = rate
         keras.utils.set_random_seed(seed)  # the same order of samples for all

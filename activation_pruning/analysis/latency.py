@@ -11,7 +11,7 @@ import pandas as pd
 
 from activation_pruning.analysis.memory import peak_memory
 from activation_pruning.analysis.running import batch_of, runner
-from activation_pruning.checks import check_count
+from activation_pruning.support.checks import check_count
 
 
 class LatencyComparison(NamedTuple):

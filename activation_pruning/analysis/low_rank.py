@@ -5,10 +5,12 @@ from numbers import Integral, Real
 import keras
 import numpy as np
 
-from activation_pruning import rebuilding, sites
+from activation_pruning import sites
 from activation_pruning.analysis import linalg
-from activation_pruning.analysis.spectra import Spectrum, finite_kernel, matched
-from activation_pruning.unfolding import unfolding
+from activation_pruning.analysis.spectra import matched
+from activation_pruning.evidence.spectrum import Spectrum, finite_kernel, rank
+from activation_pruning.graph import copies
+from activation_pruning.sites.unfolding import unfolding
 
 _L = keras.layers
 _CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
@@ -125,28 +127,28 @@ def factorize(
 
     def replace(layer):
         if id(layer) not in pairs:
-            return rebuilding.copy_layer(layer)
+            return copies.copy_layer(layer)
         return _two_layers(layer, pairs[id(layer)][0].shape[-1])
 
     def transfer(layer, new):
         if id(layer) in pairs:
             new.set_weights([*pairs[id(layer)], *layer.get_weights()[1:]])
         else:
-            rebuilding.copy_weights(layer, new)
+            copies.copy_weights(layer, new)
 
-    return rebuilding.rebuild(reduced, replace, transfer)
+    return copies.rebuild(reduced, replace, transfer)
 
 
 def ranks_of(site):
     """Numerical rank of each matrix of a live site's kernel, by NumPy's tolerance."""
     spectrum = Spectrum.of(site)
     shape = spectrum.unfolding.shape[1:]
-    return [linalg.rank(values, shape, spectrum.eps) for values in spectrum.values]
+    return [rank(values, shape, spectrum.eps) for values in spectrum.values]
 
 
 def _reduced(model, found, ranks, method, standardize):
     """(a copy of `model` with the kernels of `found` reduced, their twins in the copy)."""
-    reduced = rebuilding.copy_model(model)
+    reduced = copies.copy_model(model)
     twins = {id(site.variable): twin for site, twin in matched(model, reduced)}
     for site in found:
         unfolded, kernel = unfolding(site), finite_kernel(site)

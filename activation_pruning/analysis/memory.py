@@ -13,7 +13,7 @@ import keras
 import pandas as pd
 
 from activation_pruning.analysis.running import batch_of, runner
-from activation_pruning.checks import check_count
+from activation_pruning.support.checks import check_count
 
 _STATUS = Path("/proc/self/status")
 _CALLS = 3  # the first traces and compiles; later ones may hold other buffers

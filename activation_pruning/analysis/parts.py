@@ -5,8 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 
-from activation_pruning import internals, kernels
-from activation_pruning.kernel_wrapper import KernelWrapper
+from activation_pruning import keras_private
+from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.sites import kernels
 
 _ATOMS = (keras.layers.RNN,)  # cells run inside of them, and are never called alone
 
@@ -75,7 +76,7 @@ def parts(model):
             return
         seen.add(id(layer))
         if isinstance(layer, KernelWrapper):
-            seen.update(id(child) for child in internals.sublayers(layer))
+            seen.update(id(child) for child in keras_private.sublayers(layer))
             seen.discard(id(layer.layer))
             visit(layer.layer, path, layer)
             return
@@ -106,4 +107,4 @@ def _inside(layer):
         return []
     inside = list(getattr(layer, "operations", []))  # of a graph: layers, and what lies between
     known = {id(item) for item in inside}
-    return inside + [child for child in internals.sublayers(layer) if id(child) not in known]
+    return inside + [child for child in keras_private.sublayers(layer) if id(child) not in known]

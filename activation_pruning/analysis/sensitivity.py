@@ -6,9 +6,11 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import gathering, measuring, pruning, sites
+from activation_pruning import sites
 from activation_pruning.analysis.samples import check_samples
-from activation_pruning.checks import check_sparsity
+from activation_pruning.evidence import gathering
+from activation_pruning.pruning import one_shot, report
+from activation_pruning.support.checks import check_sparsity
 
 
 def sensitivity(
@@ -70,7 +72,7 @@ def sensitivity(
     for sparsity in sparsities:
         check_sparsity("sparsities", sparsity)
     found = sites.find(model, include, exclude).sites
-    chosen = [pruning.Settings(criterion, "global", "weight", seed) for criterion in criteria]
+    chosen = [one_shot.Settings(criterion, "global", "weight", seed) for criterion in criteria]
     for settings in chosen:
         settings.check(found, None)
     evaluate = _evaluation(model, x, y, metric, batch_size)
@@ -100,9 +102,9 @@ def _point(model, site, settings, sparsity, gathered, evaluate):
     variables = [one.variable for one in changed] + [one.mask_variable for one in changed]
     kept = [(v, keras.ops.convert_to_numpy(v).copy()) for v in variables if v is not None]
     try:
-        alive = measuring.alive_masks([site])
+        alive = report.alive_masks([site])
         masks, kernels = settings.decide([site], alive, sparsity, gathered)
-        pruning.assign(model, [site], masks, kernels)
+        one_shot.assign(model, [site], masks, kernels)
         return 1 - np.count_nonzero(masks[site.name]) / masks[site.name].size, evaluate()
     finally:
         for variable, values in kept:

@@ -1,91 +1,13 @@
 """Singular values of every kernel, and the norms and ranks that follow from them."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.analysis import linalg
-from activation_pruning.unfolding import Unfolding, unfolding
-
-_EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
-NORMS = (
-    "spectral",
-    "frobenius",
-    "nuclear",
-    "rank",
-    "stable_rank",
-    "effective_rank",
-    "condition_number",
-    "sparsity",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Spectrum:
-    """The singular values of one kernel at one moment, and all that follows from them.
-
-    layer, site: where it is; unfolding: how it lies in matrices; values: those of each matrix,
-    largest first; eps: of the kernel's dtype; sparsity: zero weights / weights.
-    """
-
-    layer: str
-    site: str
-    unfolding: Unfolding
-    values: list[np.ndarray]
-    eps: float
-    sparsity: float
-
-    @classmethod
-    def of(cls, site, kernel=None):
-        """The spectrum of a `sites.LiveSite`, or of another kernel that lies as its own does."""
-        # A short dtype is widened to float32 by now, but its rounding stays that of its own.
-        eps = _EPS.get(site.variable.dtype) if kernel is None else None
-        kernel = finite_kernel(site) if kernel is None else kernel
-        eps = eps or np.finfo(kernel.dtype).eps
-        unfolded = unfolding(site)
-        values = [linalg.singular_values(matrix) for matrix in unfolded.unfold(kernel)]
-        zeros = 1 - np.count_nonzero(kernel) / kernel.size
-        return cls(site.path, site.name, unfolded, values, eps, zeros)
-
-    def table(self):
-        """The rows of `spectra`."""
-        values = np.concatenate(self.values)
-        order = np.argsort(-values, kind="stable")
-        block = np.repeat(np.arange(len(self.values)), [len(part) for part in self.values])
-        values = values[order]
-        energy = np.cumsum(values**2)
-        columns = {
-            "layer": self.layer,
-            "site": self.site,
-            "unfolding": self.unfolding.label,
-            "block": block[order],
-            "index": np.arange(1, len(values) + 1),
-            "value": values,
-            "relative": values / (values[0] or 1.0),
-            "cumulative_energy": energy / (energy[-1] or 1.0),
-        }
-        return pd.DataFrame(columns)
-
-    def norms(self):
-        """The row of `norms`."""
-        values = np.sort(np.concatenate(self.values))[::-1]
-        blocks, rows, columns = self.unfolding.shape
-        numbers = (
-            values[0],
-            math.sqrt(np.sum(values**2)),
-            values.sum(),
-            sum(linalg.rank(part, (rows, columns), self.eps) for part in self.values),
-            linalg.stable_rank(values),
-            linalg.effective_rank(values),
-            values[0] / values[-1] if values[-1] else math.inf,
-            self.sparsity,
-        )
-        place = {"layer": self.layer, "site": self.site, "unfolding": self.unfolding.label}
-        place |= {"blocks": blocks, "rows": rows, "columns": columns}
-        return place | dict(zip(NORMS, numbers, strict=True))
+from activation_pruning.evidence.spectrum import NORMS, Spectrum, finite_kernel
+from activation_pruning.sites.unfolding import unfolding
 
 
 def spectra(model, include=None, exclude=()):
@@ -251,18 +173,6 @@ def matched(before, after, include=None, exclude=()):
         )
     wanted = {id(site.variable) for site in sites.find(before, include, exclude).sites}
     return [pair for pair in zip(every, others, strict=True) if id(pair[0].variable) in wanted]
-
-
-def finite_kernel(site):
-    """The weights of a live site; raises where they are not finite."""
-    kernel = site.kernel()
-    bad = kernel[~np.isfinite(kernel)]
-    if bad.size:
-        raise ValueError(
-            f"layer {site.path!r} holds {bad.size} weights that are not finite ({bad[0]}): it has "
-            "no singular values. Load weights from before the training diverged."
-        )
-    return kernel
 
 
 def _change(site, norm, before, after):

@@ -2,6 +2,5 @@
 
 from activation_pruning.compression.compressed import Compressed, compress, load_compressed
 from activation_pruning.compression.container import CompressedFileError
-from activation_pruning.compression.shared_weights import SharedWeights
 
-__all__ = ["Compressed", "CompressedFileError", "SharedWeights", "compress", "load_compressed"]
+__all__ = ["Compressed", "CompressedFileError", "compress", "load_compressed"]

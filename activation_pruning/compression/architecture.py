@@ -6,7 +6,7 @@ import textwrap
 
 import keras
 
-from activation_pruning import internals
+from activation_pruning import keras_private
 from activation_pruning.compression.container import CompressedFileError
 
 
@@ -17,14 +17,14 @@ def describe(model):
         ValueError: for what cannot be made again from data alone: a Python lambda, a vocabulary
             that a layer has learnt, a subclass without `get_config`.
     """
-    for layer in internals.with_sublayers(model):
+    for layer in keras_private.with_sublayers(model):
         if hasattr(layer, "save_assets"):
             raise ValueError(
                 f"layer {layer.name!r} ({type(layer).__name__}) keeps a vocabulary, which this "
                 "format does not hold. Compress the part of the model behind it."
             )
     try:
-        config = json.loads(json.dumps(internals.architecture(model)))
+        config = json.loads(json.dumps(keras_private.architecture(model)))
     except Exception as error:  # whatever a get_config of the user's own raises
         raise ValueError(
             f"the architecture of {type(model).__name__} {model.name!r} cannot be stored: "

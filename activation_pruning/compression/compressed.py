@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import internals, masks, sites
+from activation_pruning import keras_private, masks, sites
 from activation_pruning.compression import architecture, clusters, files, stages
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.compression.tensors import Raw, Shared, stored_as
-from activation_pruning.reports.files import replacing
+from activation_pruning.support.files import replacing
 
 _MOST_BITS = 11
 
@@ -295,7 +295,7 @@ def _check_shapes(variables, weights):
 def _filled(model, weights):
     _check_shapes(model.weights, weights)
     model.set_weights([tensor.array for tensor in weights])
-    for layer in internals.with_sublayers(model):
+    for layer in keras_private.with_sublayers(model):
         if hasattr(layer, "finalize_state"):  # Normalization computes with what it derived
             layer.finalize_state()
     return model

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from activation_pruning.registry import lookup
+from activation_pruning.support.names import lookup
 
 CRITERIA = {}
 

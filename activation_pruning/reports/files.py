@@ -1,13 +1,9 @@
 """What every kind of report shares: how a number reads, and how a file gets to its place."""
 
-import contextlib
 import datetime
 import difflib
 import math
-import os
 import re
-import uuid
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -266,67 +262,3 @@ def one_of(name, valid, what):
     close = difflib.get_close_matches(str(name), list(valid), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(map(repr, valid))}{hint}")
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """A temporary path beside `path` to write to; on success it takes the place of `path`.
-
-    Missing folders are made. When the block fails, the temporary file is gone and an older
-    file at `path` is as it was.
-
-    Args:
-        path: where the file shall be.
-
-    Yields:
-        The temporary path, with the same suffix.
-
-    Raises:
-        OSError: the path is a folder, or cannot be written; the message names it.
-    """
-    target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
-    temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
-    try:
-        if target.is_dir():
-            raise IsADirectoryError("it is a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()  # what cannot be written fails here, before any work
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone after a success; not there under a bad folder
-            temporary.unlink(missing_ok=True)
-
-
-def check_folder(folder):
-    """Make the folder if need be and try whether a file can be written there.
-
-    Args:
-        folder: where results shall go. Call this before a long run.
-
-    Returns:
-        The folder, as a `Path`.
-
-    Raises:
-        TypeError: it is no path.
-        OSError: it cannot be made or written; the message names it and says what to do.
-    """
-    if not isinstance(folder, (str, os.PathLike)) or not str(folder):
-        raise TypeError(f"{folder!r} is no folder; give its path")
-    probe = Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
-    try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return Path(folder)
-
-
-def _unwritable(path, error):
-    return type(error)(
-        f"cannot write {str(path)!r}: {error.strerror or error}. Give a path in a folder that can "
-        "be written, check that the disk has room and that no other program holds the file open"
-    )

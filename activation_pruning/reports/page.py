@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .files import GENERAL, as_text, column_formats, plain, replacing, table_of
+from activation_pruning.support.files import replacing
+
+from .files import GENERAL, as_text, column_formats, plain, table_of
 
 MAX_ROWS = 2_000  # more would make a page that a phone cannot scroll; the workbook has them all
 _WHOLE = 20  # rows that are shown without scrolling down

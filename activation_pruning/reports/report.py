@@ -2,8 +2,10 @@
 
 import pandas as pd
 
+from activation_pruning.support.files import check_folder
+
 from . import figures, overview, page, workbook
-from .files import check_folder, need
+from .files import need
 
 NAME = "pruning"
 

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import AutoLocator, MaxNLocator, PercentFormatter
 
-from .files import PALETTE, one_of, replacing
+from activation_pruning.support.files import replacing
+
+from .files import PALETTE, one_of
 
 WIDTH = 7.2  # inches, the text width of an A4 or letter page: 9-point type prints as 9 points
 HALO = [withStroke(linewidth=4, foreground="white")]  # keeps a number readable on lines

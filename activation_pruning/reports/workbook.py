@@ -1,10 +1,5 @@
 """An Excel workbook from tables: typed cells, readable formats, native charts, settings."""
 
-import datetime
-import importlib.metadata
-import platform
-import shlex
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +8,9 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.formatting.rule import ColorScaleRule
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
+
+from activation_pruning.support.files import replacing
+from activation_pruning.support.settings import settings_table
 
 from .charts import Chart, add_charts, arrange
 from .files import (
@@ -23,14 +21,12 @@ from .files import (
     column_formats,
     one_of,
     plain,
-    replacing,
     table_of,
 )
 
 __all__ = ["MAX_COLUMNS", "MAX_ROWS", "SETTINGS", "Chart", "settings_table", "write"]
 
 SETTINGS = "Settings"
-_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "activation-pruning")
 _WIDEST = 80  # characters; longer text wraps
 _ROW = 15  # points, of one line of text
 
@@ -85,44 +81,6 @@ def write(path, tables, charts=(), settings=None, scales=None):
                 if not sheet.closed:  # after a failure; else openpyxl complains later, on stderr
                     sheet.close()
     return path
-
-
-def settings_table(**extra):
-    """What is needed to repeat a run: command, date, your settings, versions.
-
-    Args:
-        **extra: settings such as ``backend="jax"``, ``seeds=[0, 1, 2]``, ``time_s=3.5``. The unit
-            is read from the name's ending (``_s``, ``_ms``, ``_bytes``).
-
-    Returns:
-        DataFrame with the columns key, value, unit.
-
-    Example:
-        >>> table = settings_table(seeds=[0, 1, 2], limit_s=60)
-        >>> table[table.key.isin(["seeds", "limit_s"])].values.tolist()
-        [['seeds', '0, 1, 2', ''], ['limit_s', 60, 's']]
-    """
-    now = datetime.datetime.now().astimezone().replace(microsecond=0)
-    # The interpreter's folder says nothing about the run; its arguments do, exactly as typed.
-    rows = [
-        ("command", shlex.join(["python", *sys.orig_argv[1:]]), ""),
-        ("date", now.replace(tzinfo=None), f"local time, UTC{now:%z}"),
-    ]
-    for key, value in extra.items():
-        if isinstance(value, (list, tuple, set, frozenset, range)):
-            value = ", ".join(map(str, value))
-        unit = key.rpartition("_")[2]
-        rows.append((key, value, unit if unit in ("s", "ms", "bytes") and unit != key else ""))
-    rows.append(("version of python", platform.python_version(), ""))
-    rows += [(f"version of {name}", _version(name), "") for name in _PACKAGES]
-    return pd.DataFrame(rows, columns=["key", "value", "unit"]).astype({"value": object})
-
-
-def _version(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _checked(tables, settings):

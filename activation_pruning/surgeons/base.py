@@ -9,8 +9,8 @@ import numpy as np
 from activation_pruning import masks
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.criteria import get as get_criterion
-from activation_pruning.progress_bar import no_progress
-from activation_pruning.registry import lookup
+from activation_pruning.support.names import lookup
+from activation_pruning.support.progress import no_progress
 
 SURGEONS = {}
 _SPELLED = {"Weight": "'weight'", "Unit": "'unit'", "NM": "'2:4'", "Block": "(4, 4)"}

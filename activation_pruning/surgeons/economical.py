@@ -4,7 +4,7 @@ import heapq
 
 import numpy as np
 
-from activation_pruning.progress_bar import no_progress
+from activation_pruning.support.progress import no_progress
 from activation_pruning.surgeons import obs
 
 

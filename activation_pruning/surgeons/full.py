@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from activation_pruning.criteria.base import needed
-from activation_pruning.granularities import NM, Block, Unit, Weight
-from activation_pruning.progress_bar import no_progress
+from activation_pruning.masks.granularities import NM, Block, Unit, Weight
+from activation_pruning.support.progress import no_progress
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import (
     DAMPING,

@@ -7,17 +7,12 @@ from typing import ClassVar
 import numpy as np
 
 from activation_pruning.allocations import rounded
-from activation_pruning.checks import check_count
 from activation_pruning.criteria.base import needed
-from activation_pruning.granularities import NM, Block, Weight
-from activation_pruning.progress_bar import no_progress
+from activation_pruning.masks.granularities import NM, Block, Weight
+from activation_pruning.support.checks import check_count
+from activation_pruning.support.progress import no_progress
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import (
-    Surgeon,
-    check_damping,
-    damping_note,
-    register,
-)
+from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
 from activation_pruning.surgeons.economical import remove_economically
 from activation_pruning.surgeons.problems import join, parts, split
 

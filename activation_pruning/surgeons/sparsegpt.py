@@ -6,17 +6,12 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 
-from activation_pruning.checks import check_count
-from activation_pruning.granularities import NM, Weight
-from activation_pruning.masks import lowest
-from activation_pruning.progress_bar import no_progress
+from activation_pruning.masks.granularities import NM, Weight
+from activation_pruning.masks.selection import lowest
+from activation_pruning.support.checks import check_count
+from activation_pruning.support.progress import no_progress
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import (
-    Surgeon,
-    check_damping,
-    damping_note,
-    register,
-)
+from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
 from activation_pruning.surgeons.problems import join, parts, split
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from scipy.linalg import blas
 
 from activation_pruning.criteria.base import by_weight, needed
-from activation_pruning.granularities import Unit
-from activation_pruning.progress_bar import no_progress
+from activation_pruning.masks.granularities import Unit
+from activation_pruning.support.progress import no_progress
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import (
     DAMPING,

@@ -1,0 +1,21 @@
+"""Callbacks: what a user puts into `fit`. One class, one file."""
+
+from activation_pruning.callbacks.activation_counter import ActivationCounter
+from activation_pruning.callbacks.event_log import EventLog
+from activation_pruning.callbacks.keep_pruned import KeepPruned
+from activation_pruning.callbacks.mlflow_log import MLflowLog
+from activation_pruning.callbacks.pruning_callback import PruningCallback
+from activation_pruning.callbacks.shared_weights import SharedWeights
+from activation_pruning.callbacks.spectrum_logger import SpectrumLogger
+from activation_pruning.callbacks.tensorboard_log import TensorBoardLog
+
+__all__ = [
+    "ActivationCounter",
+    "EventLog",
+    "KeepPruned",
+    "MLflowLog",
+    "PruningCallback",
+    "SharedWeights",
+    "SpectrumLogger",
+    "TensorBoardLog",
+]

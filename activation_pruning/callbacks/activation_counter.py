@@ -1,0 +1,73 @@
+"""The callback that only counts."""
+
+from activation_pruning.callbacks.base import Attached
+from activation_pruning.evidence import gathering
+from activation_pruning.hooks import attachment
+from activation_pruning.pruning import report
+
+
+class ActivationCounter(Attached):
+    """Count how often each unit is active while the model trains; changes nothing.
+
+    frequency = active samples / samples seen, where a unit is active for a sample when its
+    output after the activation is greater than `threshold` (for Conv: the share of positions).
+
+    Args:
+        threshold: output above which a unit is active.
+        include: layers to count (names, patterns, layers); None takes all.
+        exclude: layers to leave out; the default `()` leaves out nothing.
+        statistics: what to count: "frequency", "mean" (of the output) and "rms" (root mean
+            square of the output); fewer are cheaper.
+
+    Raises:
+        ValueError: for an unknown statistic; at the start of `fit`, for an unbuilt model or an
+            unknown layer name.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="a")])
+    >>> model.compile("sgd", "mse")
+    >>> counter = ap.ActivationCounter()
+    >>> _ = model.fit(np.ones((8, 2)), np.ones((8, 3)), verbose=0, callbacks=[counter])
+    >>> counter.table()["samples"].tolist()
+    [8, 8, 8]
+    """
+
+    def __init__(
+        self, threshold=0.0, include=None, exclude=(), statistics=("frequency", "mean", "rms")
+    ):
+        super().__init__(include, exclude)
+        unknown = set(statistics) - set(attachment.STATISTICS)
+        if unknown or not statistics:
+            known = sorted(attachment.STATISTICS)
+            raise ValueError(f"statistics={statistics!r}: give at least one of {known}")
+        self.threshold, self.statistics = threshold, tuple(statistics)
+        self._counters, self._activity = None, None
+
+    def _attach(self, hooks):
+        self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._activity = None
+
+    def on_train_end(self, logs=None):
+        self._activity = gathering.activity_of(self._sites, self._counters)
+        super().on_train_end(logs)
+
+    def table(self):
+        """Tidy DataFrame: layer, unit, the statistics counted, samples, source.
+
+        Raises:
+            ValueError: before the callback has been in a `fit`.
+        """
+        if not (self._fitting or self._activity):
+            raise ValueError("nothing counted yet: pass this callback to model.fit first")
+        activity = self._activity
+        if activity is None:
+            attachment.attachment(self.model).sync()
+            activity = gathering.activity_of(self._sites, self._counters)
+        return report.activity_table(self._sites, activity)

@@ -1,0 +1,107 @@
+"""The callback that keeps exact zeros what they are while a model trains on."""
+
+import warnings
+
+import numpy as np
+
+from activation_pruning.callbacks.base import Attached
+from activation_pruning.hooks import attachment
+from activation_pruning.hooks.silencing import Silencer
+from activation_pruning.pruning import report
+
+
+class KeepPruned(Attached):
+    """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
+
+    Of units that are pruned as a whole, biases, betas and gammas that are zeros stay so as well.
+
+    Args:
+        include: layers to keep (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; the default `()` leaves out nothing.
+
+    Raises:
+        ValueError: at the start of `fit`, for an unbuilt model or an unknown layer name.
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> report = ap.prune(model, 0.5)
+    >>> _ = model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0, callbacks=[ap.KeepPruned()])
+    >>> int((model.layers[0].get_weights()[0] == 0).sum())
+    10
+    """
+
+    def __init__(self, include=None, exclude=()):
+        super().__init__(include, exclude)
+        self._masks = self._silencer = None
+
+    def _attach(self, hooks):
+        hooks.mask(self, self._sites)
+        self._masks, self._silencer = None, Silencer(self)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
+        # has become zero meanwhile (`prune` in another callback) is to be kept as well.
+        self._take_masks()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:  # a PruningCallback in the same fit has the say
+            logs.setdefault("sparsity", self._measured())
+
+    def on_train_end(self, logs=None):
+        if self._masks is not None:
+            self._reapply()
+        super().on_train_end(logs)
+
+    def masks(self):
+        """{site name: bool array, True where a weight is alive}, as they are now or were at last.
+
+        Raises:
+            ValueError: before the callback has been in a `fit`.
+        """
+        if self._masks is None:
+            raise ValueError("no masks yet: pass this callback to model.fit first")
+        return {name: mask.copy() for name, mask in self._masks.items()}
+
+    def _measured(self):
+        """Sparsity of all the sites that callbacks of this kind prune in this fit."""
+        hooks, grown = attachment.attachment(self.model), {}
+        for owner in hooks.owners:
+            if getattr(owner, "regrow", None) is not None:
+                grown |= owner.masks()
+        return report.total_sparsity(report.measure(hooks.masked(type(self)), grown))
+
+    def _take_masks(self, respect_zeros=True):
+        found = report.alive_masks(self._sites, respect_zeros)
+        known = self._masks or found
+        self._write({name: mask & known[name] for name, mask in found.items()})
+
+    def _release(self):
+        super()._release()
+        attachment.attachment(self.model).release(self._silencer)
+
+    def _write(self, masks, everything=False):
+        self._masks = masks
+        self._alive = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+        attachment.attachment(self.model).set_masks(self, self._sites, masks)
+        if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
+            self._silencer.keep(self._sites, masks, everything)
+
+    def _reapply(self):
+        """Zero what came back after the last step, and say so: restored or averaged weights."""
+        self._silencer.write()
+        back = {
+            site.path: count
+            for site in self._sites
+            if (count := np.count_nonzero(site.kernel()[~self._masks[site.name]]))
+        }
+        if back:
+            warnings.warn(
+                f"weights under the masks are no longer zeros ({back}): they were restored or "
+                "averaged from before the last pruning event, written past the optimizer, or "
+                "training diverged to NaN; the masks were applied to them again",
+                stacklevel=2,
+            )
+            self._write(self._masks)

@@ -1,0 +1,98 @@
+"""The neighbours in a `fit`, and metrics that somebody watches."""
+
+import gc
+import warnings
+
+import keras
+
+from activation_pruning import keras_private
+
+_C = keras.callbacks
+
+
+class Monitors:
+    """The neighbours that watch a metric: EarlyStopping, ModelCheckpoint and their like.
+
+    Their best value so far belongs to a denser network whenever weights have been pruned since,
+    so pruning has them start their comparison over.
+
+    Args:
+        callback: whose neighbours in the same `fit`, asked as their training begins.
+    """
+
+    def __init__(self, callback):
+        watching = [item for item in neighbours(callback) if hasattr(item, "best")]
+        self._first = [(neighbour, neighbour.best) for neighbour in watching]
+
+    def restart(self):
+        """Forget every best value, the patience spent and the weights kept for restoring."""
+        for neighbour, best in self._first:
+            neighbour.best = best
+            neighbour.wait = 0
+            if hasattr(neighbour, "best_weights"):
+                neighbour.best_weights = None
+
+    def outdated(self):
+        """Files that checkpoints of the best epoch have not written again since the restart."""
+        return [
+            str(neighbour.filepath)
+            for neighbour, best in self._first
+            if getattr(neighbour, "save_best_only", False) and neighbour.best == best
+        ]
+
+
+def neighbours(callback):
+    """The other callbacks in the same `fit`, as far as they can be seen."""
+    # Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
+    lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
+    found = {id(item): item for owner in lists for item in owner}
+    return [
+        item
+        for item in found.values()
+        if isinstance(item, _C.Callback) and item is not callback and item.model is callback.model
+    ]
+
+
+def check_monitor(callback, monitor):
+    """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`.
+
+    What a `train_step`, a `compute_metrics` or another callback of users' own adds to the logs
+    cannot be known; the schedule itself looks into the logs later.
+
+    Raises:
+        ValueError: names the metrics there are.
+    """
+    model, others = callback.model, neighbours(callback)
+    unknown = _adds_metrics(model) or any(_may_log(other) for other in others)
+    if monitor.startswith("val_") and not keras_private.validates(model):
+        text = (
+            f"schedule watches monitor={monitor!r}, but this fit has no validation data. Give "
+            f"validation_data= or validation_split=, or watch {monitor.removeprefix('val_')!r}."
+        )
+        if not unknown:
+            raise ValueError(text)
+        warnings.warn(text, stacklevel=2)  # a callback of the user's own may log it
+    if unknown:
+        return
+    known = keras_private.metric_names(model)
+    if any(isinstance(other, (_C.LearningRateScheduler, _C.ReduceLROnPlateau)) for other in others):
+        known = known | {"learning_rate"}
+    if None not in known and monitor.removeprefix("val_") not in known:
+        raise ValueError(
+            f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
+            f"of the compiled model: {sorted(known)} (and 'val_...' of each with validation "
+            "data). Add it to compile(metrics=[...]) or choose another monitor."
+        )
+
+
+def _adds_metrics(model):
+    kind = type(model)
+    return any(
+        getattr(kind, name) is not getattr(keras.Model, name)
+        for name in ("train_step", "compute_metrics")
+    )
+
+
+def _may_log(callback):
+    home = type(callback).__module__.partition(".")[0]
+    return isinstance(callback, _C.LambdaCallback) or home not in ("keras", "activation_pruning")

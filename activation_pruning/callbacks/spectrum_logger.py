@@ -1,0 +1,116 @@
+"""A callback that keeps the singular values of every kernel while a model trains."""
+
+import warnings
+from collections.abc import Iterable
+from numbers import Integral
+
+import pandas as pd
+
+from activation_pruning.callbacks.base import Attached
+from activation_pruning.evidence.spectrum import Spectrum
+from activation_pruning.hooks import attachment
+from activation_pruning.support.checks import check_count
+
+
+class SpectrumLogger(Attached):
+    """Keep the spectra at chosen epochs, and right before and after every pruning event.
+
+    Looks only; weights that are not finite are left out with a warning. Put it beside a
+    `PruningCallback`: after it in the list, an epoch's spectra are those after an event at its
+    end, before it those before the event. Only singular values are kept.
+
+    Args:
+        epochs: n for every n-th epoch (counted from 1), or the numbers of the epochs; 0 is the
+            state before training. `()` keeps the pruning events alone.
+        include: layers to follow (names, patterns, layers); None takes all.
+        exclude: layers to leave out; None leaves out the output layer, `()` nothing.
+
+    Raises:
+        ValueError: for a bad `epochs`; at the start of `fit`, for an unbuilt model or an unknown
+            layer name.
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+    ...                           keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> logger = ap.SpectrumLogger(epochs=[0, 2])
+    >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), "magnitude")
+    >>> _ = model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=2, verbose=0,
+    ...               callbacks=[pruner, logger])
+    >>> logger.norms()[["moment", "epoch", "event", "sparsity"]].values.tolist()
+    [['epoch', 0, 0, 0.0], ['before', 1, 1, 0.0], ['after', 1, 1, 0.5], ['epoch', 2, 1, 0.5]]
+    """
+
+    def __init__(self, epochs=1, include=None, exclude=None):
+        super().__init__(include, exclude)
+        if isinstance(epochs, Iterable):
+            epochs = tuple(epochs)
+            for epoch in epochs:
+                check_count("epochs", epoch, 0)
+        else:
+            check_count("epochs", epochs, 1)
+        self.epochs = epochs
+        self._kept, self._event = [], 0
+
+    def _attach(self, hooks):
+        hooks.listen(self, self._around_event)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._kept, self._event = [], 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Not at the start of training: other callbacks may load weights there.
+        if not self._kept and self._wanted(epoch):
+            self._keep("epoch", epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._wanted(epoch + 1):
+            self._keep("epoch", epoch + 1)
+
+    def table(self):
+        """Tidy DataFrame: moment ("epoch", "before", "after"), epoch, event, and as `spectra`.
+
+        `event` counts the pruning events so far, of all callbacks that prune in this fit; `epoch`
+        is how many epochs were over, as in `PruningCallback.table()`. Raises ValueError before
+        there is anything.
+        """
+        return self._tables(lambda spectrum: spectrum.table())
+
+    def norms(self):
+        """Tidy DataFrame: moment, epoch, event, and the columns of `analysis.norms`."""
+        return self._tables(lambda spectrum: pd.DataFrame([spectrum.norms()]))
+
+    def _tables(self, make):
+        if not self._kept:
+            raise ValueError("no spectra kept yet: pass this callback to model.fit first")
+        return pd.concat(
+            [
+                pd.concat({place: make(spectrum)}, names=["moment", "epoch", "event"]).reset_index(
+                    [0, 1, 2]
+                )
+                for place, spectra in self._kept
+                for spectrum in spectra
+            ],
+            ignore_index=True,
+        )
+
+    def _wanted(self, epoch):
+        if isinstance(self.epochs, Integral):
+            return epoch % self.epochs == 0
+        return epoch in self.epochs
+
+    def _around_event(self, moment, epoch):
+        self._event += moment == "before"
+        self._keep(moment, epoch)
+
+    def _keep(self, moment, epoch):
+        attachment.attachment(self.model).sync()
+        try:
+            spectra = [Spectrum.of(site) for site in self._sites]
+        except ValueError as error:  # a training that diverges is for others to end
+            warnings.warn(f"no spectra {moment} epoch {epoch}: {error}", stacklevel=2)
+            return
+        self._kept.append(((moment, epoch, self._event), spectra))

@@ -1,0 +1,102 @@
+"""Decides which channels can go without changing the outputs of a model."""
+
+import numpy as np
+
+
+class Removal:
+    """The largest set of channels that can go exactly.
+
+    A class of channels that are tied goes when nothing pins it and each layer that reads one of
+    them either has only zeros for it (towards its units that stay), or can take its constant value
+    into the bias. Found by starting from all of them and taking back whatever is needed, until
+    nothing changes; no layer loses all of its units.
+
+    Args:
+        flow: a `channels.Flow`.
+
+    Example:
+
+    >>> import keras
+    >>> from activation_pruning.graph import channels
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+    >>> zeros, ones = np.zeros, np.ones
+    >>> model.set_weights([np.array([[1.0, 0.0]]), ones(2), ones((2, 1)), zeros(1)])
+    >>> Removal(channels.follow(model)).channels.tolist()  # the input, two units, the output
+    [False, False, True, False]
+    """
+
+    def __init__(self, flow):
+        self.flow, self._labels = flow, flow.labels()
+        classes = self._labels.max(initial=-1) + 1
+        self._gone = np.ones(classes, bool)
+        for ids, _ in flow.pins:
+            self._gone[self._labels[ids]] = False
+        while self._take_back() or self._keep_one():
+            pass
+
+    @property
+    def channels(self):
+        """Bool array: which channels go."""
+        return self._gone[self._labels]
+
+    def of(self, ids):
+        """Which of these channels go, a bool array."""
+        return self._gone[self._labels[ids]]
+
+    def touches(self, layer):
+        """Whether anything goes that the weights of a layer belong to."""
+        axes = [self.flow.slices[id(v)][1] for v in layer.weights if id(v) in self.flow.slices]
+        return any(self.of(ids).any() for own in axes for ids in own.values())
+
+    def fold(self, layer):
+        """What the constants that go contributed to each unit of a layer; None where nothing."""
+        use = next((use for use in self.flow.uses if use.layer is layer), None)
+        if use is None or use.weights is None:
+            return None
+        gone = self.of(use.ids) & use.folds
+        values = np.where(gone, use.value, 0.0)
+        values[~np.isfinite(values)] = 0.0
+        found = values @ use.weights.astype(np.float64)
+        return found if found.any() else None
+
+    def folding(self, layer):
+        """The layers among `layer` and those inside that take constants into their biases."""
+        own = {id(variable) for variable in layer.weights}
+        inside = dict.fromkeys(use.layer for use in self.flow.uses if use.weights is not None)
+        return [one for one in inside if id(getattr(one, "bias", None)) in own]
+
+    def reasons(self, ids, most=3):
+        """Why these channels stay, as texts."""
+        wanted = np.zeros(len(self._gone), bool)
+        wanted[self._labels[ids]] = True
+        found = [reason for pinned, reason in self.flow.pins if wanted[self._labels[pinned]].any()]
+        for use in self.flow.uses:
+            held = self._needed(use) & wanted[self._labels[use.ids]]
+            if (held & np.isfinite(use.value)).any():
+                border = ": sums differ at its borders" if hasattr(use.layer, "padding") else ""
+                name = use.layer.name
+                found.append(f"{name!r} takes no constants but zeros into its bias{border}")
+            if (held & ~np.isfinite(use.value)).any():
+                found.append(f"they meet others that vary before {use.layer.name!r}")
+        return list(dict.fromkeys(found))[:most]
+
+    def _needed(self, use):
+        """Inputs of a use that have to stay: they reach units that do, and cannot be folded."""
+        staying = ~self.of(use.out)
+        return use.nonzero[:, staying].any(axis=1) & ~use.folds
+
+    def _take_back(self):
+        before = int(self._gone.sum())
+        for use in reversed(self.flow.uses):  # from the outputs on, so that few rounds are needed
+            self._gone[self._labels[use.ids[self._needed(use)]]] = False
+        return int(self._gone.sum()) < before
+
+    def _keep_one(self):
+        """Keep a channel of each layer that would lose all; whether there was any such."""
+        counted = [size.ids for size in self.flow.sizes.values()]
+        counted += [x.ids for own in self.flow.inputs.values() for x in own]
+        emptied = [ids for ids in counted if self.of(ids).all()]
+        for ids in emptied:
+            if self.of(ids).all():
+                self._gone[self._labels[ids[0]]] = False
+        return bool(emptied)

@@ -1,0 +1,193 @@
+"""Takes what pruning has left without effect out of a model, for good."""
+
+import warnings
+
+import keras
+import numpy as np
+import pandas as pd
+
+from activation_pruning import keras_private, sites
+from activation_pruning.compaction import removal
+from activation_pruning.graph import channels, copies
+from activation_pruning.layers import pruned_layer
+
+
+def compact(model):
+    """A smaller plain copy of a model with the same outputs: pruned units are really gone.
+
+    A unit goes when no layer reads it (all the weights that leave it are zeros), or when it is a
+    constant (all the weights that enter it are zeros) whose contribution fits exactly into the
+    biases of the layers that read it; units that meet in an Add or the like go together or not at
+    all. Whatever cannot go exactly stays, see `removable`.
+
+    Args:
+        model: a built Sequential or Functional model, nested ones and shared layers included;
+            wrappers such as `PrunedLayer` are taken off.
+
+    Returns:
+        A new `keras.Model`, compiled alike with a fresh optimizer state. Outputs in inference are
+        the same but for rounding; inputs and outputs keep their shapes.
+
+    Raises:
+        TypeError: for a subclassed model, whose graph nobody knows, or a legacy one.
+        ValueError: for an unbuilt model, or non-finite weights.
+
+    Warns:
+        UserWarning: nothing can be removed, with the reasons; the copy is then just that.
+
+    Example:
+
+    >>> import activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
+    ...                           keras.layers.Dense(2, name="b")])
+    >>> report = ap.prune(model, 0.5, granularity="unit")
+    >>> small = ap.compact(model)
+    >>> small.layers[0].units, model.count_params(), small.count_params()
+    (3, 68, 35)
+    """
+    plain = _plain(model)
+    flow = channels.follow(plain)
+    gone = removal.Removal(flow)
+    if not gone.channels.any():
+        reasons = _table(plain, flow, gone)["reason"]
+        said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
+            "no unit is pruned as a whole (those of recurrent layers always stay)"
+        )
+        warnings.warn(f"compact: no unit can be removed: {said}", stacklevel=2)
+    return copies.rebuild(
+        plain,
+        lambda layer: _smaller(layer, flow, gone),
+        lambda layer, new: _transfer(layer, new, flow, gone),
+        lambda inner: _inputs(inner, flow, gone),
+    )
+
+
+def removable(model):
+    """What `compact` would remove from each layer, and why it leaves the rest of the pruned units.
+
+    Args:
+        model: as for `compact`.
+
+    Returns:
+        DataFrame, one row for each layer that makes channels: layer, kind (units, filters,
+        heads, ...), units, constant (units without incoming weights), removed, left (constant
+        and not removed), reason (why those are left).
+
+    Raises:
+        TypeError, ValueError: as `compact`.
+
+    Example:
+
+    >>> import activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
+    ...                           keras.layers.Dense(2, name="b")])
+    >>> report = ap.prune(model, 0.5, granularity="unit")
+    >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
+    [['a', 6, 3, 0], ['b', 2, 0, 0]]
+    """
+    plain = _plain(model)
+    flow = channels.follow(plain)
+    return _table(plain, flow, removal.Removal(flow))
+
+
+def _plain(model):
+    sites.check_model(model)
+    if not sites.is_graph(model):
+        raise TypeError(
+            f"the subclassed model {type(model).__name__} has no graph to take units out of: "
+            "build it as a Functional model, keras.Model(inputs, outputs), copy the weights, and "
+            "give that"
+        )
+    for variable in model.weights:
+        if "float" in str(variable.dtype):
+            values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
+            if not np.isfinite(values).all():
+                raise ValueError(f"{variable.path} holds NaN or infinite values: nothing to keep")
+    inner = keras_private.with_sublayers(model)
+    wrapped = any(isinstance(layer, pruned_layer.KernelWrapper) for layer in inner)
+    return pruned_layer.strip(model) if wrapped else model
+
+
+_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
+
+
+def _table(model, flow, gone):
+    paths = {id(layer): path for layer, path in _named(model)}
+    rows = []
+    for size in flow.sizes.values():
+        if size.key == "target_shape":
+            continue
+        value = flow.units.get(id(size.layer), (None, None, np.full(len(size.ids), np.nan)))[2]
+        constant = np.isfinite(value) if size.key != "num_heads" else np.zeros(len(size.ids), bool)
+        removed = gone.of(size.ids)
+        left = constant & ~removed
+        rows.append(
+            {
+                "layer": paths.get(id(size.layer), size.layer.name),
+                "kind": _KINDS.get(size.key, size.key),
+                "units": len(size.ids),
+                "constant": int(constant.sum()),
+                "removed": int(removed.sum()),
+                "left": int(left.sum()),
+                "reason": "; ".join(gone.reasons(size.ids[left])),
+            }
+        )
+    columns = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _named(model, prefix=""):
+    for layer in keras_private.sublayers(model):
+        yield layer, f"{prefix}{layer.name}"
+        yield from _named(layer, f"{prefix}{layer.name}/")
+
+
+def _smaller(layer, flow, gone):
+    """A new layer in the place of `layer`, with fewer units where some go."""
+    own = [size for size in flow.sizes.values() if size.layer is layer]
+    if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
+        return copies.copy_layer(layer)
+    changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    fold = gone.fold(layer)
+    if fold is not None and getattr(layer, "bias", None) is None:
+        changes["use_bias"] = True
+    return copies.resized_layer(layer, **changes)
+
+
+def _transfer(layer, new, flow, gone):
+    """Give `new` the weights of `layer` that stay, and what constants contributed."""
+    added = getattr(layer, "bias", None) is None and getattr(new, "bias", None) is not None
+    targets = [v for v in new.weights if not (added and v is new.bias)]
+    if len(targets) != len(layer.weights):
+        raise AssertionError(f"{layer.name!r} changed its weights on the way: a defect, report it")
+    folds = {id(inner.bias): gone.fold(inner) for inner in gone.folding(layer)}
+    for old, variable in zip(layer.weights, targets, strict=True):
+        values = keras.ops.convert_to_numpy(old)
+        if folds.get(id(old)) is not None:
+            values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
+        for axis, ids in flow.slices.get(id(old), (old, {}))[1].items():
+            values = np.compress(~gone.of(ids), values, axis=axis)
+        variable.assign(values)
+    if added:
+        new.bias.assign(gone.fold(layer)[~gone.of(flow.units[id(layer)][1])])
+    copies.finalize(layer, new)
+
+
+def _as_bias(fold, shape):
+    """What is added to a bias: a GRU keeps two of them, the first for what comes in."""
+    if shape == (2, len(fold)):
+        return np.stack([fold, np.zeros(len(fold))])
+    return fold.reshape(shape)
+
+
+def _inputs(model, flow, gone):
+    """Inputs for a nested model whose channels have become fewer; None where they are the same."""
+    taken = flow.inputs[id(model)]
+    if not any(gone.of(x.ids).any() for x in taken):
+        return None
+    found = []
+    for tensor, x in zip(model.inputs, taken, strict=True):
+        count = int((~gone.of(x.ids)).sum())
+        shape = [count if axis == x.axis else n for axis, n in enumerate(tensor.shape)]
+        found.append(keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name))
+    return keras.tree.pack_sequence_as(model.input, found)

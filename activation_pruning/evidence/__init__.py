@@ -1,0 +1,1 @@
+"""What criteria need to know of a model, gathered: inputs, gradients, curvature, significance."""

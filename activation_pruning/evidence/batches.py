@@ -1,0 +1,207 @@
+"""Model inputs, batch by batch, from whatever users have their data in."""
+
+import operator
+
+import keras
+import numpy as np
+
+from activation_pruning.sites.walk import is_graph
+
+
+def inputs_of(data, batch_size=256, model=None):
+    """Yield the inputs of `data` in batches.
+
+    Args:
+        data: an array or tensor; a list or dict of them (several inputs); a tuple
+            `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
+            (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
+        batch_size: samples per batch for arrays; data that is batched already keeps its own.
+        model: that the inputs are for, if they are for one. A Sequential or Functional model
+            says their shapes, and how many inputs it has: a list of another number of arrays is
+            a list of batches.
+
+    Raises:
+        ValueError: when there are no samples, or inputs of a shape that the model does not take.
+        TypeError: when `data` is none of these.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from activation_pruning.evidence import batches
+    >>> [len(x) for x in batches.inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
+    [2, 2, 1]
+    """
+    empty, expected = True, _shapes(model)
+    for batch in _batched(data, batch_size, len(expected)):
+        empty = False
+        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
+            raise TypeError(
+                f"data must yield batches whose inputs are arrays, received "
+                f"{type(batch).__name__}; convert with np.asarray"
+            )
+        _check_finite(batch)
+        _check_shapes(batch, expected)
+        yield batch
+    if empty:
+        raise ValueError("data is empty: give at least one sample")
+
+
+def _check_finite(batch, what="data holds"):
+    for leaf in keras.tree.flatten(batch):
+        values = keras.ops.convert_to_numpy(leaf)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{what} NaN or infinite values; clean it first")
+
+
+def pairs_of(data, batch_size=64, model=None):
+    """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
+
+    Args:
+        data: as for `inputs_of`, with labels: `(x, y)`, `(x, y, weights)`, or batches of these;
+            weights are not used.
+        batch_size, model: as for `inputs_of`.
+
+    Raises:
+        ValueError: when there are no labels, no samples, not as many of both, or inputs of a
+            shape that the model does not take.
+        TypeError: when `data` is none of these.
+
+    Example:
+
+    >>> pairs = pairs_of((np.zeros((5, 2)), np.arange(5)), batch_size=3)
+    >>> [(len(x), y.tolist()) for x, y in pairs]
+    [(3, [0, 1, 2]), (2, [3, 4])]
+    """
+    expected = _shapes(model)
+    if isinstance(data, tuple) and len(data) > 1:
+        x, y = data[:2]
+        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
+            raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
+        if len(expected) > 1 and hasattr(x, "shape"):
+            raise ValueError(
+                f"data={type(data).__name__} of arrays is read as (x, y), but the model takes "
+                f"{len(expected)} inputs; give ([x1, x2, ...], y)"
+            )
+        lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
+        if lengths[0] != lengths[1]:
+            raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
+        _check_finite(y, "the labels of data hold")
+        labels = _slices(y, batch_size)
+        yield from zip(inputs_of(x, batch_size, model), labels, strict=True)
+        return
+    batched = (
+        data
+        if not isinstance(data, keras.utils.PyDataset)
+        else map(data.__getitem__, range(len(data)))
+    )
+    if _arrays(data) or not hasattr(batched, "__iter__"):
+        raise ValueError("data holds no labels, which the loss needs: give data=(x, y)")
+    if _endless(data):
+        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
+    empty = True
+    for batch in batched:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
+        empty = False
+        _check_finite(batch[0])
+        _check_finite(batch[1], "the labels of data hold")
+        _check_shapes(batch[0], expected)
+        yield batch[0], batch[1]
+    if empty:
+        raise ValueError("data is empty: give at least one sample")
+
+
+def count(data, batch_size, model=None):
+    """How many batches there will be, or None where `data` does not say.
+
+    Args:
+        data, batch_size, model: as for `inputs_of`.
+
+    Example:
+
+    >>> count((np.zeros((5, 2)), np.zeros(5)), batch_size=2), count(iter([]), batch_size=2)
+    (3, None)
+    """
+    data = data[0] if isinstance(data, tuple) else data
+    if _unbatched(data, len(_shapes(model))):
+        return -(-len(keras.tree.flatten(data)[0]) // batch_size)
+    return operator.length_hint(data) or None
+
+
+def _shapes(model):
+    """Shapes of the inputs of a Sequential or Functional model; others do not say."""
+    return [tuple(t.shape) for t in model.inputs] if model is not None and is_graph(model) else []
+
+
+def _check_shapes(batch, expected):
+    leaves = keras.tree.flatten(batch)
+    if isinstance(batch, dict) or len(leaves) != len(expected):
+        return  # by name, in any order: Keras itself checks these
+    for leaf, shape in zip(leaves, expected, strict=True):
+        if not _fits(tuple(leaf.shape), shape):
+            raise ValueError(
+                f"data holds inputs of shape {tuple(leaf.shape)}, where the model takes {shape}; "
+                "give inputs with the samples along the first axis, and inputs with labels as a "
+                "tuple (x, y): a list is read as a list of batches"
+            )
+
+
+def _fits(shape, expected):
+    # Keras adds or drops a last axis of one by itself.
+    given, wanted = ([*sizes] for sizes in (shape, expected))
+    if len(given) == len(wanted) + 1 and given[-1] == 1:
+        given.pop()
+    if len(wanted) == len(given) + 1 and wanted[-1] == 1:
+        wanted.pop()
+    pairs = zip(given[1:], wanted[1:], strict=False)
+    return len(given) == len(wanted) and all(b in (None, a) for a, b in pairs)
+
+
+def _batched(data, batch_size, inputs):
+    if isinstance(data, tuple):
+        data = data[0]
+        if inputs > 1 and hasattr(data, "shape"):
+            raise ValueError(
+                f"data=(x, y) holds one array for a model that takes {inputs} inputs; give "
+                "([x1, x2, ...], y), or [x1, x2, ...]"
+            )
+    if _endless(data):
+        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
+    if isinstance(data, keras.utils.PyDataset):
+        batched = (data[index] for index in range(len(data)))
+    elif _unbatched(data, inputs):
+        return _slices(data, batch_size)
+    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict)):
+        batched = data
+    else:
+        raise TypeError(
+            f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
+            f"batches, received {type(data).__name__}"
+        )
+    return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
+
+
+def _endless(data):
+    """Whether `data` is a tf.data.Dataset that says it never ends."""
+    cardinality = getattr(data, "cardinality", None)
+    return callable(cardinality) and int(cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
+
+
+def _unbatched(data, inputs):
+    """Whether `data` is all the inputs at once; `inputs` says how many, 0 where unknown."""
+    return _arrays(data) and not (isinstance(data, list) and inputs not in (0, len(data)))
+
+
+def _arrays(data):
+    """Whether `data` is an array, or a list or dict of arrays (a list of tuples is batches)."""
+    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else [data]
+    return bool(parts) and all(hasattr(part, "shape") for part in parts)
+
+
+def _slices(data, batch_size):
+    lengths = {int(leaf.shape[0]) for leaf in keras.tree.flatten(data)}
+    if len(lengths) != 1:
+        raise ValueError(f"data holds arrays of different lengths: {sorted(lengths)}")
+    for start in range(0, lengths.pop(), batch_size):
+        stop = start + batch_size
+        yield keras.tree.map_structure(lambda leaf: np.asarray(leaf[start:stop]), data)  # noqa: B023

@@ -1,0 +1,157 @@
+"""What is known of the inputs of linear layers: their norms and second moments over data."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+from activation_pruning import sites
+from activation_pruning.evidence import batches, probes
+from activation_pruning.sites.linear import Linear
+from activation_pruning.sites.unfolding import Unfolding
+
+_NUMBERS = 1 << 21  # in a batch of inputs: 8 MiB of float32
+NORM, HESSIAN = STATISTICS = ("input_norm", "input_hessian")
+
+
+@dataclasses.dataclass(frozen=True)
+class InputHessian:
+    """H = X^T X / rows of a layer's inputs, the Hessian of half its mean squared output error.
+
+    unfolding: how the kernel lies in matrices of shape (blocks, units, inputs).
+    hessian: float64 array of shape (blocks, inputs, inputs).
+    rows: how many rows X has: samples times positions.
+    mean: float64 array of shape (blocks, inputs), the mean of the rows.
+    """
+
+    unfolding: Unfolding
+    hessian: np.ndarray
+    rows: int
+    mean: np.ndarray | None = None
+
+
+class _Moments:
+    """Sums of x^2, or of x x^T, over the rows of a layer's inputs; their size is that of a row."""
+
+    def __init__(self, site, full):
+        self.linear, self.full, self.rows = Linear(site), full, 0
+        blocks, inputs = self.linear.unfolding.shape[0], self.linear.inputs
+        self.sums = np.zeros((blocks, inputs, inputs) if full else (blocks, inputs))
+        self.first = np.zeros((blocks, inputs))
+
+    def update(self, x):
+        for part in self.linear.rows(x):
+            self.rows += part.shape[1]
+            # Products of float32 rows, a batch at a time, summed in float64: a long sum would
+            # lose digits in float32, and float64 products take twice as long.
+            if self.full:
+                self.sums += [rows.T @ rows for rows in part]
+                self.first += part.sum(axis=1)
+            else:
+                self.sums += np.einsum("bri,bri->bi", part, part)
+
+
+def gather(model, live_sites, data, needs, batch_size=None):
+    """Second moments of the inputs of each site over `data`, in inference mode.
+
+    norm_i = sqrt(sum over rows of x_i^2); H = X^T X / rows. A row of X is what one unit sees at
+    one position of one sample. Nothing but these sums is kept, whatever the number of samples.
+
+    Args:
+        model: the built model that holds the sites.
+        live_sites: from `sites.find`.
+        data: as for `prune`.
+        needs: which of `STATISTICS`.
+        batch_size: samples per batch where `data` is not batched already; None for as many as
+            make products of matrices fast, 32 to 2,048.
+
+    Returns:
+        {site name: {statistic: value}}; "input_norm" is a float32 array of the kernel's
+        shape, "input_hessian" an `InputHessian`.
+
+    Raises:
+        ValueError: for layers whose inputs are not understood, inputs that are not finite, a
+            layer that the data never reaches, or no data.
+
+    Example:
+
+    >>> from activation_pruning import sites
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+    >>> live = sites.find(model, exclude=()).sites
+    >>> gather(model, live, np.array([[3.0, 0.0], [4.0, 1.0]]), [NORM])["a/kernel"][NORM]
+    array([[5.],
+           [1.]], dtype=float32)
+    """
+    check_linear(live_sites)
+    moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
+    by_layer = {}
+    for site in live_sites:
+        by_layer.setdefault((place(site), probes.INPUTS), []).append(moments[site.name])
+
+    def update(place, x):
+        for own in by_layer[place]:
+            own.update(keras.ops.convert_to_numpy(x))
+        return x
+
+    with probes.passing(by_layer, update):
+        size = batch_size or _batch_size(model)
+        for inputs in batches.inputs_of(data, size, model):
+            model(inputs, training=False)
+    found = {}
+    for site in live_sites:
+        own = moments[site.name]
+        if not own.rows:
+            raise ValueError(
+                f"{site.name}: the data was not seen to reach this layer; exclude it (or take the "
+                "tf.function or jit from around the model's `call`)"
+            )
+        if not np.isfinite(own.sums).all():
+            raise ValueError(f"{site.name}: the inputs of this layer are NaN or infinite")
+        found[site.name] = {name: _value(site, own, name) for name in needs}
+    return found
+
+
+def check_linear(live_sites):
+    """Raise for layers whose inputs are not understood, naming all of them at once.
+
+    Raises:
+        ValueError: see `linear.Linear`.
+    """
+    refused = {}
+    for site in live_sites:
+        try:
+            Linear(site)
+        except ValueError as error:
+            refused.setdefault(site.path, str(error))
+    if refused:
+        every = f" All such layers: {sorted(refused)}." if len(refused) > 1 else ""
+        raise ValueError(next(iter(refused.values())) + every)
+
+
+def _batch_size(model):
+    if not sites.is_graph(model):
+        return 256
+    numbers = sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in model.inputs)
+    return min(max(_NUMBERS // numbers, 32), 2048)
+
+
+def place(site):
+    """The layer whose inputs are seen; TimeDistributed calls its layer where values are hidden."""
+    outer = site.source.layer
+    return outer if isinstance(outer, keras.layers.TimeDistributed) else site.layer
+
+
+def _value(site, moments, name):
+    if name == HESSIAN:
+        rows = moments.rows
+        return InputHessian(
+            moments.linear.unfolding, moments.sums / rows, rows, moments.first / rows
+        )
+    squares = moments.sums
+    if moments.full:
+        squares = np.diagonal(squares, axis1=1, axis2=2)
+    unfolding = moments.linear.unfolding
+    norms = np.sqrt(squares).astype(np.float32)[:, None]
+    blocks, _, inputs = norms.shape
+    return unfolding.from_units(np.broadcast_to(norms, (blocks, unfolding.units, inputs)))

@@ -1,0 +1,174 @@
+"""Singular values of one kernel, and the norms and ranks that follow from them."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+
+from activation_pruning.sites.unfolding import Unfolding, unfolding
+
+_EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+NORMS = (
+    "spectral",
+    "frobenius",
+    "nuclear",
+    "rank",
+    "stable_rank",
+    "effective_rank",
+    "condition_number",
+    "sparsity",
+)
+# Squares of singular values carry an error of about 1e-13 of the largest square, so a value below
+# this share of the largest one would be off by more than 1e-7 of itself when found from squares.
+_SMALLEST_FROM_SQUARES = 1e-3
+
+
+def singular_values(matrix):
+    """Singular values, largest first, to about 1e-7 of each.
+
+    sigma_i = sqrt(eigenvalue_i(A^T A)) in float64, of the smaller of A^T A and A A^T, which takes
+    a fraction of the time of an SVD; an SVD where a small value would suffer from the squares.
+    Rows and columns of nothing but zeros (pruned units) are exact zeros in the result.
+
+    Args:
+        matrix: array of shape (rows, columns), finite.
+
+    Returns:
+        float64 array of shape (min(rows, columns),).
+
+    Example:
+
+    >>> singular_values(np.array([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])).round(6).tolist()
+    [4.0, 3.0]
+    """
+    values = np.zeros(min(matrix.shape))
+    alive = matrix[np.any(matrix, axis=1)][:, np.any(matrix, axis=0)].astype(np.float64)
+    if alive.size == 0:
+        return values
+    scale = np.abs(alive).max()
+    alive /= scale  # squares must neither overflow nor vanish
+    small = alive @ alive.T if alive.shape[0] <= alive.shape[1] else alive.T @ alive
+    found = np.sqrt(np.maximum(scipy.linalg.eigvalsh(small, overwrite_a=True)[::-1], 0))
+    if found[-1] < _SMALLEST_FROM_SQUARES * found[0]:
+        found = scipy.linalg.svdvals(alive)
+    values[: len(found)] = found * scale
+    return values
+
+
+def rank(values, shape, eps):
+    """Numerical rank: singular values above `values[0] * max(shape) * eps`, as in NumPy.
+
+    Example:
+
+    >>> rank(np.array([2.0, 1.0, 1e-9]), (4, 3), np.finfo("float32").eps)
+    2
+    """
+    return int(np.count_nonzero(values > values[0] * max(shape) * eps))
+
+
+def stable_rank(values):
+    """||A||_F^2 / ||A||_2^2, in [1, rank]; 0 for a matrix of zeros.
+
+    Source: Rudelson & Vershynin, Journal of the ACM 54(4), 2007.
+
+    Example:
+
+    >>> stable_rank(np.array([2.0, 2.0, 1.0]))
+    2.25
+    """
+    return float(np.sum((values / values[0]) ** 2)) if values[0] else 0.0
+
+
+def effective_rank(values):
+    """exp of the entropy of p_i = sigma_i / sum sigma, in [1, rank]; 0 for a matrix of zeros.
+
+    Source: Roy & Vetterli, "The effective rank", EUSIPCO 2007.
+
+    Example:
+
+    >>> round(effective_rank(np.array([1.0, 1.0, 0.0])), 6)
+    2.0
+    """
+    if not values[0]:
+        return 0.0
+    p = values[values > 0] / values.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """The singular values of one kernel at one moment, and all that follows from them.
+
+    layer, site: where it is; unfolding: how it lies in matrices; values: those of each matrix,
+    largest first; eps: of the kernel's dtype; sparsity: zero weights / weights.
+    """
+
+    layer: str
+    site: str
+    unfolding: Unfolding
+    values: list[np.ndarray]
+    eps: float
+    sparsity: float
+
+    @classmethod
+    def of(cls, site, kernel=None):
+        """The spectrum of a `sites.LiveSite`, or of another kernel that lies as its own does."""
+        # A short dtype is widened to float32 by now, but its rounding stays that of its own.
+        eps = _EPS.get(site.variable.dtype) if kernel is None else None
+        kernel = finite_kernel(site) if kernel is None else kernel
+        eps = eps or np.finfo(kernel.dtype).eps
+        unfolded = unfolding(site)
+        values = [singular_values(matrix) for matrix in unfolded.unfold(kernel)]
+        zeros = 1 - np.count_nonzero(kernel) / kernel.size
+        return cls(site.path, site.name, unfolded, values, eps, zeros)
+
+    def table(self):
+        """The rows of `spectra`."""
+        values = np.concatenate(self.values)
+        order = np.argsort(-values, kind="stable")
+        block = np.repeat(np.arange(len(self.values)), [len(part) for part in self.values])
+        values = values[order]
+        energy = np.cumsum(values**2)
+        columns = {
+            "layer": self.layer,
+            "site": self.site,
+            "unfolding": self.unfolding.label,
+            "block": block[order],
+            "index": np.arange(1, len(values) + 1),
+            "value": values,
+            "relative": values / (values[0] or 1.0),
+            "cumulative_energy": energy / (energy[-1] or 1.0),
+        }
+        return pd.DataFrame(columns)
+
+    def norms(self):
+        """The row of `norms`."""
+        values = np.sort(np.concatenate(self.values))[::-1]
+        blocks, rows, columns = self.unfolding.shape
+        numbers = (
+            values[0],
+            math.sqrt(np.sum(values**2)),
+            values.sum(),
+            sum(rank(part, (rows, columns), self.eps) for part in self.values),
+            stable_rank(values),
+            effective_rank(values),
+            values[0] / values[-1] if values[-1] else math.inf,
+            self.sparsity,
+        )
+        place = {"layer": self.layer, "site": self.site, "unfolding": self.unfolding.label}
+        place |= {"blocks": blocks, "rows": rows, "columns": columns}
+        return place | dict(zip(NORMS, numbers, strict=True))
+
+
+def finite_kernel(site):
+    """The weights of a live site; raises where they are not finite."""
+    kernel = site.kernel()
+    bad = kernel[~np.isfinite(kernel)]
+    if bad.size:
+        raise ValueError(
+            f"layer {site.path!r} holds {bad.size} weights that are not finite ({bad[0]}): it has "
+            "no singular values. Load weights from before the training diverged."
+        )
+    return kernel

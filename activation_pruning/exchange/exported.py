@@ -1,0 +1,212 @@
+"""Exported files as functions: LiteRT and ONNX Runtime behind one call."""
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from activation_pruning.support.checks import check_count
+
+FORMATS = {".tflite": "LiteRT", ".onnx": "ONNX"}
+_NEEDS = {".tflite": ("litert", ["ai_edge_litert"]), ".onnx": ("onnx", ["onnx", "onnxruntime"])}
+_DYNAMIC = -1  # size of an axis that the file leaves open
+
+
+def load_exported(path, threads=1):
+    """A `.tflite` or `.onnx` file as a function of its inputs.
+
+    Args:
+        path: the file, of this package's `export` or of any other maker.
+        threads: number of threads that one call may use, at least 1.
+
+    Returns:
+        A callable `x -> outputs`: takes an array, or a list of arrays or a dict {name: array} where
+        the file has several inputs, with the samples along the first axis; returns an array, or
+        a list of them. Its `inputs` are {name: (shape, dtype)}, with -1 for an open axis. A file
+        that takes batches of one size only is called as often as there are such batches.
+
+    Raises:
+        ImportError: where the runtime is not installed; names the command.
+        TypeError: for something else than a path.
+        ValueError: for another suffix, or a file that the runtime cannot read.
+        FileNotFoundError: when there is no such file.
+
+    Example:
+
+    >>> import tempfile, keras, numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = ap.export(model, f"{folder}/model.tflite")
+    ...     run = ap.load_exported(f"{folder}/model.tflite")
+    >>> run(np.zeros((3, 4))).tolist()
+    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    """
+    suffix = check_suffix(path)
+    check_count("threads", threads, 1)
+    check_installed(suffix)
+    if not Path(path).is_file():
+        what = "it is a folder" if Path(path).is_dir() else "there is no such file"
+        raise FileNotFoundError(f"path={str(path)!r}: {what}")
+    runner = {".tflite": LiteRTRunner, ".onnx": ONNXRunner}[suffix]
+    try:
+        return runner(Path(path).read_bytes(), threads)
+    except Exception as error:  # each runtime raises classes of its own
+        raise ValueError(f"path={str(path)!r} is no {FORMATS[suffix]} file: {error}") from error
+
+
+def check_suffix(path):
+    """The suffix of `path`; raises unless it names a format."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        known = ", ".join(f"{suffix!r} ({name})" for suffix, name in FORMATS.items())
+        raise ValueError(f"path={str(path)!r} ends in {suffix!r}; it must end in one of {known}")
+    return suffix
+
+
+def check_installed(suffix, *more):
+    """Import what files of this suffix need, and `more` modules; raises where one is missing."""
+    extra, modules = _NEEDS[suffix]
+    for module in [*modules, *more]:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ImportError(
+                f"{FORMATS[suffix]} files need the module {module!r}, which cannot be imported "
+                f"({error}): pip install 'activation-pruning[{extra}]'"
+            ) from error
+
+
+class Runner:
+    """Calls the runtime with arrays that fit: what the formats share.
+
+    Subclasses say `inputs`, {name: (shape, dtype)} with -1 for an open axis, in the order in which
+    a list of arrays is taken, and run one batch: {name: array} -> [array].
+    """
+
+    inputs = None
+
+    def run(self, arrays):
+        """The outputs of one batch."""
+        raise NotImplementedError
+
+    def __call__(self, x):
+        arrays = self._arrays(x)
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"x holds inputs of {sorted(lengths)} samples; give as many of each")
+        samples = lengths.pop()
+        parts = [self.run(batch) for batch in self._batches(arrays, samples)]
+        outputs = [np.concatenate(part)[:samples] for part in zip(*parts, strict=True)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _batches(self, arrays, samples):
+        sizes = {shape[0] for shape, _ in self.inputs.values()} - {_DYNAMIC}
+        if not sizes:
+            yield arrays
+            return
+        size = sizes.pop()
+        for start in range(0, samples, size):
+            rows = np.arange(start, start + size).clip(max=samples - 1)  # repeats the last row
+            yield {name: array[rows] for name, array in arrays.items()}
+
+    def _arrays(self, x):
+        if not isinstance(x, dict):
+            values = list(x) if isinstance(x, (list, tuple)) else [x]
+            if len(values) != len(self.inputs):
+                raise ValueError(
+                    f"x holds {len(values)} inputs, where the file takes {len(self.inputs)}: "
+                    f"{list(self.inputs)}; give a list of as many arrays"
+                )
+            x = dict(zip(self.inputs, values, strict=True))
+        if set(x) != set(self.inputs):
+            raise ValueError(
+                f"x holds the inputs {sorted(x)}; the file takes {list(self.inputs)}. Of a file by "
+                "`export` these are the model's inputs in the order of model.inputs: give a list"
+            )
+        return {name: self._array(name, x[name]) for name in self.inputs}
+
+    def _array(self, name, values):
+        (shape, dtype), array = self.inputs[name], np.asarray(values)
+        pairs = zip(array.shape[1:], shape[1:], strict=False)
+        if array.ndim != len(shape) or any(b not in (a, _DYNAMIC) for a, b in pairs):
+            raise ValueError(
+                f"x: input {name!r} has shape {array.shape}, the file takes {tuple(shape)} "
+                "(-1: any size), samples first"
+            )
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise ValueError(f"x: input {name!r} has dtype {array.dtype}, the file takes {dtype}")
+        return np.ascontiguousarray(array, dtype)
+
+
+class LiteRTRunner(Runner):
+    """A LiteRT model, from the bytes of its file."""
+
+    def __init__(self, content, threads=1):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.interpreter = Interpreter(model_content=content, num_threads=threads)
+        signatures = list(self.interpreter.get_signature_list())
+        if signatures:
+            signature = self.interpreter.get_signature_runner(signatures[0])
+            found, outputs = signature.get_input_details(), signature.get_output_details()
+        else:  # a file of another maker
+            found = {item["name"]: item for item in self.interpreter.get_input_details()}
+            outputs = {item["name"]: item for item in self.interpreter.get_output_details()}
+        self._places = {name: found[name]["index"] for name in sorted(found, key=_numbered)}
+        self._outputs = [outputs[name]["index"] for name in sorted(outputs, key=_numbered)]
+        self.inputs = {name: _litert_input(found[name]) for name in self._places}
+        self._sizes = None
+
+    def run(self, arrays):
+        """The outputs of one batch."""
+        sizes = {name: array.shape for name, array in arrays.items()}
+        if sizes != self._sizes:  # planning the memory anew takes longer than a small model
+            for name, size in sizes.items():
+                self.interpreter.resize_tensor_input(self._places[name], size)
+            self.interpreter.allocate_tensors()
+            self._sizes = sizes
+        for name, array in arrays.items():
+            self.interpreter.set_tensor(self._places[name], array)
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(place) for place in self._outputs]
+
+    def sparse_tensors(self):
+        """How many tensors the file holds in sparse encoding."""
+        details = self.interpreter.get_tensor_details()
+        return sum(bool(item["sparsity_parameters"]) for item in details)
+
+
+class ONNXRunner(Runner):
+    """An ONNX model on the CPU, from the bytes of its file."""
+
+    def __init__(self, content, threads=1):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self.session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        self.inputs = {item.name: _onnx_input(item) for item in self.session.get_inputs()}
+
+    def run(self, arrays):
+        """The outputs of one batch."""
+        return self.session.run(None, arrays)
+
+
+def _numbered(name):
+    """Sorts `input_2` before `input_10`; LiteRT lists the names of a signature as text."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _litert_input(details):
+    shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+    return tuple(int(size) for size in shape), np.dtype(details["dtype"])
+
+
+def _onnx_input(item):
+    kind = re.fullmatch(r"tensor\((\w+)\)", item.type)[1]
+    dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+    return tuple(size if isinstance(size, int) else _DYNAMIC for size in item.shape), dtype

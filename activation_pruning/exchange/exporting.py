@@ -1,0 +1,269 @@
+"""Models as LiteRT and ONNX files, each run and compared with Keras before it is handed out."""
+
+import dataclasses
+import math
+import warnings
+from numbers import Real
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from activation_pruning import keras_private, sites
+from activation_pruning.exchange import converters, exported
+from activation_pruning.graph import copies
+from activation_pruning.layers import pruned_layer
+from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.support import files
+from activation_pruning.support.checks import check_count
+
+_QUANTIZE = (None, "dynamic", "int8")
+_TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What `export` wrote, and how far it is from Keras.
+
+    largest_difference: max |file - Keras| over all outputs of all samples.
+    largest_output: max |Keras|, to set it against.
+    sparse_tensors: number of weight tensors in sparse encoding.
+    batch_size: None where the file takes batches of any size.
+    difference_from_model: where the model computes in another dtype than float32, in which it is
+        compared: max |file - model as it is|; None elsewhere.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+    largest_difference: float
+    largest_output: float
+    samples: int
+    quantize: str | None = None
+    sparse_tensors: int = 0
+    batch_size: int | None = None
+    difference_from_model: float | None = None
+
+    def __str__(self):
+        parts = [f"{self.format}, {self.size_bytes:,} bytes"]
+        parts += [f"quantised ({self.quantize})"] if self.quantize else []
+        parts += [f"{self.sparse_tensors} sparse tensors"] if self.sparse_tensors else []
+        parts += [f"batches of {self.batch_size}"] if self.batch_size else []
+        given = self.difference_from_model
+        own = "" if given is None else f" in float32, {given:.2g} from the model as it is"
+        return (
+            f"{self.path}: {', '.join(parts)}; at most {self.largest_difference:.2g} from Keras"
+            f"{own} (outputs up to {self.largest_output:.2g}) on {self.samples:,} samples"
+        )
+
+
+def export(
+    model,
+    path,
+    quantize=None,
+    sparse=False,
+    data=None,
+    samples=256,
+    batch_size=None,
+    tolerance=None,
+    seed=0,
+):
+    """Write the model as a LiteRT or ONNX file, run that file and compare it with Keras.
+
+    What is written is inference in float32: wrappers are stripped, their masks and gates applied,
+    and mixed precision undone, in what is compared, too; exact zeros stay exact zeros. The inputs
+    are named `input_0`, `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ...;
+    a batch may have any size unless `batch_size` says which. LiteRT needs that for recurrent
+    layers.
+
+    difference = max |file(x) - model(x)|, and a file is kept if it is at most
+    tolerance * max(1, max |model(x)|). Until then it has a temporary name beside `path`.
+
+    Args:
+        model: a built `keras.Model`; it is not changed. Callbacks may be attached.
+        path: where to write; `.tflite` (LiteRT) or `.onnx`. Missing folders are made.
+        quantize: LiteRT only. "dynamic": int8 weights in tensors of at least 1,024 elements,
+            float activations. "int8": weights and activations (inputs and outputs stay float).
+        sparse: LiteRT only, not with `quantize`. Kernels with enough zeros are encoded by what
+            is not zero: a smaller file.
+        data: inputs to compare on and, for "int8", to calibrate the ranges of activations with:
+            anything that `prune` takes. None for random numbers: standard normal, 0 or 1 where
+            the inputs are integers.
+        samples: how many samples of `data` to use, at least 1; fewer if there are not as many.
+        batch_size: None, or the only size of a batch that the file shall take.
+        tolerance: largest difference allowed, see above, at least 0; None for 1e-4, or for no
+            limit where the file is quantised.
+        seed: of the random samples.
+
+    Returns:
+        An `Exported`; printed, it says what was written and how far it is from Keras.
+
+    Raises:
+        ImportError: where the converter or the runtime is not installed; names the command.
+        ValueError: for an option outside its range, a model that the format cannot hold, or a file
+            that differs by more than the tolerance (none is left then); for a subclassed model
+            without `data`, since it does not say what its inputs are.
+        RuntimeError: on the JAX and PyTorch backends.
+        OSError: when the path cannot be written.
+
+    Example:
+
+    >>> import tempfile, keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(300, "relu"),
+    ...                           keras.layers.Dense(10, "softmax")])
+    >>> report = ap.prune(model, 0.9)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dense = ap.export(model, f"{folder}/dense.tflite")
+    ...     small = ap.export(model, f"{folder}/small.tflite", sparse=True)
+    >>> small.size_bytes / dense.size_bytes < 0.2, small.largest_difference < 1e-5
+    (True, True)
+    """
+    suffix = _check(model, path, quantize, sparse, data, samples, batch_size, tolerance)
+    if tolerance is None:
+        tolerance = math.inf if quantize else _TOLERANCE
+    acting = _stripped(model)
+    plain = _in_float32(acting)
+    found = None if data is None else converters.given(plain, data, samples)
+    signature = converters.signature(plain, found, batch_size)
+    found = signature.random(samples, seed) if found is None else found
+    wanted = [signature.outputs(batch) for batch in found]
+    with files.replacing(path) as temporary:
+        _convert(signature, suffix, temporary, quantize, sparse, found)
+        runner = exported.load_exported(temporary)
+        difference, largest = _compare(runner, found, wanted)
+        if not difference <= tolerance * max(1.0, largest):
+            raise ValueError(
+                f"the outputs of the {exported.FORMATS[suffix]} file differ from those of Keras "
+                f"by up to {difference:.3g} (outputs up to {largest:.3g}), tolerance={tolerance:g};"
+                " no file was written. Give typical inputs as data=, or a larger tolerance="
+            )
+        given = None if acting is plain else _from_given(acting, signature, runner, found)
+        size = temporary.stat().st_size
+    encoded = runner.sparse_tensors() if suffix == ".tflite" else 0
+    if sparse and not encoded:
+        warnings.warn(
+            "sparse=True: no kernel of this model has zeros enough for sparse encoding to pay; the "
+            "file is a dense one",
+            stacklevel=2,
+        )
+    return Exported(
+        path=Path(path),
+        format=exported.FORMATS[suffix],
+        size_bytes=size,
+        largest_difference=difference,
+        largest_output=largest,
+        samples=sum(len(batch[0]) for batch in found),
+        quantize=quantize,
+        sparse_tensors=encoded,
+        batch_size=batch_size,
+        difference_from_model=given,
+    )
+
+
+def _check(model, path, quantize, sparse, data, samples, batch_size, tolerance):
+    """Refuse what can be refused before any work; the suffix of the path."""
+    suffix = exported.check_suffix(path)
+    check_count("samples", samples, 1)
+    if batch_size is not None:
+        check_count("batch_size", batch_size, 1)
+    if tolerance is not None and not (isinstance(tolerance, Real) and tolerance >= 0):
+        raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0, or None")
+    if quantize not in _QUANTIZE:
+        raise ValueError(f"quantize={quantize!r}; it must be one of {_QUANTIZE}")
+    if suffix != ".tflite" and (quantize or sparse):
+        raise ValueError(f"path={str(path)!r}: quantize= and sparse= are for .tflite files only")
+    if quantize and sparse:
+        raise ValueError(
+            f"quantize={quantize!r} and sparse=True do not go together: LiteRT's default kernels "
+            "refuse sparse int8 weights; choose one"
+        )
+    if quantize == "int8" and data is None:
+        raise ValueError(
+            "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
+            "activations are measured on them. quantize='dynamic' needs none"
+        )
+    sites.check_model(model)
+    _check_place(path, suffix)
+    return suffix
+
+
+def _check_place(path, suffix):
+    """Refuse where nothing can be converted, or written."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"export converts on the TensorFlow backend, this is {backend}. Save the model, "
+            "model.save('model.keras'), and export it in a process with KERAS_BACKEND=tensorflow: "
+            f"ap.export(keras.saving.load_model('model.keras'), {str(path)!r})"
+        )
+    exported.check_installed(suffix, *(["tf2onnx"] if suffix == ".onnx" else []))
+
+
+def _stripped(model):
+    """The model that acts in inference: without wrappers."""
+    parts = keras_private.with_sublayers(model)
+    wrapped = any(isinstance(part, KernelWrapper) for part in parts)
+    return pruned_layer.strip(model) if wrapped and sites.is_graph(model) else model
+
+
+def _in_float32(model):
+    parts = keras_private.with_sublayers(model)
+    if all(part.compute_dtype in (None, "float32") for part in parts):
+        return model
+    if not sites.is_graph(model):
+        raise ValueError(
+            f"the subclassed model {type(model).__name__} computes in {model.compute_dtype}; files "
+            "are written in float32. Make it with dtype='float32' and copy the weights"
+        )
+    return copies.rebuild(model, copies.copy_in_float32, copies.copy_weights)
+
+
+def _convert(signature, suffix, path, quantize, sparse, found):
+    try:
+        if suffix == ".onnx":
+            converters.onnx(signature, path)
+        else:
+            converters.litert(signature, path, quantize, sparse, found)
+    except Exception as error:  # each converter raises classes of its own
+        name, kind, why = signature.model.name, exported.FORMATS[suffix], _reason(error)
+        raise ValueError(f"model {name!r} cannot be converted to {kind}: {why}") from error
+
+
+def _reason(error):
+    """The line that says why, of the thousands that a converter may say."""
+    text = str(error)
+    lines = [line.split("error:")[-1] for line in text.splitlines() if "error:" in line]
+    reason = (lines or text.strip().splitlines() or [repr(error)])[0].strip()
+    if "TensorList" in reason:
+        reason += ". Recurrent layers need batches of one size there: give batch_size=1"
+    return reason
+
+
+def _from_given(model, signature, runner, found):
+    """Largest difference between the file's outputs and those of the model in its own dtype."""
+    own, gaps = dataclasses.replace(signature, model=model), []
+    for batch in found:
+        outputs = runner(batch)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        for output, expected in zip(outputs, own.outputs(batch), strict=True):
+            gaps.append(np.abs(output - expected.astype("float64")).max(initial=0.0))
+    return float(np.max(gaps))
+
+
+def _compare(runner, found, wanted):
+    """Largest difference between the file's outputs and those of Keras, and the largest output."""
+    differences, largest = [], []
+    for batch, expected in zip(found, wanted, strict=True):
+        outputs = runner(batch)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        for output, keras_output in zip(outputs, expected, strict=True):
+            if output.shape != keras_output.shape:
+                raise ValueError(
+                    f"the file returns shape {output.shape}, Keras {keras_output.shape}"
+                )
+            if not np.isfinite(keras_output).all():
+                raise ValueError("the outputs of the model are NaN or infinite on these samples")
+            gap = np.subtract(output, keras_output, dtype="float64")
+            differences.append(float(np.abs(gap).max(initial=0.0)))
+            largest.append(float(np.abs(keras_output, dtype="float64").max(initial=0.0)))
+    return float(np.max(differences)), max(largest)

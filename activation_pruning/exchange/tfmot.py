@@ -1,0 +1,228 @@
+"""Legacy tf_keras models, as TensorFlow Model Optimization prunes them, made anew in Keras 3."""
+
+from numbers import Real
+
+import keras
+import numpy as np
+
+from activation_pruning.exchange import converters, legacy_layers
+
+_SAMPLES = 16  # random inputs that both models are compared on
+_OPERATORS = "is an operator or function of TensorFlow: build the model with layers instead (Add, "
+_OPERATORS += "Multiply, Rescaling, Reshape, Cropping1D, ...)"
+_ADVICE = {
+    "TFOpLambda": _OPERATORS,
+    "SlicingOpLambda": _OPERATORS,
+    "Lambda": "holds Python code: give a Keras 3 layer for it, custom_objects={'Lambda': ...}",
+    "ClusterWeights": "strip it first: tfmot.clustering.keras.strip_clustering(model)",
+    "QuantizeWrapperV2": "is quantised: convert the model as it was before quantisation",
+    "ThresholdedReLU": "is keras.layers.ReLU(threshold=...) now: build the model with it",
+}
+
+
+def from_tfmot(model, custom_objects=None, tolerance=1e-5, seed=0):
+    """A Keras 3 copy of a legacy `tf_keras` model, pruned by tfmot or not.
+
+    Wrappers of `prune_low_magnitude` are stripped and their masks applied, so pruned weights are
+    exact zeros; layers are made anew from their configurations, with the same names (without "/",
+    which Keras 3 forbids). The copy is not compiled; it loads without this package unless a layer
+    uses "hard_sigmoid", another function in Keras 3. Both models are run on the same random
+    inputs: max |new - legacy| must be at most tolerance * max(1, max |legacy|).
+
+    Args:
+        model: a built Sequential or Functional `tf_keras` model, nested ones included, wrapped by
+            tfmot or stripped.
+        custom_objects: {name of a legacy class: Keras 3 class} for layers of one's own. Its
+            arguments are those of the legacy configuration, its weights come in the same order.
+        tolerance: largest difference of the outputs, see above, at least 0.
+        seed: of the random inputs.
+
+    Returns:
+        A `keras.Model`. `ap.prune`, the callbacks (zeros count as pruned) and `export` take it.
+
+    Raises:
+        ImportError: where tf_keras is not installed; names the command.
+        TypeError: for something that is not a `tf_keras` model, or a subclassed one.
+        ValueError: for layers that Keras 3 does not know, with all their names and what to do, or
+            outputs that differ.
+
+    Example:
+
+    >>> import tf_keras, activation_pruning as ap
+    >>> legacy = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,), name="a")])
+    >>> ap.from_tfmot(legacy).layers[0].name
+    'a'
+    """
+    if not (isinstance(tolerance, Real) and tolerance >= 0):
+        raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0")
+    custom_objects = dict(custom_objects or {})
+    _check(model, custom_objects)
+    conversion_ = _Conversion(custom_objects)
+    new = conversion_.model(model)
+    conversion_.transfer()
+    _compare(model, new, tolerance, seed)
+    return new
+
+
+class _Conversion:
+    """One model on its way; a layer that is met again is the same layer again."""
+
+    def __init__(self, custom_objects):
+        self.custom_objects = custom_objects
+        self.made = {}  # id of a legacy layer -> (what it wraps or is itself, its new layer)
+        self.masks = {}  # id of a legacy variable -> mask
+
+    def model(self, model):
+        """The new model, without the weights."""
+        if isinstance(model, legacy_layers.tf_keras().Sequential):
+            start = model.inputs[0]
+            first = keras.Input(batch_shape=tuple(start.shape), dtype=start.dtype.name)
+            layers = [self.layer(layer) for layer in model.layers]
+            new = keras.Sequential([first, *layers], name=_name(model))
+            if not getattr(new, "inputs", None):  # Keras stays silent where it loses the shapes
+                raise ValueError(
+                    f"the shapes within {model.name!r} cannot be followed: a class in "
+                    "custom_objects= lacks compute_output_shape"
+                )
+            return new
+        tensors = {id(tensor): _input(model, tensor) for tensor in model.inputs}
+
+        def known(item):
+            return tensors.get(id(item), item)
+
+        # A node is one call of a layer; nodes of other models that share a layer never get ready.
+        waiting = [(layer, node) for layer in model.layers for node in layer.inbound_nodes]
+        waiting = [(layer, node) for layer, node in waiting if not node.is_input]
+        while any(id(tensor) not in tensors for tensor in model.outputs):
+            left = []
+            for layer, node in waiting:
+                if any(id(item) not in tensors for item in node.keras_inputs):
+                    left.append((layer, node))
+                    continue
+                options = {key: item for key, item in node.call_kwargs.items() if item is not None}
+                given = keras.tree.map_structure(known, [list(node.call_args), options])
+                outputs = self.layer(layer)(*given[0], **given[1])
+                pairs = zip(_flat(node.outputs), _flat(outputs), strict=True)
+                tensors |= {id(old): new for old, new in pairs}
+            if len(left) == len(waiting):
+                raise ValueError(f"the graph of {model.name!r} cannot be followed to its outputs")
+            waiting = left
+        ends = [keras.tree.map_structure(known, part) for part in (model.input, model.output)]
+        return keras.Model(*ends, name=_name(model))
+
+    def layer(self, layer):
+        """The new layer in place of a legacy one."""
+        if id(layer) not in self.made:
+            inner = layer.layer if _is_pruned(layer) else layer
+            if inner is not layer:
+                self.masks |= {id(weight): mask for weight, mask, _ in layer.pruning_vars}
+            new = self.model(inner) if _is_model(inner) else self._build(inner)
+            self.made[id(layer)] = inner, new
+        return self.made[id(layer)][1]
+
+    def _build(self, layer):
+        config = layer.get_config()
+        if type(layer).__name__ == "TimeDistributed":
+            config["layer"] = self.layer(layer.layer)  # it may be a whole model
+        return legacy_layers.make(type(layer), config, self.custom_objects)
+
+    def transfer(self):
+        """Give the new layers the weights, those under a mask as zeros."""
+        for layer, new in self.made.values():
+            if _is_model(layer) or type(layer).__name__ == "TimeDistributed":
+                continue  # their layers are here themselves
+            arrays = [_masked(weight, self.masks.get(id(weight))) for weight in layer.weights]
+            if isinstance(new, keras.layers.Normalization):
+                arrays = arrays[: len(new.weights)]  # legacy ones count their samples as well
+            shapes = [array.shape for array in arrays], [tuple(w.shape) for w in new.weights]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"layer {layer.name!r} ({type(layer).__name__}) has weights of shapes "
+                    f"{shapes[0]}, its Keras 3 counterpart {shapes[1]}; give custom_objects= a "
+                    "class with the same weights"
+                )
+            new.set_weights(arrays)
+            if hasattr(new, "finalize_state"):  # Normalization computes with what it derives
+                new.finalize_state()
+
+
+def _check(model, custom_objects):
+    if not isinstance(model, legacy_layers.tf_keras().Model):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        raise TypeError(f"model must be a legacy tf_keras model, received {kind}")
+    if not _is_model(model):
+        raise TypeError(
+            f"model {model.name!r} ({type(model).__name__}) is subclassed or not built: its layers "
+            "form no graph that could be followed. Build it, or write it for Keras 3 and copy the "
+            "weights: new_model.set_weights(tfmot.sparsity.keras.strip_pruning(old).get_weights())"
+        )
+    unknown = dict(_unknown(model, custom_objects))
+    if unknown:
+        listed = "; ".join(f"{name!r} {text}" for name, text in unknown.items())
+        raise ValueError(f"model {model.name!r} holds layers that Keras 3 does not know: {listed}")
+
+
+def _unknown(model, custom_objects):
+    """Pairs (name, what to do) of the layers without a counterpart."""
+    for layer in model.layers:
+        if _is_model(layer):
+            yield from _unknown(layer, custom_objects)
+            continue
+        layer = layer.layer if _is_pruned(layer) else layer
+        name = type(layer).__name__
+        own = not type(layer).__module__.startswith("tf_keras.")
+        if name in custom_objects or (not own and hasattr(keras.layers, name) and name != "Lambda"):
+            continue
+        general = f"give its Keras 3 class, custom_objects={{{name!r}: ...}}"
+        yield layer.name, f"({name}) {_ADVICE.get(name, general)}"
+
+
+def _compare(model, new, tolerance, seed):
+    signature = converters.signature(new)
+    samples = new.inputs[0].shape[0] or _SAMPLES
+    (batch,) = signature.random(samples, seed)
+    inputs = keras.tree.pack_sequence_as(model.input, batch)
+    expected = [np.asarray(item) for item in _flat(model(inputs, training=False))]
+    for found, wanted in zip(signature.outputs(batch), expected, strict=True):
+        gap = np.abs(np.subtract(found, wanted, dtype="float64")).max(initial=0.0)
+        if not gap <= tolerance * max(1.0, np.abs(wanted).max(initial=0.0)):
+            raise ValueError(
+                f"the outputs of the Keras 3 copy of {model.name!r} differ from the legacy ones by "
+                f"up to {gap:.3g}, tolerance={tolerance:g}: a layer computes something else in "
+                "Keras 3. Compare the layers' outputs, and give custom_objects= for that one"
+            )
+
+
+def _flat(structure):
+    return keras.tree.flatten(structure)
+
+
+def _is_model(layer):
+    """Whether it is a model with a graph: a subclassed one, or one not built, has no inputs."""
+    return isinstance(layer, legacy_layers.tf_keras().Model) and bool(layer.inputs)
+
+
+def _is_pruned(layer):
+    return type(layer).__name__ == "PruneLowMagnitude"
+
+
+def _input(model, tensor):
+    """A Keras 3 input in place of a legacy one."""
+    name = next(
+        layer.name
+        for layer in model.layers
+        for node in layer.inbound_nodes
+        if node.is_input and any(tensor is output for output in _flat(node.outputs))
+    )
+    return keras.Input(
+        batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=legacy_layers.valid(name)
+    )
+
+
+def _name(model):
+    return legacy_layers.valid(model.name)
+
+
+def _masked(weight, mask):
+    values = np.asarray(weight)
+    return values if mask is None else np.where(np.asarray(mask) != 0, values, 0)

@@ -1,0 +1,1 @@
+"""The model as a graph: which channel goes where, and copies of whole models."""

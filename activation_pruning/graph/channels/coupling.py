@@ -1,0 +1,117 @@
+"""Which units of different layers can only go together, and what must go with them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from activation_pruning import keras_private, sites
+from activation_pruning.graph.channels.walk import follow
+
+_OFFSETS = ("bias", "beta", "gamma")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Offset:
+    """What a layer adds to its units, or multiplies them by: a bias, beta or gamma.
+
+    channels: of its entries along the first axis. The rest is what masking needs to know.
+    """
+
+    name: str
+    path: str
+    layer: keras.Layer
+    variable: keras.Variable
+    channels: np.ndarray
+    mask_variable: None = None
+
+
+class Coupling:
+    """The channels that the units of all sites belong to; nothing is coupled in unknown graphs.
+
+    Args:
+        model: a built model. Of a subclassed one nothing is known.
+
+    Example:
+
+    >>> inputs = keras.Input((2,))
+    >>> a = keras.layers.Dense(2, name="a")(inputs)
+    >>> b = keras.layers.Dense(2, name="b")(inputs)
+    >>> model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Add()([a, b])))
+    >>> coupling = Coupling(model)
+    >>> bool((coupling.units["a/kernel"] == coupling.units["b/kernel"]).all())
+    True
+    """
+
+    def __init__(self, model):
+        self.units, self.offsets, self._sites, self._staying = {}, [], [], set()
+        if not sites.is_graph(model):
+            return
+        flow = follow(model)
+        labels = flow.labels()
+        # What meets an input of the model, or a layer nobody knows, may live without its sites.
+        self._staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
+        for site in sites.find(model, exclude=()).sites:
+            found = units_of(flow, site)
+            if found is not None:
+                self._sites.append(site)
+                self.units[site.name] = labels[found]
+        # Layers come before those inside them, so the innermost that holds a variable stays.
+        holders = {id(v): one for one in keras_private.with_sublayers(model) for v in one.weights}
+        for variable, axes in flow.slices.values():
+            if variable.path.split("/")[-1] in _OFFSETS and set(axes) == {0}:
+                layer, path = holders[id(variable)], variable.path
+                self.offsets.append(Offset(path, path, layer, variable, labels[axes[0]]))
+
+    def silenced(self, alive):
+        """Pairs (offset, bool mask), False where all weights that make the channel are pruned.
+
+        Of channels that have to stay anyway, such as those of the model's inputs, all is alive.
+
+        Args:
+            alive: {site name: bool array}; of other sites what is not zero is alive.
+        """
+        made, living = set(), set()
+        for site in self._sites:
+            mask = alive[site.name] if site.name in alive else site.kernel() != 0
+            made.update(self.units[site.name].tolist())
+            living.update(self.units[site.name][site.units_alive(mask)].tolist())
+        dead = np.array(sorted(made - living - self._staying), int)
+        found = []
+        for offset in self.offsets:
+            mask = ~np.isin(offset.channels, dead)
+            shape = (-1, *[1] * (len(offset.variable.shape) - 1))
+            spread = np.broadcast_to(mask.reshape(shape), offset.variable.shape)
+            found.append((offset, np.array(spread)))
+        return found
+
+    def note(self, live_sites, alive):
+        """Which of these sites have pruned units that have to stay, in words; "" where none has."""
+        found = [site.path for site in live_sites if self._stays(site, alive[site.name])]
+        if not found:
+            return ""
+        names = ", ".join(list(dict.fromkeys(found))[:5]) + (", ..." if len(found) > 5 else "")
+        return f"Pruned units of {names} cannot be taken out of the model: see ap.removable."
+
+    def _stays(self, site, mask):
+        dead = ~site.units_alive(mask)
+        known = self.units.get(site.name)
+        held = True if known is None else np.isin(known, list(self._staying))
+        return bool(self._sites and (dead & held).any())
+
+
+def units_of(flow, site):
+    """The channel of each unit of a live site, or None where it is not known."""
+    axes = flow.slices.get(id(site.variable), (None, {}))[1]
+    if site.n_units == 1:  # any axis would do
+        axis = next((axis for axis, ids in axes.items() if len(ids) == 1), None)
+        return None if axis is None else axes[axis]
+    known = [axis for axis, size in enumerate(site.units.shape) if size > 1 and axis in axes]
+    if len(known) != 1:
+        return None
+    axis = known[0]
+    shape = [-1 if a == axis else 1 for a in range(site.units.ndim)]
+    spread = np.broadcast_to(axes[axis].reshape(shape), site.units.shape).ravel()
+    found = np.empty(site.n_units, int)
+    found[site.units.ravel()] = spread
+    return found

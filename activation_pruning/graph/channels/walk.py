@@ -1,0 +1,120 @@
+"""Walks the graph of a model once, with `Channels` in the place of tensors."""
+
+import inspect
+
+import keras
+import numpy as np
+
+from activation_pruning import keras_private, sites
+from activation_pruning.graph.channels.flow import Channels, Flow
+
+RULES = {}
+
+
+class NotFollowed(Exception):
+    """Raised by a rule that cannot follow this call; its message says why."""
+
+
+def rule(*kinds, masks=()):
+    """Register `f(flow, layer, xs, shapes) -> Channels` for classes of layers, or operations.
+
+    Operations of `keras.ops` go by names such as "numpy.Add": some are called as layers are, and
+    do something else. `xs` are the `Channels` of the call in order, `shapes` those of its outputs;
+    arguments in `masks` only choose positions, and are not among `xs`. Subclasses are not covered:
+    they may call something else.
+    """
+
+    def register(function):
+        RULES.update(dict.fromkeys(kinds, (function, masks)))
+        return function
+
+    return register
+
+
+def follow(model):
+    """Follow the channels of a Sequential or Functional model from its inputs to its outputs.
+
+    Args:
+        model: a built Sequential or Functional model, nested ones included.
+
+    Returns:
+        The `Flow`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a"),
+    ...                           keras.layers.ReLU(), keras.layers.Dense(1, name="b")])
+    >>> flow = follow(model)
+    >>> [layer.name for layer, _, _ in flow.units.values()]
+    ['a', 'b']
+    """
+    flow = Flow()
+    inputs = [flow.fixed(tensor.shape, "inputs of the model") for tensor in model.inputs]
+    for x in _through(flow, model, inputs):
+        flow.pin(x.ids, "outputs of the model")
+    return flow
+
+
+def _through(flow, model, inputs):
+    for known, x in zip(flow.inputs.setdefault(id(model), inputs), inputs, strict=True):
+        if known.axis == x.axis and len(known.ids) == len(x.ids):
+            flow.tie(known.ids, x.ids)
+        else:
+            flow.pin(known.ids, "inputs of a model that is called in several ways")
+            flow.pin(x.ids, "inputs of a model that is called in several ways")
+
+    def call(operation, outputs, *args, **kwargs):
+        return step(flow, operation, [tuple(t.shape) for t in outputs], args, kwargs)
+
+    return keras_private.run_graph(model, inputs, call)
+
+
+def step(flow, operation, shapes, args, kwargs):
+    """The outputs of one call; of what is not known, all channels stay as they are."""
+    xs = _channels((args, kwargs))
+    try:
+        if isinstance(operation, keras.Layer) and sites.is_graph(operation):
+            taken, positions = _in_order(operation, args, kwargs, ("mask",))
+            flow.pin(positions, f"the mask of {operation.name!r}")
+            return _through(flow, operation, taken)
+        function, masks = _rule_of(operation)
+        taken, positions = _in_order(operation, args, kwargs, masks)
+        found = keras.tree.flatten(function(flow, operation, taken, shapes))
+        flow.pin(positions, f"the mask of {operation.name!r}")
+        return found
+    except NotFollowed as error:
+        reason = f"{operation.name!r} ({type(operation).__name__}): {error}"
+    for x in xs:
+        flow.pin(x.ids, reason)
+    return [flow.fixed(shape, reason) for shape in shapes]
+
+
+def _rule_of(operation):
+    layer = isinstance(operation, keras.Layer)
+    found = RULES.get(type(operation) if layer else keras_private.operation_name(operation))
+    if found is None:
+        raise NotFollowed("not known to compaction")
+    mode = getattr(operation, "quantization_mode", None)
+    if mode or getattr(operation, "lora_enabled", False):
+        raise NotFollowed(f"quantised to {mode}" if mode else "LoRA is enabled")
+    return found
+
+
+def _in_order(operation, args, kwargs, masks):
+    """(tensors of a call in the order of its arguments, channels of those that are `masks`)."""
+    bound = inspect.signature(type(operation).call).bind(operation, *args, **kwargs).arguments
+    by_name = {name: _channels(value) for name, value in bound.items()}
+    positions = [x.ids for name in masks for x in by_name.pop(name, [])]
+    taken = [x for xs in by_name.values() for x in xs]
+    return taken, np.concatenate([*positions, np.zeros(0, int)])
+
+
+def _channels(structure):
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, Channels)]
+
+
+def single(xs):
+    """The one tensor that a layer takes."""
+    if len(xs) != 1:
+        raise NotFollowed("called with several tensors")
+    return xs[0]

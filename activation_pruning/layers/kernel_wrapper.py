@@ -1,0 +1,79 @@
+"""What the wrappers share: a layer that runs with its kernels multiplied by something."""
+
+import inspect
+
+import keras
+
+from activation_pruning import keras_private, sites
+
+
+class KernelWrapper(keras.layers.Wrapper):
+    """A layer whose kernels act multiplied by factors: masks, gates.
+
+    y = layer(x; w * factor), with everything else that the layer does (updates, losses, masking)
+    as it would do it alone. `sites.find` sees through the wrapper and gives the weights that act,
+    which is all that `prune`, `strip` and the analyses need to know of it.
+
+    Subclasses make in `build` what their factors consist of and give them in `factor`.
+
+    Args:
+        layer: the layer to wrap; it must hold at least one prunable kernel once built.
+
+    Raises:
+        ValueError: when the layer turns out to hold nothing prunable, or a wrapper already.
+    """
+
+    def __init__(self, layer, **kwargs):
+        # Kernels meet their factors in full precision; the layer casts by its own policy.
+        kwargs.setdefault("dtype", layer.variable_dtype)
+        super().__init__(layer, **kwargs)
+        self.supports_masking = layer.supports_masking
+        self._kernels = {}
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        for site in sites.find(self.layer, exclude=()).sites:
+            if site.wrapper is not None:
+                raise ValueError(
+                    f"layer={self.layer.name!r} is or holds the {type(site.wrapper).__name__} "
+                    f"{site.wrapper.name!r}; wrap plain layers, each once"
+                )
+            name = site.name.removeprefix(f"{self.layer.name}/").replace("/", "_")
+            self._kernels[name] = site
+
+    def factor(self, name, training=False):
+        """What the kernel `name` is multiplied by: a tensor that broadcasts to its shape."""
+        raise NotImplementedError
+
+    def factor_of(self, variable):
+        """The factor that acts in inference, for one of the layer's kernels."""
+        return self.factor(self._name_of(variable))
+
+    def mask_of(self, variable):
+        """The mask variable of one of the layer's kernels; None here, where there are no masks."""
+
+    def _name_of(self, variable):
+        return next((name for name, s in self._kernels.items() if s.variable is variable), None)
+
+    def call(self, inputs, training=None, **kwargs):
+        if "training" in inspect.signature(self.layer.call).parameters:
+            kwargs["training"] = training
+        values = {id(variable): variable.value for variable in self.layer.variables}
+        for name, site in self._kernels.items():
+            key = id(site.variable)
+            values[key] = keras_private.masked(values[key], self.factor(name, training))
+        mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
+        updatable = self.layer.non_trainable_variables
+        with keras_private.stateless_scope(mapping, collect_losses=True) as scope:
+            before = [scope.get_current_value(variable) for variable in updatable]
+            outputs = self.layer(inputs, **kwargs)
+        for variable, old in zip(updatable, before, strict=True):
+            new = scope.get_current_value(variable)
+            if new is not old:
+                variable.assign(new)
+        for loss in scope.losses:
+            self.add_loss(loss + 0)  # a tensor of its own: Keras knows the layer's by identity
+        return outputs
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return self.layer.compute_mask(inputs, previous_mask)

@@ -1,0 +1,224 @@
+"""L0 regularisation: gates that learn, with the weights, which weights are zero."""
+
+import dataclasses
+import math
+from numbers import Real
+
+import keras
+import numpy as np
+from keras import ops
+
+from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.support import names
+
+_EPS = 1e-6  # keeps the uniform samples off 0 and 1, where their logits are infinite
+
+
+@dataclasses.dataclass(frozen=True)
+class HardConcrete:
+    """The distribution of a gate on [0, 1], with exact zeros and ones: a clipped stretched sigmoid.
+
+    Args:
+        temperature: beta in (0, 1]; the lower, the nearer to a coin.
+        limits: (gamma, zeta) with gamma < 0 < 1 < zeta, to which the sigmoid is stretched.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Louizos, Welling & Kingma, ICLR 2018 (arXiv:1712.01312), section 2.
+
+    Example:
+
+    >>> gate = HardConcrete()
+    >>> [float(gate.deterministic(log_alpha)) for log_alpha in (-3.0, 0.0, 3.0)]
+    [0.0, 0.5, 1.0]
+    """
+
+    temperature: float = 2 / 3
+    limits: tuple[float, float] = (-0.1, 1.1)
+
+    def __post_init__(self):
+        beta = self.temperature
+        if not (isinstance(beta, Real) and 0 < beta <= 1):
+            raise ValueError(f"temperature={beta!r}; it must be a number in (0, 1], 2/3 as a rule")
+        limits = tuple(self.limits) if isinstance(self.limits, (list, tuple)) else ()
+        known = len(limits) == 2 and all(isinstance(limit, Real) for limit in limits)
+        if not (known and -math.inf < limits[0] < 0 and 1 < limits[1] < math.inf):
+            raise ValueError(
+                f"limits={self.limits!r}; give (gamma, zeta) with gamma < 0 and zeta > 1, so that "
+                "gates can be exactly 0 and 1, such as (-0.1, 1.1)"
+            )
+        object.__setattr__(self, "limits", limits)
+
+    def sample(self, log_alpha, u):
+        """z = clip(s (zeta - gamma) + gamma, 0, 1), s = sigmoid((logit(u) + log_alpha) / beta).
+
+        Args:
+            log_alpha: location of each gate.
+            u: uniform samples in (0, 1), one for each gate.
+
+        Returns:
+            Gates in [0, 1], differentiable in `log_alpha` where they are neither 0 nor 1.
+        """
+        return self._stretch((ops.log(u) - ops.log1p(-u) + log_alpha) / self.temperature)
+
+    def deterministic(self, log_alpha):
+        """The gate of inference: clip(sigmoid(log_alpha) (zeta - gamma) + gamma, 0, 1)."""
+        return self._stretch(log_alpha)
+
+    def open_probability(self, log_alpha):
+        """P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta)), in (0, 1)."""
+        gamma, zeta = self.limits
+        return ops.sigmoid(log_alpha - self.temperature * math.log(-gamma / zeta))
+
+    def _stretch(self, logits):
+        gamma, zeta = self.limits
+        return ops.clip(ops.sigmoid(logits) * (zeta - gamma) + gamma, 0.0, 1.0)
+
+
+class _Price(keras.regularizers.Regularizer):
+    """The penalty of one kernel's gates; made by its `L0Layer`, never saved by itself."""
+
+    def __init__(self, distribution, penalty, sizes):
+        self.distribution, self.penalty, self.sizes = distribution, penalty, sizes
+
+    def __call__(self, log_alpha):
+        opened = self.distribution.open_probability(log_alpha)
+        return self.penalty * ops.sum(ops.multiply(opened, self.sizes))
+
+
+@keras.saving.register_keras_serializable(package="activation_pruning")
+class L0Layer(KernelWrapper):
+    """A layer whose kernels are multiplied by stochastic gates that learn which weights are zero.
+
+    y = layer(x; w * z), z ~ HardConcrete(log_alpha) in training, its deterministic value in
+    inference; log_alpha is trained with the weights. The penalty joins the model's losses:
+
+        penalty * sum over gates of (weights behind the gate) * P(z != 0)
+
+    the expected number of non-zero weights. One sample of the gates serves a whole batch, and
+    each call draws anew. `ap.strip` makes plain layers of it, with exact zeros behind closed
+    gates; biases have no gates and stay. `ap.prune` and the callbacks see the weights that act in
+    inference: what a closed gate zeroes counts as pruned.
+
+    Gates move slowly: with Adam, 0.01 is a good learning rate. Weight decay would pull them half
+    open: `optimizer.exclude_from_weight_decay(var_names=["log_alpha"])` before training.
+
+    Args:
+        layer: the layer to wrap; it must hold at least one prunable kernel once built.
+        penalty: price of one weight in units of the loss, at least 0 (lambda / N in the paper,
+            with N training samples).
+        granularity: "weight" or "unit": what one gate is for. Units of several kernels of one
+            layer (of an LSTM) have gates for each kernel.
+        temperature: beta of the hard concrete distribution, in (0, 1].
+        droprate: sets where the gates start, sigmoid(log_alpha) = 1 - droprate, in (0, 1). A
+            trained layer keeps its outputs with 0.05: up to 1/12 gates are fully open in
+            inference, with the default `limits`.
+        limits: (gamma, zeta), gamma < 0 and zeta > 1.
+        seed: of the samples, an integer; None draws one, under `keras.utils.set_random_seed` a
+            reproducible one. Layers of equal seed and shape draw equal samples.
+
+    Raises:
+        ValueError: for an argument out of its range, or a layer without a prunable kernel.
+
+    Source: Louizos, Welling & Kingma, "Learning Sparse Neural Networks through L0
+    Regularization", ICLR 2018 (arXiv:1712.01312), section 2; with a constant start of log_alpha.
+
+    Example:
+
+    >>> import keras, numpy as np, activation_pruning as ap
+    >>> layer = ap.L0Layer(keras.layers.Dense(3, use_bias=False), penalty=0.01)
+    >>> y = layer(np.ones((2, 4)))
+    >>> layer.gates()["kernel"][0].tolist()
+    [0.5, 0.5, 0.5]
+    >>> round(layer.expected_l0(), 2), layer.closed()
+    (9.98, 0.0)
+    """
+
+    def __init__(
+        self,
+        layer,
+        penalty=1e-5,
+        granularity="weight",
+        temperature=2 / 3,
+        droprate=0.5,
+        limits=(-0.1, 1.1),
+        seed=None,
+        **kwargs,
+    ):
+        if not (isinstance(penalty, Real) and 0 <= penalty < math.inf):
+            raise ValueError(f"penalty={penalty!r}; it must be a finite number of at least 0")
+        if not (isinstance(droprate, Real) and 0 < droprate < 1):
+            raise ValueError(f"droprate={droprate!r}; it must be a number in (0, 1)")
+        names.lookup("granularity", granularity, {"weight": 0, "unit": 1})
+        distribution = HardConcrete(temperature, limits)
+        kwargs.setdefault("name", f"l0_{layer.name}")
+        super().__init__(layer, **kwargs)
+        self.penalty, self.granularity, self.droprate = float(penalty), granularity, droprate
+        self.distribution, self.seed = distribution, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._log_alpha, self._sizes = {}, {}
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        for name, site in self._kernels.items():
+            shape, sizes = self._gates_of(site)
+            self._sizes[name] = sizes
+            self._log_alpha[name] = self.add_weight(
+                shape=shape,
+                initializer=keras.initializers.Constant(
+                    math.log1p(-self.droprate) - math.log(self.droprate)
+                ),
+                # A regularizer rather than `add_loss`: a shared layer pays once.
+                regularizer=_Price(self.distribution, self.penalty, sizes),
+                dtype="float32",
+                autocast=False,
+                name=f"{name}_log_alpha",
+            )
+
+    def _gates_of(self, site):
+        """The shape of a kernel's gates, and how many weights are behind each."""
+        if self.granularity == "weight":
+            return site.variable.shape, 1.0
+        units = np.broadcast_to(site.units, site.variable.shape)
+        return (site.n_units,), np.bincount(units.ravel()).astype("float32")
+
+    def factor(self, name, training=False):
+        log_alpha = self._log_alpha[name]
+        if training:
+            u = keras.random.uniform(
+                log_alpha.shape, _EPS, 1 - _EPS, dtype="float32", seed=self.seed_generator
+            )
+            gates = self.distribution.sample(log_alpha, u)
+        else:
+            gates = self.distribution.deterministic(log_alpha)
+        return ops.take(gates, self._kernels[name].units) if self.granularity == "unit" else gates
+
+    def gates(self):
+        """{kernel: its gates in inference}, arrays of the kernel's shape or one for each unit."""
+        return self._of_gates(self.distribution.deterministic)
+
+    def expected_l0(self):
+        """The expected number of non-zero weights in training: what the penalty is a price on."""
+        opened = self._of_gates(self.distribution.open_probability)
+        return sum(float(np.sum(opened[name] * self._sizes[name], dtype=float)) for name in opened)
+
+    def closed(self):
+        """The share of gates that are exactly zero in inference, in [0, 1]."""
+        return float(np.mean(np.concatenate([g.ravel() for g in self.gates().values()]) == 0))
+
+    def _of_gates(self, function):
+        if not self.built:
+            raise ValueError(f"layer {self.name!r} is not built: call it on data once")
+        return {name: ops.convert_to_numpy(function(v)) for name, v in self._log_alpha.items()}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "penalty": self.penalty,
+            "granularity": self.granularity,
+            "temperature": self.distribution.temperature,
+            "droprate": self.droprate,
+            "limits": list(self.distribution.limits),
+            "seed": self.seed,
+        }

@@ -1,0 +1,264 @@
+"""Granularities: what is removed as one, a weight, a unit, a block or an N:M group.
+
+A granularity turns a site and its scores into `allocations.Items` and, once items are chosen, these
+into a mask. `masks` does the choosing.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from activation_pruning.allocations import Items
+from activation_pruning.criteria import unit_sums
+from activation_pruning.support.checks import check_count
+
+CHUNK = 1 << 16  # weights handled together: fits a core's cache
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Single weights.
+
+    Example:
+        >>> granularity("weight")
+        Weight()
+    """
+
+    max_sparsity: ClassVar[float] = 1.0
+    protected: ClassVar[int] = 1  # items of a site that are never pruned
+
+    def items(self, site, scores):
+        """Return the weights as Items: the flat scores themselves, -inf where already pruned."""
+        flat = scores.reshape(-1)
+        if site.mask.all():
+            return Items(flat)
+        # min(score, inf) or min(score, -inf), looked up by chunks: np.where branches on each weight
+        # and takes three times as long on a random mask.
+        mask, bounds = site.mask.reshape(-1).view(np.uint8), np.array([-np.inf, np.inf], flat.dtype)
+        ranked = np.empty_like(flat)
+        for i in range(0, flat.size, CHUNK):
+            part = slice(i, i + CHUNK)
+            np.minimum(flat[part], bounds.take(mask[part], mode="clip"), out=ranked[part])
+        return Items(ranked)
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        return chosen.reshape(site.kernel.shape)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Output units: all weights with the same index in `site.units`.
+
+    In a Sequential or Functional model, units that can only be removed together (the branches of
+    a residual block, a depthwise filter and what it filters, the projections of an attention
+    head) are one item over several layers.
+
+    Args:
+        round_to: each layer keeps a multiple of so many units (the nearest one, as far as it has
+            them), which suits hardware; 1 for any number.
+
+    Raises:
+        ValueError: not a positive integer.
+
+    Example:
+        >>> granularity("unit"), Unit(round_to=8)
+        (Unit(round_to=1), Unit(round_to=8))
+    """
+
+    round_to: int = 1
+
+    max_sparsity: ClassVar[float] = 1.0
+    protected: ClassVar[int] = 1
+
+    def __post_init__(self):
+        check_count("round_to", self.round_to, 1)
+
+    @property
+    def note(self):
+        """What a report says of the units that stay."""
+        if self.round_to == 1:
+            return ""
+        return f"Each layer keeps a multiple of {self.round_to:,} units, or all that it had."
+
+    def rounded(self, items, count):
+        """Return how many of the lowest items go so that a multiple of `round_to` stays.
+
+        Units pruned before stay so; half of a step is kept.
+        """
+        dead, alive = (int(np.count_nonzero(items.scores == -np.inf)), items.scores.size - count)
+        if self.round_to == 1 or count <= dead:
+            return count
+        kept = max(int(alive / self.round_to + 0.5), 1) * self.round_to
+        return items.scores.size - min(kept, items.scores.size - dead)
+
+    def items(self, site, scores):
+        """Return the units as Items; the score is the mean score of the unit's alive weights."""
+        alive = unit_sums(site, np.broadcast_to(np.True_, scores.shape))
+        return _mean_items(unit_sums(site, scores), alive)
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        return np.array(np.broadcast_to(chosen[site.units], site.kernel.shape))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Blocks of `height` x `width` over the kernel reshaped to (-1, last axis).
+
+    Blocks at the lower and right edge may be smaller. They are numbered row by row.
+
+    Args:
+        height, width: positive integers.
+
+    Raises:
+        ValueError: not positive integers.
+
+    Example:
+        >>> granularity((4, 1))
+        Block(height=4, width=1)
+    """
+
+    height: int
+    width: int
+    max_sparsity: ClassVar[float] = 1.0
+    protected: ClassVar[int] = 1
+
+    def __post_init__(self):
+        check_count("block height", self.height, 1)
+        check_count("block width", self.width, 1)
+
+    def items(self, site, scores):
+        """Return the blocks as Items; the score is the mean score of the block's alive weights."""
+        sums = self._sums(np.where(site.mask, scores, 0), np.float64)
+        return _mean_items(sums, self._sums(site.mask, np.int64))
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        rows, columns = site.kernel.size // site.kernel.shape[-1], site.kernel.shape[-1]
+        grid = chosen.reshape(-1, -(-columns // self.width))
+        tall = grid.repeat(self.height, axis=0)[:rows]
+        return tall.repeat(self.width, axis=1)[:, :columns].reshape(site.kernel.shape)
+
+    def _sums(self, values, dtype):
+        matrix = values.reshape(-1, values.shape[-1])
+        starts = [np.arange(0, n, step) for n, step in zip(matrix.shape, self._shape, strict=True)]
+        tall = np.add.reduceat(matrix, starts[0], axis=0, dtype=dtype)
+        return np.add.reduceat(tall, starts[1], axis=1).reshape(-1)
+
+    @property
+    def _shape(self):
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class NM:
+    """N:M groups: of each `m` consecutive weights along the input axis, `n` are kept.
+
+    An item is one group; choosing it prunes its m - n lowest weights, those already pruned first.
+    A schedule can so ramp up by converting the cheapest groups first, up to sparsity 1 - n/m.
+    Groups are numbered with the input axis innermost.
+
+    Args:
+        n, m: integers, 0 < n < m.
+
+    Raises:
+        ValueError: otherwise.
+
+    Source: Mishra et al. 2021, arXiv:2104.08378 (2:4).
+
+    Example:
+        >>> granularity("2:4").max_sparsity
+        0.5
+    """
+
+    n: int
+    m: int
+    protected: ClassVar[int] = 0  # n weights of each group are kept anyway
+
+    def __post_init__(self):
+        if not 0 < self.n < self.m:
+            raise ValueError(
+                f"N:M granularity {self.n}:{self.m}; it must keep n of m weights with 0 < n < m, "
+                "as in '2:4'."
+            )
+
+    @property
+    def max_sparsity(self):
+        """Return 1 - n/m, the sparsity when all groups are pruned."""
+        return 1.0 - self.n / self.m
+
+    def items(self, site, scores):
+        """Return the groups as Items; the score is the summed score of the weights to be pruned."""
+        alive = self._groups(site, site.mask)
+        groups = np.where(alive, self._groups(site, scores), -np.inf)
+        going = self._going(groups)
+        cost = np.where(np.isfinite(going), going, 0).sum(axis=1, dtype=np.float64)
+        sizes = np.isfinite(going).sum(axis=1)
+        return Items(np.where(sizes > 0, cost, -np.inf), sizes)
+
+    def expand(self, site, scores, chosen):
+        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+        groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
+        pruned = np.zeros(groups.shape, bool)
+        picked = np.flatnonzero(chosen)
+        pruned[picked[:, None], self._order(groups[picked])] = True
+        moved = np.moveaxis(site.kernel, site.input_axis, -1).shape
+        return np.moveaxis(pruned.reshape(moved), -1, site.input_axis)
+
+    def _order(self, groups):
+        """Return the positions, in each group, of its m - n lowest weights."""
+        backwards = np.argsort(groups[:, ::-1], axis=1, kind="stable")  # ties: higher index first
+        return self.m - 1 - backwards[:, : self.m - self.n]
+
+    def _going(self, groups):
+        return np.take_along_axis(groups, self._order(groups), axis=1)
+
+    def _groups(self, site, values):
+        length = values.shape[site.input_axis]
+        if length % self.m:
+            raise ValueError(
+                f"{site.name}: {self.n}:{self.m} granularity needs an input axis that {self.m} "
+                f"divides, got {length}; exclude the layer or choose another granularity."
+            )
+        return np.moveaxis(values, site.input_axis, -1).reshape(-1, self.m)
+
+
+def granularity(spec):
+    """Return the granularity for a name, a block shape or an object.
+
+    Args:
+        spec: "weight", "unit", "n:m" such as "2:4", a tuple (height, width), or an object with
+            `items`, `expand`, `max_sparsity` and `protected`.
+
+    Returns:
+        The granularity object.
+
+    Raises:
+        ValueError: anything else.
+
+    Example:
+        >>> granularity("2:4")
+        NM(n=2, m=4)
+    """
+    if isinstance(spec, str):
+        pair = re.fullmatch(r"(\d+):(\d+)", spec)
+        if pair:
+            return NM(int(pair[1]), int(pair[2]))
+        if spec in ("weight", "unit"):
+            return Weight() if spec == "weight" else Unit()
+    elif isinstance(spec, tuple) and len(spec) == 2:
+        return Block(*spec)
+    elif hasattr(spec, "items") and hasattr(spec, "expand") and not isinstance(spec, type):
+        return spec
+    raise ValueError(
+        f"granularity={spec!r}; give 'weight', 'unit', 'n:m' such as '2:4', a tuple "
+        "(height, width) for blocks, or a granularity object such as masks.Block(4, 1)."
+    )
+
+
+def _mean_items(sums, alive):
+    scores = np.divide(sums, alive, out=np.full(alive.size, -np.inf), where=alive > 0)
+    return Items(scores, alive.astype(np.int64))

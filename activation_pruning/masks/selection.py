@@ -1,0 +1,284 @@
+"""Exact masks: which weights go.
+
+`select` turns scores into masks. What is removed as one (weight, unit, block, N:M group) is said by
+`granularities`, whose names stand here, too. The tie rule is that of `allocations.ranking`,
+everywhere: among equal scores the lower index is kept.
+"""
+
+import warnings
+
+import numpy as np
+
+from activation_pruning import allocations
+from activation_pruning.allocations import kth_lowest, rounded
+from activation_pruning.masks import coupled, granularities
+from activation_pruning.masks.granularities import CHUNK, NM, Block, Unit, Weight, granularity
+
+__all__ = [
+    "NM",
+    "Block",
+    "EmptiedWarning",
+    "Unit",
+    "Weight",
+    "check_finite",
+    "granularity",
+    "granule",
+    "lowest",
+    "select",
+]
+
+
+class EmptiedWarning(UserWarning):
+    """A layer would have lost its last item, which was kept instead."""
+
+
+def lowest(scores, count):
+    """Mark the `count` lowest scores, exactly, whatever the ties.
+
+    Args:
+        scores: 1-D float array without NaN; -inf is allowed.
+        count: how many, 0 <= count <= scores.size.
+
+    Returns:
+        bool array, True for the chosen; among equal scores the lower index is not chosen.
+
+    Example:
+        >>> lowest(np.array([3.0, 1.0, 1.0, 1.0]), 2).tolist()
+        [False, False, True, True]
+    """
+    if count <= 0:
+        return np.zeros(scores.size, bool)
+    threshold = kth_lowest([scores], count - 1)
+    chosen = scores < threshold
+    ties = count - int(np.count_nonzero(chosen))
+    # Ties are taken from the end, by chunks: listing the indices of millions of equal scores at
+    # once would take more memory than the scores.
+    for end in range(scores.size, 0, -CHUNK):
+        if ties == 0:
+            break
+        start = max(end - CHUNK, 0)
+        tied = np.flatnonzero(scores[start:end] == threshold)[-ties:]
+        chosen[start + tied] = True
+        ties -= tied.size
+    return chosen
+
+
+def check_finite(name, values, what="scores"):
+    """Raise if an array holds a NaN or an infinity; allocates nothing.
+
+    Args:
+        name: of the site, for the message.
+        values: numeric array.
+        what: "scores" or which weights, for the message.
+
+    Raises:
+        ValueError: names the site.
+
+    Example:
+        >>> check_finite("dense/kernel", np.array([1.0, np.nan]))
+        Traceback (most recent call last):
+            ...
+        ValueError: dense/kernel: the scores hold NaN or infinite values; look at the criterion.
+    """
+    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        cause = (
+            "look at the criterion."
+            if what == "scores"
+            else "the training diverged; lower the learning rate or go back to a checkpoint."
+        )
+        raise ValueError(f"{name}: the {what} hold NaN or infinite values; {cause}")
+
+
+def select(sites, scores, sparsity, granularity, allocation):
+    """Return the new masks at a target sparsity; pruned weights stay pruned.
+
+    k = floor(sparsity * n + 0.5) of the n weights of all sites end up pruned, those pruned before
+    included: exactly k for weights under "global" and "erk"; for bigger items the longest prefix
+    of the ranking that does not prune more. Units that share channels (`Site.channels`) go
+    together or not at all, and their sites count as one. No site loses its last item (weight, unit,
+    block): the best one is protected and its budget goes to the other sites. If k weights are
+    already pruned, the masks stay as they are.
+
+    Args:
+        sites: sequence of Site.
+        scores: dict from site name to an array of the kernel's shape; low scores go first.
+        sparsity: target over all sites, in [0, 1), or an object of `amounts` that looks at scores.
+        granularity: see `granularity`.
+        allocation: see `allocations.get`.
+
+    Returns:
+        dict from site name to a new bool mask of the kernel's shape, True = alive.
+
+    Raises:
+        ValueError: sparsity outside [0, 1); no sites; scores of a wrong shape; NaN or infinite
+            scores or weights; an unknown name; N:M that does not divide.
+
+    Warns:
+        EmptiedWarning: a site was kept from being emptied.
+        UserWarning: the target was missed by more than one item of each site.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> w = np.array([[1.0, 4.0], [2.0, 3.0]])
+        >>> site = Site(name="a", kernel=w, mask=np.ones((2, 2), bool))
+        >>> select([site], {"a": w}, 0.5, "weight", "global")["a"]
+        array([[False,  True],
+               [False,  True]])
+    """
+    grain, share = granularities.granularity(granularity), allocations.get(allocation)
+    if _coupled(sites, grain):
+        return _select_coupled(sites, scores, sparsity, grain, share)
+    if not sites:
+        raise ValueError("there are no sites to prune; look at include and exclude.")
+    scores, items = _checked(sites, scores), None
+    if callable(sparsity):  # an amount that looks at the scores
+        items = {s.name: grain.items(s, scores[s.name]) for s in sites}
+        sparsity, share = sparsity(sites, items, share)
+    elif not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
+    budget = rounded(sparsity, sum(s.mask.size for s in sites))
+    if budget <= sum(s.mask.size - np.count_nonzero(s.mask) for s in sites):
+        return {s.name: s.mask.copy() for s in sites}
+    items = items or {s.name: grain.items(s, scores[s.name]) for s in sites}
+    counts, guarded = _counts(sites, items, sparsity, grain.protected, share)
+    masks, rounding = {}, 0
+    for site in sites:
+        own = items.pop(site.name)  # freed as the mask is made
+        count = counts[site.name]
+        if isinstance(grain, Unit):
+            count = grain.rounded(own, count)
+        chosen = lowest(own.scores, count)
+        rounding += _largest(own, ~chosen) * getattr(grain, "round_to", 1)
+        mask = grain.expand(site, scores[site.name], chosen)
+        masks[site.name] = np.logical_and(site.mask, np.logical_not(mask, out=mask), out=mask)
+    _warn(sites, masks, sparsity, budget, rounding, guarded)
+    return masks
+
+
+def _coupled(sites, grain):
+    known = (getattr(site, "channels", None) is not None for site in sites)
+    return isinstance(grain, Unit) and any(known)
+
+
+def _select_coupled(sites, scores, sparsity, grain, share):
+    merged, joined, parts = coupled.merge(sites, scores)
+    found = coupled.split(select(merged, joined, sparsity, grain, share), parts)
+    found, emptied = coupled.refilled(sites, found, scores)
+    if emptied:
+        warnings.warn(
+            f"the best unit is kept, so that nothing is emptied, in {emptied}",
+            EmptiedWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def granule(sites, granularity):
+    """Return by how many weights a target must rise so that surely something more is pruned.
+
+    Rounding may leave up to half a weight for each site unpruned, or nearly its largest item: so
+    sites // 2 + 1 for weights, else the sum of the largest items. Holds for every allocation.
+
+    Args:
+        sites: sequence of Site.
+        granularity: see `granularity`.
+
+    Returns:
+        Number of weights, at least 1, for `schedules.Progress`.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> granule([Site(kernel=np.ones((2, 5)), mask=np.ones((2, 5), bool))], "weight")
+        1
+    """
+    grain = granularities.granularity(granularity)
+    if _coupled(sites, grain):
+        sites = coupled.merge(sites, {site.name: site.kernel for site in sites})[0]
+    items = [grain.items(site, site.kernel) for site in sites]
+    if all(isinstance(own.sizes, int) for own in items):
+        return len(sites) // 2 + 1
+    return max(1, sum(int(np.max(own.sizes, initial=0)) for own in items))
+
+
+def _largest(items, among):
+    """Return the size of the largest of the items marked in `among`."""
+    if isinstance(items.sizes, int):
+        return int(among.any())
+    return int(items.sizes.max(where=among, initial=0))
+
+
+def _checked(sites, scores):
+    """Return the scores as arrays of one float dtype, so that all sites compare exactly."""
+    arrays = {}
+    for site in sites:
+        own = np.asarray(scores[site.name])
+        if own.shape != site.kernel.shape:
+            raise ValueError(
+                f"{site.name}: scores of shape {own.shape} for a kernel of shape "
+                f"{site.kernel.shape}; a criterion must return one score per weight."
+            )
+        check_finite(site.name, site.kernel, "weights")
+        check_finite(site.name, own)
+        arrays[site.name] = own
+    # float16 and bfloat16 are widened; -inf has no integer
+    dtype = np.result_type(np.float32, *[a.dtype for a in arrays.values()])
+    return {name: own.astype(dtype, copy=False) for name, own in arrays.items()}
+
+
+def _counts(sites, items, sparsity, protected, share):
+    """Ask the allocation; where it goes out of a site's bounds, fix that site and ask again.
+
+    A site's lower bound are the items pruned before, its upper bound all but the protected ones.
+    """
+    low = {s.name: int(np.count_nonzero(items[s.name].scores == -np.inf)) for s in sites}
+    high = {s.name: max(items[s.name].scores.size - protected, low[s.name]) for s in sites}
+    budget = rounded(sparsity, sum(s.mask.size for s in sites))
+    counts, guarded, open_sites, target = {}, [], list(sites), sparsity
+    while open_sites:
+        wanted = share(open_sites, items, target)
+        # What pruned sites hold beyond their share is taken from the others first.
+        fixed = {s.name: low[s.name] for s in open_sites if wanted[s.name] < low[s.name]}
+        if not fixed:
+            fixed = {s.name: high[s.name] for s in open_sites if wanted[s.name] > high[s.name]}
+            guarded += fixed
+        counts |= {s.name: wanted[s.name] for s in open_sites} | fixed
+        if not fixed:
+            break
+        for site in open_sites:
+            if site.name in fixed:
+                budget -= _pruned_by(site, items[site.name], fixed[site.name])
+        open_sites = [s for s in open_sites if s.name not in fixed]
+        weights = sum(s.mask.size for s in open_sites)
+        target = min(max(budget, 0) / max(weights, 1), 1.0)
+    return counts, guarded
+
+
+def _pruned_by(site, items, count):
+    """Return how many weights of the site are pruned once its `count` lowest items are."""
+    if isinstance(items.sizes, int):
+        return count
+    before = site.mask.size - int(np.count_nonzero(site.mask))
+    return before + int(items.sizes[lowest(items.scores, count)].sum())
+
+
+def _warn(sites, masks, sparsity, budget, rounding, guarded):
+    reached = sum(int(np.count_nonzero(~m)) for m in masks.values())
+    total = sum(s.mask.size for s in sites)
+    if guarded:
+        cause = "the best item is kept, so that nothing is emptied, in "
+    elif abs(budget - reached) > rounding:
+        cause = "the granularity and the weights pruned before leave no other choice in "
+    else:
+        return
+    names = [
+        f"{n} (now {1 - np.count_nonzero(m) / m.size:.4f})"
+        for n, m in masks.items()
+        if n in guarded or not guarded
+    ]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    warnings.warn(
+        f"target sparsity {sparsity:.4f}, reached {reached / total:.4f}: {cause}"
+        f"{', '.join(names[:5])}{more}.",
+        EmptiedWarning if guarded else UserWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,1 @@
+"""One pruning event: score, allocate, mask, compensate, assign, report."""

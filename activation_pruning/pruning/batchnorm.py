@@ -1,0 +1,81 @@
+"""Statistics of BatchNormalization, estimated anew after the weights before it have changed."""
+
+import contextlib
+
+import keras
+
+from activation_pruning import keras_private, sites
+from activation_pruning.evidence import batches
+from activation_pruning.support.checks import check_count
+
+
+def recalibrate_batchnorm(model, data, batch_size=256):
+    """Estimate the moving means and variances of every BatchNormalization anew, in place.
+
+    One pass over `data`: each layer normalises by the statistics of the batch, as in training, and
+    its moving statistics become the means of these, weighted by the samples of the batches.
+    Everything else (Dropout, ...) runs as in inference. Layers with `trainable=False` keep theirs,
+    as they do in training.
+
+    Args:
+        model: a built `keras.Model`, as after `prune`.
+        data: samples of the inputs, as for `prune`; labels are not used.
+        batch_size: samples per batch where `data` is not batched already; with few of them
+            variances come out too small.
+
+    Returns:
+        The number of layers that were recalibrated.
+
+    Raises:
+        TypeError: when `model` is not a Keras 3 model.
+        ValueError: when the model has no such layer, or there is no data.
+
+    Source: Izmailov et al., UAI 2018, section 3.1 (statistics anew for changed weights).
+
+    Example:
+
+    >>> import numpy as np, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
+    >>> ap.recalibrate_batchnorm(model, np.array([[1.0], [3.0]]))
+    1
+    >>> [float(w[0]) for w in model.get_weights()[2:]]
+    [2.0, 1.0]
+    """
+    check_count("batch_size", batch_size, 1)
+    sites.check_model(model)
+    kind = keras.layers.BatchNormalization
+    layers = [layer for layer in keras_private.with_sublayers(model) if isinstance(layer, kind)]
+    layers = [layer for layer in layers if layer.trainable]
+    if not layers:
+        raise ValueError("model has no trainable BatchNormalization layer: nothing to recalibrate")
+    with _training(layers):
+        for x in batches.inputs_of(data, batch_size, model):
+            model(x, training=False)
+    return len(layers)
+
+
+@contextlib.contextmanager
+def _training(layers):
+    """Have just these layers run as in training."""
+    before = [(layer, vars(layer).get("call"), layer.momentum) for layer in layers]
+    try:
+        for layer in layers:
+            keras_private.override(layer, "call", _in_training(layer, layer.call))
+        yield
+    finally:
+        for layer, original, momentum in before:
+            keras_private.restore(layer, "call", original)
+            layer.momentum = momentum
+
+
+def _in_training(layer, call):
+    seen = 0
+
+    def wrapped(inputs, training=None, mask=None):
+        nonlocal seen
+        count = inputs.shape[0]
+        seen += count
+        layer.momentum = 1 - count / seen  # a running mean over all that passes, call by call
+        return call(inputs, training=True, mask=mask)
+
+    return wrapped

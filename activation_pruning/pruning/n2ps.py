@@ -1,0 +1,137 @@
+"""N2PS: remove the nodes of little significance, hidden ones and inputs."""
+
+import warnings
+from numbers import Real
+
+import keras
+import numpy as np
+
+from activation_pruning import keras_private, sites
+from activation_pruning.evidence import consumers, gathering, significance
+from activation_pruning.hooks import attachment
+from activation_pruning.pruning import report
+from activation_pruning.sites import active_outputs
+from activation_pruning.sites.linear import Linear
+
+_L = keras.layers
+_ON_THE_WAY = (_L.Flatten, _L.Reshape, _L.Rescaling, _L.Normalization, _L.Dropout, _L.Identity)
+
+
+def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
+    """Remove the nodes whose significance is below a threshold, in place.
+
+    The significance of a node is s = mean over the data of sigmoid(z) * sum of |w| over the
+    weights that leave it; z is the pre-activation of a hidden unit, or the input itself. Of a
+    removed node the weights that enter and leave it become zeros. Training again with
+    `KeepPruned`, and repeating, is up to the caller.
+
+    Args:
+        model: a built Sequential or Functional model.
+        data: samples of the inputs, as for `prune`.
+        threshold: nodes below it go; None is the mean significance of the living nodes, for each
+            layer, and for the inputs, its own.
+        inputs: whether inputs are removed, too.
+        include: layers whose units may go (names, patterns, layers); None takes all.
+        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+
+    Returns:
+        A `PruningReport`; its `sparsity` counts the weights that entered or left removed nodes.
+
+    Raises:
+        ValueError: for a bad threshold, or units whose outgoing weights cannot be followed.
+
+    Warns:
+        UserWarning: the threshold would have removed all nodes of a layer; the best one is kept.
+
+    Source: Augasta & Kathirvalavakumar, "A Novel Pruning Algorithm for Optimizing Feedforward
+    Neural Network of Classification Problems", Neural Processing Letters 34, 2011. The paper was
+    not at hand: definition and default threshold follow descriptions of it; its data sets, its
+    order of layers and its stopping rule were not available to check against.
+
+    Example:
+
+    >>> import keras, activation_pruning as ap
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "sigmoid", name="a"),
+    ...                           keras.layers.Dense(1, use_bias=False)])
+    >>> model.set_weights([np.eye(2), np.zeros(2), np.array([[2.0], [1.0]])])
+    >>> ap.n2ps(model, np.zeros((4, 2)), inputs=False).table()["units_removed"].tolist()[0]
+    1
+    >>> model.get_weights()[2].ravel().tolist()
+    [2.0, 0.0]
+    """
+    if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
+        raise ValueError(f"threshold={threshold!r}; it must be a number of at least 0, or None")
+    gathering.check_passes({"sigmoid"}, data, again=True)
+    found = sites.find(model, include, exclude)
+    excited = significance.sigmoid(model, found.sites, data)
+    following = consumers.takers(model, found.sites)
+    leaving = consumers.leaving(found.sites, following)
+    dead = {
+        site.name: _below(site.path, excited[site.name] * leaving[site.name], threshold)
+        for site in found.sites
+    }  # nodes without outgoing weights, as those removed before, have significance 0
+    masks = report.alive_masks(sites.find(model, exclude=()).sites)
+    changed = {}
+    if inputs:
+        first = _first(model, found.sites)
+        if not first:
+            warnings.warn(
+                "no layer among those to prune takes the model's inputs as they are (or "
+                "flattened, rescaled, ...): no inputs are removed",
+                stacklevel=2,
+            )
+        for site in first:
+            changed[site.name] = site
+            masks[site.name] &= ~_dead_inputs(model, site, data, threshold)
+    for site in found.sites:
+        changed[site.name] = site
+        masks[site.name] &= ~dead[site.name][site.units]
+        for taker, units in following[site.name]:
+            changed[taker.name] = taker
+            unfolding = Linear(taker).unfolding
+            rows = np.broadcast_to(dead[site.name][units], unfolding.shape_by_unit)
+            masks[taker.name] &= ~unfolding.from_units(rows)
+    for name, site in changed.items():
+        attachment.assign_mask(site, masks[name])
+    return report.report(model, found, target=None, note="N2PS: nodes below the threshold removed.")
+
+
+def _below(name, values, threshold):
+    """True for the nodes that go."""
+    living = values[values > 0] if values.any() else values
+    gone = values < (living.mean() if threshold is None else threshold)
+    if gone.all():
+        warnings.warn(
+            f"{name}: all {len(values)} nodes are below threshold={threshold:g} (the largest "
+            f"significance is {values.max():.3g}); the best one is kept",
+            stacklevel=3,
+        )
+        gone[values.argmax()] = False
+    return gone
+
+
+def _first(model, live_sites):
+    """The sites whose layers take the inputs of the model."""
+    graph = active_outputs.graph(model)
+    return [
+        site for site in live_sites if id(site.layer) in graph and _takes_inputs(site.layer, graph)
+    ]
+
+
+def _takes_inputs(layer, graph):
+    """Whether nothing but a reshaping or rescaling lies between the model's input and `layer`."""
+    while not keras_private.takes_inputs(layer, graph):
+        before = keras_private.producers(layer, graph)
+        if len(before) != 1 or not isinstance(before[0], _ON_THE_WAY):
+            return False
+        layer = before[0]
+    return True
+
+
+def _dead_inputs(model, site, data, threshold):
+    """True for the weights of inputs that go."""
+    unfolding = Linear(site).unfolding
+    excited = significance.of_inputs(model, [site], data)[site.name]
+    leaving = np.abs(unfolding.by_unit(site.kernel())[0]).sum(axis=0, dtype=np.float64)
+    gone = _below(f"inputs of {site.path}", excited * leaving, threshold)
+    return unfolding.from_units(np.broadcast_to(gone, unfolding.shape_by_unit))

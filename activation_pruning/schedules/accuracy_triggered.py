@@ -1,0 +1,117 @@
+"""The schedule that the metrics set: an event when the accuracy reaches the next level."""
+
+from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
+from typing import ClassVar
+
+import numpy as np
+
+from activation_pruning.support.checks import check_count, check_sparsity
+
+
+@dataclass(frozen=True)
+class AccuracyTriggered:
+    """Prune at an epoch's end when the watched metric has reached a rising level.
+
+    The levels are `events` equally spaced ones with both ends: event i = 0 .. events-1 waits for
+    start + i * (stop - start) / (events - 1), so the first event comes at `start`, the last one at
+    `stop` (one event: at `start`). Event i prunes the share final * decay**i / sum_j decay**j, and
+    the shares sum to `final_sparsity`. At most one event fires per epoch. For a metric that falls
+    (a name with "loss", or start > stop) an event fires at or below its level.
+
+    The next event is read from the measured sparsity: the first whose cumulated target lies
+    `progress.granule` weights or more above it (events that ask for less are skipped), or, when the
+    number of weights is unknown, by more than half of the event's share.
+
+    Args:
+        start, stop: first and last level, in the metric's unit.
+        events: number of events, at least 1.
+        final_sparsity: after the last event, in [0, 1).
+        monitor: name in the logs of `fit`.
+        decay: in (0, 1], share of an event relative to the one before.
+
+    Raises:
+        ValueError: an argument out of range; a loss with levels that rise; when called with logs
+            that lack `monitor`.
+
+    Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (decay 0.8).
+
+    Example:
+        >>> from activation_pruning.schedules import Progress
+        >>> schedule = AccuracyTriggered(start=0.8, stop=0.9, events=2, final_sparsity=0.9)
+        >>> schedule(Progress(epoch=1, step=10, logs={"accuracy": 0.85}, sparsity=0.0, epochs=5))
+        0.5
+        >>> schedule(Progress(epoch=2, step=20, logs={"accuracy": 0.85}, sparsity=0.5, epochs=5))
+    """
+
+    start: float
+    stop: float
+    events: int
+    final_sparsity: float
+    monitor: str = "accuracy"
+    decay: float = 0.8
+    by: ClassVar[str] = "epoch"
+
+    def __post_init__(self):
+        check_sparsity("final_sparsity", self.final_sparsity)
+        check_count("events", self.events, 1)
+        for name, level in (("start", self.start), ("stop", self.stop)):
+            if not (isinstance(level, Real) and isfinite(level)):
+                raise ValueError(f"{name}={level!r}; it must be a finite number.")
+        if not (isinstance(self.decay, Real) and 0 < self.decay <= 1):
+            raise ValueError(f"decay={self.decay!r}; it must be in (0, 1].")
+        if "loss" in self.monitor and self.start < self.stop:
+            raise ValueError(
+                f"start={self.start!r} is below stop={self.stop!r}, but monitor={self.monitor!r} "
+                "falls during training; give the higher level as start."
+            )
+
+    @property
+    def levels(self):
+        """Return the metric's level that each event waits for."""
+        return np.linspace(self.start, self.stop, self.events)
+
+    @property
+    def targets(self):
+        """Return the cumulated target sparsity of each event."""
+        shares = np.cumsum(float(self.decay) ** np.arange(self.events))
+        return self.final_sparsity * (shares / shares[-1])
+
+    def __call__(self, progress):
+        """Return the target sparsity, or None for nothing now."""
+        if not progress.logs:  # before training
+            return None
+        if self.monitor not in progress.logs:
+            if self.monitor.startswith("val_"):  # validation_freq: not in every epoch
+                return None
+            raise ValueError(
+                f"monitor={self.monitor!r} is not among the metrics of this fit: "
+                f"{sorted(progress.logs)}; add it to compile(metrics=[...]) or watch one of these."
+            )
+        event = self._next_event(progress)
+        if event is None:
+            return None
+        value, level = float(progress.logs[self.monitor]), self.levels[event]
+        falls = "loss" in self.monitor or self.start > self.stop
+        reached = value <= level if falls else value >= level
+        return float(self.targets[event]) if reached else None
+
+    def _next_event(self, progress):
+        targets = self.targets
+        if progress.weights is None:
+            pending = targets - progress.sparsity > np.diff(targets, prepend=0.0) / 2
+        else:  # in whole weights, as the budget itself is rounded
+            budgets = np.floor(targets * progress.weights + 0.5)
+            pending = budgets - round(progress.sparsity * progress.weights) >= progress.granule
+        return int(np.argmax(pending)) if pending.any() else None
+
+    def unreachable(self, epochs, steps_per_epoch):
+        """Return why this schedule does nothing, or not all, in such a fit; None if it is fine."""
+        if epochs is not None and self.events > epochs:
+            return (
+                f"{self}: {self.events} events need at least {self.events} epochs, but this fit "
+                f"has {epochs}; final_sparsity will not be reached. Train longer or give fewer "
+                "events."
+            )
+        return None

@@ -1,0 +1,253 @@
+"""The largest sparsity that costs no more than a given loss of a metric."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from activation_pruning import retraining
+from activation_pruning.pruning.one_shot import prune
+from activation_pruning.strategies.iterative import TINY, check_functions, measured, retrained
+from activation_pruning.support.checks import check_number, check_sparsity
+from activation_pruning.support.files import check_folder, replacing
+
+FORMAT = 1
+
+
+class SparsitySearch:
+    """What `find_sparsity` found, trial by trial.
+
+    sparsity: the largest that held, 0.0 where none did. metric: of that network.
+    dense_metric: before any pruning.
+    """
+
+    def __init__(self, dense_metric, trials):
+        self.dense_metric, self._trials = dense_metric, trials
+        held = [trial for trial in trials if trial["within"]]
+        best = max(held, key=lambda trial: trial["sparsity"], default=None)
+        self.sparsity = best["sparsity"] if best else 0.0
+        self.metric = best["metric"] if best else dense_metric
+
+    def table(self):
+        """DataFrame, a row per trial: sparsity, metric, loss, within, epochs, time_s."""
+        return pd.DataFrame(
+            self._trials, columns=["sparsity", "metric", "loss", "within", "epochs", "time_s"]
+        )
+
+    def __str__(self):
+        return (
+            f"{self.table().to_string(index=False)}\nlargest sparsity: {self.sparsity:.4f}, metric "
+            f"{self.metric:.4f} (dense {self.dense_metric:.4f})"
+        )
+
+    __repr__ = __str__
+
+
+def find_sparsity(
+    model,
+    fit,
+    evaluate,
+    max_loss=0.01,
+    criterion="magnitude",
+    retrain=2,
+    low=0.0,
+    high=0.99,
+    tolerance=0.01,
+    allocation="global",
+    granularity="weight",
+    data=None,
+    include=None,
+    exclude=None,
+    seed=0,
+    folder=None,
+    verbose=1,
+):
+    """Find the largest sparsity within a given loss of a metric, by bisection with retraining.
+
+    Each trial starts from the dense weights and a fresh optimizer state, is pruned in one step and
+    retrained; it holds if dense metric - metric <= max_loss. `high` is tried first, then the middle
+    between what held and what did not, until these are no more than `tolerance` apart. Bisection
+    takes it that what holds at a sparsity holds below it.
+
+    Args:
+        model: a compiled, trained Keras 3 model; left with the weights of the best trial, the
+            dense ones where none held.
+        fit, evaluate: as for `iterative_prune`.
+        max_loss: of the metric, in its unit, at least 0: 0.01 is one point of accuracy.
+        criterion, allocation, granularity, data, include, exclude, seed: as for `prune`; the seed
+            is that of Keras in each trial as well (on JAX a second `fit` of a process shuffles
+            otherwise whatever the seed: for equal trials give `fit` batches in an order of yours).
+        retrain: epochs, or an object of `retraining`.
+        low, high: sparsities to look between, in [0, 1).
+        tolerance: at least 1e-6.
+        folder: where finished trials and the best weights are kept; the same call with the dense
+            model goes on from there. None keeps nothing.
+        verbose: 0 for silence; else a line per trial.
+
+    Returns:
+        A `SparsitySearch`: `.sparsity`, `.metric`, `.table()`.
+
+    Raises:
+        TypeError, ValueError: as `iterative_prune`; an argument out of range; a folder of another
+            search.
+        OSError: the folder cannot be written.
+
+    Example:
+        >>> import keras, numpy as np, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"),
+        ...                           keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((8, 4)), np.ones((8, 1))
+        >>> fit = lambda model, **more: model.fit(x, y, verbose=0, **more)
+        >>> quality = lambda model: 1 - (model.layers[0].get_weights()[0] == 0).mean()
+        >>> ap.find_sparsity(model, fit, quality, max_loss=0.5, tolerance=0.1, verbose=0).sparsity
+        0.495
+    """
+    _check(max_loss, low, high, tolerance)
+    check_functions(fit, evaluate)
+    policy = retraining.get(retrain)
+    how = {"criterion": criterion, "allocation": allocation, "granularity": granularity}
+    how |= {"include": include, "exclude": exclude, "seed": seed}
+    start = _Start(model)
+    asked = {"max_loss": max_loss, "low": low, "high": high, "retrain": policy, "model": start.name}
+    kept = _Kept(folder, how | asked)
+    dense = kept.dense_metric(measured(evaluate, model))
+    trials = kept.state["trials"]
+    known = {trial["sparsity"]: trial for trial in trials}
+    while (sparsity := _middle(trials, low, high, tolerance)) is not None:
+        if sparsity in known:
+            raise ValueError(f"sparsity {sparsity} came up twice; give a greater tolerance")
+        start.restore()
+        keras.utils.set_random_seed(seed)
+        begun = time.perf_counter()
+        prune(model, sparsity, data=data, verbose=verbose, **how)
+        epochs = retrained(model, fit, policy)
+        trial = {"sparsity": sparsity, "epochs": epochs, "time_s": time.perf_counter() - begun}
+        trial["metric"] = measured(evaluate, model)
+        trial["loss"] = dense - trial["metric"]
+        trial["within"] = trial["loss"] <= max_loss + TINY
+        trials.append(trial)
+        known[sparsity] = trial
+        kept.add(trial, model.get_weights() if trial["within"] else None)
+        if verbose:
+            _tell(trial)
+    model.set_weights(start.weights if kept.best is None else kept.best)
+    return SparsitySearch(dense, list(trials))
+
+
+def _check(max_loss, low, high, tolerance):
+    check_sparsity("low", low)
+    check_sparsity("high", high)
+    if high <= low:
+        raise ValueError(f"high={high!r} is not above low={low!r}")
+    check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
+    check_number("tolerance", tolerance, 1e-6, "0.01 is one percent of the weights")
+
+
+def _middle(trials, low, high, tolerance):
+    """The next sparsity to try, None when it is found."""
+    held = [trial["sparsity"] for trial in trials if trial["within"]]
+    failed = [trial["sparsity"] for trial in trials if not trial["within"]]
+    if not trials:
+        return high
+    low, high = max([low, *held]), min([high, *failed])
+    return None if not failed or high - low <= tolerance else (low + high) / 2
+
+
+class _Start:
+    """The dense network: weights and optimizer state, to begin every trial from."""
+
+    def __init__(self, model):
+        self.model, self.weights = model, [np.array(w) for w in model.get_weights()]
+        digest = hashlib.sha256()
+        for array in self.weights:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        self.name = digest.hexdigest()[:16]
+        optimizer = model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        known = [] if optimizer is None else optimizer.variables
+        # Copies: on JAX an array may be a view of memory that a training step uses again.
+        self._state = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in known]
+
+    def restore(self):
+        self.model.set_weights(self.weights)
+        for variable, values in self._state:
+            variable.assign(values)
+
+
+class _Kept:
+    """What is known so far, in a folder if there is one."""
+
+    def __init__(self, folder, settings):
+        self.folder = None if folder is None else Path(check_folder(folder))
+        # Of functions the name: their addresses are others in each process.
+        settings = {k: getattr(v, "__qualname__", str(v)) for k, v in settings.items()}
+        self.state, self.best = {"format": FORMAT, "settings": settings, "trials": []}, None
+        path = self.folder and self.folder / "search.json"
+        if path and path.exists():
+            self._read(path, settings)
+
+    def dense_metric(self, value):
+        """The dense metric as it was kept, which must be what it is now."""
+        kept = self.state.setdefault("dense_metric", value)
+        if not np.isclose(kept, value, rtol=0, atol=1e-3):
+            raise ValueError(
+                f"folder={str(self.folder)!r} holds another search: its dense model measured "
+                f"{kept:g}, evaluate= returned {value:g}. Give the same metric and data, or "
+                "another folder"
+            )
+        return kept
+
+    def _read(self, path, settings):
+        try:
+            found = json.loads(path.read_text())
+            version = found["format"]
+            known = version != FORMAT or {"settings", "trials"} <= found.keys()
+        except (ValueError, TypeError, KeyError):
+            known = False
+        if not known:
+            raise ValueError(
+                f"folder={str(self.folder)!r}: {path.name} cannot be read, it is damaged or no "
+                "file of a search; delete it, or give another folder"
+            )
+        if version != FORMAT:
+            raise ValueError(
+                f"folder={str(self.folder)!r}: {path.name} is of format {version!r}, "
+                f"this version reads {FORMAT}; give another folder"
+            )
+        other = [name for name in settings if found["settings"].get(name) != settings[name]]
+        if other:
+            raise ValueError(
+                f"folder={str(self.folder)!r} holds another search: {', '.join(other)} differ"
+                f"{' (the model must be the dense one again)' if other == ['model'] else ''}; give "
+                "another folder, or delete this one"
+            )
+        self.state = found
+        if any(trial["within"] for trial in found["trials"]):
+            with np.load(self.folder / "best.npz") as arrays:
+                self.best = [arrays[name] for name in arrays.files]
+
+    def add(self, trial, weights):
+        """Keep a trial; the weights of one that held, which are the best so far."""
+        self.best = self.best if weights is None else weights
+        if self.folder is None:
+            return
+        if weights is not None:  # before the trial is told, so that what it says of them is true
+            with replacing(self.folder / "best.npz") as path:
+                np.savez(path, *weights)
+        with replacing(self.folder / "search.json") as path:
+            Path(path).write_text(json.dumps(self.state, indent=1))
+
+
+def _tell(trial):
+    held = "held" if trial["within"] else "lost too much"
+    print(
+        f"sparsity {trial['sparsity']:.4f}: metric {trial['metric']:.4f}, {trial['epochs']} epochs,"
+        f" {held}",
+        flush=True,
+    )

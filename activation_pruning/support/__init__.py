@@ -1,0 +1,1 @@
+"""Support: checks of arguments, names, progress, files. It knows nothing of pruning."""

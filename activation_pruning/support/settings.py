@@ -1,0 +1,49 @@
+"""What a run needs to be repeated: its command, date, settings and versions."""
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+import sys
+
+import pandas as pd
+
+_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "activation-pruning")
+
+
+def settings_table(**extra):
+    """What is needed to repeat a run: command, date, your settings, versions.
+
+    Args:
+        **extra: settings such as ``backend="jax"``, ``seeds=[0, 1, 2]``, ``time_s=3.5``. The unit
+            is read from the name's ending (``_s``, ``_ms``, ``_bytes``).
+
+    Returns:
+        DataFrame with the columns key, value, unit.
+
+    Example:
+        >>> table = settings_table(seeds=[0, 1, 2], limit_s=60)
+        >>> table[table.key.isin(["seeds", "limit_s"])].values.tolist()
+        [['seeds', '0, 1, 2', ''], ['limit_s', 60, 's']]
+    """
+    now = datetime.datetime.now().astimezone().replace(microsecond=0)
+    # The interpreter's folder says nothing about the run; its arguments do, exactly as typed.
+    rows = [
+        ("command", shlex.join(["python", *sys.orig_argv[1:]]), ""),
+        ("date", now.replace(tzinfo=None), f"local time, UTC{now:%z}"),
+    ]
+    for key, value in extra.items():
+        if isinstance(value, (list, tuple, set, frozenset, range)):
+            value = ", ".join(map(str, value))
+        unit = key.rpartition("_")[2]
+        rows.append((key, value, unit if unit in ("s", "ms", "bytes") and unit != key else ""))
+    rows.append(("version of python", platform.python_version(), ""))
+    rows += [(f"version of {name}", _version(name), "") for name in _PACKAGES]
+    return pd.DataFrame(rows, columns=["key", "value", "unit"]).astype({"value": object})
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
