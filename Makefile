@@ -4,9 +4,6 @@ VENV ?= .venv
 TORCH ?= torch
 DEMO ?= results/demo
 BIN = $(VENV)/bin
-CORE = $(addprefix tests/test_, attachment.py batchnorm.py compaction.py compression_models.py \
-	derivatives.py distribute.py l0.py layers.py linear.py n2ps.py rebuilding.py regularizers.py \
-	saving.py sparse_training.py spectrum_logger.py surgeons.py tracking.py training.py)
 # Two processes at least repay their start; each holds a whole TensorFlow.
 PYTEST = -m pytest -n auto --maxprocesses 4
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -24,16 +21,14 @@ test-slow: $(VENV)/installed  ## the rest of it: experiments from end to end, la
 	$(BIN)/python $(PYTEST) -m slow
 
 test-backends: $(VENV)/backends  ## what depends on the backend, on JAX and on PyTorch
-	KERAS_BACKEND=jax $(BIN)/python $(PYTEST) $(CORE)
-	KERAS_BACKEND=torch $(BIN)/python $(PYTEST) $(CORE)
+	KERAS_BACKEND=jax $(BIN)/python $(PYTEST) -m backend tests
+	KERAS_BACKEND=torch $(BIN)/python $(PYTEST) -m backend tests
 
 test-lowest:  ## what meets other packages, on the lowest versions that setup.cfg declares (.ci/lowest.txt)
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[test,tfmot]"
-	$(VENV)-lowest/bin/python $(PYTEST) tests/test_attachment.py tests/test_saving.py \
-		tests/test_derivatives.py tests/test_export.py tests/test_legacy.py tests/test_linear.py \
-		tests/test_sites.py tests/test_surgeons.py tests/test_reports_*.py
+	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

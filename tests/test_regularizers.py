@@ -8,6 +8,8 @@ from keras import ops
 
 from activation_pruning.regularizers import NuclearNorm, Starter
 
+pytestmark = pytest.mark.backend
+
 
 def gradient(penalty, kernel):
     """d penalty / d kernel, by the backend's own means."""

@@ -1,0 +1,29 @@
+"""Names for the types that recur in signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import os
+
+    import keras
+    import pandas as pd
+
+Array: TypeAlias = NDArray[Any]  # of numbers
+Mask: TypeAlias = NDArray[np.bool_]  # True where a weight is alive
+Masks: TypeAlias = dict[str, Mask]  # site name -> mask
+Scores: TypeAlias = NDArray[Any]  # one number for each weight; low ones are pruned first
+Table: TypeAlias = "pd.DataFrame"
+Path: TypeAlias = "str | os.PathLike[str]"
+Model: TypeAlias = "keras.Model"
+# What `include` and `exclude` take: names, patterns, layers, one or several.
+Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
+Data: TypeAlias = Any  # an array, (x, y), a tf.data.Dataset, a PyDataset, an iterable of batches
+Criterion: TypeAlias = "str | Callable[[Any], Scores]"  # a registered name, or site -> scores
+Named: TypeAlias = "str | Callable[..., Any]"  # a registered name, or such an object itself
+Progress: TypeAlias = Callable[[int, int], None]  # called with (work done, work in all)
