@@ -1,14 +1,17 @@
 # Everything happens in a virtual environment of its own, .venv (PYTHON picks the interpreter).
 PYTHON ?= python3
 VENV ?= .venv
-TORCH ?= torch
+# The packages of the other backends, as pip takes them: make test-torch torch=torch==2.13.0
+jax ?= jax
+torch ?= torch
+EXTRAS = tensorflow,tfmot,litert,onnx,tensorboard
 DEMO ?= results/demo
 BIN = $(VENV)/bin
 # Two processes at least repay their start; each holds a whole TensorFlow.
 PYTEST = -m pytest -n auto --maxprocesses 4
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-backends test-lowest lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -20,19 +23,21 @@ test: $(VENV)/installed  ## the suite on the TensorFlow backend
 test-slow: $(VENV)/installed  ## the rest of it: experiments from end to end, large networks
 	$(BIN)/python $(PYTEST) -m slow
 
-test-backends: $(VENV)/backends  ## what depends on the backend, on JAX and on PyTorch
-	KERAS_BACKEND=jax $(BIN)/python $(PYTEST) -m backend tests
-	KERAS_BACKEND=torch $(BIN)/python $(PYTEST) -m backend tests
+test-backends: test-jax test-torch  ## what depends on the backend; no TensorFlow is installed there
+
+test-jax test-torch: test-%: $(VENV)-%/installed
+	KERAS_BACKEND=$* $(VENV)-$*/bin/python $(PYTEST) -m backend tests
 
 test-lowest:  ## what meets other packages, on the lowest versions that setup.cfg declares (.ci/lowest.txt)
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[test,tfmot]"
+	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[$(EXTRAS),test]"
 	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed  ## style, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and half an hour
 	$(BIN)/python benchmarks/fit_overhead.py
@@ -48,12 +53,15 @@ experiments-quick: $(VENV)/installed  ## every experiment with small settings on
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[test,tfmot]"
+	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS),test,lint]"
 	touch $@
 
-$(VENV)/backends: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -e ".[jax]" "$(TORCH)"
+# Environments without TensorFlow: what works there does not need it.
+$(VENV)-jax/installed $(VENV)-torch/installed: $(VENV)-%/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-$*/bin/python -m pip install --quiet -e ".[$*,test]" "$($*)"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build *.egg-info results
+	rm -rf $(VENV) $(VENV)-* build *.egg-info results
