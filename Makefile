@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PYTEST = -m pytest -n auto --maxprocesses 4
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest docs lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -33,6 +33,9 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[$(EXTRAS),test]"
 	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
+
+docs: $(VENV)/installed  ## what the pages in docs/ name exists, and their examples run
+	$(BIN)/python -m pytest tests/test_docs.py
 
 lint: $(VENV)/installed  ## style, formatting, types
 	$(BIN)/ruff check .
