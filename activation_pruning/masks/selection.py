@@ -52,13 +52,12 @@ def lowest(scores: Scores, count: int) -> Mask:
 
 
 def _lowest(items: Items, count: int) -> Mask:
+    """Mark the `count` lowest of the items, and always all that are not alive."""
     scores, alive = items.values, items.alive
     if count <= 0:
         return np.zeros(scores.size, bool)
     threshold, lower, equal = items.cuts.get(count) or cut([scores], count, [alive])[0]
     ties = count - lower
-    if threshold == -np.inf and ties < equal:  # some of the pruned are chosen, by the tie rule
-        return _lowest(Items(items.scores), count)
     chosen = scores <= threshold if ties == equal else scores < threshold
     if alive is not None:
         np.greater_equal(chosen, alive, out=chosen)  # chosen, or not alive
