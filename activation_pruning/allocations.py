@@ -8,14 +8,17 @@ The ranking, the same everywhere: low scores first; among equal scores the highe
 several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
 """
 
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
+from activation_pruning.support.cuts import Cut, cut, filled
 from activation_pruning.support.names import lookup
-
-_SAMPLE = 1 << 16  # values drawn to bracket a rank
-_CHUNK = 1 << 16  # values looked at together: fits a core's cache
+from activation_pruning.support.types import Array, Mask
 
 
 @dataclass(frozen=True)
@@ -23,69 +26,32 @@ class Items:
     """What an allocation ranks in one site: weights, units, blocks or groups.
 
     Args:
-        scores: 1-D float, one score per item; -inf for an item with nothing left to prune.
+        values: 1-D float, one score per item; -inf for an item with nothing left to prune.
         sizes: 1-D int, the weights that pruning the item adds to those already pruned (0 where
             nothing is left); or the int 1: each item is one weight.
+        alive: 1-D bool, False where nothing is left to prune, whatever the value; None: see values.
     """
 
-    scores: np.ndarray
-    sizes: np.ndarray | int = 1
+    values: Array
+    sizes: Array | int = 1
+    alive: Mask | None = None
+    # By count, the cuts that an allocation found, so that the mask need not find them again.
+    cuts: dict[int, Cut] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def scores(self) -> Array:
+        """`values`, -inf where not alive: a copy, made when asked for."""
+        return filled(self.values, self.alive)
 
 
-def kth_lowest(arrays, k):
-    """Return the k-th lowest value (k from 0) of several arrays, without copying them.
-
-    A random sample brackets the value; one pass counts what lies below and gathers what lies
-    inside the bracket, a few percent; only that is partitioned. The answer is exact for any data:
-    if the bracket missed, everything is partitioned. Ties at the bracket's ends are counted, not
-    gathered, so that millions of equal scores need no memory.
-
-    Args:
-        arrays: sequence of 1-D arrays of one float dtype, no NaN.
-        k: 0 <= k < total number of values.
-
-    Returns:
-        The value, a scalar of that dtype.
+def kth_lowest(arrays: Sequence[Array], k: int) -> np.floating:
+    """Return the k-th lowest value (k from 0) of several arrays, without copying them; see `cut`.
 
     Example:
         >>> float(kth_lowest([np.array([3.0, 1.0]), np.array([2.0])], 1))
         2.0
     """
-    total = sum(a.size for a in arrays)
-    if total > 4 * _SAMPLE:
-        low, high = _bracket(arrays, k, total)
-        below = to_low = to_high = 0
-        inside = []
-        for a in arrays:
-            for chunk in (a[i : i + _CHUNK] for i in range(0, a.size, _CHUNK)):
-                above = chunk > low
-                below += np.count_nonzero(chunk < low)
-                to_low += chunk.size - np.count_nonzero(above)
-                to_high += np.count_nonzero(chunk <= high)
-                inside.append(chunk[above & (chunk < high)])
-        if below <= k < to_low:
-            return low
-        inside = np.concatenate(inside)
-        if to_low <= k < to_low + inside.size:
-            inside.partition(k - to_low)
-            return inside[k - to_low]
-        if to_low + inside.size <= k < to_high:
-            return high
-    return np.partition(np.concatenate(arrays), k)[k]
-
-
-def _bracket(arrays, k, total):
-    """Return two values between which the k-th lowest lies but for about one case in 10**9."""
-    # Drawn at random (fixed seed), not with a stride: kernels have a period, that of their columns.
-    draw = np.random.default_rng(0)
-    drawn = [a[draw.integers(0, a.size, _SAMPLE * a.size // total + 1)] for a in arrays if a.size]
-    sample = np.sort(np.concatenate(drawn))
-    centre = k * sample.size // total
-    margin = 3 * int(np.sqrt(sample.size))  # 6 standard deviations of the rank at the median
-    inf = sample.dtype.type(np.inf)
-    low = sample[centre - margin] if centre >= margin else -inf
-    high = sample[centre + margin] if centre + margin < sample.size else inf
-    return low, high
+    return cut(arrays, k + 1)[0][0]
 
 
 def ranking(scores):
@@ -114,6 +80,17 @@ def rounded(sparsity, weights):
     return int(np.floor(sparsity * weights + 0.5))
 
 
+def pruned(site):
+    """Return how many of the site's weights are pruned.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> pruned(Site(mask=np.array([[True, False]])))
+        1
+    """
+    return site.mask.size - int(np.count_nonzero(site.mask))
+
+
 def class_blind(sites, items, sparsity):
     """One ranking over all sites ("global", class-blind; See et al. 2016).
 
@@ -136,11 +113,12 @@ def class_blind(sites, items, sparsity):
         {'a': 2, 'b': 0}
     """
     names = [site.name for site in sites]
-    scores = [items[name].scores for name in names]
     budget = rounded(sparsity, sum(site.mask.size for site in sites))
     if all(isinstance(items[name].sizes, int) for name in names):
-        return dict(zip(names, _share_of_lowest(scores, budget), strict=True))
-    budget -= sum(_pruned(site) for site in sites)
+        shares = _share_of_lowest([items[name] for name in names], budget)
+        return dict(zip(names, shares, strict=True))
+    budget -= sum(map(pruned, sites))
+    scores = [items[name].scores for name in names]
     order = ranking(np.concatenate(scores))
     taken = order[: _prefix(np.concatenate([items[name].sizes for name in names])[order], budget)]
     ends = np.cumsum([s.size for s in scores])
@@ -183,8 +161,8 @@ def distributed(sites, items, sparsity):
         alive = site.mask.any()
         deviation = np.std(site.kernel, where=site.mask, dtype=np.float64) if alive else 0.0
         own = items[site.name]
-        scale = own.scores.dtype.type(deviation if deviation > 0 else 1.0)
-        scaled[site.name] = replace(own, scores=own.scores / scale)
+        scale = own.values.dtype.type(deviation if deviation > 0 else 1.0)
+        scaled[site.name] = replace(own, values=own.values / scale)
     return class_blind(sites, scaled, sparsity)
 
 
@@ -217,10 +195,10 @@ def erk(sites, items, sparsity):
             break
         dense |= density >= 1.0
     exact = np.clip((1.0 - density) * sizes, 0.0, sizes)
-    pruned = np.floor(exact)
-    short = budget - int(pruned.sum())
-    pruned[np.argsort(pruned - exact, kind="stable")[:short]] += 1
-    return {s.name: _fitting(s, items[s.name], int(p)) for s, p in zip(sites, pruned, strict=True)}
+    whole = np.floor(exact)
+    short = budget - int(whole.sum())
+    whole[np.argsort(whole - exact, kind="stable")[:short]] += 1
+    return {s.name: _fitting(s, items[s.name], int(p)) for s, p in zip(sites, whole, strict=True)}
 
 
 ALLOCATIONS = {"global": class_blind, "uniform": uniform, "distributed": distributed, "erk": erk}
@@ -253,21 +231,18 @@ def get(spec):
     )
 
 
-def _pruned(site):
-    return site.mask.size - int(np.count_nonzero(site.mask))
-
-
-def _share_of_lowest(arrays, count):
-    """Return how many of the `count` lowest values of all arrays lie in each."""
+def _share_of_lowest(items: Sequence[Items], count: int) -> list[int]:
+    """Return how many of the `count` lowest scores lie in each site."""
     if count == 0:
-        return [0] * len(arrays)
-    threshold = kth_lowest(arrays, count - 1)
-    shares = [int(np.count_nonzero(a < threshold)) for a in arrays]
+        return [0] * len(items)
+    cuts = cut([own.values for own in items], count, [own.alive for own in items])
+    shares = [lower for _, lower, _ in cuts]
     ties = count - sum(shares)
-    for i in reversed(range(len(arrays))):  # among equal scores the later site goes first
-        own = min(ties, int(np.count_nonzero(arrays[i] == threshold)))
+    for i in reversed(range(len(items))):  # among equal scores the later site goes first
+        own = min(ties, cuts[i][2])
         shares[i] += own
         ties -= own
+        items[i].cuts[shares[i]] = cuts[i]
     return shares
 
 
@@ -280,4 +255,4 @@ def _fitting(site, items, weights):
     """Return how many of the site's lowest items leave at most `weights` of its weights pruned."""
     if isinstance(items.sizes, int):
         return weights
-    return _prefix(items.sizes[ranking(items.scores)], weights - _pruned(site))
+    return _prefix(items.sizes[ranking(items.scores)], weights - pruned(site))

@@ -6,12 +6,12 @@ event: they are called with the sites, what the granularity ranks in them, and t
 return a target and the allocation that shares it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 
-from activation_pruning.allocations import class_blind, ranking, rounded
+from activation_pruning.allocations import Items, class_blind, ranking, rounded
 from activation_pruning.support.checks import check_count, check_number, check_sparsity
 
 __all__ = [
@@ -301,7 +301,7 @@ class UpTo:
         for name, count in share(sites, items, sparsity).items():
             scores = np.array(items[name].scores)
             scores[ranking(scores)[count:]] = np.inf
-            allowed[name] = replace(items[name], scores=scores)
+            allowed[name] = Items(scores, items[name].sizes)
         return self.most, lambda sites, items, sparsity: class_blind(sites, allowed, sparsity)
 
 

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as npst
 from activation_pruning import allocations
 from activation_pruning.allocations import Items, kth_lowest, ranking
 from activation_pruning.sites import Site
+from activation_pruning.support import cuts
 
 
 def make_sites(**kernels):
@@ -146,7 +147,7 @@ def test_kth_lowest_of_many_values_agrees_with_a_sort(kind, fraction):
 def test_kth_lowest_is_right_even_when_the_bracket_misses(monkeypatch):
     values = np.random.default_rng(5).standard_normal(400_000, dtype=np.float32)
     outside = (np.float32(3.0), np.float32(4.0))
-    monkeypatch.setattr(allocations, "_bracket", lambda *_: outside)
+    monkeypatch.setattr(cuts, "_bracket", lambda *_: outside)
     assert kth_lowest([values], 200_000) == np.sort(values)[200_000]
 
 

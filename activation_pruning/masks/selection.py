@@ -10,9 +10,11 @@ import warnings
 import numpy as np
 
 from activation_pruning import allocations
-from activation_pruning.allocations import kth_lowest, rounded
+from activation_pruning.allocations import Items, pruned, rounded
 from activation_pruning.masks import coupled, granularities
-from activation_pruning.masks.granularities import CHUNK, NM, Block, Unit, Weight, granularity
+from activation_pruning.masks.granularities import NM, Block, Unit, Weight, granularity
+from activation_pruning.support.cuts import chunks, cut
+from activation_pruning.support.types import Mask, Scores
 
 __all__ = [
     "NM",
@@ -32,7 +34,7 @@ class EmptiedWarning(UserWarning):
     """A layer would have lost its last item, which was kept instead."""
 
 
-def lowest(scores, count):
+def lowest(scores: Scores, count: int) -> Mask:
     """Mark the `count` lowest scores, exactly, whatever the ties.
 
     Args:
@@ -46,20 +48,26 @@ def lowest(scores, count):
         >>> lowest(np.array([3.0, 1.0, 1.0, 1.0]), 2).tolist()
         [False, False, True, True]
     """
+    return _lowest(Items(scores), count)
+
+
+def _lowest(items: Items, count: int) -> Mask:
+    """Mark the `count` lowest of the items, and always all that are not alive."""
+    scores, alive = items.values, items.alive
     if count <= 0:
         return np.zeros(scores.size, bool)
-    threshold = kth_lowest([scores], count - 1)
-    chosen = scores < threshold
-    ties = count - int(np.count_nonzero(chosen))
-    # Ties are taken from the end, by chunks: listing the indices of millions of equal scores at
-    # once would take more memory than the scores.
-    for end in range(scores.size, 0, -CHUNK):
-        if ties == 0:
-            break
-        start = max(end - CHUNK, 0)
-        tied = np.flatnonzero(scores[start:end] == threshold)[-ties:]
-        chosen[start + tied] = True
-        ties -= tied.size
+    threshold, lower, equal = items.cuts.get(count) or cut([scores], count, [alive])[0]
+    ties = count - lower
+    chosen = scores <= threshold if ties == equal else scores < threshold
+    if alive is not None:
+        np.greater_equal(chosen, alive, out=chosen)  # chosen, or not alive
+    if ties < equal:
+        # By chunks: the indices of millions of equal scores would take more memory than these.
+        for part in reversed(chunks(scores.size)):
+            tied = np.flatnonzero((scores[part] == threshold) > chosen[part])
+            last = tied[max(tied.size - ties, 0) :]
+            chosen[part.start + last] = True
+            ties -= last.size
     return chosen
 
 
@@ -80,7 +88,9 @@ def check_finite(name, values, what="scores"):
             ...
         ValueError: dense/kernel: the scores hold NaN or infinite values; look at the criterion.
     """
-    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(values.sum())  # one pass; but finite numbers may have an infinite sum
+    if not finite and not (np.isfinite(values.min()) and np.isfinite(values.max())):
         cause = (
             "look at the criterion."
             if what == "scores"
@@ -137,18 +147,17 @@ def select(sites, scores, sparsity, granularity, allocation):
     elif not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
     budget = rounded(sparsity, sum(s.mask.size for s in sites))
-    if budget <= sum(s.mask.size - np.count_nonzero(s.mask) for s in sites):
+    if budget <= sum(map(pruned, sites)):
         return {s.name: s.mask.copy() for s in sites}
     items = items or {s.name: grain.items(s, scores[s.name]) for s in sites}
     counts, guarded = _counts(sites, items, sparsity, grain.protected, share)
     masks, rounding = {}, 0
     for site in sites:
-        own = items.pop(site.name)  # freed as the mask is made
-        count = counts[site.name]
+        own, count = items.pop(site.name), counts[site.name]  # freed as the mask is made
         if isinstance(grain, Unit):
             count = grain.rounded(own, count)
-        chosen = lowest(own.scores, count)
-        rounding += _largest(own, ~chosen) * getattr(grain, "round_to", 1)
+        chosen = _lowest(own, count)
+        rounding += _largest(own, chosen) * getattr(grain, "round_to", 1)
         mask = grain.expand(site, scores[site.name], chosen)
         masks[site.name] = np.logical_and(site.mask, np.logical_not(mask, out=mask), out=mask)
     _warn(sites, masks, sparsity, budget, rounding, guarded)
@@ -156,8 +165,7 @@ def select(sites, scores, sparsity, granularity, allocation):
 
 
 def _coupled(sites, grain):
-    known = (getattr(site, "channels", None) is not None for site in sites)
-    return isinstance(grain, Unit) and any(known)
+    return isinstance(grain, Unit) and any(getattr(s, "channels", None) is not None for s in sites)
 
 
 def _select_coupled(sites, scores, sparsity, grain, share):
@@ -200,11 +208,11 @@ def granule(sites, granularity):
     return max(1, sum(int(np.max(own.sizes, initial=0)) for own in items))
 
 
-def _largest(items, among):
-    """Return the size of the largest of the items marked in `among`."""
+def _largest(items, gone):
+    """Return the size of the largest of the items that stay."""
     if isinstance(items.sizes, int):
-        return int(among.any())
-    return int(items.sizes.max(where=among, initial=0))
+        return int(not gone.all())
+    return int(items.sizes.max(where=~gone, initial=0))
 
 
 def _checked(sites, scores):
@@ -230,8 +238,8 @@ def _counts(sites, items, sparsity, protected, share):
 
     A site's lower bound are the items pruned before, its upper bound all but the protected ones.
     """
-    low = {s.name: int(np.count_nonzero(items[s.name].scores == -np.inf)) for s in sites}
-    high = {s.name: max(items[s.name].scores.size - protected, low[s.name]) for s in sites}
+    low = {s.name: _spent(s, items[s.name]) for s in sites}
+    high = {s.name: max(items[s.name].values.size - protected, low[s.name]) for s in sites}
     budget = rounded(sparsity, sum(s.mask.size for s in sites))
     counts, guarded, open_sites, target = {}, [], list(sites), sparsity
     while open_sites:
@@ -253,16 +261,22 @@ def _counts(sites, items, sparsity, protected, share):
     return counts, guarded
 
 
+def _spent(site, items):
+    """Return how many of the site's items have nothing left to prune."""
+    if isinstance(items.sizes, int):
+        return pruned(site)
+    return int(np.count_nonzero(items.scores == -np.inf))
+
+
 def _pruned_by(site, items, count):
     """Return how many weights of the site are pruned once its `count` lowest items are."""
     if isinstance(items.sizes, int):
         return count
-    before = site.mask.size - int(np.count_nonzero(site.mask))
-    return before + int(items.sizes[lowest(items.scores, count)].sum())
+    return pruned(site) + int(items.sizes[_lowest(items, count)].sum())
 
 
 def _warn(sites, masks, sparsity, budget, rounding, guarded):
-    reached = sum(int(np.count_nonzero(~m)) for m in masks.values())
+    reached = sum(m.size - int(np.count_nonzero(m)) for m in masks.values())
     total = sum(s.mask.size for s in sites)
     if guarded:
         cause = "the best item is kept, so that nothing is emptied, in "

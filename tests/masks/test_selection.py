@@ -1,5 +1,6 @@
 """Masks as literal arrays, and NumPy's stable sort as the oracle."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -57,6 +58,62 @@ def test_lowest_of_many_agrees_with_a_stable_sort(levels, count):
     generator = np.random.default_rng(1)
     scores = generator.integers(0, levels, 600_000).astype(np.float32)
     np.testing.assert_array_equal(masks.lowest(scores, count), oracle(scores, count))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["normal", "few levels", "zeros of both signs"])
+def test_lowest_agrees_with_a_stable_sort_around_the_ends_of_chunks(kind, dtype):
+    generator = np.random.default_rng(2)
+    for size in (1, 2, 3, 65_535, 65_536, 65_537, 262_144, 262_145):
+        scores = scores_of(kind, size, dtype, generator)
+        for count in {0, 1, size - 1, size, int(generator.integers(size))}:
+            np.testing.assert_array_equal(masks.lowest(scores, count), oracle(scores, count))
+
+
+def scores_of(kind, size, dtype, generator):
+    scores = np.abs(generator.standard_normal(size)).astype(dtype)
+    if kind == "few levels":
+        return np.round(scores)
+    if kind == "zeros of both signs":
+        return np.where(scores > 1, scores, np.copysign(dtype(0), generator.random(size) - 0.5))
+    return scores
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["normal", "few levels", "zeros of both signs"])
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+@pytest.mark.filterwarnings("ignore::activation_pruning.masks.EmptiedWarning")
+def test_several_rounds_at_several_sites_agree_with_a_stable_sort(kind, dtype, allocation):
+    generator = np.random.default_rng(4)
+    sizes = [3, 65_536, 2, 200_000, 65_537, 10]
+    scores = [scores_of(kind, size, dtype, generator) for size in sizes]
+    for own in scores:
+        own[0] = 100  # so that no site is emptied
+    alive = [np.ones(size, bool) for size in sizes]
+    alive[3][1:] = generator.random(199_999) < 0.65  # sparser than its share at first
+    for sparsity in (0.3, 0.5, 0.8):
+        sites = [make_site(s[None], f"s{i}", alive[i][None]) for i, s in enumerate(scores)]
+        given = {site.name: own[None] for site, own in zip(sites, scores, strict=True)}
+        new = masks.select(sites, given, sparsity, "weight", allocation)
+        ranked = [np.where(a, s, -np.inf) for s, a in zip(scores, alive, strict=True)]
+        alive = [new[site.name][0] for site in sites]
+        for before, after in zip(ranked, alive, strict=True):
+            np.testing.assert_array_equal(~after, oracle(before, np.count_nonzero(~after)))
+        if allocation == "global":
+            gone = oracle(np.concatenate(ranked), allocations.rounded(sparsity, sum(sizes)))
+            np.testing.assert_array_equal(~np.concatenate(alive), gone)
+
+
+def test_selecting_takes_less_memory_than_the_scores():
+    generator = np.random.default_rng(6)
+    kernels = generator.standard_normal((2, 1000, 1000), dtype=np.float32)
+    sites = [make_site(k, f"s{i}", generator.random(k.shape) < 0.5) for i, k in enumerate(kernels)]
+    scores = {site.name: np.abs(site.kernel) for site in sites}
+    tracemalloc.start()
+    masks.select(sites, scores, 0.8, "weight", "global")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * kernels.nbytes  # the new masks alone are a quarter
 
 
 def test_lowest_keeps_the_lower_index_of_equal_scores():
@@ -299,6 +356,14 @@ def test_scores_and_weights_must_be_finite(bad):
         masks.select([site], {site.name: np.array([[1, bad]])}, 0.5, "weight", "global")
     with pytest.raises(ValueError, match=r"dense/kernel: the weights hold.*training diverged"):
         masks.select([make_site([[1, bad]])], {site.name: np.ones((1, 2))}, 0.5, "unit", "erk")
+
+
+def test_finite_numbers_whose_sum_is_infinite_are_fine():
+    site = make_site([[3e38, -3e38, 3e38, 2e38]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new = masks.select([site], {site.name: site.kernel}, 0.25, "weight", "global")
+    assert new[site.name].tolist() == [[True, False, True, True]]
 
 
 def test_scores_of_a_wrong_shape():
