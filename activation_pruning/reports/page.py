@@ -1,18 +1,22 @@
 """One self-contained HTML page from texts, tables and pictures: it opens offline, anywhere."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.figure import Figure
 
+from activation_pruning.reports.formats import GENERAL, as_text, column_formats, plain
+from activation_pruning.reports.tables import table_of
+from activation_pruning.support import types
 from activation_pruning.support.files import replacing
-
-from .files import GENERAL, as_text, column_formats, plain, table_of
+from activation_pruning.support.types import Table
 
 MAX_ROWS = 2_000  # more would make a page that a phone cannot scroll; the workbook has them all
 _WHOLE = 20  # rows that are shown without scrolling down
@@ -74,13 +78,13 @@ class Section:
 
     heading: str
     text: str = ""
-    table: pd.DataFrame | None = None
+    table: Table | None = None
     figure: Figure | str | Path | None = None
     caption: str = ""
     alt: str = ""
 
 
-def write(path, title, sections):
+def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
     """Write sections as one HTML file that needs no other file and no network.
 
     Numbers read as in the workbook. Pictures are embedded; a table shows its first 2,000 rows and

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.latency import bootstrap_median
-from activation_pruning.reports import figures, statistics, style, workbook
+from activation_pruning.reports import figures, statistics, workbook
+from activation_pruning.reports.figures import style
 from lab import publication
 from lab.publication import Picture
 

@@ -1,39 +1,35 @@
-"""What every kind of report shares: how a number reads, and how a file gets to its place."""
+"""How values read, in workbooks, pages and pictures alike: number formats, texts, colours."""
+
+from __future__ import annotations
 
 import datetime
-import difflib
 import math
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+from activation_pruning.support.types import Table
 
 # From dark to light (CIE lightness 13 to 74), so that neighbours stay apart in grey.
 PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#74c2e1")
-
 GENERAL, TEXT, DATE = "General", "@", "yyyy-mm-dd hh:mm:ss"
 _SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
 _BOUND = re.compile(r"_(low|high|ci[\d.]+)$")
-_BAD_TEXT = re.compile(ILLEGAL_CHARACTERS_RE.pattern + "|[\ud800-\udfff\ufffe\uffff]")
-MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384  # of one Excel sheet
+_BAD_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # not in XML
 _LONGEST_TEXT = 32_767  # characters in one Excel cell
-_EXACT = (
-    10**15
-)  # Excel keeps 15 digits: a larger integer would be changed, so it is written as text
+_EXACT = 10**15  # Excel keeps 15 digits: a larger integer would be changed, so it becomes text
 
 
-def column_format(name, values):
-    """Number format (an Excel code) of a column, by its name and its values.
+def column_format(name: str, values: Iterable[Any]) -> str:
+    """Number format of a column, by its name and its values.
 
     Fractions (``sparsity``, ``accuracy``, ``frequency``, ``share``, ``top5`` in the name, and all
     values in [-1, 1]) read ``0.0%``, or ``0.00%`` where they have more digits; seconds
     (``time_s``) ``0.00``; whole numbers and bytes ``#,##0``; other numbers show four
     significant digits of the largest one.
-
-    Args:
-        name: the column's name.
-        values: the column, a Series or a sequence of any type.
 
     Returns:
         The format code; ``"General"`` for text, truth values and columns of mixed type.
@@ -42,27 +38,21 @@ def column_format(name, values):
         >>> column_format("test_accuracy", [0.5, 0.25]), column_format("size_bytes", [2048])
         ('0.0%', '#,##0')
     """
-    values = pd.Series(values).infer_objects().dropna()
-    if pd.api.types.is_datetime64_any_dtype(values):
+    column = pd.Series(values).infer_objects().dropna()
+    if pd.api.types.is_datetime64_any_dtype(column):
         return DATE
-    if values.empty or pd.api.types.is_bool_dtype(values):
+    if column.empty or pd.api.types.is_bool_dtype(column):
         return GENERAL
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_complex_dtype(values):
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
         return GENERAL
-    return _numeric_format(str(name).lower(), values)
+    return _numeric_format(str(name).lower(), column)
 
 
-def column_formats(table):
+def column_formats(table: Table) -> list[str]:
     """Number formats of a table's columns, see `column_format`.
 
     Ends of an interval (``<name>_low``, ``<name>_high``) and half-widths (``<name>_ci95``) read as
     percent where <name> does: beyond 100 % as well, which wide intervals of few runs are.
-
-    Args:
-        table: a DataFrame.
-
-    Returns:
-        A list of format codes.
 
     Example:
         >>> column_formats(pd.DataFrame({"accuracy": [0.5, 0.25], "accuracy_ci95": [1.5, 0.1]}))
@@ -96,15 +86,8 @@ def _numeric_format(name, values):
     return "#,##0." + "0" * digits if digits > 0 else "#,##0"
 
 
-def as_text(value, code):
+def as_text(value: Any, code: str) -> str:
     """The value as the workbook shows it under this format code; a missing one is empty.
-
-    Args:
-        value: anything that a table holds.
-        code: a code that `column_format` returned.
-
-    Returns:
-        The text.
 
     Example:
         >>> as_text(0.8, "0.0%"), as_text(266610, "#,##0"), as_text(None, "0.00")
@@ -119,23 +102,17 @@ def as_text(value, code):
         return str(value)
     if code in (GENERAL, TEXT):
         return f"{value:.6g}" if isinstance(value, float) else str(value)
-    places = len(re.search(r"\.?(0*)(%|E\+00)?$", code.partition(".")[2])[1])
+    places = code.partition(".")[2].partition("E")[0].count("0")
     kind = "%" if code.endswith("%") else "E" if "E" in code else "f"
     return format(value, f"{',' if ',' in code else ''}.{places}{kind}")
 
 
-def plain(value):
+def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timedelta | None:
     """One table cell as the Python value that a file can hold, or None where it is missing.
 
     Numbers stay numbers; infinities, integers beyond 15 digits and everything else become text.
     A time with a zone is given in UTC, since Excel knows no zones. In text, characters that XML
     forbids become U+FFFD, and text beyond 32,767 characters is cut and ends in an ellipsis.
-
-    Args:
-        value: anything that a table holds.
-
-    Returns:
-        None, bool, int, float, datetime, timedelta or str.
 
     Example:
         >>> plain(np.float32(0.5)), plain(float("nan")), plain(float("inf"))
@@ -168,97 +145,3 @@ def _moment(value):
     if value.tzinfo is not None:
         value = value.astimezone(datetime.UTC).replace(tzinfo=None)
     return value if value.year >= 1900 else value.isoformat(sep=" ")  # Excel counts from 1900
-
-
-def table_of(table, name):
-    """The table with text column names, and with a named index turned into columns.
-
-    Args:
-        table: a DataFrame.
-        name: how messages call it.
-
-    Returns:
-        A DataFrame with a plain index.
-
-    Raises:
-        ValueError: it is not a DataFrame, or has no columns.
-    """
-    if not isinstance(table, pd.DataFrame):
-        raise ValueError(f"{name} is a {type(table).__name__}; give a pandas DataFrame")
-    if any(level is not None for level in table.index.names):
-        twice = set(table.index.names) & set(table.columns)
-        if twice:
-            raise ValueError(f"{name}: {sorted(twice)} names an index and a column; rename one")
-        table = table.reset_index()
-    if table.shape[1] == 0:
-        raise ValueError(f"{name} has no columns; give a DataFrame with at least one")
-    names = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in table.columns]
-    return table.set_axis(names, axis=1).reset_index(drop=True)
-
-
-def need(table, function, *columns, empty=False):
-    """Raise unless the table has rows, and these columns with values in them.
-
-    Args:
-        table: what should be a DataFrame.
-        function: whose argument it is, for the message.
-        *columns: names.
-        empty: whether a table or column without values will do.
-
-    Raises:
-        ValueError: it is not a DataFrame, or lacks a column or its values.
-    """
-    if not isinstance(table, pd.DataFrame):
-        raise ValueError(f"{function}: expected a DataFrame, got a {type(table).__name__}")
-    for name in columns:
-        one_of(name, list(table.columns), f"{function}: column")
-        if not empty and table[name].isna().all():
-            what = "the table has no rows" if table.empty else f"column {name!r} has no values"
-            raise ValueError(f"{function}: {what}; there is nothing to draw")
-
-
-def listed(name, value):
-    """The names of columns as a list.
-
-    Args:
-        name: of the argument, for the message.
-        value: what was received.
-
-    Raises:
-        TypeError: one name alone, whose letters would be taken for names.
-    """
-    if isinstance(value, str):
-        raise TypeError(f"{name}={value!r}; give a list of columns, [{value!r}].")
-    return list(value)
-
-
-def refuse_missing(table, metric, function):
-    """Raise where a column of numbers lacks some: a comparison without them would not be fair.
-
-    Args:
-        table: a DataFrame.
-        metric: the column.
-        function: whose argument the table is, for the message.
-
-    Raises:
-        ValueError: there are missing numbers; the message says how many.
-    """
-    missing = int((~np.isfinite(table[metric].to_numpy(dtype=float))).sum())
-    if missing:
-        raise ValueError(
-            f"{function}: column {metric!r} lacks {missing} of {len(table)} finite numbers. Leave "
-            "out the runs that failed, or the methods that have such runs, before comparing."
-        )
-
-
-def one_of(name, valid, what):
-    """The name, if it is valid.
-
-    Raises:
-        ValueError: it is not; the message lists the valid names and the closest one.
-    """
-    if name in valid:
-        return name
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(map(repr, valid))}{hint}")

@@ -1,58 +1,21 @@
-"""Which of several methods is better: paired differences, and ranks; tables in, tables out.
+"""Paired differences of two methods: mean, interval, effect size and test."""
 
-The runs of two methods are paired by what they share, the seed above all. Each difference has its
-mean, interval, effect size and test; then all of a table are judged together, by Holm.
-"""
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from .files import listed, need, refuse_missing
-from .holm import corrected
-from .intervals import bootstrap_t, check_level, intervals
-from .ranking import ranks
+from activation_pruning.reports.statistics.confidence import bootstrap_t, check_level
+from activation_pruning.reports.tables import listed, need, refuse_missing
+from activation_pruning.support.types import Table
 
-__all__ = ["bootstrap_t", "columns", "differences", "holm", "intervals", "ranks", "summary"]
-
-ALIKE, FEW = "indistinguishable", "too few pairs"
 _ENOUGH = 6  # pairs of equal differences: 2 / 2**6 is the first p-value below 0.05
 
 
-def summary(table, by, metrics, level=0.95):
-    """Mean over the runs of each metric, with the half-width of its t-interval.
-
-    Args:
-        table: tidy, one row per run.
-        by: columns that make a group.
-        metrics: columns of numbers; missing ones do not count.
-        level: confidence, in (0, 1).
-
-    Returns:
-        DataFrame: by, runs, and for each metric its name and ``<metric>_ci95`` (or as `level`
-        says): the interval is the mean plus or minus that; NaN for one run.
-
-    Raises:
-        ValueError: a column is missing or has no values.
-
-    Example:
-        >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})
-        >>> summary(runs, ["arm"], ["accuracy"]).round(4).values.tolist()
-        [['a', 3, 0.8, 0.2484]]
-    """
-    by, metrics = listed("by", by), listed("metrics", metrics)
-    check_level(level)
-    if table.empty:
-        return pd.DataFrame(columns=[*by, "runs", *metrics])
-    parts = [table.groupby(by, sort=False, dropna=False).size().rename("runs")]
-    for metric in metrics:
-        part = intervals(table, by, metric, level).set_index(by)
-        half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}_ci{100 * level:g}")
-        parts += [part[metric], half]
-    return pd.concat(parts, axis=1).reset_index()
-
-
-def columns(name="difference"):
+def columns(name: str = "difference") -> list[str]:
     """The columns of a table of `differences` of that name, once `holm` has judged it.
 
     Example:
@@ -62,7 +25,15 @@ def columns(name="difference"):
     return ["pairs", name, f"{name}_low", f"{name}_high", "effect_size", "p", "p_holm", "verdict"]
 
 
-def differences(first, second, on, by, metric, name="difference", level=0.95):
+def differences(
+    first: Table,
+    second: Table,
+    on: Sequence[str],
+    by: Sequence[str],
+    metric: str,
+    name: str = "difference",
+    level: float = 0.95,
+) -> Table:
     """Mean of first - second over the pairs of rows that agree in `on`, with interval and test.
 
     The test is the paired t test. Tests that assume no distribution (sign-flip, Wilcoxon) cannot
@@ -100,6 +71,7 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         >>> runs = pd.DataFrame({"arm": ["a"] * 4 + ["b"] * 4, "seed": [0, 1, 2, 3] * 2,
         ...                      "accuracy": [0.84, 0.86, 0.85, 0.88, 0.81, 0.84, 0.82, 0.84]})
         >>> a, b = runs[runs["arm"] == "a"], runs[runs["arm"] == "b"]
+        >>> from activation_pruning.reports.statistics import holm
         >>> table = holm(differences(a, b, ["seed"], [], "accuracy"))
         >>> table[["pairs", "difference", "p", "verdict"]].round(3).values.tolist()
         [[4, 0.03, 0.005, 'higher']]
@@ -153,48 +125,3 @@ def _hedges(pairs):
         return np.nan
     logarithm = special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2)
     return np.exp(logarithm) / np.sqrt(freedom / 2)
-
-
-def holm(table, name="difference", level=0.95):
-    """The table with p_holm, its p-values corrected for their number, and a verdict in words.
-
-    The k-th smallest of m p-values is multiplied by m - k + 1 (and is at least the one before):
-    with probability `level` no difference of the table is called higher or lower by chance alone.
-    Nor is one whose own interval holds 0, so that verdict and interval never speak against each
-    other: with few pairs the bootstrap can be wider than what the t test goes by.
-
-    Args:
-        table: differences, all that are looked at together, with p (NaN counts as no test), and
-            with <name>_low and <name>_high if there are intervals.
-        name: column of the mean differences.
-        level: 1 - level is the largest p_holm that tells a difference.
-
-    Returns:
-        DataFrame: the same rows with p_holm and verdict: "higher", "lower"; "indistinguishable"
-        where these pairs do not tell, which is no proof that there is no difference (the interval
-        says how large it may be); "too few pairs" where there was no test.
-
-    Raises:
-        ValueError: no column p, or a p outside of [0, 1].
-
-    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
-
-    Example:
-        >>> table = pd.DataFrame({"difference": [3, -2, 1], "p": [0.01, 0.02, 0.1]})
-        >>> holm(table)[["p_holm", "verdict"]].values.tolist()
-        [[0.03, 'higher'], [0.04, 'lower'], [0.1, 'indistinguishable']]
-    """
-    need(table, "holm", name, "p", empty=True)
-    check_level(level)
-    adjusted = corrected(table["p"].to_numpy(float))
-    bounds = [table.get(f"{name}_{side}", table[name]) for side in ("low", "high")]
-    rows = zip(table[name], adjusted, *bounds, strict=True)
-    return table.assign(p_holm=adjusted, verdict=[_verdict(*row, 1 - level) for row in rows])
-
-
-def _verdict(mean, p, low, high, alpha):
-    if np.isnan(p):
-        return FEW
-    if p > alpha or low <= 0 <= high:  # an interval that cannot be had (NaN) holds nothing
-        return ALIKE
-    return "higher" if mean > 0 else "lower"
