@@ -95,9 +95,6 @@ def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
         title: the page's title.
         sections: `Section` objects.
 
-    Returns:
-        The path, as a `Path`.
-
     Raises:
         ValueError: a bad suffix, an empty list, or a section with a bad table or figure.
         OSError: the file cannot be written, or a picture cannot be read; the message names it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +84,26 @@ def write(
     }  # fmt: skip
     tables = {name: table for name, table in tables.items() if table is not None and len(table)}
     charts = [chart for chart in (*_training_charts(history), *_CHARTS) if chart.sheet in tables]
+    drawn = pictures(tables, spectra, kernels, metric)
     used = workbook.settings_table(**settings)
     book = workbook.write(place / f"{NAME}.xlsx", tables, charts, used, _scales(tables))
-    saved = _saved(pictures(tables, spectra, kernels, metric), place)
+    saved = _saved(drawn, place)
     front = [page.Section(n, table=tables[n]) for n in ("Overview", "Layers") if n in tables]
-    images = [page.Section(p.heading, figure=path, caption=p.caption) for path, p in saved.items()]
     back = [] if accuracy is None else [page.Section("Low-rank networks", table=accuracy)]
-    sections = [*front, *images, *back, page.Section("Settings", table=used)]
-    return [book, *saved, page.write(place / f"{NAME}.html", title, sections)]
+    sections = [*front, *saved, *back, page.Section("Settings", table=used)]
+    paths = [section.figure for section in saved]
+    return [book, *paths, page.write(place / f"{NAME}.html", title, sections)]
 
 
 def _saved(drawn, folder):
-    """{path: picture} of what is written; what an older report had to show besides is gone."""
-    saved = {}
-    for name, picture in drawn.items():
+    """The sections with the paths of their pictures; what an older report had besides is gone."""
+    saved = []
+    for name, section in drawn.items():
         path = folder / f"{name}.png"
-        if picture is None:
+        if section is None:
             path.unlink(missing_ok=True)
         else:
-            saved[figures.save(picture.figure, path)] = picture
+            saved.append(replace(section, figure=figures.save(section.figure, path)))
     return saved
 
 

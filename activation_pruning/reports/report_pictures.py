@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
-
 from activation_pruning.reports import figures
 from activation_pruning.reports.costs import metric_of
+from activation_pruning.reports.page import Section
 from activation_pruning.support.types import Array, Table
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its heading and caption on the page."""
-
-    heading: str
-    figure: Figure
-    caption: str = ""
 
 
 def pictures(
@@ -25,7 +13,7 @@ def pictures(
     spectra: Table | None,
     kernels: dict[str, dict[str, Array]] | None,
     metric: str | None,
-) -> dict[str, Picture | None]:
+) -> dict[str, Section | None]:
     """All pictures of a report by file name, in the order of the page; None if not to be drawn.
 
     tables: by sheet, as far as there are any. spectra, kernels, metric: as `write` takes them.
@@ -37,10 +25,10 @@ def pictures(
         if table is None or ("moment" in table and "after" not in set(table["moment"])):
             return None
         part, caption = shown.part(table)
-        return Picture(heading, draw(part, **options), caption)
+        return Section(heading, figure=draw(part, **options), caption=caption)
 
     def whole(heading, draw, data, **options):
-        return None if data is None else Picture(heading, draw(data, **options))
+        return None if data is None else Section(heading, figure=draw(data, **options))
 
     pruned = None if events is None or "event" not in events else shown.renamed(events)
     networks = kernels and {name: shown.kernels(kernels[name]) for name in kernels}

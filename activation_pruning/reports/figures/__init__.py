@@ -5,7 +5,7 @@ layers differ by line, marker and lightness as well as by hue, so that a grey pr
 window opens and nothing is left in pyplot's memory.
 """
 
-from activation_pruning.reports.figures.accuracy import accuracy_against_sparsity
+from activation_pruning.reports.figures.accuracy import accuracy_against_sparsity, training_curves
 from activation_pruning.reports.figures.heatmaps import kernel_heatmap, mask_heatmap
 from activation_pruning.reports.figures.layers import (
     activation_frequency,
@@ -16,7 +16,6 @@ from activation_pruning.reports.figures.means import low_rank_accuracy, mean_cur
 from activation_pruning.reports.figures.rank_diagram import ranking
 from activation_pruning.reports.figures.spectra import rank_by_event, scree, singular_values
 from activation_pruning.reports.figures.style import save
-from activation_pruning.reports.figures.training import training_curves
 from activation_pruning.reports.statistics.confidence import intervals
 
 __all__ = [

@@ -45,8 +45,8 @@ def kernel_heatmap(kernels: dict[str, dict[str, Array]]) -> Figure:
         raise ValueError(
             "kernel_heatmap: kernels is empty; give a dict of network -> dict of layer -> 2-D array"
         )
-    count = len(layers) * len(kernels)
-    figure, grid = style.panels(count, columns=len(kernels), base=0.9, row=1.9)
+    titles = [""] * (len(layers) * len(kernels))
+    figure, grid = style.panels(titles, columns=len(kernels), base=0.9, row=1.9)
     shapes = {}
     for line, layer in zip(grid, layers, strict=True):
         means = {
@@ -105,7 +105,7 @@ def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
         for n, m in group.items()
     }
     places, columns = _places(list(by_arm), layers)
-    figure, grid = style.panels(len(places), columns=columns, base=0.9, row=2.1)
+    figure, grid = style.panels([""] * len(places), columns=columns, base=0.9, row=2.1)
     top = max(0.1, math.ceil(10 * max(share.max() for share in shares.values())) / 10)
     for ax, place in itertools.zip_longest(grid.ravel(), places):
         ax.set_visible(place in shares)

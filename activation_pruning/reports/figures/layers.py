@@ -27,41 +27,37 @@ def activation_frequency(activity: Table) -> Figure:
         '1 of 2 units dead'
     """
     need(activity, "activation_frequency", "layer", "unit", "frequency")
-    layers, arms = style.parts(activity, "layer"), [arm for arm, _ in style.parts(activity, "arm")]
+    layers = list(activity["layer"].unique())
+    arms = [arm for arm, _ in style.parts(activity, "arm")]
     looks = style.looks(arms)
-    figure, grid = style.panels(
-        len(layers),
-        columns=3 if len(layers) > 4 and arms == [None] else 2,
-        base=1.2,
-        row=1.8 + 0.15 * len(arms),  # room for a line of text per arm
-        sharex=True,
-        sharey=True,
-    )
-    for (layer, units), ax in zip(layers, grid.ravel(), strict=False):
+    columns = 3 if len(layers) > 4 and arms == [""] else 2
+    height = 1.8 + 0.15 * len(arms)  # room for a line of text per arm
+    figure, grid = style.panels(layers, columns, base=1.2, row=height, sharex=True, sharey=True)
+    for layer, ax in zip(layers, grid.ravel(), strict=False):
+        units = activity[activity["layer"] == layer]
         notes = [_sorted_curve(ax, units, arm, looks[arm]) for arm in arms]
-        ax.set_title(layer)
         ax.text(0.02, 0.04, "\n".join(notes), transform=ax.transAxes, ha="left", va="bottom")
         style.percent(ax.xaxis)
         style.percent(ax.yaxis)
         ax.set_ylim(-0.02, 1.02)
-    style.label(grid, len(layers), "units, most active first (%)")
+    style.label(grid, "units, most active first (%)")
     figure.supylabel("activation frequency (% of samples)", fontsize=9)
     style.head(figure, "How often each unit is active", "dead: never active on the samples counted")
-    if arms != [None]:
+    if arms != [""]:
         style.legend(figure, grid[0, 0])
     return figure
 
 
 def _sorted_curve(ax, units, arm, look):
     """One arm's line over the units' rank; returns the count of dead units in words."""
-    units = units if arm is None else units[units["arm"] == arm]
+    units = units[units["arm"] == arm] if arm else units
     values = np.sort(units["frequency"].dropna().to_numpy())[::-1]
     share = (np.arange(len(values)) + 0.5) / max(len(values), 1)
-    ax.plot(share, values, label=arm, **look | {"marker": ""})
-    if arm is None:
+    ax.plot(share, values, label=arm or None, **look | {"marker": ""})
+    if not arm:
         ax.fill_between(share, values, color=look["color"], alpha=0.15, linewidth=0)
     dead = f"{int((values == 0).sum())} of {len(values)} units dead"
-    return dead if arm is None else f"{arm}: {dead}".replace(" units", "")
+    return f"{arm}: {dead}".replace(" units", "") if arm else dead
 
 
 @style.styled
@@ -86,15 +82,13 @@ def sparsity_by_layer(events: Table) -> Figure:
     steps = sorted(events["event"].unique())
     shades = dict(zip(steps, style.greys(len(steps), 0.8), strict=True))
     height = 0.6 + 0.27 * len(names)
-    figure, grid = style.panels(len(arms), row=height, sharex=True, sharey=True)
-    for (arm, part), ax in zip(arms, grid.ravel(), strict=False):
+    titles = [arm for arm, _ in arms]
+    figure, grid = style.panels(titles, row=height, sharex=True, sharey=True)
+    for (_, part), ax in zip(arms, grid.ravel(), strict=False):
         _draw_dots(ax, part, row, names, shades)
-        ax.set_title(arm or "")
-    style.label(grid, len(arms), "sparsity (% of the weights pruned)")
+    style.label(grid, "sparsity (% of the weights pruned)")
     note = "after each event, light to dark; number: after the last"
-    style.head(figure, "Sparsity of each layer", note)
-    style.legend(figure, grid[0, 0])
-    return figure
+    return style.finish(figure, grid[0, 0], "Sparsity of each layer", note)
 
 
 def _draw_dots(ax, part, row, names, shades):
@@ -145,19 +139,18 @@ def sensitivity_curves(table: Table) -> Figure:
             "draw one at a time"
         )
     metric = style.words(table["metric"].iloc[0])
-    criteria, looks = style.parts(table, "criterion"), style.looks(table["site"])
-    figure, grid = style.panels(len(criteria), sharey=True)
-    for (criterion, part), ax in zip(criteria, grid.ravel(), strict=False):
+    criteria, looks = list(table["criterion"].unique()), style.looks(table["site"])
+    figure, grid = style.panels(criteria, sharey=True)
+    for criterion, ax in zip(criteria, grid.ravel(), strict=False):
+        part = table[table["criterion"] == criterion]
         for site, rows in part.groupby("site", sort=False):
             rows = rows.sort_values("sparsity")
             ax.plot(rows["sparsity"], rows["value"], label=site, **looks[site])
         dense = (part["value"] - part["change"]).iloc[0]
         ax.axhline(dense, label="as it is", **style.REFERENCE)
-        ax.set_title(criterion)
         for axis in (ax.xaxis, ax.yaxis) if "accuracy" in metric else (ax.xaxis,):
             style.percent(axis)
-    of = "sparsity of the layer (% of its weights)"
-    style.label(grid, len(criteria), of, metric + (" (%)" if "accuracy" in metric else ""))
-    style.head(figure, "Sensitivity of each layer", "one layer pruned at a time")
-    style.legend(figure, grid[0, 0])
-    return figure
+    y = metric + (" (%)" if "accuracy" in metric else "")
+    style.label(grid, "sparsity of the layer (% of its weights)", y)
+    note = "one layer pruned at a time"
+    return style.finish(figure, grid[0, 0], "Sensitivity of each layer", note)

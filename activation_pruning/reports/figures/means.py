@@ -50,18 +50,17 @@ def mean_curves(
     parts = style.parts(means, panel)
     # Panels with lines of their own have legends of their own, and colours to themselves.
     alike = len({frozenset(part[by]) for _, part in parts}) == 1
-    figure, grid = style.panels(len(parts), sharey=True)
-    for (name, part), ax in zip(parts, grid.ravel(), strict=False):
+    figure, grid = style.panels([name for name, _ in parts], sharey=True)
+    for (_, part), ax in zip(parts, grid.ravel(), strict=False):
         looks = style.looks(means[by] if alike else part[by])
         _draw_curves(ax, part, x, y, by, looks, markers=means[x].nunique() <= 12)
-        ax.set_title(name or "")
         if log:
             _logarithmic(ax.xaxis, means[x])
         for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
             if _percent(table, column):
                 style.percent(axis)
     labels = x_label or style.words(x), y_label or style.words(y)
-    style.label(grid, len(parts), *labels, own_ticks=True)
+    style.label(grid, *labels, own_ticks=True)
     named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
     style.head(figure, named, note, style.spread(means["runs"]))
     if alike:
@@ -107,20 +106,17 @@ def mean_dots(
         style.parts(means, panel),
     )
     height = 0.5 + len(names) * (0.12 + 0.13 * len(looks))
-    figure, grid = style.panels(len(parts), row=height, sharey=True)
+    figure, grid = style.panels([name for name, _ in parts], row=height, sharey=True)
     percent = _percent(table, value)
-    for (name, part), ax in zip(parts, grid.ravel(), strict=False):
+    for (_, part), ax in zip(parts, grid.ravel(), strict=False):
         _draw_dots(ax, part, value=value, by=by, rows=rows, names=names, looks=looks)
-        ax.set_title(name or "")
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))  # labels are wide here
         if percent:
             style.percent(ax.xaxis)
     label = style.words(value) + (" (%)" if percent else "")
-    style.label(grid, len(parts), label, own_ticks=True)
+    style.label(grid, label, own_ticks=True)
     named = title or style.words(value).capitalize()
-    style.head(figure, named, note, style.spread(means["runs"]))
-    style.legend(figure, grid[0, 0])
-    return figure
+    return style.finish(figure, grid[0, 0], named, note, style.spread(means["runs"]))
 
 
 def low_rank_accuracy(table: Table, metric: str = "accuracy") -> Figure:

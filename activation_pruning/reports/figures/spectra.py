@@ -40,16 +40,14 @@ def singular_values(table: Table, relative: bool = False) -> Figure:
             "PruningCallback in the same fit"
         )
     sites = list(table.loc[table["event"] == 0, "site"].unique())
-    figure, grid = style.panels(len(sites))
+    figure, grid = style.panels(sites)
     for site, ax in zip(sites, grid.ravel(), strict=False):
         _draw_values(ax, table[table["site"] == site], states, relative)
-        ax.set_title(site)
     y = "share of the unpruned value" if relative else "singular value"
-    _label_by_index(grid, len(sites), "index, largest value first", y)
+    _label_by_index(grid, "index, largest value first", y)
     title = "Singular values, relative to the unpruned network" if relative else "Singular values"
-    style.head(figure, title, "after each pruning event, light to dark")
-    style.legend(figure, grid[0, 0])
-    return figure
+    note = "after each pruning event, light to dark"
+    return style.finish(figure, grid[0, 0], title, note)
 
 
 def _draw_values(ax, table, states, relative):
@@ -68,8 +66,8 @@ def _draw_values(ax, table, states, relative):
         ax.set_yscale("log")
 
 
-def _label_by_index(grid, count, x, y=""):
-    style.label(grid, count, x, y, own_ticks=True)  # layers differ in size, and so do the axes
+def _label_by_index(grid, x, y=""):
+    style.label(grid, x, y, own_ticks=True)  # layers differ in size, and so do the axes
     for ax in grid.ravel():
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
@@ -111,9 +109,8 @@ def rank_by_event(norms: Table, measure: str = "rank") -> Figure:
     ax.set(xlabel="pruning events", ylabel=f"{style.words(measure)} (% of the full rank)")
     ax.set_ylim(0, 1.05)
     style.percent(ax.yaxis)
-    style.head(figure, f"{style.words(measure).capitalize()} of each layer", "0: unpruned")
-    style.legend(figure, ax)
-    return figure
+    title = f"{style.words(measure).capitalize()} of each layer"
+    return style.finish(figure, ax, title, "0: unpruned")
 
 
 @style.styled
@@ -131,17 +128,15 @@ def scree(table: Table) -> Figure:
         'a/kernel'
     """
     need(table, "scree", "network", "site", "component", "cumulative")
-    sites, looks = style.parts(table, "site"), style.looks(table["network"])
-    figure, grid = style.panels(len(sites), sharey=True)
-    for (site, part), ax in zip(sites, grid.ravel(), strict=False):
-        for network, rows in part.groupby("network", sort=False):
+    sites, looks = list(table["site"].unique()), style.looks(table["network"])
+    figure, grid = style.panels(sites, sharey=True)
+    for site, ax in zip(sites, grid.ravel(), strict=False):
+        for network, rows in table[table["site"] == site].groupby("network", sort=False):
             look = looks[network] | {"marker": ""}
             ax.plot(rows["component"], rows["cumulative"], label=network, **look)
-        ax.set_title(site)
         ax.set_ylim(0, 1.03)
         style.percent(ax.yaxis)
-    _label_by_index(grid, len(sites), "components, largest first")
+    _label_by_index(grid, "components, largest first")
     figure.supylabel("share of the variance (%)", fontsize=9)
-    style.head(figure, "Scree: what the first components hold", "cumulated share of the variance")
-    style.legend(figure, grid[0, 0])
-    return figure
+    title = "Scree: what the first components hold"
+    return style.finish(figure, grid[0, 0], title, "cumulated share of the variance")

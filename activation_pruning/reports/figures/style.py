@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -54,9 +55,6 @@ def save(figure: Figure, path: types.Path, dpi: float = 150) -> Path:
         path: file ending in .png, .svg or .pdf; missing folders are made.
         dpi: dots per inch of a .png.
 
-    Returns:
-        The path, as a `Path`.
-
     Raises:
         ValueError: another suffix.
         OSError: the file cannot be written; the message names it.
@@ -97,33 +95,36 @@ def greys(count: int, lightest: float) -> list[str]:
 
 
 def parts(table: Table, column: str | None, least: int = 1) -> list[tuple[Any, Table]]:
-    """(value, its rows) of each value of a column; (None, table) where there are none, or few."""
+    """(value, its rows) of each value of a column; ("", table) where there are none, or few."""
     values = table[column].dropna().unique() if column in table else []
-    if len(values) < max(least, 1):
-        return [(None, table)]
-    return [(value, table[table[column] == value]) for value in values]
+    found = [(value, table[table[column] == value]) for value in values]
+    return found if len(found) >= max(least, 1) else [("", table)]
 
 
 def panels(
-    count: int, columns: int = 2, base: float = 1.3, row: float = 2.4, **share: Any
+    titles: Sequence[Any], columns: int = 2, base: float = 1.3, row: float = 2.4, **share: Any
 ) -> tuple[Figure, Array]:
-    """A figure with a grid of `count` panels, at most `columns` side by side.
+    """A figure with a grid of panels, one for each title, at most `columns` side by side.
 
     base, row: inches of height, around the panels and for each row. share: sharex, sharey.
     """
-    columns = min(count, columns)
-    rows = math.ceil(count / columns)
+    columns = min(len(titles), columns)
+    rows = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(WIDTH, base + row * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **share)
+    grid = figure.subplots(rows, columns, squeeze=False, **share)
+    for ax, title in itertools.zip_longest(grid.ravel(), titles):
+        ax.set_title(title or "")
+        ax.set_visible(title is not None)
+    return figure, grid
 
 
-def label(grid: Array, count: int, x: str, y: str = "", own_ticks: bool = False) -> None:
-    """Hide the panels after `count`; label those at the bottom and at the left.
+def label(grid: Array, x: str, y: str = "", own_ticks: bool = False) -> None:
+    """Label the panels at the bottom and at the left.
 
     own_ticks: whether the x axes differ, so that each shows its numbers.
     """
+    count = sum(ax.get_visible() for ax in grid.ravel())
     for i, ax in enumerate(grid.ravel()):
-        ax.set_visible(i < count)
         last = i + grid.shape[1] >= count
         ax.set_xlabel(x if last else "")
         ax.tick_params(labelbottom=last or own_ticks)
@@ -163,6 +164,13 @@ def head(figure: Figure, title: str, *notes: str) -> None:
         "; ".join(filter(None, notes)), (0, 0), xycoords=above, annotation_clip=False,
         in_layout=False, ha="left", va="bottom", fontsize=9.5,
     )  # fmt: skip
+
+
+def finish(figure: Figure, ax: Axes, title: str, *notes: str) -> Figure:
+    """The figure with its title and notes above, and the lines of one panel named below."""
+    head(figure, title, *notes)
+    legend(figure, ax)
+    return figure
 
 
 def legend(figure: Figure, ax: Axes) -> None:

@@ -44,9 +44,6 @@ def write(
         scales: sheet title -> dict of column of numbers -> "high" or "low", the end that is
             coloured orange; the other end is white.
 
-    Returns:
-        The path, as a `Path`.
-
     Raises:
         ValueError: a bad suffix, title, chart or scale, or a table beyond Excel's limits of
             1,048,576 rows (header included) and 16,384 columns. Nothing is written then.
