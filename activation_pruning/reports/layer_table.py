@@ -12,20 +12,16 @@ def by_layer(events: Table, norms: Table | None = None, sensitivity: Table | Non
     """One row per layer: what was pruned, the ranks before and after, the loss when pruned alone.
 
     Args:
-        events: of `PruningCallback.table()` or `PruningReport.table()`: the last row of each site
-            counts.
-        norms: of `SpectrumLogger.norms()`, or None: before is the state before the first event
-            (without events the first one kept), after the last one kept.
-        sensitivity: of `analysis.sensitivity`, or None: `alone_sparsity` is the highest sparsity
-            tried, `alone_change` the mean change of the metric there over the criteria.
+        events: as `write` takes them: the last row of each site counts.
+        norms: as `write` takes them: before is the state before the first event (without events
+            the first one kept), after the last one kept.
+        sensitivity: as `write` takes it: `alone_sparsity` is the highest sparsity tried,
+            `alone_change` the mean change of the metric there over the criteria.
 
     Returns:
         DataFrame: layer, site, weights, pruned, sparsity, then full_rank, rank_before,
         rank_after, effective_rank_before, effective_rank_after, nuclear_ratio, then metric,
         alone_sparsity, alone_change, as far as they are known.
-
-    Raises:
-        ValueError: a table is empty, or lacks a column.
 
     Example:
         >>> import pandas as pd

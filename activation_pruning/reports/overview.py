@@ -24,13 +24,8 @@ def answers(
 ) -> Table:
     """The questions that one has after pruning, with their answers.
 
-    Args:
-        layers: of `by_layer`.
-        events: of `PruningCallback.table()` or `PruningReport.table()`.
-        history: one row per epoch: epoch, sparsity, and what `fit` measured; None if not known.
-        activity: of `PruningCallback.activity()`, or None.
-        accuracy: of `analysis.compare_low_rank(...).accuracy`, or None.
-        metric: the metric that says what pruning cost; None for the first accuracy there is.
+    The arguments are those of `write`, with the table `by_layer`, one row of history per epoch,
+    and the accuracy of `analysis.compare_low_rank`.
 
     Returns:
         DataFrame: question, answer. What was not measured says how to measure it.
@@ -116,9 +111,8 @@ def _fragile(layers):
         return f"All alike: pruned alone, each changes {name} by {told(worst)}."
     if sign and harm.max() <= 0:
         return f"None: whichever is pruned alone, {name} gets no worse ({told(worst)} at most)."
-    text = (
-        f"{worst['site']}: pruned alone, {name} changes {'' if sign else 'most, '}by {told(worst)}"
-    )
+    how = "" if sign else "most, "
+    text = f"{worst['site']}: pruned alone, {name} changes {how}by {told(worst)}"
     if len(known) > 1:
         least = "The most robust is" if sign else "It changes least with"
         text += f". {least} {best['site']}: {told(best)}"

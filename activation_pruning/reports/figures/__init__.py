@@ -19,20 +19,8 @@ from activation_pruning.reports.figures.style import save
 from activation_pruning.reports.statistics.confidence import intervals
 
 __all__ = [
-    "accuracy_against_sparsity",
-    "activation_frequency",
-    "intervals",
-    "kernel_heatmap",
-    "low_rank_accuracy",
-    "mask_heatmap",
-    "mean_curves",
-    "mean_dots",
-    "rank_by_event",
-    "ranking",
-    "save",
-    "scree",
-    "sensitivity_curves",
-    "singular_values",
-    "sparsity_by_layer",
+    "accuracy_against_sparsity", "activation_frequency", "intervals", "kernel_heatmap",
+    "low_rank_accuracy", "mask_heatmap", "mean_curves", "mean_dots", "rank_by_event", "ranking",
+    "save", "scree", "sensitivity_curves", "singular_values", "sparsity_by_layer",
     "training_curves",
-]
+]  # fmt: skip

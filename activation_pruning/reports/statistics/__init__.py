@@ -10,13 +10,6 @@ from activation_pruning.reports.statistics.holm_correction import ALIKE, FEW, ho
 from activation_pruning.reports.statistics.mean_ranks import ranks
 
 __all__ = [
-    "ALIKE",
-    "FEW",
-    "bootstrap_t",
-    "columns",
-    "differences",
-    "holm",
-    "intervals",
-    "ranks",
+    "ALIKE", "FEW", "bootstrap_t", "columns", "differences", "holm", "intervals", "ranks",
     "summary",
-]
+]  # fmt: skip

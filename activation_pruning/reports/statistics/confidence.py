@@ -55,18 +55,11 @@ def intervals(results: Table, by: Sequence[str], metric: str, level: float = 0.9
 def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: float = 0.95) -> Table:
     """Mean over the runs of each metric, with the half-width of its t-interval.
 
-    Args:
-        table: tidy, one row per run.
-        by: columns that make a group.
-        metrics: columns of numbers; missing ones do not count.
-        level: confidence, in (0, 1).
+    The arguments are those of `intervals`, with several columns of numbers.
 
     Returns:
         DataFrame: by, runs, and for each metric its name and ``<metric>_ci95`` (or as `level`
         says): the interval is the mean plus or minus that; NaN for one run.
-
-    Raises:
-        ValueError: a column is missing or has no values.
 
     Example:
         >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})
@@ -86,11 +79,7 @@ def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: floa
 
 
 def check_level(level: float) -> None:
-    """Raise unless it is a level of confidence, in (0, 1).
-
-    Raises:
-        ValueError: names what was received.
-    """
+    """Raise ValueError unless it is a level of confidence, in (0, 1)."""
     if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"level={level!r}; it must be in (0, 1), 0.95 for 95 %.")
 

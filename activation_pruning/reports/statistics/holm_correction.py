@@ -43,19 +43,13 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
     """
     need(table, "holm", name, "p", empty=True)
     check_level(level)
-    adjusted = corrected(table["p"].to_numpy(float))
-    bounds = [table.get(f"{name}_{side}", table[name]) for side in ("low", "high")]
-    rows = zip(table[name], adjusted, *bounds, strict=True)
-    verdicts = [_verdict(*row, alpha=1 - level) for row in rows]
-    return table.assign(p_holm=adjusted, verdict=verdicts)
-
-
-def _verdict(mean, p, low, high, alpha):
-    if np.isnan(p):
-        return FEW
-    if p > alpha or low <= 0 <= high:  # an interval that cannot be had (NaN) holds nothing
-        return ALIKE
-    return "higher" if mean > 0 else "lower"
+    p = corrected(table["p"].to_numpy(float))
+    ends = (table.get(f"{name}_{side}", table[name]) for side in ("low", "high"))
+    low, high = (end.to_numpy(float) for end in ends)
+    # An interval that cannot be had (NaN) holds nothing.
+    alike = (p > 1 - level) | ((low <= 0) & (high >= 0))
+    verdicts = np.select([np.isnan(p), alike, table[name] > 0], [FEW, ALIKE, "higher"], "lower")
+    return table.assign(p_holm=p, verdict=verdicts.tolist())
 
 
 def corrected(p: Array) -> Array:

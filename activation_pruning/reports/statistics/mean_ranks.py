@@ -65,11 +65,10 @@ def ranks(
     values, alpha = wide[means.index].to_numpy(float), 1 - level
     count, pairs = len(means), len(means) * (len(means) - 1) / 2
     groups = _groups(_apart(values) > alpha)
+    letters = [[_letter(g) for g, of in enumerate(groups) if i in of] for i in range(count)]
     found = pd.DataFrame({by: means.index, "mean_rank": means.to_numpy()})
     return found.assign(
-        groups=[
-            "".join(_letter(g) for g, of in enumerate(groups) if i in of) for i in range(count)
-        ],
+        groups=["".join(own) for own in letters],
         blocks=len(values),
         enough=2.0 ** (1 - len(values)) * pairs <= alpha,
         friedman_p=_friedman(values),
@@ -103,9 +102,8 @@ def _apart(values):
     """Corrected p-values of all pairs of columns, as a symmetric matrix."""
     count = values.shape[1]
     p, upper = np.ones((count, count)), np.triu_indices(count, 1)
-    p[upper] = corrected(
-        np.array([_wilcoxon(values[:, i] - values[:, j]) for i, j in zip(*upper, strict=True)])
-    )
+    pairs = zip(*upper, strict=True)
+    p[upper] = corrected(np.array([_wilcoxon(values[:, i] - values[:, j]) for i, j in pairs]))
     return np.minimum(p, p.T)
 
 
