@@ -15,13 +15,9 @@ _NAMED = 8  # layers that a sentence names at most
 
 
 def answers(
-    layers: Table,
-    events: Table,
-    history: Table | None = None,
-    activity: Table | None = None,
-    accuracy: Table | None = None,
-    metric: str | None = None,
-) -> Table:
+    layers: Table, events: Table, history: Table | None = None, activity: Table | None = None,
+    accuracy: Table | None = None, metric: str | None = None,
+) -> Table:  # fmt: skip
     """The questions that one has after pruning, with their answers.
 
     The arguments are those of `write`, with the table `by_layer`, one row of history per epoch,

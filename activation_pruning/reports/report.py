@@ -27,19 +27,11 @@ _CHARTS = (
 
 
 def write(
-    folder: types.Path,
-    events: Any,
-    history: Any = None,
-    activity: Table | None = None,
-    spectra: Table | None = None,
-    norms: Table | None = None,
-    sensitivity: Table | None = None,
-    low_rank: Any = None,
-    kernels: dict[str, dict[str, Array]] | None = None,
-    metric: str | None = None,
-    title: str = "Pruning report",
-    **settings: Any,
-) -> list[Path]:
+    folder: types.Path, events: Any, history: Any = None, activity: Table | None = None,
+    spectra: Table | None = None, norms: Table | None = None, sensitivity: Table | None = None,
+    low_rank: Any = None, kernels: dict[str, dict[str, Array]] | None = None,
+    metric: str | None = None, title: str = "Pruning report", **settings: Any,
+) -> list[Path]:  # fmt: skip
     """Write the report of one pruning: pruning.xlsx, pruning.html and pictures.
 
     The first sheet answers in words: how much was pruned, what it cost, how the ranks changed,

@@ -13,7 +13,7 @@ from scipy import stats
 
 from activation_pruning.reports import figures, statistics
 from activation_pruning.reports.statistics import mean_ranks
-from activation_pruning.reports.statistics.holm_correction import corrected
+from activation_pruning.reports.statistics.differences import corrected
 
 pytestmark = pytest.mark.lowest
 

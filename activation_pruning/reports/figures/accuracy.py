@@ -50,7 +50,7 @@ def accuracy_against_sparsity(
             _draw_reference(ax, reference)
         _draw_arms(ax, part, metric, looks, offsets)
         ax.set_xlabel("sparsity (% of the weights pruned)")
-        ax.set_title(f"{events} pruning events" if events else "")
+        ax.set_title(f"{events} pruning events" if events != "" else "")
     name = style.words(metric)
     axes[0].set_ylabel(f"{name} (%)")
     title = f"{name.capitalize()} against sparsity"

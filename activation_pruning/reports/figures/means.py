@@ -16,17 +16,9 @@ _FEW = 8  # ticks that stand side by side
 
 @style.styled
 def mean_curves(
-    table: Table,
-    x: str,
-    y: str,
-    by: str = "arm",
-    panel: str | None = None,
-    title: str = "",
-    note: str = "",
-    x_label: str = "",
-    y_label: str = "",
-    log: bool = False,
-) -> Figure:
+    table: Table, x: str, y: str, by: str = "arm", panel: str | None = None, title: str = "",
+    note: str = "", x_label: str = "", y_label: str = "", log: bool = False,
+) -> Figure:  # fmt: skip
     """Means over the runs against x, one line per arm, with the 95 % t-interval as a band.
 
     Args:
@@ -73,14 +65,9 @@ def mean_curves(
 
 @style.styled
 def mean_dots(
-    table: Table,
-    value: str,
-    by: str,
-    rows: str = "arm",
-    panel: str | None = None,
-    title: str = "",
+    table: Table, value: str, by: str, rows: str = "arm", panel: str | None = None, title: str = "",
     note: str = "",
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Means over the runs as dots with their 95 % t-intervals, grouped in rows.
 
     Args:

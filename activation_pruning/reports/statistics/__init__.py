@@ -5,8 +5,13 @@ mean, interval, effect size and test; then all of a table are judged together, b
 """
 
 from activation_pruning.reports.statistics.confidence import bootstrap_t, intervals, summary
-from activation_pruning.reports.statistics.differences import columns, differences
-from activation_pruning.reports.statistics.holm_correction import ALIKE, FEW, holm
+from activation_pruning.reports.statistics.differences import (
+    ALIKE,
+    FEW,
+    columns,
+    differences,
+    holm,
+)  # fmt: skip
 from activation_pruning.reports.statistics.mean_ranks import ranks
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Paired differences of two methods: mean, interval, effect size and test."""
+"""Paired differences of two methods: mean, interval, effect size, test; and their verdicts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from scipy import special, stats
 
 from activation_pruning.reports.statistics.confidence import bootstrap_t, check_level
 from activation_pruning.reports.tables import listed, need, refuse_missing
-from activation_pruning.support.types import Table
+from activation_pruning.support.types import Array, Table
 
+ALIKE, FEW = "indistinguishable", "too few pairs"
 _ENOUGH = 6  # pairs of equal differences: 2 / 2**6 is the first p-value below 0.05
 
 
@@ -26,14 +27,9 @@ def columns(name: str = "difference") -> list[str]:
 
 
 def differences(
-    first: Table,
-    second: Table,
-    on: Sequence[str],
-    by: Sequence[str],
-    metric: str,
-    name: str = "difference",
-    level: float = 0.95,
-) -> Table:
+    first: Table, second: Table, on: Sequence[str], by: Sequence[str], metric: str,
+    name: str = "difference", level: float = 0.95,
+) -> Table:  # fmt: skip
     """Mean of first - second over the pairs of rows that agree in `on`, with interval and test.
 
     The test is the paired t test. Tests that assume no distribution (sign-flip, Wilcoxon) cannot
@@ -48,8 +44,7 @@ def differences(
         by: columns that make a group; `[]` for one group. What is in `on` and not in `by` is a
             block: with seed and setting in `on` each setting of each seed is a pair of its own.
             (Settings of one seed are then taken for independent, which they are not quite.)
-        metric: column of numbers in both.
-        name: of the difference.
+        metric, name: column of numbers in both, and name of the difference.
         level: confidence of the interval, in (0, 1).
 
     Returns:
@@ -62,8 +57,7 @@ def differences(
         No rows where the tables have no pair in common.
 
     Raises:
-        ValueError: a missing column, a missing or infinite number, or rows that pair with several
-            others.
+        ValueError: a missing column, a number not finite, or rows that pair with several others.
 
     Source: Student 1908; Lakens, Frontiers in Psychology 4:863, 2013 (effect sizes).
 
@@ -71,7 +65,6 @@ def differences(
         >>> runs = pd.DataFrame({"arm": ["a"] * 4 + ["b"] * 4, "seed": [0, 1, 2, 3] * 2,
         ...                      "accuracy": [0.84, 0.86, 0.85, 0.88, 0.81, 0.84, 0.82, 0.84]})
         >>> a, b = runs[runs["arm"] == "a"], runs[runs["arm"] == "b"]
-        >>> from activation_pruning.reports.statistics import holm
         >>> table = holm(differences(a, b, ["seed"], [], "accuracy"))
         >>> table[["pairs", "difference", "p", "verdict"]].round(3).values.tolist()
         [[4, 0.03, 0.005, 'higher']]
@@ -125,3 +118,73 @@ def _hedges(pairs):
         return np.nan
     logarithm = special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2)
     return np.exp(logarithm) / np.sqrt(freedom / 2)
+
+
+def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
+    """The table with p_holm, its p-values corrected for their number, and a verdict in words.
+
+    The k-th smallest of m p-values is multiplied by m - k + 1 (and is at least the one before):
+    with probability `level` no difference of the table is called higher or lower by chance alone.
+    Nor is one whose own interval holds 0, so that verdict and interval never speak against each
+    other: with few pairs the bootstrap can be wider than what the t test goes by.
+
+    Args:
+        table: differences, all that are looked at together, with p (NaN counts as no test), and
+            with <name>_low and <name>_high if there are intervals.
+        name: column of the mean differences.
+        level: 1 - level is the largest p_holm that tells a difference.
+
+    Returns:
+        DataFrame: the same rows with p_holm and verdict: "higher", "lower"; "indistinguishable"
+        where these pairs do not tell, which is no proof that there is no difference (the interval
+        says how large it may be); "too few pairs" where there was no test.
+
+    Raises:
+        ValueError: no column p, or a p outside of [0, 1].
+
+    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+
+    Example:
+        >>> table = pd.DataFrame({"difference": [3, -2, 1], "p": [0.01, 0.02, 0.1]})
+        >>> holm(table)[["p_holm", "verdict"]].values.tolist()
+        [[0.03, 'higher'], [0.04, 'lower'], [0.1, 'indistinguishable']]
+    """
+    need(table, "holm", name, "p", empty=True)
+    check_level(level)
+    p = corrected(table["p"].to_numpy(float))
+    ends = (table.get(f"{name}_{side}", table[name]) for side in ("low", "high"))
+    low, high = (end.to_numpy(float) for end in ends)
+    # An interval that cannot be had (NaN) holds nothing.
+    alike = (p > 1 - level) | ((low <= 0) & (high >= 0))
+    verdicts = np.select([np.isnan(p), alike, table[name] > 0], [FEW, ALIKE, "higher"], "lower")
+    return table.assign(p_holm=p, verdict=verdicts.tolist())
+
+
+def corrected(p: Array) -> Array:
+    """Holm's step-down correction: the k-th smallest of m p-values times m - k + 1, at most 1.
+
+    None is smaller than the one before it.
+
+    Args:
+        p: array of p-values; NaN stays and does not count.
+
+    Returns:
+        Array of the same shape.
+
+    Raises:
+        ValueError: a value outside of [0, 1].
+
+    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+
+    Example:
+        >>> corrected(np.array([0.01, 0.04, 0.03])).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    tested = np.flatnonzero(~np.isnan(p))
+    if not ((p[tested] >= 0) & (p[tested] <= 1)).all():
+        raise ValueError(f"p={p.tolist()}: must lie in [0, 1]; NaN where there was no test")
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    found = np.full(len(p), np.nan)
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return found

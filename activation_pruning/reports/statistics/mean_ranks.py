@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from activation_pruning.reports.statistics.confidence import check_level
-from activation_pruning.reports.statistics.holm_correction import corrected
+from activation_pruning.reports.statistics.differences import corrected
 from activation_pruning.reports.tables import listed, need, refuse_missing
 from activation_pruning.support.types import Table
 
@@ -17,13 +17,9 @@ _EXACT = 50  # blocks
 
 
 def ranks(
-    table: Table,
-    metric: str,
-    by: str = "arm",
-    blocks: Sequence[str] = ("seed",),
-    higher: bool = True,
-    level: float = 0.95,
-) -> Table:
+    table: Table, metric: str, by: str = "arm", blocks: Sequence[str] = ("seed",),
+    higher: bool = True, level: float = 0.95,
+) -> Table:  # fmt: skip
     """Mean rank of each method over blocks, and which of them cannot be told apart.
 
     In every block (a seed, or a setting of a seed) the methods are ranked, 1 for the best, ties
