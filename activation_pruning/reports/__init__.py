@@ -5,8 +5,6 @@ to tables. Parts are loaded when they are used first, since Matplotlib, seaborn 
 as long to import as Keras.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

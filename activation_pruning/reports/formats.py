@@ -1,7 +1,5 @@
 """How values read, in workbooks, pages and pictures alike: number formats, texts, colours."""
 
-from __future__ import annotations
-
 import datetime
 import math
 import re
@@ -62,9 +60,9 @@ def column_formats(table: Table) -> list[str]:
     codes = [column_format(name, table.iloc[:, i]) for i, name in enumerate(names)]
     for i, name in enumerate(names):
         whole = _BOUND.sub("", name)
-        if whole != name and whole in names and codes[i] != GENERAL:
-            of = codes[names.index(whole)]
-            codes[i] = "0.00%" if of.endswith("%") and not codes[i].endswith("%") else codes[i]
+        of = codes[names.index(whole)] if whole in names else GENERAL
+        if codes[i] != GENERAL and of.endswith("%") and not codes[i].endswith("%"):
+            codes[i] = "0.00%"
     return codes
 
 

@@ -1,7 +1,5 @@
 """Tables as they come in: checked, named, and the rows of them that reports show."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Iterable
 from typing import Any

@@ -1,8 +1,8 @@
 """Pictures of a pruning: each function takes tidy tables and returns a matplotlib Figure.
 
-All raise a ValueError where a table is empty, or lacks a column that the function reads. Arms and
-layers differ by line, marker and lightness as well as by hue, so that a grey print is readable. No
-window opens and nothing is left in pyplot's memory.
+All raise a ValueError that says what is missing: rows, a column, a pruning event, a second axis of
+an array. Arms and layers differ by line, marker and lightness as well as by hue, so that a grey
+print is readable. No window opens and nothing is left in pyplot's memory.
 """
 
 from activation_pruning.reports.figures.accuracy import accuracy_against_sparsity, training_curves

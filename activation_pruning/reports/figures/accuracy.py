@@ -1,7 +1,5 @@
 """Accuracy: of all runs against their sparsity, and of each while it is trained and pruned."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

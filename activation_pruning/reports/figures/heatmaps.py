@@ -1,7 +1,5 @@
 """Pictures of matrices: which weights are alive, and how large they are."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import textwrap
@@ -31,9 +29,6 @@ def kernel_heatmap(kernels: dict[str, dict[str, Array]]) -> Figure:
         kernels: network -> dict of layer -> 2-D array (inputs, units), such as "dense",
             "activation", "magnitude". Reshape a convolution's kernel to
             ``kernel.reshape(-1, filters)``.
-
-    Raises:
-        ValueError: there is no kernel, or one is not two-dimensional.
 
     Example:
         >>> figure = kernel_heatmap({"dense": {"a": np.eye(4)}, "pruned": {"a": np.zeros((4, 4))}})
@@ -86,9 +81,6 @@ def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
     Args:
         masks: layer -> 2-D bool array (inputs, units), True = alive; or arm -> such a dict.
             Reshape a convolution's mask to ``mask.reshape(-1, filters)``.
-
-    Raises:
-        ValueError: there is no mask, or one is not two-dimensional.
 
     Example:
         >>> mask_heatmap({"dense": np.eye(4, dtype=bool)}).axes[0].get_title()

@@ -1,7 +1,5 @@
 """Layer by layer: how active its units are, how sparse it has become, how much it can lose."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -116,13 +114,10 @@ def sensitivity_curves(table: Table) -> Figure:
     """What each layer can lose: metric against the sparsity of that layer alone.
 
     Args:
-        table: of `analysis.sensitivity`: site, criterion, sparsity, metric, value, change.
+        table: of `analysis.sensitivity`: site, criterion, sparsity, metric (one), value, change.
 
     Returns:
         The figure, one panel per criterion; dashed: the network as it is.
-
-    Raises:
-        ValueError: as all pictures, and for a table of several metrics.
 
     Example:
         >>> import pandas as pd

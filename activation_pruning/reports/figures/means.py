@@ -1,7 +1,5 @@
 """Means over runs, with their intervals: curves and dots."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 

@@ -1,7 +1,5 @@
 """Mean ranks as a picture, and which methods cannot be told apart."""
 
-from __future__ import annotations
-
 import textwrap
 
 import numpy as np

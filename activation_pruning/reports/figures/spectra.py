@@ -1,7 +1,5 @@
 """What is inside: singular values, ranks, and how much the first components hold."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,9 +18,6 @@ def singular_values(table: Table, relative: bool = False) -> Figure:
     Args:
         table: of `SpectrumLogger.table()`: moment, event, site, index, value.
         relative: divide by the value of the same index before the first event.
-
-    Raises:
-        ValueError: as all pictures, and for a table without a pruning event.
 
     Example:
         >>> import pandas as pd
@@ -83,9 +78,6 @@ def rank_by_event(norms: Table, measure: str = "rank") -> Figure:
 
     Returns:
         The figure; ranks are shares of the full rank.
-
-    Raises:
-        ValueError: as all pictures, and for a table without a pruning event.
 
     Example:
         >>> import pandas as pd

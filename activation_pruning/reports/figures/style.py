@@ -1,7 +1,5 @@
 """The look that all pictures share, what several of them draw, and how one is saved."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math
@@ -51,7 +49,6 @@ def save(figure: Figure, path: types.Path, dpi: float = 150) -> Path:
     """Save a figure; the file appears complete or not at all.
 
     Args:
-        figure: a matplotlib Figure.
         path: file ending in .png, .svg or .pdf; missing folders are made.
         dpi: dots per inch of a .png.
 

@@ -1,7 +1,5 @@
 """Means over runs with confidence intervals: Student's t, and one for any distribution."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from numbers import Real

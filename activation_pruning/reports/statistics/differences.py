@@ -1,7 +1,5 @@
 """Paired differences of two methods: mean, interval, effect size, test; and their verdicts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mean ranks of several methods over blocks, and which of them can be told apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a chart shows, and the sheets sorted for it: each curve is one block of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """Native Excel charts: put beside the data of their sheet, to which their curves refer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The cells of a sheet: typed, in readable formats, coloured and laid out for print."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from openpyxl.cell import WriteOnlyCell
