@@ -1,8 +1,7 @@
 """DataFrames in, files out: an Excel workbook, pictures, one self-contained HTML page.
 
 `write`: the report of one pruning. `statistics`: which of several methods is better, from tables
-to tables. Parts are loaded when they are used first, since Matplotlib, seaborn and openpyxl take
-as long to import as Keras.
+to tables. Parts are loaded when they are used first: Matplotlib, seaborn and openpyxl take time.
 """
 
 import importlib

@@ -63,10 +63,9 @@ def low_rank(accuracy: Table | None, metric: str | None) -> str:
     parts = []
     for stage, rows in table.groupby("stage", sort=False):
         pruned = rows.loc[rows["model"] == "pruned", name].iloc[0]
-        others = rows[rows["model"].isin(["low_rank", "factorized"])]
-        if stage == "raw":  # they compute the same before they are trained
-            others = others[others["model"] == "low_rank"]
-        for row in others.to_dict("records"):
+        # Before they are trained the two compute the same.
+        shown = ["low_rank"] if stage == "raw" else ["low_rank", "factorized"]
+        for row in rows[rows["model"].isin(shown)].to_dict("records"):
             equal = f" of equal {row['match']}" if row["match"] else ""
             network = row["model"].replace("_", "-")
             parts.append(
@@ -76,11 +75,11 @@ def low_rank(accuracy: Table | None, metric: str | None) -> str:
     return f"By {name}: {'; '.join(parts)}."
 
 
-def _judged(metric, difference):
-    sign = better(metric)
-    if not sign or not np.isfinite(difference) or difference == 0:
-        return "the same" if difference == 0 else "compared"
-    return "better" if sign * difference > 0 else "worse"
+def _judged(metric, change):
+    if change == 0:
+        return "the same"
+    sign = better(metric) * change
+    return "better" if 0 < sign < np.inf else "worse" if -np.inf < sign < 0 else "compared"
 
 
 def metric_of(table: Iterable[str], wanted: str | None = None) -> str | None:

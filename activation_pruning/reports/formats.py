@@ -37,11 +37,11 @@ def column_format(name: str, values: Iterable[Any]) -> str:
         ('0.0%', '#,##0')
     """
     column = pd.Series(values).infer_objects().dropna()
-    if pd.api.types.is_datetime64_any_dtype(column):
+    of = pd.api.types
+    if of.is_datetime64_any_dtype(column):
         return DATE
-    if column.empty or pd.api.types.is_bool_dtype(column):
-        return GENERAL
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
+    number = of.is_numeric_dtype(column) and not of.is_complex_dtype(column)
+    if column.empty or not number or of.is_bool_dtype(column):
         return GENERAL
     return _numeric_format(str(name).lower(), column)
 

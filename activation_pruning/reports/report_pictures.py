@@ -18,7 +18,7 @@ def pictures(
 
     tables: by sheet, as far as there are any. spectra, kernels, metric: as `write` takes them.
     """
-    events = tables.get("Events")
+    events, accuracy = tables.get("Events"), tables.get("Low rank")
     shown = _Shown(events)
 
     def by_site(heading, draw, table, **options):
@@ -32,7 +32,6 @@ def pictures(
 
     pruned = None if events is None or "event" not in events else shown.renamed(events)
     networks = kernels and {name: shown.kernels(kernels[name]) for name in kernels}
-    accuracy = tables.get("Low rank")
     names = () if accuracy is None else accuracy
     measured = metric_of(names, metric) or metric_of(names)
     ratio = "Singular values, relative to the unpruned network"

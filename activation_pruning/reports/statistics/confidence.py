@@ -28,10 +28,7 @@ def intervals(results: Table, by: Sequence[str], metric: str, level: float = 0.9
 
     Returns:
         DataFrame: the `by` columns, the mean under the metric's own name, `<metric>_low`,
-        `<metric>_high`, runs; groups in order of appearance.
-
-    Raises:
-        ValueError: a column is missing or empty.
+        `<metric>_high`, runs; groups in order of appearance. ValueError for a missing column.
 
     Example:
         >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})

@@ -159,20 +159,9 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
 
 
 def corrected(p: Array) -> Array:
-    """Holm's step-down correction: the k-th smallest of m p-values times m - k + 1, at most 1.
+    """Holm's correction of p-values, at most 1; NaN stays and does not count.
 
-    None is smaller than the one before it.
-
-    Args:
-        p: array of p-values; NaN stays and does not count.
-
-    Returns:
-        Array of the same shape.
-
-    Raises:
-        ValueError: a value outside of [0, 1].
-
-    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+    Raises ValueError for a value outside of [0, 1].
 
     Example:
         >>> corrected(np.array([0.01, 0.04, 0.03])).tolist()

@@ -57,9 +57,8 @@ def ranks(
     wide = _wide(table, metric, by, listed("blocks", blocks))
     means = wide.rank(axis=1, ascending=not higher).mean().sort_values(kind="stable")
     values, alpha = wide[means.index].to_numpy(float), 1 - level
-    count, pairs = len(means), len(means) * (len(means) - 1) / 2
-    groups = _groups(_apart(values) > alpha)
-    letters = [[_letter(g) for g, of in enumerate(groups) if i in of] for i in range(count)]
+    pairs, groups = len(means) * (len(means) - 1) / 2, _groups(_apart(values) > alpha)
+    letters = [[_letter(g) for g, of in enumerate(groups) if i in of] for i in range(len(means))]
     found = pd.DataFrame({by: means.index, "mean_rank": means.to_numpy()})
     return found.assign(
         groups=["".join(own) for own in letters],
