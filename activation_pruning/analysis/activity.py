@@ -115,7 +115,7 @@ def _correlations(first, second):
     names = ("pearson", "pearson_p", "spearman", "spearman_p")
     if len(first) < 3 or first.nunique() < 2 or second.nunique() < 2:
         return dict.fromkeys(names, np.nan)
-    import scipy.stats  # takes longer to load than all of this package
+    import scipy.stats  # slow to load
 
     pearson, spearman = scipy.stats.pearsonr(first, second), scipy.stats.spearmanr(first, second)
     return dict(zip(names, (*pearson, *spearman), strict=True))

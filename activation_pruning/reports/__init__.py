@@ -1,7 +1,7 @@
 """DataFrames in, files out: an Excel workbook, pictures, one self-contained HTML page.
 
 `write`: the report of one pruning. `statistics`: which of several methods is better, from tables
-to tables. Parts are loaded when they are used first: Matplotlib, seaborn and openpyxl take time.
+to tables. Parts are loaded when they are used first: Matplotlib, seaborn and openpyxl load slowly.
 """
 
 import importlib

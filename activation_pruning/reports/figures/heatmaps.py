@@ -68,8 +68,7 @@ def kernel_heatmap(kernels: dict[str, dict[str, Array]]) -> Figure:
     blocks = max(max(shape) for found in shapes.values() for shape in found) > _MOST
     note = f"above {_MOST} × {_MOST} the means of blocks; dark: large" if blocks else "dark: large"
     figure.supxlabel("output units, left to right; inputs, top to bottom", fontsize=9)
-    style.head(figure, "Sizes of the weights", note)
-    return figure
+    return style.finish(figure, None, "Sizes of the weights", note)
 
 
 @style.styled
@@ -109,8 +108,7 @@ def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
     figure.supxlabel("output units, left to right", fontsize=9)
     figure.supylabel("inputs, top to bottom", fontsize=9)
     note = "by blocks of weights; dark: many are alive"
-    style.head(figure, "Where the surviving weights are", note)
-    return figure
+    return style.finish(figure, None, "Where the surviving weights are", note)
 
 
 def _places(arms, layers):

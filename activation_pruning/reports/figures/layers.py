@@ -40,10 +40,9 @@ def activation_frequency(activity: Table) -> Figure:
         ax.set_ylim(-0.02, 1.02)
     style.label(grid, "units, most active first (%)")
     figure.supylabel("activation frequency (% of samples)", fontsize=9)
-    style.head(figure, "How often each unit is active", "dead: never active on the samples counted")
-    if arms != [""]:
-        style.legend(figure, grid[0, 0])
-    return figure
+    named = grid[0, 0] if arms != [""] else None
+    note = "dead: never active on the samples counted"
+    return style.finish(figure, named, "How often each unit is active", note)
 
 
 def _sorted_curve(ax, units, arm, look):

@@ -51,14 +51,12 @@ def mean_curves(
                 style.percent(axis)
     labels = x_label or style.words(x), y_label or style.words(y)
     style.label(grid, *labels, own_ticks=True)
-    named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
-    style.head(figure, named, note, style.spread(means["runs"]))
-    if alike:
-        style.legend(figure, grid[0, 0])
-    else:
+    if not alike:
         for ax in grid.ravel()[: len(parts)]:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=7.5)
-    return figure
+    named = title or f"{style.words(y)} against {style.words(x)}".capitalize()
+    whole = grid[0, 0] if alike else None
+    return style.finish(figure, whole, named, note, style.spread(means["runs"]))
 
 
 @style.styled

@@ -46,8 +46,7 @@ def ranking(table: Table, by: str = "arm", title: str = "Mean ranks", note: str 
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5.0, lanes])
     _draw_ranks(left, table["mean_rank"], names)
     _draw_groups(right, joined)
-    style.head(figure, title, note, _told(table.iloc[0]))
-    return figure
+    return style.finish(figure, None, title, note, _told(table.iloc[0]))
 
 
 def _draw_ranks(ax, means, names):

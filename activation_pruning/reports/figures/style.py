@@ -153,29 +153,23 @@ def number(
     )  # fmt: skip
 
 
-def head(figure: Figure, title: str, *notes: str) -> None:
-    """Write the title, bold, and below it the notes that are not empty, at the top left."""
+def finish(figure: Figure, ax: Axes | None, title: str, *notes: str) -> Figure:
+    """Write the title, bold, and the notes that are not empty at the top left; add the legend.
+
+    ax: whose lines stand in the legend, below the panels; None for none.
+    """
     above = figure.suptitle(f"{title}\n ", x=0.01, ha="left", fontsize=10, fontweight="bold")
     # The notes take the second line of the title, whose height the layout has reserved.
     figure.axes[0].annotate(
         "; ".join(filter(None, notes)), (0, 0), xycoords=above, annotation_clip=False,
         in_layout=False, ha="left", va="bottom", fontsize=9.5,
     )  # fmt: skip
-
-
-def finish(figure: Figure, ax: Axes, title: str, *notes: str) -> Figure:
-    """The figure with its title and notes above, and the lines of one panel named below."""
-    head(figure, title, *notes)
-    legend(figure, ax)
+    if ax is not None:
+        handles, labels = ax.get_legend_handles_labels()
+        four = len(labels) == 4 and sum(map(len, labels)) <= 60  # they fit in one line
+        columns = 4 if four else min(len(labels), 3)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
-
-
-def legend(figure: Figure, ax: Axes) -> None:
-    """Name the lines of one panel, for all panels, below them."""
-    handles, labels = ax.get_legend_handles_labels()
-    four = len(labels) == 4 and sum(map(len, labels)) <= 60  # they fit in one line
-    columns = 4 if four else min(len(labels), 3)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def share(value: float) -> str:
