@@ -4,7 +4,6 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
@@ -116,5 +115,7 @@ def _correlations(first, second):
     names = ("pearson", "pearson_p", "spearman", "spearman_p")
     if len(first) < 3 or first.nunique() < 2 or second.nunique() < 2:
         return dict.fromkeys(names, np.nan)
+    import scipy.stats  # slow to load
+
     pearson, spearman = scipy.stats.pearsonr(first, second), scipy.stats.spearmanr(first, second)
     return dict(zip(names, (*pearson, *spearman), strict=True))

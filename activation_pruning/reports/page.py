@@ -1,18 +1,22 @@
 """One self-contained HTML page from texts, tables and pictures: it opens offline, anywhere."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.figure import Figure
 
+from activation_pruning.reports.formats import GENERAL, as_text, column_formats, plain
+from activation_pruning.reports.tables import table_of
+from activation_pruning.support import types
 from activation_pruning.support.files import replacing
-
-from .files import GENERAL, as_text, column_formats, plain, table_of
+from activation_pruning.support.types import Table
 
 MAX_ROWS = 2_000  # more would make a page that a phone cannot scroll; the workbook has them all
 _WHOLE = 20  # rows that are shown without scrolling down
@@ -74,13 +78,13 @@ class Section:
 
     heading: str
     text: str = ""
-    table: pd.DataFrame | None = None
+    table: Table | None = None
     figure: Figure | str | Path | None = None
     caption: str = ""
     alt: str = ""
 
 
-def write(path, title, sections):
+def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
     """Write sections as one HTML file that needs no other file and no network.
 
     Numbers read as in the workbook. Pictures are embedded; a table shows its first 2,000 rows and
@@ -90,9 +94,6 @@ def write(path, title, sections):
         path: the .html file; missing folders are made, an older file is replaced.
         title: the page's title.
         sections: `Section` objects.
-
-    Returns:
-        The path, as a `Path`.
 
     Raises:
         ValueError: a bad suffix, an empty list, or a section with a bad table or figure.
@@ -113,19 +114,16 @@ def write(path, title, sections):
         if not isinstance(section.text, str):
             raise ValueError(f"section {section.heading!r}: text={section.text!r} is not a text")
     names = [f"{i}-{_slug(section.heading)}" for i, section in enumerate(sections, 1)]
-    links = [
-        f'<li><a href="#{name}">{_escape(section.heading)}</a></li>'
-        for name, section in zip(names, sections, strict=True)
-    ]
+    named = list(zip(names, sections, strict=True))
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<link rel="icon" href="data:,">',  # or browsers ask the server for one
         f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
         f'<header><h1>{_escape(title)}</h1></header>\n<nav aria-label="Contents"><ol>',
-        *links,
+        *(f'<li><a href="#{name}">{_escape(part.heading)}</a></li>' for name, part in named),
         "</ol></nav>\n<main>",
-        *(_section(name, part) for name, part in zip(names, sections, strict=True)),
+        *(_section(name, part) for name, part in named),
         "</main>\n</body>\n</html>\n",
     ]
     with replacing(path) as temporary:
@@ -142,14 +140,14 @@ def _section(name, section):
         alt = _escape(section.alt or section.caption or section.heading)
         source = base64.b64encode(_png(section)).decode("ascii")
         image = f'<img alt="{alt}" src="data:image/png;base64,{source}">'
-        scroll = (
-            f'<div class="picture" tabindex="0" role="group" aria-label="Picture">{image}</div>'
-        )
-        parts.append(f"<figure>{scroll}{caption}</figure>")
+        box = '<div class="picture" tabindex="0" role="group" aria-label="Picture">'
+        parts.append(f"<figure>{box}{image}</div>{caption}</figure>")
         caption = ""
     if section.table is not None:
         table = table_of(section.table, f"the table of section {section.heading!r}")
-        parts.append(f"<figure>{_table(table, section.heading)}{_cut(table)}{caption}</figure>")
+        cut = f"<figcaption>The first {MAX_ROWS:,} of {len(table):,} rows.</figcaption>"
+        cut = cut if len(table) > MAX_ROWS else ""
+        parts.append(f"<figure>{_table(table, section.heading)}{cut}{caption}</figure>")
     return "\n".join([*parts, "</section>"])
 
 
@@ -172,29 +170,20 @@ def _png(section):
 def _table(table, heading):
     codes = column_formats(table)
     sides = ["" if code == GENERAL else ' class="n"' for code in codes]
-    head = [
-        f'<th scope="col"{side}>{_escape(name)}</th>'
-        for name, side in zip(table.columns, sides, strict=True)
-    ]
+    named = zip(table.columns, sides, strict=True)
+    head = [f'<th scope="col"{side}>{_escape(name)}</th>' for name, side in named]
     shown = table.head(MAX_ROWS)
     columns = [
         [f"<td{side}>{_escape(as_text(value, code))}</td>" for value in shown.iloc[:, i]]
         for i, (side, code) in enumerate(zip(sides, codes, strict=True))
     ]
-    rows = ["<tr>" + "".join(cells) + "</tr>" for cells in zip(*columns, strict=True)]
+    rows = [f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*columns, strict=True)]
     kind = "box" if len(shown) > _WHOLE else "box whole"
     return (  # the box scrolls: it must be reachable by keyboard, and have a name
         f'<div class="{kind}" tabindex="0" role="region" aria-label="{_escape(heading)}">'
-        f"<table>\n<thead><tr>{''.join(head)}</tr></thead>\n<tbody>\n"
-        + "\n".join(rows)
-        + "\n</tbody>\n</table></div>"
+        f"<table>\n<thead><tr>{''.join(head)}</tr></thead>\n"
+        f"<tbody>\n{''.join(rows) or chr(10)}</tbody>\n</table></div>"
     )
-
-
-def _cut(table):
-    if len(table) <= MAX_ROWS:
-        return ""
-    return f"<figcaption>The first {MAX_ROWS:,} of {len(table):,} rows.</figcaption>"
 
 
 def _escape(text):

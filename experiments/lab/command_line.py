@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from activation_pruning.reports import files
+from activation_pruning.reports.tables import one_of
 from lab import datasets
 
 # For options that are not given. The learning rates come from a short look at the dense network
@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
             raise ValueError(f"holds {type(read).__name__}; expected: lines of `option: value`")
         known = [name for name in self.by_name if name not in ("help", "config")]
         for key, value in read.items():
-            name = files.one_of(str(key).replace("-", "_"), known, "option")
+            name = one_of(str(key).replace("-", "_"), known, "option")
             if name in CLUSTERS and given & {f"--{o.replace('_', '-')}" for o in CLUSTERS}:
                 continue  # one excludes the other, and the command line wins
             yield from _arguments(self.by_name[name], key, value)

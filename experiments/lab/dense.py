@@ -60,7 +60,7 @@ def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> k
             model.set_weights([arrays[f"w{i}"] for i in range(len(arrays.files))])
         return model
     train()
-    with ap.reports.files.replacing(path) as part:
+    with ap.reports.replacing(path) as part:
         np.savez(part, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
     return model
 

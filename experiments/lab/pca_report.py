@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
+from activation_pruning.reports.tables import in_each_match
 from lab import comparison, publication, storage, words
 from lab.publication import Picture
 
@@ -32,7 +33,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     if not records:
         print("\n".join(missed))
         return
-    accuracy, ranks = _in_each_match(_named(records, "accuracy")), _named(records, "ranks")
+    accuracy, ranks = in_each_match(_named(records, "accuracy")), _named(records, "ranks")
     differences = differences_table(accuracy)
     scree = _scree(records)
     numbers = ["full_rank", "rank_pruned", "components", "kernel_sparsity", "energy_share"]
@@ -106,13 +107,6 @@ def _named(records, key):
     table = publication.rows(records, key)
     names = {"sparsity": "kernel_sparsity", "run_sparsity": "sparsity", "run_events": "events"}
     return table.rename(columns=names | {"energy": "energy_share"})
-
-
-def _in_each_match(accuracy):
-    """The table with the networks that are not reduced beside the reduced ones of each match."""
-    matches = [match for match in accuracy["match"].unique() if match]
-    parts = [accuracy[accuracy["match"].isin(["", match])].assign(match=match) for match in matches]
-    return pd.concat(parts, ignore_index=True)
 
 
 def _first(records):

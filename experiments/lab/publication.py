@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from activation_pruning.reports import figures, files, page, workbook
+from activation_pruning.reports import figures, page, replacing, workbook
 
 DPI = 120  # the pictures stand in the page as well, which shall stay small
 MOST_ROWS = 20_000  # of a sheet; a cell of a workbook takes a hundred times as long as one of a CSV
@@ -83,7 +83,7 @@ class Publication:
             if len(table) <= MOST_ROWS or any(chart.sheet == title for chart in self.charts):
                 path.unlink(missing_ok=True)
                 continue
-            with files.replacing(path) as part:
+            with replacing(path) as part:
                 tables.pop(title).to_csv(part, index=False)
             print(path)
             said.append(f"The table {title} has {len(table):,} rows and stands in {path.name}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
+from activation_pruning.reports.tables import around_events
 from lab import comparison, publication, spectra, words
 from lab.publication import Picture
 
@@ -85,11 +86,8 @@ def ranks_table(records: list[dict]) -> pd.DataFrame:
 
 def by_event(ranks: pd.DataFrame) -> pd.DataFrame:
     """Ranks before the first event (event 0) and after each: mean and interval by layer."""
-    first = (ranks["moment"] == "before") & (ranks["event"] == 1)
-    table = ranks[first | (ranks["moment"] == "after")]
-    table = table.assign(event=table["event"].where(table["moment"] == "after", 0))
     metrics = ["rank_share", "effective_rank_share", "nuclear", "spectral"]
-    return statistics.summary(table, [*SETTING, "site", "event"], metrics)
+    return statistics.summary(around_events(ranks), [*SETTING, "site", "event"], metrics)
 
 
 def reductions(values: pd.DataFrame) -> pd.DataFrame:
@@ -173,11 +171,8 @@ def _words(kind):
 
 def _shown(values):
     """The first seed of the arm that stands for the paper: unpruned, and after each event."""
-    table = _first(values[values["arm"] == _shown_arm(values)])
-    first = (table["moment"] == "before") & (table["event"] == 1)
-    table = table[first | (table["moment"] == "after")]
-    state = ("event " + table["event"].astype(str)).where(table["moment"] == "after", "unpruned")
-    return table.assign(state=state)[["arm", "seed", "site", "state", "index", "value"]]
+    table = around_events(_first(values[values["arm"] == _shown_arm(values)]))
+    return table[["arm", "seed", "site", "state", "index", "value"]]
 
 
 def _shown_arm(values):
@@ -222,10 +217,7 @@ def _pictures(values, ranks, tenths):
         )
         pictures[f"reduction_{kind.removesuffix('_share')}"] = Picture(title, figure, caption)
     for name in ("rank_share", "effective_rank_share"):
-        rows = ranks[ranks["site"] != ALL]
-        first = (rows["moment"] == "before") & (rows["event"] == 1)
-        rows = publication.one_setting(rows[first | (rows["moment"] == "after")])
-        rows = rows.assign(event=rows["event"].where(rows["moment"] == "after", 0))
+        rows = publication.one_setting(around_events(ranks[ranks["site"] != ALL]))
         title = name.removesuffix("_share").replace("_", " ").capitalize()
         figure = figures.mean_curves(
             rows,

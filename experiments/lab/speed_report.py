@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.latency import bootstrap_median
-from activation_pruning.reports import figures, statistics, style, workbook
+from activation_pruning.reports import figures, statistics, workbook
+from activation_pruning.reports.figures import style
 from lab import publication
 from lab.publication import Picture
 
@@ -260,7 +261,7 @@ def _speeds(times, sizes, published):
 def _on_logarithm(table, y, by, title, y_label, note):
     """One line per value of `by` against the share of units, on a logarithmic scale."""
     names = list(dict.fromkeys(table["panel"]))
-    figure, grid = style.panels(len(names), sharey=True)
+    figure, grid = style.panels(names, sharey=True)
     looks = style.looks(table[by])
     for panel, ax in zip(names, grid.ravel(), strict=True):
         for name, rows in table[table["panel"] == panel].groupby(by, sort=False):
@@ -272,9 +273,6 @@ def _on_logarithm(table, y, by, title, y_label, note):
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         style.percent(ax.xaxis)
-        ax.set_title(panel)
         ax.set_xlabel("units pruned in every hidden layer")
     grid[0, 0].set_ylabel(y_label)
-    style.head(figure, title, note)
-    style.legend(figure, grid[0, 0])
-    return figure
+    return style.finish(figure, grid[0, 0], title, note)

@@ -78,7 +78,7 @@ def run(
 
 
 def _prepared(options, out, grid):
-    ap.reports.files.check_folder(out)
+    ap.reports.check_folder(out)
     if options.data_dir:
         os.environ[datasets.DATA_FOLDER] = os.path.abspath(options.data_dir)  # workers get it
     os.environ[dense.FOLDER] = os.path.abspath(out / "networks")
@@ -94,7 +94,7 @@ def _published(done, out, publish, options):
     failed = [record for record in done if "traceback" in record]
     for record in failed:
         print(f"failed: {record['name']}: {_last_line(record)}", file=sys.stderr)
-    with ap.reports.files.replacing(out / TABLE) as part:
+    with ap.reports.replacing(out / TABLE) as part:
         table(done).to_csv(part, index=False)
     finished = [record for record in done if "result" in record]
     if finished:

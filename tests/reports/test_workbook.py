@@ -8,8 +8,9 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from activation_pruning.reports import charts, files, workbook
-from activation_pruning.reports.workbook import Chart
+from activation_pruning.reports import formats, workbook
+from activation_pruning.reports.workbook import Chart, charts
+from activation_pruning.support import settings
 from activation_pruning.support.files import check_folder
 
 pytestmark = pytest.mark.lowest
@@ -93,7 +94,7 @@ def test_number_formats_follow_the_column_names(tmp_path):
     ],
 )
 def test_format_rules(name, values, code):
-    assert files.column_format(name, values) == code
+    assert formats.column_format(name, values) == code
 
 
 def test_header_is_bold_frozen_and_filtered(tmp_path):
@@ -146,7 +147,7 @@ def test_values_that_a_file_cannot_hold(tmp_path):
 
 def test_a_time_with_a_zone_is_given_in_utc():
     time = pd.Timestamp("2024-01-01 12:00", tz="Europe/Berlin")
-    assert files.plain(time) == datetime.datetime(2024, 1, 1, 11)
+    assert formats.plain(time) == datetime.datetime(2024, 1, 1, 11)
 
 
 def test_named_index_and_nested_columns_are_kept(tmp_path):
@@ -313,7 +314,7 @@ def test_settings_are_there_by_default(tmp_path):
 
 
 def test_a_package_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(workbook, "_PACKAGES", ("no-such-package-here",))
+    monkeypatch.setattr(settings, "_PACKAGES", ("no-such-package-here",))
     assert workbook.settings_table().iloc[-1].tolist() == [
         "version of no-such-package-here", "not installed", "",
     ]  # fmt: skip
@@ -400,11 +401,11 @@ def test_a_link_is_followed(tmp_path):
         (2.5e-9, "0.000E+00", "2.500E-09"), (12.345, "0.00", "12.35"), (7, "0", "7"),
         (None, "0.00", ""), (float("nan"), "0.0%", ""), (float("inf"), "0.0%", "inf"),
         (True, "General", "True"), ("x", "General", "x"), (0.1, "General", "0.1"),
-        (pd.Timestamp("2024-05-05 10:11"), files.DATE, "2024-05-05 10:11:00"),
+        (pd.Timestamp("2024-05-05 10:11"), formats.DATE, "2024-05-05 10:11:00"),
     ],
 )  # fmt: skip
 def test_as_text(value, code, text):
-    assert files.as_text(value, code) == text
+    assert formats.as_text(value, code) == text
 
 
 def test_an_index_named_like_a_column_is_refused(tmp_path):

@@ -1,17 +1,20 @@
-"""Mean and confidence interval over runs, and of a paired difference."""
+"""Means over runs with confidence intervals: Student's t, and one for any distribution."""
 
 import functools
+from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from .files import listed, need
+from activation_pruning.reports.tables import listed, need
+from activation_pruning.support.types import Array, Table
 
 _MANY = 1000  # values; a Sobol sequence has no more than 21,201 dimensions anyway
 
 
-def intervals(results, by, metric, level=0.95):
+def intervals(results: Table, by: Sequence[str], metric: str, level: float = 0.95) -> Table:
     """Mean and confidence interval of a metric over the runs of each group.
 
     mean ± t · s / √n, with t the two-sided quantile of Student's t with n - 1 degrees of freedom
@@ -25,13 +28,9 @@ def intervals(results, by, metric, level=0.95):
 
     Returns:
         DataFrame: the `by` columns, the mean under the metric's own name, `<metric>_low`,
-        `<metric>_high`, runs; groups in order of appearance.
-
-    Raises:
-        ValueError: a column is missing or empty.
+        `<metric>_high`, runs; groups in order of appearance. ValueError for a missing column.
 
     Example:
-        >>> import pandas as pd
         >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})
         >>> intervals(runs, ["arm"], "accuracy").round(4).values.tolist()
         [['a', 0.8, 0.5516, 1.0484, 3]]
@@ -48,17 +47,39 @@ def intervals(results, by, metric, level=0.95):
     return table[by].assign(**names)
 
 
-def check_level(level):
-    """Raise unless it is a level of confidence, in (0, 1).
+def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: float = 0.95) -> Table:
+    """Mean over the runs of each metric, with the half-width of its t-interval.
 
-    Raises:
-        ValueError: names what was received.
+    The arguments are those of `intervals`, with several columns of numbers.
+
+    Returns:
+        DataFrame: by, runs, and for each metric its name and ``<metric>_ci95`` (or as `level`
+        says): the interval is the mean plus or minus that; NaN for one run.
+
+    Example:
+        >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})
+        >>> summary(runs, ["arm"], ["accuracy"]).round(4).values.tolist()
+        [['a', 3, 0.8, 0.2484]]
     """
+    by, metrics = listed("by", by), listed("metrics", metrics)
+    check_level(level)
+    if table.empty:
+        return pd.DataFrame(columns=[*by, "runs", *metrics])
+    parts = [table.groupby(by, sort=False, dropna=False).size().rename("runs")]
+    for metric in metrics:
+        part = intervals(table, by, metric, level).set_index(by)
+        half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}_ci{100 * level:g}")
+        parts += [part[metric], half]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def check_level(level: float) -> None:
+    """Raise ValueError unless it is a level of confidence, in (0, 1)."""
     if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"level={level!r}; it must be in (0, 1), 0.95 for 95 %.")
 
 
-def bootstrap_t(values, level=0.95):
+def bootstrap_t(values: Array | Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Confidence interval of a mean by the bootstrap-t with beta weights.
 
     mean - q(1 - a/2) s to mean - q(a/2) s, with a = 1 - level, s the standard deviation (divisor

@@ -1,58 +1,20 @@
-"""Which of several methods is better: paired differences, and ranks; tables in, tables out.
+"""Paired differences of two methods: mean, interval, effect size, test; and their verdicts."""
 
-The runs of two methods are paired by what they share, the seed above all. Each difference has its
-mean, interval, effect size and test; then all of a table are judged together, by Holm.
-"""
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from .files import listed, need, refuse_missing
-from .holm import corrected
-from .intervals import bootstrap_t, check_level, intervals
-from .ranking import ranks
-
-__all__ = ["bootstrap_t", "columns", "differences", "holm", "intervals", "ranks", "summary"]
+from activation_pruning.reports.statistics.confidence import bootstrap_t, check_level
+from activation_pruning.reports.tables import listed, need, refuse_missing
+from activation_pruning.support.types import Array, Table
 
 ALIKE, FEW = "indistinguishable", "too few pairs"
 _ENOUGH = 6  # pairs of equal differences: 2 / 2**6 is the first p-value below 0.05
 
 
-def summary(table, by, metrics, level=0.95):
-    """Mean over the runs of each metric, with the half-width of its t-interval.
-
-    Args:
-        table: tidy, one row per run.
-        by: columns that make a group.
-        metrics: columns of numbers; missing ones do not count.
-        level: confidence, in (0, 1).
-
-    Returns:
-        DataFrame: by, runs, and for each metric its name and ``<metric>_ci95`` (or as `level`
-        says): the interval is the mean plus or minus that; NaN for one run.
-
-    Raises:
-        ValueError: a column is missing or has no values.
-
-    Example:
-        >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})
-        >>> summary(runs, ["arm"], ["accuracy"]).round(4).values.tolist()
-        [['a', 3, 0.8, 0.2484]]
-    """
-    by, metrics = listed("by", by), listed("metrics", metrics)
-    check_level(level)
-    if table.empty:
-        return pd.DataFrame(columns=[*by, "runs", *metrics])
-    parts = [table.groupby(by, sort=False, dropna=False).size().rename("runs")]
-    for metric in metrics:
-        part = intervals(table, by, metric, level).set_index(by)
-        half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}_ci{100 * level:g}")
-        parts += [part[metric], half]
-    return pd.concat(parts, axis=1).reset_index()
-
-
-def columns(name="difference"):
+def columns(name: str = "difference") -> list[str]:
     """The columns of a table of `differences` of that name, once `holm` has judged it.
 
     Example:
@@ -62,7 +24,10 @@ def columns(name="difference"):
     return ["pairs", name, f"{name}_low", f"{name}_high", "effect_size", "p", "p_holm", "verdict"]
 
 
-def differences(first, second, on, by, metric, name="difference", level=0.95):
+def differences(
+    first: Table, second: Table, on: Sequence[str], by: Sequence[str], metric: str,
+    name: str = "difference", level: float = 0.95,
+) -> Table:  # fmt: skip
     """Mean of first - second over the pairs of rows that agree in `on`, with interval and test.
 
     The test is the paired t test. Tests that assume no distribution (sign-flip, Wilcoxon) cannot
@@ -77,8 +42,7 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         by: columns that make a group; `[]` for one group. What is in `on` and not in `by` is a
             block: with seed and setting in `on` each setting of each seed is a pair of its own.
             (Settings of one seed are then taken for independent, which they are not quite.)
-        metric: column of numbers in both.
-        name: of the difference.
+        metric, name: column of numbers in both, and name of the difference.
         level: confidence of the interval, in (0, 1).
 
     Returns:
@@ -91,8 +55,7 @@ def differences(first, second, on, by, metric, name="difference", level=0.95):
         No rows where the tables have no pair in common.
 
     Raises:
-        ValueError: a missing column, a missing or infinite number, or rows that pair with several
-            others.
+        ValueError: a missing column, a number not finite, or rows that pair with several others.
 
     Source: Student 1908; Lakens, Frontiers in Psychology 4:863, 2013 (effect sizes).
 
@@ -155,7 +118,7 @@ def _hedges(pairs):
     return np.exp(logarithm) / np.sqrt(freedom / 2)
 
 
-def holm(table, name="difference", level=0.95):
+def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
     """The table with p_holm, its p-values corrected for their number, and a verdict in words.
 
     The k-th smallest of m p-values is multiplied by m - k + 1 (and is at least the one before):
@@ -186,15 +149,29 @@ def holm(table, name="difference", level=0.95):
     """
     need(table, "holm", name, "p", empty=True)
     check_level(level)
-    adjusted = corrected(table["p"].to_numpy(float))
-    bounds = [table.get(f"{name}_{side}", table[name]) for side in ("low", "high")]
-    rows = zip(table[name], adjusted, *bounds, strict=True)
-    return table.assign(p_holm=adjusted, verdict=[_verdict(*row, 1 - level) for row in rows])
+    p = corrected(table["p"].to_numpy(float))
+    ends = (table.get(f"{name}_{side}", table[name]) for side in ("low", "high"))
+    low, high = (end.to_numpy(float) for end in ends)
+    # An interval that cannot be had (NaN) holds nothing.
+    alike = (p > 1 - level) | ((low <= 0) & (high >= 0))
+    verdicts = np.select([np.isnan(p), alike, table[name] > 0], [FEW, ALIKE, "higher"], "lower")
+    return table.assign(p_holm=p, verdict=verdicts.tolist())
 
 
-def _verdict(mean, p, low, high, alpha):
-    if np.isnan(p):
-        return FEW
-    if p > alpha or low <= 0 <= high:  # an interval that cannot be had (NaN) holds nothing
-        return ALIKE
-    return "higher" if mean > 0 else "lower"
+def corrected(p: Array) -> Array:
+    """Holm's correction of p-values, at most 1; NaN stays and does not count.
+
+    Raises ValueError for a value outside of [0, 1].
+
+    Example:
+        >>> corrected(np.array([0.01, 0.04, 0.03])).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    tested = np.flatnonzero(~np.isnan(p))
+    if not ((p[tested] >= 0) & (p[tested] <= 1)).all():
+        raise ValueError(f"p={p.tolist()}: must lie in [0, 1]; NaN where there was no test")
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    found = np.full(len(p), np.nan)
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return found

@@ -1,37 +1,35 @@
 """An Excel workbook from tables: typed cells, readable formats, native charts, settings."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.formatting.rule import ColorScaleRule
-from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
-from openpyxl.utils import get_column_letter
 
+from activation_pruning.reports.formats import plain
+from activation_pruning.reports.tables import one_of, table_of
+from activation_pruning.reports.workbook.chart_data import Chart, arrange
+from activation_pruning.reports.workbook.charts import add_charts
+from activation_pruning.reports.workbook.sheets import MAX_COLUMNS, MAX_ROWS, colour, fill
+from activation_pruning.support import types
 from activation_pruning.support.files import replacing
 from activation_pruning.support.settings import settings_table
-
-from .charts import Chart, add_charts, arrange
-from .files import (
-    GENERAL,
-    MAX_COLUMNS,
-    MAX_ROWS,
-    as_text,
-    column_formats,
-    one_of,
-    plain,
-    table_of,
-)
+from activation_pruning.support.types import Table
 
 __all__ = ["MAX_COLUMNS", "MAX_ROWS", "SETTINGS", "Chart", "settings_table", "write"]
 
 SETTINGS = "Settings"
-_WIDEST = 80  # characters; longer text wraps
-_ROW = 15  # points, of one line of text
 
 
-def write(path, tables, charts=(), settings=None, scales=None):
+def write(
+    path: types.Path,
+    tables: dict[str, Table],
+    charts: Sequence[Chart] = (),
+    settings: Table | None = None,
+    scales: dict[str, dict[str, str]] | None = None,
+) -> Path:
     """Write tables as the sheets of an Excel workbook, with a sheet of settings at the end.
 
     A named index becomes columns, another one is left out. A sheet with a chart has its rows
@@ -45,9 +43,6 @@ def write(path, tables, charts=(), settings=None, scales=None):
         settings: DataFrame of the last sheet; None for `settings_table()`.
         scales: sheet title -> dict of column of numbers -> "high" or "low", the end that is
             coloured orange; the other end is white.
-
-    Returns:
-        The path, as a `Path`.
 
     Raises:
         ValueError: a bad suffix, title, chart or scale, or a table beyond Excel's limits of
@@ -72,8 +67,8 @@ def write(path, tables, charts=(), settings=None, scales=None):
         try:
             for title, table in sheets.items():
                 sheet = book.create_sheet(title)
-                _fill(sheet, table)
-                _colour(sheet, table, scales.get(title, {}))
+                fill(sheet, table)
+                colour(sheet, table, scales.get(title, {}))
             add_charts(book, sheets, blocks, charts)
             book.save(temporary)
         finally:
@@ -133,32 +128,6 @@ def _check_size(title, rows, columns):
         )
 
 
-def _fill(sheet, table):
-    codes = column_formats(table)
-    _lay_out(sheet, table, codes)
-    bold = Font(name="Calibri", size=11, bold=True)  # the workbook's own font, which is regular
-    fill = PatternFill("solid", start_color="E8ECF2")
-    line = Border(bottom=Side("thin", color="7F8794"))
-    header = []
-    for name, code in zip(table.columns, codes, strict=True):
-        cell = _cell(sheet, plain(name), GENERAL)
-        side = "left" if code == GENERAL else "right"
-        cell.font, cell.fill, cell.border = bold, fill, line
-        cell.alignment = Alignment(horizontal=side, vertical="center", indent=side == "left")
-        header.append(cell)
-    sheet.append(header)
-    for i, row in enumerate(
-        zip(*(table.iloc[:, i] for i in range(table.shape[1])), strict=True), 2
-    ):
-        lines = max(map(_lines, row), default=1)
-        if lines > 1:  # not every program finds the height of wrapped text by itself
-            sheet.row_dimensions[i].height = min(_ROW * lines, 409)  # the most in Excel
-        # All cells of a row begin on its first line.
-        vertical = "top" if lines > 1 else None
-        sheet.append([_cell(sheet, plain(v), c, vertical) for v, c in zip(row, codes, strict=True)])
-    sheet.auto_filter.ref = f"A1:{get_column_letter(table.shape[1])}{len(table) + 1}"
-
-
 def _check_scale(table, columns):
     if not isinstance(columns, dict):
         raise ValueError(f'scale {columns!r} is no dict of column -> "high" or "low"')
@@ -167,48 +136,3 @@ def _check_scale(table, columns):
         one_of(end, ("high", "low"), f"coloured end of {name!r}")
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise ValueError(f"scale column {name!r} holds no numbers")
-
-
-def _colour(sheet, table, columns):
-    white, orange = "FFFFFF", "F2A679"  # black text stays readable on both
-    for name, end in columns.items():
-        letter = get_column_letter(list(table.columns).index(name) + 1)
-        start, stop = (white, orange) if end == "high" else (orange, white)
-        scale = ColorScaleRule(start_type="min", start_color=start, end_type="max", end_color=stop)
-        sheet.conditional_formatting.add(f"{letter}2:{letter}{len(table) + 1}", scale)
-
-
-def _lay_out(sheet, table, codes):
-    sheet.freeze_panes = "A2"
-    sheet.print_title_rows = "1:1"
-    sheet.page_setup.orientation = "landscape"
-    sheet.page_setup.fitToHeight = 0  # as many pages as needed, each as wide as the sheet
-    sheet.sheet_properties.pageSetUpPr.fitToPage = True
-    for i, (name, code) in enumerate(zip(table.columns, codes, strict=True)):
-        shown = (len(as_text(value, code)) for value in table.iloc[:1000, i])
-        longest = max(len(name) + 3, max(shown, default=0))  # 3: the filter's button
-        sheet.column_dimensions[get_column_letter(i + 1)].width = min(longest + 2, _WIDEST)
-
-
-def _lines(value):
-    """Lines that a text takes in a column of the greatest width; a tenth is lost at their ends."""
-    if not isinstance(value, str) or (len(value) <= _WIDEST and "\n" not in value):
-        return 1
-    return sum(max(1, -(-len(line) * 10 // (_WIDEST * 9))) for line in value.split("\n"))
-
-
-def _cell(sheet, value, code, vertical=None):
-    cell = WriteOnlyCell(sheet, value)
-    if isinstance(value, str):
-        # Never a formula or an error value, also after the user has edited the cell.
-        cell.quotePrefix = value.startswith("=")
-        cell.data_type = "s"
-    elif code != GENERAL:
-        cell.number_format = code
-    # A little room on the left of texts, which else touch the number in the column before.
-    place = {"horizontal": "left", "indent": 1} if code == GENERAL else {"horizontal": "right"}
-    wrapped = isinstance(value, str) and _lines(value) > 1
-    # Numbers stand where Excel puts them.
-    if vertical or isinstance(value, str) or code == GENERAL:
-        cell.alignment = Alignment(vertical=vertical, wrap_text=wrapped or None, **place)
-    return cell

@@ -3,6 +3,7 @@
 import itertools
 import math
 import textwrap
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -11,13 +12,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from . import style
+from activation_pruning.reports.figures import style
+from activation_pruning.support.types import Array, Masks
 
 _MOST = 64  # rows and columns of a picture; more would be finer than its print
 
 
 @style.styled
-def kernel_heatmap(kernels):
+def kernel_heatmap(kernels: dict[str, dict[str, Array]]) -> Figure:
     """Sizes of the weights, |w|, of several networks side by side: a row for each layer.
 
     A kernel larger than 64 x 64 is shown by the means over blocks. Each row has one scale, from 0
@@ -27,12 +29,6 @@ def kernel_heatmap(kernels):
         kernels: network -> dict of layer -> 2-D array (inputs, units), such as "dense",
             "activation", "magnitude". Reshape a convolution's kernel to
             ``kernel.reshape(-1, filters)``.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: there is no kernel, or one is not two-dimensional.
 
     Example:
         >>> figure = kernel_heatmap({"dense": {"a": np.eye(4)}, "pruned": {"a": np.zeros((4, 4))}})
@@ -44,9 +40,8 @@ def kernel_heatmap(kernels):
         raise ValueError(
             "kernel_heatmap: kernels is empty; give a dict of network -> dict of layer -> 2-D array"
         )
-    size = (style.WIDTH, 0.9 + 1.9 * len(layers))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(layers), len(kernels), squeeze=False)
+    titles = [""] * (len(layers) * len(kernels))
+    figure, grid = style.panels(titles, columns=len(kernels), base=0.9, row=1.9)
     shapes = {}
     for line, layer in zip(grid, layers, strict=True):
         means = {
@@ -73,12 +68,11 @@ def kernel_heatmap(kernels):
     blocks = max(max(shape) for found in shapes.values() for shape in found) > _MOST
     note = f"above {_MOST} × {_MOST} the means of blocks; dark: large" if blocks else "dark: large"
     figure.supxlabel("output units, left to right; inputs, top to bottom", fontsize=9)
-    style.head(figure, "Sizes of the weights", note)
-    return figure
+    return style.finish(figure, None, "Sizes of the weights", note)
 
 
 @style.styled
-def mask_heatmap(masks):
+def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
     """Masks as pictures: one column per layer, one row per arm; dark is alive.
 
     A mask larger than 64 x 64 is shown by blocks, each with its share of weights alive.
@@ -87,17 +81,12 @@ def mask_heatmap(masks):
         masks: layer -> 2-D bool array (inputs, units), True = alive; or arm -> such a dict.
             Reshape a convolution's mask to ``mask.reshape(-1, filters)``.
 
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: there is no mask, or one is not two-dimensional.
-
     Example:
         >>> mask_heatmap({"dense": np.eye(4, dtype=bool)}).axes[0].get_title()
         'dense, 4 × 4\\n25.0% alive'
     """
-    by_arm = masks if masks and isinstance(next(iter(masks.values())), dict) else {None: masks}
+    nested = masks and isinstance(next(iter(masks.values())), dict)
+    by_arm: dict[Any, Any] = dict(masks) if nested else {None: masks}
     layers = list(dict.fromkeys(layer for arm in by_arm.values() for layer in arm))
     if not layers:
         raise ValueError("mask_heatmap: masks is empty; give a dict of layer -> 2-D bool array")
@@ -107,9 +96,7 @@ def mask_heatmap(masks):
         for n, m in group.items()
     }
     places, columns = _places(list(by_arm), layers)
-    lines = math.ceil(len(places) / columns)
-    figure = Figure(figsize=(style.WIDTH, 0.9 + 2.1 * lines), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False)
+    figure, grid = style.panels([""] * len(places), columns=columns, base=0.9, row=2.1)
     top = max(0.1, math.ceil(10 * max(share.max() for share in shares.values())) / 10)
     for ax, place in itertools.zip_longest(grid.ravel(), places):
         ax.set_visible(place in shares)
@@ -121,8 +108,7 @@ def mask_heatmap(masks):
     figure.supxlabel("output units, left to right", fontsize=9)
     figure.supylabel("inputs, top to bottom", fontsize=9)
     note = "by blocks of weights; dark: many are alive"
-    style.head(figure, "Where the surviving weights are", note)
-    return figure
+    return style.finish(figure, None, "Where the surviving weights are", note)
 
 
 def _places(arms, layers):

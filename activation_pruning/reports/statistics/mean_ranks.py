@@ -1,23 +1,23 @@
-"""Mean ranks of several methods over blocks: the table, and its picture."""
+"""Mean ranks of several methods over blocks, and which of them can be told apart."""
 
-import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from . import style
-from .files import PALETTE, listed, need, refuse_missing
-from .holm import corrected
-from .intervals import check_level
+from activation_pruning.reports.statistics.confidence import check_level
+from activation_pruning.reports.statistics.differences import corrected
+from activation_pruning.reports.tables import listed, need, refuse_missing
+from activation_pruning.support.types import Table
 
 _EXACT = 50  # blocks
-_LONGEST = 34  # letters in a line of a method's name
 
 
-def ranks(table, metric, by="arm", blocks=("seed",), higher=True, level=0.95):
+def ranks(
+    table: Table, metric: str, by: str = "arm", blocks: Sequence[str] = ("seed",),
+    higher: bool = True, level: float = 0.95,
+) -> Table:  # fmt: skip
     """Mean rank of each method over blocks, and which of them cannot be told apart.
 
     In every block (a seed, or a setting of a seed) the methods are ranked, 1 for the best, ties
@@ -57,13 +57,11 @@ def ranks(table, metric, by="arm", blocks=("seed",), higher=True, level=0.95):
     wide = _wide(table, metric, by, listed("blocks", blocks))
     means = wide.rank(axis=1, ascending=not higher).mean().sort_values(kind="stable")
     values, alpha = wide[means.index].to_numpy(float), 1 - level
-    count, pairs = len(means), len(means) * (len(means) - 1) / 2
-    groups = _groups(_apart(values) > alpha)
+    pairs, groups = len(means) * (len(means) - 1) / 2, _groups(_apart(values) > alpha)
+    letters = [[_letter(g) for g, of in enumerate(groups) if i in of] for i in range(len(means))]
     found = pd.DataFrame({by: means.index, "mean_rank": means.to_numpy()})
     return found.assign(
-        groups=[
-            "".join(_letter(g) for g, of in enumerate(groups) if i in of) for i in range(count)
-        ],
+        groups=["".join(own) for own in letters],
         blocks=len(values),
         enough=2.0 ** (1 - len(values)) * pairs <= alpha,
         friedman_p=_friedman(values),
@@ -97,9 +95,8 @@ def _apart(values):
     """Corrected p-values of all pairs of columns, as a symmetric matrix."""
     count = values.shape[1]
     p, upper = np.ones((count, count)), np.triu_indices(count, 1)
-    p[upper] = corrected(
-        np.array([_wilcoxon(values[:, i] - values[:, j]) for i, j in zip(*upper, strict=True)])
-    )
+    pairs = zip(*upper, strict=True)
+    p[upper] = corrected(np.array([_wilcoxon(values[:, i] - values[:, j]) for i, j in pairs]))
     return np.minimum(p, p.T)
 
 
@@ -144,90 +141,3 @@ def _groups(alike):
 def _letter(number):
     """One sign each, letters beyond the alphabet as well."""
     return chr(ord("a") + number) if number < 26 else chr(0x100 + number)
-
-
-@style.styled
-def ranking(table, by="arm", title="Mean ranks", note=""):
-    """Mean rank of each method, best at the top; bars at the right join those of a group.
-
-    Args:
-        table: what `statistics.ranks` gives: the column `by`, mean_rank, groups, blocks, enough,
-            friedman_p.
-        by: column of the methods.
-        title, note: above the picture; how many blocks there are, and what the tests say, is
-            added to the note.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: the table is empty, or lacks a column.
-
-    Source: after the diagrams of Demšar, JMLR 7, 2006.
-
-    Example:
-        >>> table = pd.DataFrame({"arm": ["magnitude", "random"], "mean_rank": [1.0, 2.0],
-        ...                       "groups": ["a", "b"], "blocks": 12, "enough": True,
-        ...                       "friedman_p": float("nan")})
-        >>> [label.get_text() for label in ranking(table).axes[0].get_yticklabels()]
-        ['magnitude', 'random']
-    """
-    need(table, "ranking", by, "mean_rank", "groups", "blocks", "enough")
-    table = table.sort_values("mean_rank", kind="stable")
-    names = [textwrap.fill(str(name), _LONGEST) for name in table[by]]
-    joined = [group for group in _members(table["groups"]) if len(group) > 1]
-    lines = sum(1 + 0.6 * name.count("\n") for name in names)
-    figure = Figure(figsize=(style.WIDTH, 1.25 + 0.3 * lines), layout="constrained")
-    # A lane for each bar; the ranks keep half of the width.
-    lanes = min(0.35 + 0.22 * len(joined), 3.0)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5.0, lanes])
-    _draw_ranks(left, table["mean_rank"], names)
-    _draw_groups(right, joined)
-    told = _told(table.iloc[0])
-    style.head(figure, title, f"{note}; {told}" if note else told)
-    return figure
-
-
-def _draw_ranks(ax, means, names):
-    count = len(names)
-    for row, mean in enumerate(means):
-        ax.plot(mean, row, "o", color=PALETTE[0], markersize=6)
-        inward = 1 if mean < (1 + count) / 2 else -1  # no number stands outside of the axes
-        ax.annotate(
-            f"{mean:.2f}", (mean, row), xytext=(7 * inward, 0), textcoords="offset points",
-            ha="left" if inward > 0 else "right", va="center", path_effects=style.HALO,
-        )  # fmt: skip
-    ax.set_yticks(range(count), names)
-    ax.set_ylim(count - 0.5, -0.5)
-    margin = 0.04 * (count - 1)
-    ax.set_xlim(1 - margin, count + margin)
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    ax.set_xlabel("mean rank (1 is best)")
-
-
-def _draw_groups(ax, joined):
-    for lane, members in enumerate(joined):
-        look = {"color": PALETTE[2], "linewidth": 1.5, "marker": "o", "markersize": 4}
-        ax.plot([lane] * len(members), members, **look)
-    ax.set_xlim(-0.6, max(len(joined), 1) - 0.4)
-    ax.set_xticks([])
-    ax.set_xlabel("not told\napart" if joined else "")
-    ax.tick_params(left=False, labelleft=False)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    ax.grid(visible=False, axis="x" if joined else "both")
-
-
-def _members(groups):
-    """The rows of each group, in order of the letters."""
-    letters = sorted(set("".join(groups)))
-    return [[row for row, own in enumerate(groups) if letter in own] for letter in letters]
-
-
-def _told(row):
-    """How many blocks there are, and what the bars mean, in words."""
-    blocks = f"{row['blocks']} blocks" if row["blocks"] > 1 else "1 block"
-    if not row["enough"]:
-        return f"{blocks}: too few to tell any two apart"
-    p = row.get("friedman_p", np.nan)
-    p = "" if np.isnan(p) else f", Friedman p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    return f"{blocks}{p}; joined: not told apart (Wilcoxon, Holm)"

@@ -6,7 +6,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from activation_pruning.reports import figures, files, heatmaps, style
+from activation_pruning.reports import figures, formats
+from activation_pruning.reports.figures import heatmaps, style
 
 pytestmark = pytest.mark.lowest
 
@@ -157,7 +158,7 @@ def test_arms_differ_by_more_than_hue():
 
 
 def test_palette_gets_lighter_step_by_step():
-    grey = [np.dot(to_rgb(colour), [0.2126, 0.7152, 0.0722]) for colour in files.PALETTE]
+    grey = [np.dot(to_rgb(colour), [0.2126, 0.7152, 0.0722]) for colour in formats.PALETTE]
     assert np.all(np.diff(grey) > 0.03)
 
 
