@@ -1,13 +1,14 @@
 """What every kind of report shares: how a number reads, and how a file gets to its place."""
 
 import datetime
-import difflib
 import math
 import re
 
 import numpy as np
 import pandas as pd
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+from activation_pruning.support.names import did_you_mean
 
 # From dark to light (CIE lightness 13 to 74), so that neighbours stay apart in grey.
 PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#74c2e1")
@@ -259,6 +260,5 @@ def one_of(name, valid, what):
     """
     if name in valid:
         return name
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, valid)
     raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(map(repr, valid))}{hint}")

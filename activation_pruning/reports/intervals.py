@@ -1,10 +1,11 @@
 """Mean and confidence interval over runs, and of a paired difference."""
 
 import functools
-from numbers import Real
 
 import numpy as np
 from scipy import stats
+
+from activation_pruning.support.checks import check_number
 
 from .files import listed, need
 
@@ -54,8 +55,7 @@ def check_level(level):
     Raises:
         ValueError: names what was received.
     """
-    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"level={level!r}; it must be in (0, 1), 0.95 for 95 %.")
+    check_number("level", level, above=0, below=1, hint="0.95 for 95 %")
 
 
 def bootstrap_t(values, level=0.95):

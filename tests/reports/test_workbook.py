@@ -313,7 +313,7 @@ def test_settings_are_there_by_default(tmp_path):
 
 
 def test_a_package_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(workbook, "_PACKAGES", ("no-such-package-here",))
+    monkeypatch.setattr("activation_pruning.support.settings._PACKAGES", ("no-such-package-here",))
     assert workbook.settings_table().iloc[-1].tolist() == [
         "version of no-such-package-here", "not installed", "",
     ]  # fmt: skip
