@@ -66,17 +66,14 @@ class Gradients:
             if self._trackers:
                 self._check_seen()
                 if self._values:
-                    logs, state = result
-                    updated = self._updated(order, state[1])
-                    result = logs, (state[0], updated, *state[2:])
+                    logs, (trained, others, *rest) = result
+                    new = {id(variable): self._values[id(variable)] for variable in self._kept()}
+                    pairs = zip(order, others, strict=True)
+                    others = [new.get(id(variable), value) for variable, value in pairs]
+                    result = logs, (trained, others, *rest)
             return result
         finally:
             self._values = {}
-
-    def _updated(self, order, state):
-        own = {id(variable) for variable in self._kept()}
-        pairs = zip(order, state, strict=True)
-        return [self._values[id(v)] if id(v) in own else value for v, value in pairs]
 
     def _kept(self):
         """The variables of all trackers."""

@@ -5,8 +5,6 @@ then mask the gradients before the update (`gradients`), and the weights again a
 could have moved them all the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 

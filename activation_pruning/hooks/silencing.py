@@ -1,22 +1,17 @@
 """Keeps pruned units silent: what is added to them is zero, and stays so while a model trains."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 import keras
 
 from activation_pruning import keras_private, sites
-from activation_pruning.graph.channels import Coupling
+from activation_pruning.graph.channels.coupling import Coupling, Offset
 from activation_pruning.hooks.attachment import attachment
-from activation_pruning.hooks.masking import assign_mask
+from activation_pruning.hooks.masking import Maskable, assign_mask
+from activation_pruning.sites import LiveSite
 from activation_pruning.support.types import Mask, Masks
-
-if TYPE_CHECKING:
-    from activation_pruning.graph.channels.coupling import Offset
-    from activation_pruning.hooks.masking import Maskable
 
 
 def silence(coupling: Coupling, alive: Masks) -> list[tuple[Offset, Mask]]:
@@ -56,7 +51,7 @@ class Silencer:
         self._held: dict[str, tuple[Maskable, Mask]] = {}
 
     @property
-    def _fitting(self) -> bool:
+    def _fitting(self):
         return getattr(self._callback, "_fitting", False)
 
     @functools.cached_property
@@ -64,9 +59,7 @@ class Silencer:
         """The `Coupling` of the model."""
         return Coupling(self._callback.model)
 
-    def keep(
-        self, live_sites: Sequence[sites.LiveSite], alive: Masks, everything: bool = False
-    ) -> None:
+    def keep(self, live_sites: list[LiveSite], alive: Masks, everything: bool = False) -> None:
         """Keep at zero what belongs to dead units and is zero already, or `everything` of theirs.
 
         Args:
@@ -80,7 +73,8 @@ class Silencer:
             with keras_private.strategy_scope(self._callback.model):
                 pairs = silence(self.coupling, alive)
         else:
-            pairs = [(o, mask | _nonzero(o)) for o, mask in self.coupling.silenced(alive)]
+            found = self.coupling.silenced(alive)
+            pairs = [(o, m | (keras.ops.convert_to_numpy(o.variable) != 0)) for o, m in found]
         known = self._held  # what is alive again is let go
         self._hold({o.name: (o, m) for o, m in pairs if not m.all() or o.name in known})
 
@@ -96,7 +90,7 @@ class Silencer:
             masks = {name: mask for name, (_, mask) in self._held.items()}
             attachment(self._callback.model).set_masks(self, self._masked(), masks)
 
-    def _hold(self, found: Mapping[str, tuple[Maskable, Mask]]) -> None:
+    def _hold(self, found):
         new = found.keys() - self._held.keys()
         self._held.update(found)
         if new:
@@ -104,9 +98,5 @@ class Silencer:
         if found:
             self.write()
 
-    def _masked(self) -> list[Maskable]:
+    def _masked(self):
         return [held for held, _ in self._held.values()]
-
-
-def _nonzero(offset: Offset) -> Mask:
-    return keras.ops.convert_to_numpy(offset.variable) != 0

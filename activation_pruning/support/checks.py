@@ -10,11 +10,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def is_whole(value: Any) -> bool:
-    """Whether it is an integer, and no truth value."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def check_sparsity(name: str, value: Any) -> None:
     """Raise ValueError unless the value of the argument `name` is a fraction in [0, 1).
 
@@ -67,7 +62,7 @@ def check_number(
         raise ValueError(f"{name}={value!r}; it must be {allowed}{hint}.")
 
 
-def _allowed(least: float, above: float, most: float, below: float) -> str:
+def _allowed(least, above, most, below):
     low, high = max(least, above), min(most, below)
     if math.isfinite(low) and math.isfinite(high):
         return f"in {'(' if low == above else '['}{low}, {high}{')' if high == below else ']'}"
@@ -85,5 +80,5 @@ def check_count(name: str, value: Any, least: int) -> None:
             ...
         ValueError: frequency=0; it must be an integer of at least 1.
     """
-    if not (is_whole(value) and value >= least):
+    if not (is_number(value) and value >= least and isinstance(value, Integral)):
         raise ValueError(f"{name}={value!r}; it must be an integer of at least {least}.")

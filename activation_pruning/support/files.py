@@ -1,18 +1,16 @@
 """Files written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import os
-import pathlib
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
-from activation_pruning.support.types import Path
+from activation_pruning.support import types
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[pathlib.Path]:
+def replacing(path: types.Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; on success it takes the place of `path`.
 
     Missing folders are made. When the block fails, the temporary file is gone and an older
@@ -27,9 +25,7 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
     Raises:
         OSError: the path is a folder, or cannot be written; the message names it.
     """
-    target = pathlib.Path(
-        os.path.realpath(path)
-    )  # behind a link, replace the file and not the link
+    target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
     temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
     try:
         if target.is_dir():
@@ -45,14 +41,14 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
             temporary.unlink(missing_ok=True)
 
 
-def check_folder(folder: Path) -> pathlib.Path:
+def check_folder(folder: types.Path) -> Path:
     """Make the folder if need be and try whether a file can be written there.
 
     Args:
         folder: where results shall go. Call this before a long run.
 
     Returns:
-        The folder, as a `pathlib.Path`.
+        The folder, as a `Path`.
 
     Raises:
         TypeError: it is no path.
@@ -60,17 +56,17 @@ def check_folder(folder: Path) -> pathlib.Path:
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
         raise TypeError(f"{folder!r} is no folder; give its path")
-    probe = pathlib.Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
+    probe = Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise _unwritable(folder, error) from error
-    return pathlib.Path(folder)
+    return Path(folder)
 
 
-def _unwritable(path: Path, error: OSError) -> OSError:
+def _unwritable(path, error):
     return type(error)(
         f"cannot write {str(path)!r}: {error.strerror or error}. Give a path in a folder that can "
         "be written, check that the disk has room and that no other program holds the file open"

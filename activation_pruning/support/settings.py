@@ -1,7 +1,5 @@
 """What a run needs to be repeated: its command, date, settings and versions."""
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 import platform
