@@ -4,26 +4,31 @@ Each function wraps one private fact about Keras 3 (checked for 3.12 to 3.15), s
 Keras release is met here and nowhere else. Nothing in here decides anything about pruning.
 """
 
+from __future__ import annotations
+
+import contextlib
 import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 
-def sublayers(layer):
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layers tracked directly by `layer`, in order (there is no public list for leaves)."""
     if isinstance(layer, keras.Sequential):
         return list(layer.layers)  # `_layers` would add the implicit InputLayer
     return list(layer._layers)
 
 
-def with_sublayers(layer):
+def with_sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layer and every layer inside it, however deep."""
     return list(layer._flatten_layers())
 
 
-def consumers(layer, operations):
+def consumers(layer: keras.Layer, operations: Collection[int]) -> list[Any]:
     """The operations (ids in `operations`) that use the symbolic outputs of `layer`, each once.
 
     A Sequential model that grew by `add` has called its layers anew each time.
@@ -32,79 +37,96 @@ def consumers(layer, operations):
     return [operation for key, operation in found.items() if key in operations]
 
 
-def producers(layer, operations):
+def producers(layer: keras.Operation, operations: Collection[int]) -> list[Any]:
     """The operations (ids in `operations`) whose outputs `layer` takes as inputs."""
     nodes = [node for node in layer._inbound_nodes if not node.is_input]
     found = [parent.operation for node in nodes for parent in node.parent_nodes]
     return [operation for operation in found if id(operation) in operations]
 
 
-def takes_inputs(layer, operations):
+def takes_inputs(layer: keras.Layer, operations: Collection[int]) -> bool:
     """Whether `layer` takes an input of the graph made of `operations` directly."""
     found = producers(layer, operations)
     return not found or any(isinstance(item, keras.layers.InputLayer) for item in found)
 
 
-def calls_in_graph(layer, operations):
+def calls_in_graph(layer: keras.Layer, operations: Collection[int]) -> int:
     """On how many different inputs `layer` is called within the graph made of `operations`."""
-    calls = {
-        tuple(id(parent.operation) for parent in node.parent_nodes) for node in layer._inbound_nodes
-    }
+    nodes = layer._inbound_nodes
+    calls = {tuple(id(parent.operation) for parent in node.parent_nodes) for node in nodes}
     return max(1, sum(any(parent in operations for parent in parents) for parents in calls))
 
 
-def output_operations(model):
+def output_operations(model: keras.Model) -> list[Any]:
     """The operations that produce the outputs of a Functional or built Sequential model."""
     return [tensor._keras_history.operation for tensor in keras.tree.flatten(model.outputs)]
 
 
-def operation_name(operation):
+def operation_name(operation: Any) -> str | None:
     """What an operation of `keras.ops` is, such as "numpy.Add"; None for anything else."""
     module, _, kind = type(operation).__module__.rpartition(".")
     return f"{kind}.{type(operation).__name__}" if module == "keras.src.ops" else None
 
 
-def add_state(layer, state):
+def add_state(layer: keras.Layer, state: keras.Layer) -> Callable[[], None]:
     """Let `layer` track the layer `state`: it joins every training step and no saved file.
 
     `_layers` is skipped when Keras saves, and appending to it passes the lock that Keras puts on
-    a built layer; attribute assignment would do neither.
+    a built layer; attribute assignment would do neither. Returns what takes the state out again.
     """
-    if state not in layer._layers:
-        layer._layers.append(state)
+    layer._layers.append(state)
+
+    def undo() -> None:
+        layer._layers[:] = [child for child in layer._layers if child is not state]
+
+    return undo
 
 
-def remove_state(layer, state):
-    """Undo `add_state`."""
-    layer._layers[:] = [child for child in layer._layers if child is not state]
+def override(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    """Shadow the attribute `name` of one instance (past Keras's attribute tracking).
+
+    Returns what puts back the instance's own attribute, where it had one, or the class's.
+    """
+    own = vars(owner)
+    present, before = name in own, own.get(name)
+    own[name] = value
+
+    def undo() -> None:
+        if present:
+            own[name] = before
+        else:
+            own.pop(name, None)
+
+    return undo
 
 
-def override(owner, name, function):
-    """Shadow the method `name` of one instance (past Keras's attribute tracking)."""
-    object.__setattr__(owner, name, function)
+@contextlib.contextmanager
+def overridden(shadows: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+    """`override` attributes inside the block only, whatever happens there.
+
+    Args:
+        shadows: (owner, name, value), each asked for when those before it are in place, so that a
+            generator may wrap the same method twice.
+    """
+    with contextlib.ExitStack() as undo:
+        for owner, name, value in shadows:
+            undo.callback(override(owner, name, value))
+        yield
 
 
-def restore(owner, name, original):
-    """Undo `override`; `original` is what `vars(owner)` held before, or None."""
-    if original is not None:
-        object.__setattr__(owner, name, original)
-    else:
-        vars(owner).pop(name, None)
-
-
-def retrace(model):
+def retrace(model: keras.Model) -> None:
     """Have the next training step traced anew: Keras caches the traced function across fits."""
     if model.compiled and getattr(model, "train_function", None) is not None:
         model.make_train_function(force=True)
 
 
-def placement(variable):
+def placement(variable: keras.Variable) -> dict[str, Any]:
     """Arguments of a `keras.Variable` that shall be spread over devices as `variable` is (JAX)."""
     layout = getattr(variable, "_layout", None)
     return {} if layout is None else {"layout": layout}
 
 
-def forget_traces(model):
+def forget_traces(model: keras.Model) -> None:
     """Have training and test steps traced anew, for what changed outside of the model."""
     if keras.backend.backend() == "jax":
         import jax
@@ -115,97 +137,48 @@ def forget_traces(model):
         model.make_test_function(force=True)
 
 
-def sync(model):
+def sync(model: keras.Model) -> None:
     """Write the values that a running JAX epoch keeps to itself back into the variables."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
 
 
-def optimizers(model):
+def optimizers(model: keras.Model) -> list[keras.Optimizer]:
     """Every optimizer that the model holds, innermost first under loss scaling."""
     held = outer_optimizers(model)
     return list(dict.fromkeys(getattr(item, "inner_optimizer", item) for item in held))
 
 
-def outer_optimizers(model):
+def outer_optimizers(model: keras.Model) -> list[keras.Optimizer]:
     """Every optimizer that the model holds, as training steps see them."""
-    held = [value for value in vars(model).values() if isinstance(value, keras.Optimizer)]
-    optimizer = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.Optimizer) and optimizer not in held:
-        held.append(optimizer)
-    return list(dict.fromkeys(held))
+    held = [*vars(model).values(), getattr(model, "optimizer", None)]
+    return list(dict.fromkeys(one for one in held if isinstance(one, keras.Optimizer)))
 
 
-def optimizer_variables(optimizer):
+def optimizer_variables(optimizer: keras.Optimizer) -> list[keras.Variable]:
     """The model variables that `optimizer` was built with, in its order."""
     return list(optimizer._trainable_variables)
 
 
-def slots(optimizer, variable):
+def slots(optimizer: keras.Optimizer, variable: keras.Variable) -> list[keras.Variable]:
     """The optimizer's variables that accompany `variable` entry by entry (momenta, averages).
 
     Keras keeps each kind of slot in a list aligned with the trainable variables; a list that is
     not aligned, or a slot of another shape (factored moments), has no entry to speak of.
     """
-    index = [id(v) for v in optimizer._trainable_variables].index(id(variable))
-    lists = [
-        value
+    own, shape = optimizer._trainable_variables, tuple(variable.shape)
+    index = [id(v) for v in own].index(id(variable))
+    aligned = [
+        value[index]
         for name, value in vars(optimizer).items()
-        if isinstance(value, (list, tuple))
-        and len(value) == len(optimizer._trainable_variables)
-        and name != "_accumulators"  # Adagrad and Ftrl divide by these sums: never zero
+        if isinstance(value, (list, tuple)) and len(value) == len(own)
+        if name != "_accumulators"  # Adagrad and Ftrl divide by these sums: never zero
     ]
-    candidates = [value[index] for value in lists]
-    return [
-        slot
-        for slot in candidates
-        if isinstance(slot, keras.Variable)
-        and slot is not variable
-        and tuple(slot.shape) == tuple(variable.shape)
-    ]
+    found = [slot for slot in aligned if isinstance(slot, keras.Variable) and slot is not variable]
+    return [slot for slot in found if tuple(slot.shape) == shape]
 
 
-def training_state(model, arguments):
-    """{id(variable): value} of the non-trainable variables inside a JAX training step.
-
-    JAX hands the state to `train_step(state, data)` as bare arrays in the order of
-    `model.non_trainable_variables`; on the other backends a variable is read directly.
-    """
-    if keras.backend.backend() != "jax":
-        return {}
-    return {
-        id(variable): value
-        for variable, value in zip(model.non_trainable_variables, arguments[0][1], strict=True)
-    }
-
-
-def steps_are_stateless():
-    """Whether training steps take the state of the model and return it (JAX)."""
-    return keras.backend.backend() == "jax"
-
-
-def replace_state(model, result, values):
-    """What a JAX `train_step` returned, with the values {id(variable): value} in its state."""
-    logs, state = result
-    pairs = zip(model.non_trainable_variables, state[1], strict=True)
-    fixed = [values.get(id(variable), value) for variable, value in pairs]
-    return logs, (state[0], fixed, *state[2:])
-
-
-def unscaled(optimizer, slots, gradients):
-    """Gradients as `stateless_apply` of `optimizer` gets them -> (those of the loss, whether used).
-
-    A LossScaleOptimizer gets them times its scale, and skips steps where one is not finite. (Its
-    inner optimizer gets the right ones only, but in a branch that JAX lets no value out of.)
-    """
-    if not hasattr(optimizer, "inner_optimizer"):
-        return gradients, True
-    with keras.StatelessScope(list(zip(optimizer.variables, slots, strict=True))):
-        scale = ops.convert_to_tensor(optimizer.dynamic_scale)
-    return [gradient / scale for gradient in gradients], optimizer.check_finite(gradients)
-
-
-def dense(gradient):
+def dense(gradient: Any) -> Any:
     """The gradient as a tensor of the variable's shape (TensorFlow: Embedding lists rows only)."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -214,7 +187,7 @@ def dense(gradient):
     return gradient
 
 
-def masked(values, mask):
+def masked(values: Any, mask: Any) -> Any:
     """`values * mask`: zeros where the mask is 0 or False.
 
     A product, because XLA multiplies floats faster than it selects by booleans.
@@ -228,35 +201,25 @@ def masked(values, mask):
     return values * ops.cast(mask, values.dtype)
 
 
-def clone(model, clone_function, inputs=None):
+def clone(model: keras.Model, function: Callable[..., Any], inputs: Any = None) -> keras.Model:
     """`keras.models.clone_model` without its compile step, which stumbles over users' functions."""
-    compiled = vars(model).get("compiled")
-    override(model, "compiled", False)
-    try:
-        return keras.models.clone_model(model, inputs, clone_function=clone_function)
-    finally:
-        override(model, "compiled", compiled)
+    with overridden([(model, "compiled", False)]):
+        return keras.models.clone_model(model, inputs, clone_function=function)
 
 
-def architecture(model):
+def architecture(model: keras.Model) -> dict[str, Any]:
     """What `keras.saving.serialize_keras_object` says, without how any model in it was compiled."""
     models = [layer for layer in with_sublayers(model) if isinstance(layer, keras.Model)]
-    known = [(inner, vars(inner).get("compiled")) for inner in models]
-    try:
-        for inner in models:
-            override(inner, "compiled", False)
+    with overridden((inner, "compiled", False) for inner in models):
         return keras.saving.serialize_keras_object(model)
-    finally:
-        for inner, compiled in known:
-            restore(inner, "compiled", compiled)
 
 
-def compile_arguments(model):
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
     """What `model.compile` was given: the very objects, functions of users' own included."""
     return dict(model._compile_config.config) if model.compiled else {}
 
 
-def stateless_scope(values, **options):
+def stateless_scope(values: Iterable[Any], **options: Any) -> keras.StatelessScope:
     """A `keras.StatelessScope` that knows what the scope around it knows, where there is one.
 
     Keras forgets the outer scope: within a derivative, the tensors that stand for variables.
@@ -267,7 +230,7 @@ def stateless_scope(values, **options):
     return scope
 
 
-def data_loss(model, x, y, y_pred):
+def data_loss(model: keras.Model, x: Any, y: Any, y_pred: Any) -> Any:
     """What `compile(loss=...)` makes of labels and predictions, without regularizers.
 
     A `compute_loss` of the user's own is called as it is.
@@ -277,7 +240,7 @@ def data_loss(model, x, y, y_pred):
     return model._compile_loss(y, y_pred)
 
 
-def validates(model):
+def validates(model: keras.Model) -> bool:
     """Whether the `fit` of `model` that is running has validation data, as far as can be told.
 
     Keras tells its callbacks nothing about it before the first epoch is over: the arguments are
@@ -292,7 +255,7 @@ def validates(model):
     return True
 
 
-def metric_names(model):
+def metric_names(model: keras.Model) -> set[str | None]:
     """The names that training will log, with None among them if one cannot be told.
 
     Read from what `compile` was given: Keras builds its metrics with the first batch only.
@@ -310,14 +273,14 @@ def metric_names(model):
     return {"loss", *names}
 
 
-def strategy_scope(model):
+def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
     """The scope in which variables of `model` are made and assigned under `tf.distribute`."""
     if keras.backend.backend() == "tensorflow":
         return model.distribute_strategy.scope()
     return keras.name_scope("activation_pruning")
 
 
-def run_graph(model, inputs, call):
+def run_graph(model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any]) -> list[Any]:
     """Walk the graph of a Sequential or Functional model with any values in place of tensors.
 
     `call(operation, outputs, *args, **kwargs)` gives the values of the symbolic `outputs` of each

@@ -1,6 +1,5 @@
 """What every layer of a model is called with, seen in one pass over zeros."""
 
-import contextlib
 import dataclasses
 import inspect
 import math
@@ -170,19 +169,15 @@ def _one_sample(spec):
     return keras.KerasTensor((batch or 1, *sizes), spec.dtype)
 
 
-@contextlib.contextmanager
 def _recording(layers, found):
     """While it lasts, calls of `layers` are appended to `found`, {id(layer): list of `Call`}."""
     # Quantised layers run another method, which takes the same.
     names = [(layer, name) for layer in layers for name in ("call", "quantized_call")]
-    before = [(*one, vars(one[0]).get(one[1])) for one in names if hasattr(*one)]
-    try:
-        for layer, name, _ in before:
-            keras_private.override(layer, name, _recorded(layer, getattr(layer, name), found))
-        yield
-    finally:
-        for layer, name, original in before:
-            keras_private.restore(layer, name, original)
+    return keras_private.overridden(
+        (layer, name, _recorded(layer, getattr(layer, name), found))
+        for layer, name in names
+        if hasattr(layer, name)
+    )
 
 
 def _recorded(layer, call, found):

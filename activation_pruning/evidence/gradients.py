@@ -1,7 +1,5 @@
 """First derivatives of the loss, and what is made of them, for each weight or unit."""
 
-import contextlib
-
 import keras
 import numpy as np
 from keras import ops
@@ -234,20 +232,14 @@ _PASSED_ON = (
 )  # fmt: skip
 
 
-@contextlib.contextmanager
 def _linear_activations(model):
     """Take activations and offsets out; layers whose only business these are pass inputs on."""
-    undo = []
-    try:
-        for layer in keras_private.with_sublayers(model):
-            name = "activation" if callable(getattr(layer, "activation", None)) else "call"
-            if name == "call" and not isinstance(layer, _PASSED_ON):
-                continue
-            if isinstance(layer, keras.layers.RNN):
-                continue  # its cell computes with the activation, which the layer only shows
-            undo.append((layer, name, vars(layer).get(name)))
-            keras_private.override(layer, name, lambda x, *args, **kwargs: x)
-        yield
-    finally:
-        for layer, name, original in reversed(undo):
-            keras_private.restore(layer, name, original)
+    shadows = []
+    for layer in keras_private.with_sublayers(model):
+        name = "activation" if callable(getattr(layer, "activation", None)) else "call"
+        if name == "call" and not isinstance(layer, _PASSED_ON):
+            continue
+        if isinstance(layer, keras.layers.RNN):
+            continue  # its cell computes with the activation, which the layer only shows
+        shadows.append((layer, name, lambda x, *args, **kwargs: x))
+    return keras_private.overridden(shadows)

@@ -11,7 +11,6 @@ from activation_pruning import keras_private
 INPUTS, BEFORE, OUTPUTS = "inputs", "before_activation", "outputs"
 
 
-@contextlib.contextmanager
 def passing(places, pass_by):
     """Have values pass through a function on their way through a model.
 
@@ -19,21 +18,7 @@ def passing(places, pass_by):
         places: pairs (layer, where), see `Probes`.
         pass_by: function (place, values) -> the values to go on with.
     """
-    undo = []
-    try:
-        for place in places:
-            layer, where = place[:2]
-            name = "activation" if where == BEFORE else "call"
-            undo.append((layer, name, vars(layer).get(name), name in vars(layer)))
-            wrapped = _WRAPPED[where](getattr(layer, name), place, pass_by)
-            keras_private.override(layer, name, wrapped)
-        yield
-    finally:
-        for layer, name, original, present in reversed(undo):
-            if present:  # an activation may well be None
-                keras_private.override(layer, name, original)
-            else:
-                keras_private.restore(layer, name, None)
+    return keras_private.overridden(_wrapped(place, pass_by) for place in places)
 
 
 class Probes:
@@ -112,6 +97,12 @@ class Probes:
                 self.zeros[place] = [
                     keras.Variable(np.zeros(shape, "float32"), autocast=False) for shape in shapes
                 ]
+
+
+def _wrapped(place, pass_by):
+    layer, where = place[:2]
+    name = "activation" if where == BEFORE else "call"
+    return layer, name, _WRAPPED[where](getattr(layer, name), place, pass_by)
 
 
 def _inputs(call, place, pass_by):

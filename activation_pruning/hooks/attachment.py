@@ -1,105 +1,124 @@
-"""In-place counting and masking: what hangs on a plain compiled model while `fit` runs.
+"""What hangs on a plain compiled model while `fit` runs, and for whom.
 
-Counting shadows the `call` of the layer whose output is counted. Masking shadows the optimizer's
-`apply`: the total gradient (loss, regularizers, everything) is masked before the update and the
-weights are masked after it, so pruned weights stay exact zeros whatever the optimizer does, and
-clipping, momenta and averages see only living weights. Tracking looks at the gradients there, too,
-before they are masked, and then transforms change them. All act inside training steps only.
+Counting shadows the `call` of the layer whose output is counted; tracking, transforms and masking
+act where gradients reach the optimizer (`gradients`). All act inside training steps only.
 """
 
+from __future__ import annotations
+
 import contextlib
+import dataclasses
 import functools
 import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
 from activation_pruning.hooks.counting import STATISTICS, Counter
+from activation_pruning.hooks.gradients import Gradients, grouped
+from activation_pruning.hooks.masking import Maskable, assign_mask, clear_slots, mask_variable
 from activation_pruning.hooks.tracking import Tracker
+from activation_pruning.sites import LiveSite
+from activation_pruning.sites.active_outputs import Source
+from activation_pruning.support.types import Masks
 
-_O, _C = keras.optimizers, keras.constraints
-_ENTRYWISE = {
-    _O.SGD, _O.Adam, _O.AdamW, _O.Adamax, _O.Nadam, _O.RMSprop, _O.Adagrad, _O.Adadelta, _O.Lion,
-    _O.Lamb, _O.Adafactor,
-}  # fmt: skip
-_SCALING = {_C.MaxNorm, _C.MinMaxNorm, _C.UnitNorm, _C.NonNeg}
 _PLACE = "_activation_pruning"  # where a model keeps its Attachment while it has one
 
 
 class _State(keras.Layer):
     """Holds variables for a training step; shows none of them to `get_weights` or a saved file."""
 
-    def __init__(self, **variables):
+    def __init__(self, **variables: keras.Variable):
         super().__init__(name="activation_pruning_state", trainable=False)
         for name, variable in variables.items():
             setattr(self, name, variable)
         self.built = True
 
     @property
-    def weights(self):
+    def weights(self) -> list[keras.Variable]:
         # Seen by Keras as `variables` (so that JAX carries them) but not as `weights`: callbacks
         # that keep and restore weights must neither store nor roll back masks and counts.
         return []
 
 
+@dataclasses.dataclass
+class _Asked:
+    """What one owner has asked for; what is about kernels goes by id(variable)."""
+
+    counters: dict[Source, Counter] = dataclasses.field(default_factory=dict)
+    masks: dict[int, tuple[Maskable, keras.Variable]] = dataclasses.field(default_factory=dict)
+    trackers: dict[int, tuple[LiveSite, Tracker]] = dataclasses.field(default_factory=dict)
+    transforms: dict[int, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    listener: Callable[[str, int], None] | None = None
+
+    @property
+    def hooked(self) -> bool:
+        """Whether anything of it acts inside training steps."""
+        return bool(self.counters or self.masks or self.trackers or self.transforms)
+
+    def states(self) -> Iterator[tuple[keras.Layer, dict[str, keras.Variable]]]:
+        """The variables that training steps have to carry along, and the layers to hold them."""
+        yield from ((source.layer, {"sums": one.sums}) for source, one in self.counters.items())
+        yield from ((site.layer, {"mask": mask}) for site, mask in self.masks.values())
+        yield from ((site.layer, tracker.variables) for site, tracker in self.trackers.values())
+
+
 class Attachment:
     """Everything of ours on one model. Callbacks add and release what they need by `owner`."""
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         self._model = weakref.ref(model)
-        self._counters = {}  # owner -> {source: Counter}
-        self._masks = {}  # owner -> {id(variable): (live site, mask variable)}
-        self._trackers = {}  # owner -> {id(variable): (live site, Tracker)}
-        self._transforms = {}  # owner -> {id(variable): function of the gradient}
-        self._listeners = {}  # owner -> function
-        self._states = []  # (layer, state) pairs in place
-        self._overridden = []  # (owner, name, what vars(owner) held before)
-        self._training, self._traced = False, {}
-        self._masking, self._seen = False, set()
+        self._asked: dict[Any, _Asked] = {}  # by owner
+        self._undo = contextlib.ExitStack()  # of all hooks in place
+        self._training = self._masking = False
 
     @property
-    def model(self):
+    def model(self) -> Any:
         return self._model()
 
     @property
-    def owners(self):
-        """Whoever counts or masks here now."""
-        known = self._counters, self._masks, self._trackers, self._transforms, self._listeners
-        return list(dict.fromkeys(owner for owners in known for owner in owners))
+    def owners(self) -> list[Any]:
+        """Whoever has something here now."""
+        return list(self._asked)
 
     # -- what callbacks ask for ------------------------------------------------------------
 
-    def count(self, owner, live_sites, threshold=0.0, statistics=tuple(STATISTICS)):
+    def count(
+        self,
+        owner: Any,
+        live_sites: Iterable[LiveSite],
+        threshold: float = 0.0,
+        statistics: Iterable[str] = STATISTICS,
+    ) -> dict[Source, Counter]:
         """Count for `live_sites` from now on; sites that share a source share a counter."""
         with keras_private.strategy_scope(self.model):
             sources = dict.fromkeys(site.source for site in live_sites)
-            self._counters[owner] = {s: Counter(s, threshold, statistics) for s in sources}
-        self._rebuild()
-        return self._counters[owner]
+            counters = {source: Counter(source, threshold, statistics) for source in sources}
+        self._ask(owner, counters=counters)
+        return counters
 
-    def track(self, owner, live_sites, statistics):
+    def track(
+        self, owner: Any, live_sites: Iterable[LiveSite], statistics: Iterable[str]
+    ) -> dict[str, Tracker]:
         """Follow the gradients of `live_sites` from now on: {site name: Tracker}.
 
         A training step from which no gradient of a site arrives raises ValueError.
         """
         with keras_private.strategy_scope(self.model):
-            self._trackers[owner] = {
-                id(site.variable): (site, Tracker(site.variable, statistics)) for site in live_sites
-            }
-        self._rebuild()
-        return {site.name: tracker for site, tracker in self._trackers[owner].values()}
+            made = [(site, Tracker(site.variable, statistics)) for site in live_sites]
+        self._ask(owner, trackers={id(site.variable): (site, one) for site, one in made})
+        return {site.name: tracker for site, tracker in made}
 
-    def mask(self, owner, live_sites):
+    def mask(self, owner: Any, live_sites: Iterable[Maskable]) -> None:
         """Keep what `set_masks` prunes at zero; no mask costs anything before the first one."""
         with keras_private.strategy_scope(self.model):
-            self._masks[owner] = {
-                id(site.variable): (site, _mask_variable(site.variable)) for site in live_sites
-            }
-        self._rebuild()
+            masks = {id(s.variable): (s, mask_variable(s.variable)) for s in live_sites}
+        self._ask(owner, masks=masks)
 
-    def set_masks(self, owner, live_sites, masks):
+    def set_masks(self, owner: Any, live_sites: Iterable[Maskable], masks: Masks) -> None:
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
         They are zeros as well where a weight was pruned before and is alive now: it starts anew.
@@ -114,67 +133,68 @@ class Attachment:
             return
         with keras_private.strategy_scope(self.model):
             for site in live_sites:
-                mask, known = masks[site.name], self._masks[owner][id(site.variable)][1]
+                mask, known = masks[site.name], self._asked[owner].masks[id(site.variable)][1]
                 kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
                 known.assign(mask)
                 assign_mask(site, mask, kept)
                 for optimizer in keras_private.optimizers(self.model):
-                    _clear_slots(optimizer, site.variable, kept)
+                    clear_slots(optimizer, site.variable, kept)
         if not self._masking:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 
-    def transform(self, owner, live_sites, functions):
+    def transform(
+        self,
+        owner: Any,
+        live_sites: Iterable[LiveSite],
+        functions: Mapping[str, Callable[[Any], Any]],
+    ) -> None:
         """Give the optimizer `functions[site.name](gradient)` for the gradient of each site."""
-        self._transforms[owner] = {id(site.variable): functions[site.name] for site in live_sites}
-        self._rebuild()
+        self._ask(owner, transforms={id(s.variable): functions[s.name] for s in live_sites})
 
-    def listen(self, owner, function):
-        """Call `function("before")` and `function("after")` around every pruning event."""
-        self._listeners[owner] = function
-        self._rebuild()
+    def listen(self, owner: Any, function: Callable[[str, int], None]) -> None:
+        """Call `function("before", epoch)` and `function("after", epoch)` around pruning events."""
+        self._asked.setdefault(owner, _Asked()).listener = function
+        self._place()  # nothing of it acts inside a step: the hooks stay as they are
 
-    def masked(self, kind):
+    def masked(self, kind: type) -> list[Any]:
         """The live sites that owners of class `kind` mask, each once."""
-        found = {}
-        for owner, masks in self._masks.items():
-            if isinstance(owner, kind):
-                found |= {key: site for key, (site, _) in masks.items()}
-        return list(found.values())
+        held = [asked.masks for owner, asked in self._asked.items() if isinstance(owner, kind)]
+        return list({key: site for one in held for key, (site, _) in one.items()}.values())
 
-    def shared(self, owner):
+    def shared(self, owner: Any) -> list[Maskable]:
         """The live sites of `owner` that others mask as well."""
-        others = set().union(*(self._masks[other] for other in self._masks if other is not owner))
-        return [site for key, (site, _) in self._masks[owner].items() if key in others]
+        others = [asked.masks for other, asked in self._asked.items() if other is not owner]
+        own = self._asked[owner].masks
+        return [site for key, (site, _) in own.items() if any(key in masks for masks in others)]
 
     @contextlib.contextmanager
-    def event(self, epoch):
+    def event(self, epoch: int) -> Iterator[None]:
         """Around a pruning event after so many epochs: listeners hear of its start and end."""
-        for listener in self._listeners.values():
+        listeners = [asked.listener for asked in self._asked.values() if asked.listener]
+        for listener in listeners:
             listener("before", epoch)
         yield
-        for listener in self._listeners.values():
+        for listener in listeners:
             listener("after", epoch)
 
-    def sync(self):
+    def sync(self) -> None:
         """Bring the variables up to date in the middle of an epoch (JAX keeps them to itself)."""
         keras_private.sync(self.model)
 
-    def release(self, owner):
+    def release(self, owner: Any) -> None:
         """Take away what `owner` added."""
-        known = self._counters, self._masks, self._trackers, self._transforms, self._listeners
-        for owned in known:
-            owned.pop(owner, None)
-        self._rebuild()
+        if self._asked.pop(owner, _Asked()).hooked:
+            self._rebuild()
+        self._place()
 
-    def remove(self):
+    def remove(self) -> None:
         """Take everything away; the model is as it was before."""
-        self._counters, self._masks, self._trackers = {}, {}, {}
-        self._transforms, self._listeners = {}, {}
+        self._asked.clear()
         self._rebuild()
 
     @contextlib.contextmanager
-    def observing(self):
+    def observing(self) -> Iterator[None]:
         """Count every forward pass inside the block, as a training step would."""
         self._training = True
         try:
@@ -184,79 +204,52 @@ class Attachment:
 
     # -- hooks -----------------------------------------------------------------------------
 
+    def _ask(self, owner, **what):
+        self._asked[owner] = dataclasses.replace(self._asked.get(owner, _Asked()), **what)
+        self._rebuild()
+
     def _rebuild(self):
         """Bring the hooks in line with what is asked for, and have the step traced anew."""
-        self._unhook()
-        self._masking = self._masking and bool(self._masks)
-        if self.owners:
-            self._hook()
-            keras_private.override(self.model, _PLACE, self)
-        else:
-            keras_private.restore(self.model, _PLACE, None)
+        self._undo.close()
+        asked = [one for one in self._asked.values() if one.hooked]
+        self._masking = self._masking and any(one.masks for one in asked)
+        if asked:
+            self._hook(asked)
+        self._place()
         keras_private.retrace(self.model)
 
-    def _hook(self):
-        model = self.model
-        counted = {}
-        for counters in self._counters.values():
-            for source, counter in counters.items():
-                counted.setdefault(source.layer, []).append(counter)
-                self._keep(source.layer, sums=counter.sums)
+    def _place(self):
+        if self._asked:
+            vars(self.model)[_PLACE] = self
+        else:
+            vars(self.model).pop(_PLACE, None)
+
+    def _hook(self, asked):
+        counted = grouped((source.layer, c) for one in asked for source, c in one.counters.items())
         for layer, counters in counted.items():
-            self._override(layer, "call", functools.partial(self._call, layer.call, counters))
-        for masks in self._masks.values():
-            for site, mask in masks.values():
-                self._keep(site.layer, mask=mask)
-        for trackers in self._trackers.values():
-            for site, tracker in trackers.values():
-                self._keep(site.layer, **tracker.variables)
-        self._override(model, "train_step", functools.partial(self._step, model.train_step))
-        if self._masks or self._trackers or self._transforms:
-            for optimizer in keras_private.optimizers(model):
-                hooked = functools.partial(self._apply, optimizer.apply, optimizer)
-                self._override(optimizer, "apply", hooked)
-        for optimizer in keras_private.outer_optimizers(model) if self._trackers else ():
-            if keras_private.steps_are_stateless():
-                hooked = functools.partial(self._stateless, optimizer.stateless_apply, optimizer)
-                self._override(optimizer, "stateless_apply", hooked)
-            elif optimizer not in keras_private.optimizers(
-                model
-            ):  # it may skip the step: loss scaling
-                hooked = functools.partial(self._outer_apply, optimizer.apply, optimizer)
-                self._override(optimizer, "apply", hooked)
+            self._override(layer, "call", self._call, counters)
+        for layer, variables in (state for one in asked for state in one.states()):
+            self._undo.callback(keras_private.add_state(layer, _State(**variables)))
+        masks = ((key, mask) for one in asked for key, (_, mask) in one.masks.items())
+        gradients = Gradients(
+            tracked=(pair for one in asked for pair in one.trackers.values()),
+            transforms=(pair for one in asked for pair in one.transforms.items()),
+            masks=masks if self._masking else (),  # no mask costs anything before the first one
+        )
+        self._override(self.model, "train_step", self._step, gradients)
+        for optimizer, name, hook in gradients.hooks(self.model):
+            self._override(optimizer, name, hook, optimizer)
 
-    def _unhook(self):
-        for owner, name, original in reversed(self._overridden):
-            keras_private.restore(owner, name, original)
-        for layer, state in self._states:
-            keras_private.remove_state(layer, state)
-        self._overridden, self._states = [], []
+    def _override(self, owner, name, hook, *about):
+        shadow = functools.partial(hook, getattr(owner, name), *about)
+        self._undo.callback(keras_private.override(owner, name, shadow))
 
-    def _keep(self, layer, **variables):
-        state = _State(**variables)
-        keras_private.add_state(layer, state)
-        self._states.append((layer, state))
-
-    def _override(self, owner, name, function):
-        self._overridden.append((owner, name, vars(owner).get(name)))
-        keras_private.override(owner, name, function)
-
-    # -- what runs inside a step -----------------------------------------------------------
-
-    def _step(self, original, *args, **kwargs):
+    def _step(self, original, gradients, *args, **kwargs):
         self._training = True  # predict and evaluate, even within callbacks, count nothing
-        self._traced, self._seen = keras_private.training_state(self.model, args), set()
         try:
-            result = original(*args, **kwargs)
-            if not self._trackers:
-                return result
-            self._check_seen()
-            if self._traced:
-                found = {id(variable): self._traced[id(variable)] for variable in self._tracked()}
-                result = keras_private.replace_state(self.model, result, found)
-            return result
+            return gradients.step(self.model, original, *args, **kwargs)
         finally:
-            self._training, self._traced = False, {}
+            self._training = False
 
     def _call(self, original, counters, *args, **kwargs):
         outputs = original(*args, **kwargs)
@@ -265,96 +258,13 @@ class Attachment:
                 counter.update(outputs)
         return outputs
 
-    def _stateless(self, original, optimizer, optimizer_variables, grads, trainable_variables):
-        # JAX: here the gradients pass by under no condition, unlike in `apply`; what is made of
-        # them is kept until the step is over and then put into the state that it returns.
-        found, used = keras_private.unscaled(optimizer, optimizer_variables, grads)
-        tracked = [(variable, self._traced[id(variable)]) for variable in self._tracked()]
-        with keras.StatelessScope(tracked) as scope:
-            variables = keras_private.optimizer_variables(optimizer)
-            self._watch(optimizer, variables, found, trainable_variables, used)
-        self._traced |= {id(v): scope.get_current_value(v) for v, _ in tracked}
-        return original(optimizer_variables, grads, trainable_variables)
 
-    def _watch(self, optimizer, variables, grads, values, used=True):
-        """Show the gradients to the trackers; `used`: whether the optimizer makes use of them."""
-        scale = optimizer.loss_scale_factor or 1.0  # `apply` divides by it only later
-        self._note(variables, grads)
-        for variable, gradient, value in zip(variables, grads, values, strict=True):
-            found = [owned.get(id(variable)) for owned in self._trackers.values()]
-            for _, tracker in (pair for pair in found if pair and gradient is not None):
-                tracker.update(keras_private.dense(gradient) / scale, value, used)
-
-    def _outer_apply(self, original, optimizer, grads, trainable_variables=None):
-        known = trainable_variables or keras_private.optimizer_variables(optimizer)
-        known, grads = list(known), list(grads)
-        self._note(known, grads)
-        return original(grads, trainable_variables)
-
-    def _note(self, variables, grads):
-        pairs = zip(variables, grads, strict=True)
-        self._seen |= {id(variable) for variable, gradient in pairs if gradient is not None}
-
-    def _tracked(self):
-        owned = [pair for trackers in self._trackers.values() for pair in trackers.values()]
-        return [variable for _, tracker in owned for variable in tracker.variables.values()]
-
-    def _check_seen(self):
-        owned = [item for trackers in self._trackers.values() for item in trackers.items()]
-        unseen = sorted({site.path for key, (site, _) in owned if key not in self._seen})
-        if unseen:
-            raise ValueError(
-                f"no gradient of {unseen} reached the optimizer in a training step: the loss does "
-                "not depend on these layers, or train_step does not hand their gradients to apply "
-                "(on JAX: stateless_apply) of the model's optimizer. Leave them out by exclude=."
-            )
-
-    def _apply(self, original, optimizer, grads, trainable_variables=None):
-        if not (self._masking or self._trackers or self._transforms):
-            return original(grads, trainable_variables)
-        variables = trainable_variables
-        if variables is None:
-            variables = keras_private.optimizer_variables(optimizer)
-        variables, grads = list(variables), list(grads)
-        if self._trackers and not self._traced:
-            self._watch(optimizer, variables, grads, variables)
-        grads = self._transformed(variables, grads)
-        if not self._masking:
-            return original(grads, trainable_variables)
-        masks = [self._mask_of(variable) for variable in variables]
-        for index, (gradient, mask) in enumerate(zip(grads, masks, strict=True)):
-            if gradient is not None and mask is not None:
-                grads[index] = keras_private.masked(gradient, mask)
-        result = original(grads, trainable_variables)
-        for variable, mask in zip(variables, masks, strict=True):
-            if mask is not None and not _keeps_zeros(optimizer, variable):
-                zeros = ops.zeros_like(variable.value)
-                variable.assign(ops.where(mask > 0, variable.value, zeros))  # even over NaN
-        return result
-
-    def _transformed(self, variables, grads):
-        """The gradients as the owners of transforms want them."""
-        for functions in self._transforms.values():
-            for index, variable in enumerate(variables):
-                if id(variable) in functions and grads[index] is not None:
-                    grads[index] = functions[id(variable)](grads[index])
-        return grads
-
-    def _mask_of(self, variable):
-        found = [masks[id(variable)][1] for masks in self._masks.values() if id(variable) in masks]
-        if not found:
-            return None
-        # While JAX traces, `mask.value` itself must not be touched: Keras has emptied it.
-        values = [self._traced[id(mask)] if self._traced else mask.value for mask in found]
-        return functools.reduce(ops.multiply, values)
-
-
-def attachment(model):
+def attachment(model: keras.Model) -> Attachment:
     """The `Attachment` of `model`, made when there is none."""
     return vars(model).get(_PLACE) or Attachment(model)
 
 
-def detach(model):
+def detach(model: keras.Model) -> None:
     """Remove every hook that this package left on `model`, as after a `fit` that died.
 
     Weights are not touched: pruned weights are zeros already. Calling it twice is fine.
@@ -366,37 +276,3 @@ def detach(model):
     >>> ap.detach(model)
     """
     attachment(model).remove()
-
-
-def assign_mask(site, mask, kept=None):
-    """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one.
-
-    With `kept` all weights but those become zeros, whether alive by `mask` or not.
-    """
-    values, kept = ops.convert_to_numpy(site.variable), mask if kept is None else kept
-    site.variable.assign(np.where(kept, values, np.zeros((), values.dtype)))
-    if site.mask_variable is not None:
-        site.mask_variable.assign(mask)
-
-
-def _keeps_zeros(optimizer, variable):
-    """Whether a zero weight with a zero gradient and zero slots stays zero by itself.
-
-    True for the update rules of Keras that work entry by entry. Everything else (Muon mixes the
-    entries of a matrix, optimizers of users' own, constraints of users' own) is masked again
-    after each update, a further pass over the weights.
-    """
-    constraint = variable.constraint
-    return type(optimizer) in _ENTRYWISE and (constraint is None or type(constraint) in _SCALING)
-
-
-def _mask_variable(variable):
-    ones, placed = np.ones(variable.shape, "float32"), keras_private.placement(variable)
-    return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False, **placed)
-
-
-def _clear_slots(optimizer, variable, mask):
-    if any(known is variable for known in keras_private.optimizer_variables(optimizer)):
-        for slot in keras_private.slots(optimizer, variable):
-            values = ops.convert_to_numpy(slot)
-            slot.assign(np.where(mask, values, np.zeros((), values.dtype)))

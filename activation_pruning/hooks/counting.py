@@ -1,10 +1,14 @@
 """What the units of one output do, counted batch by batch."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning.sites.walk import Activity
+from activation_pruning.sites import Activity
+from activation_pruning.sites.active_outputs import Source
 
 STATISTICS = {
     "frequency": lambda x, threshold: ops.cast(x > threshold, "float32"),
@@ -20,12 +24,14 @@ class Counter:
     and likewise its mean output and mean squared output.
 
     Args:
-        source: the `sources.Source` that says where the units are seen.
+        source: says where the units are seen.
         threshold: a unit is active where its output is greater.
         statistics: names in `STATISTICS`; each costs a pass over the output.
     """
 
-    def __init__(self, source, threshold=0.0, statistics=tuple(STATISTICS)):
+    def __init__(
+        self, source: Source, threshold: float = 0.0, statistics: Iterable[str] = STATISTICS
+    ):
         self.source, self.threshold, self.statistics = source, threshold, tuple(statistics)
         # One variable, the sample count last: each variable in a step has a price of its own.
         # float32 whatever the dtype policy (a bfloat16 count saturates at 256); under
@@ -39,7 +45,7 @@ class Counter:
             synchronization="on_read",
         )
 
-    def update(self, outputs):
+    def update(self, outputs: Any) -> None:
         """Add one batch of the source's outputs."""
         x = ops.stop_gradient(keras.tree.flatten(outputs)[self.source.output])
         rank = len(x.shape)
@@ -60,7 +66,7 @@ class Counter:
         samples = ops.reshape(ops.cast(batch, "float32"), (1,))
         self.sums.assign_add(ops.concatenate([ops.reshape(sums, (-1,)), samples]))
 
-    def read(self):
+    def read(self) -> Activity:
         """The counts so far as an `Activity`; zeros before the first sample."""
         values = ops.convert_to_numpy(self.sums).astype("float64")
         samples = int(values[-1])
@@ -70,6 +76,6 @@ class Counter:
             found["rms"] = np.sqrt(found["rms"])
         return Activity(samples=samples, **found)
 
-    def reset(self):
+    def reset(self) -> None:
         """Start again from zero."""
         self.sums.assign(np.zeros(self.sums.shape, "float32"))

@@ -1,10 +1,14 @@
 """What the gradients of one kernel say, followed step by step while a model trains."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
+from activation_pruning.support.types import Array
 
 TRACKED = {
     # name: (value so far, gradient of the step, weight before the step) -> value
@@ -24,8 +28,8 @@ class Tracker:
         statistics: names in `TRACKED`; each costs a pass over the kernel and its memory.
     """
 
-    def __init__(self, variable, statistics):
-        # float32 as in `attachment.Counter`; under tf.distribute every replica sees the gradient
+    def __init__(self, variable: keras.Variable, statistics: Iterable[str]):
+        # float32 as in `counting.Counter`; under tf.distribute every replica sees the gradient
         # of its share of the batch, and reading sums them.
         self.variables = {
             name: keras.Variable(
@@ -40,7 +44,7 @@ class Tracker:
             for name in statistics
         }
 
-    def update(self, gradient, weight, counts=True):
+    def update(self, gradient: Any, weight: Any, counts: Any = True) -> None:
         """Take in the gradient of one step, unless `counts` (a bool, maybe traced) is False."""
         gradient = ops.cast(gradient, "float32")
         weight = ops.stop_gradient(ops.cast(weight, "float32"))
@@ -48,11 +52,11 @@ class Tracker:
             value = TRACKED[name](variable.value, gradient, weight)
             variable.assign(value if counts is True else ops.where(counts, value, variable.value))
 
-    def read(self):
+    def read(self) -> dict[str, Array]:
         """{statistic: float32 array of the kernel's shape}; zeros before the first step."""
         return {name: ops.convert_to_numpy(variable) for name, variable in self.variables.items()}
 
-    def reset(self):
+    def reset(self) -> None:
         """Start the sums again from zero; the last gradient stays the last."""
         if "movement" in self.variables:
             variable = self.variables["movement"]

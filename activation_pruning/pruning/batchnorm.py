@@ -1,7 +1,5 @@
 """Statistics of BatchNormalization, estimated anew after the weights before it have changed."""
 
-import contextlib
-
 import keras
 
 from activation_pruning import keras_private, sites
@@ -48,27 +46,16 @@ def recalibrate_batchnorm(model, data, batch_size=256):
     layers = [layer for layer in layers if layer.trainable]
     if not layers:
         raise ValueError("model has no trainable BatchNormalization layer: nothing to recalibrate")
-    with _training(layers):
+    running = [(layer, "call", _in_training(layer, layer.call)) for layer in layers]
+    momenta = [(layer, "momentum", layer.momentum) for layer in layers]  # each call sets them
+    with keras_private.overridden([*running, *momenta]):
         for x in batches.inputs_of(data, batch_size, model):
             model(x, training=False)
     return len(layers)
 
 
-@contextlib.contextmanager
-def _training(layers):
-    """Have just these layers run as in training."""
-    before = [(layer, vars(layer).get("call"), layer.momentum) for layer in layers]
-    try:
-        for layer in layers:
-            keras_private.override(layer, "call", _in_training(layer, layer.call))
-        yield
-    finally:
-        for layer, original, momentum in before:
-            keras_private.restore(layer, "call", original)
-            layer.momentum = momentum
-
-
 def _in_training(layer, call):
+    """The call of this layer alone, run as in training."""
     seen = 0
 
     def wrapped(inputs, training=None, mask=None):

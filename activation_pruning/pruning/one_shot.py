@@ -11,6 +11,7 @@ from activation_pruning import allocations, amounts, masks, sites, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks import attachment
+from activation_pruning.hooks.silencing import silence
 from activation_pruning.hooks.tracking import TRACKED
 from activation_pruning.pruning import report
 from activation_pruning.support.checks import check_count
@@ -136,22 +137,6 @@ class Settings:
             return self.surgeon.operate(snapshots, selection)
         scores = {snapshot.name: self.criterion(snapshot) for snapshot in snapshots}
         return selection.masks(snapshots, scores), {}
-
-
-def silence(coupling, alive):
-    """Set to zero what is still added to units that are pruned as a whole.
-
-    Their biases, and beta and gamma of a BatchNormalization behind them: a unit without weights
-    is then zero for all inputs (but for an activation with f(0) other than zero), and `compact`
-    can take it out exactly wherever it goes.
-
-    Args:
-        coupling: the `Coupling` of the model.
-        alive: {site name: bool array}.
-    """
-    for offset, mask in coupling.silenced(alive):
-        if not mask.all():
-            attachment.assign_mask(offset, mask)
 
 
 def prune(

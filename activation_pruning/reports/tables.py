@@ -1,12 +1,12 @@
 """Tables as they come in: checked, named, and the rows of them that reports show."""
 
-import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from activation_pruning.support.names import did_you_mean
 from activation_pruning.support.types import Table
 
 
@@ -63,8 +63,7 @@ def one_of(name: Any, valid: Collection[Any], what: str) -> Any:
     """The name, if it is valid; else a ValueError that lists what is, and the closest one."""
     if name in valid:
         return name
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, valid)
     raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(map(repr, valid))}{hint}")
 
 

@@ -1,7 +1,6 @@
 """The only walker over a model: finds its prunable sites and what counts as their activation."""
 
 import dataclasses
-import difflib
 import fnmatch
 from collections.abc import Mapping
 
@@ -12,6 +11,7 @@ from activation_pruning import keras_private
 from activation_pruning.sites import active_outputs, kernels
 from activation_pruning.sites.active_outputs import Source
 from activation_pruning.sites.kernels import Kernel, register
+from activation_pruning.support.names import did_you_mean
 
 __all__ = ["Activity", "Found", "Kernel", "LiveSite", "Site", "Source", "find", "register"]
 
@@ -298,8 +298,7 @@ def matching(argument, wanted, sites):
         if not hits:
             names = sorted({site.path for site in sites})
             text = item if isinstance(item, str) else item.name
-            close = difflib.get_close_matches(text, names, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(text, names, opening=" Did")
             raise ValueError(
                 f"{argument}={text!r} matches no prunable layer.{hint} Prunable layers: {names}"
             )

@@ -2,17 +2,16 @@
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 
-def check_sparsity(name, value):
-    """Raise unless the value is a fraction in [0, 1).
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
-    Args:
-        name: of the argument, for the message.
-        value: what was received.
 
-    Raises:
-        ValueError: names the argument, the value and what is allowed.
+def check_sparsity(name: str, value: Any) -> None:
+    """Raise ValueError unless the value of the argument `name` is a fraction in [0, 1).
 
     Example:
         >>> check_sparsity("final_sparsity", 80)
@@ -20,18 +19,28 @@ def check_sparsity(name, value):
             ...
         ValueError: final_sparsity=80; it must be a fraction in [0, 1), 0.8 for 80 %.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+    if not (is_number(value) and 0 <= value < 1):
         raise ValueError(f"{name}={value!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
 
 
-def check_number(name, value, least=-math.inf, hint=""):
-    """Raise unless the value is a finite number of at least `least`.
+def check_number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    hint: str = "",
+    *,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> None:
+    """Raise unless the value is a finite number within bounds.
 
     Args:
         name: of the argument, for the message.
         value: what was received.
-        least: smallest number allowed.
+        least, most: smallest and largest number allowed.
         hint: what else to say, such as the unit.
+        above, below: in their place, bounds that are not allowed themselves.
 
     Raises:
         ValueError: names the argument, the value and what is allowed.
@@ -41,24 +50,29 @@ def check_number(name, value, least=-math.inf, hint=""):
         Traceback (most recent call last):
             ...
         ValueError: max_loss=-1; it must be a finite number of at least 0: 0.01 is one point.
+        >>> check_number("decay", 0, above=0, most=1)
+        Traceback (most recent call last):
+            ...
+        ValueError: decay=0; it must be in (0, 1].
     """
-    known = isinstance(value, Real) and not isinstance(value, bool)
-    if not (known and math.isfinite(value) and value >= least):
-        limit = "" if least == -math.inf else f" of at least {least}"
+    finite = is_number(value) and math.isfinite(value)
+    if not (finite and least <= value <= most and above < value < below):
         hint = f": {hint}" if hint else ""
-        raise ValueError(f"{name}={value!r}; it must be a finite number{limit}{hint}.")
+        allowed = _allowed(least, above, most, below)
+        raise ValueError(f"{name}={value!r}; it must be {allowed}{hint}.")
 
 
-def check_count(name, value, least):
-    """Raise unless the value is an integer of at least `least`.
+def _allowed(least, above, most, below):
+    low, high = max(least, above), min(most, below)
+    if math.isfinite(low) and math.isfinite(high):
+        return f"in {'(' if low == above else '['}{low}, {high}{')' if high == below else ']'}"
+    bounds = {"of at least": least, "greater than": above, "of at most": most, "below": below}
+    limits = [f" {words} {bound}" for words, bound in bounds.items() if math.isfinite(bound)]
+    return "a finite number" + "".join(limits)
 
-    Args:
-        name: of the argument, for the message.
-        value: what was received.
-        least: smallest integer allowed.
 
-    Raises:
-        ValueError: names the argument, the value and what is allowed.
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ValueError unless the value of the argument `name` is an integer of at least `least`.
 
     Example:
         >>> check_count("frequency", 0, 1)
@@ -66,5 +80,5 @@ def check_count(name, value, least):
             ...
         ValueError: frequency=0; it must be an integer of at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    if not (is_number(value) and value >= least and isinstance(value, Integral)):
         raise ValueError(f"{name}={value!r}; it must be an integer of at least {least}.")

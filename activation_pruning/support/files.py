@@ -3,11 +3,14 @@
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+from activation_pruning.support import types
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: types.Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; on success it takes the place of `path`.
 
     Missing folders are made. When the block fails, the temporary file is gone and an older
@@ -38,7 +41,7 @@ def replacing(path):
             temporary.unlink(missing_ok=True)
 
 
-def check_folder(folder):
+def check_folder(folder: types.Path) -> Path:
     """Make the folder if need be and try whether a file can be written there.
 
     Args:

@@ -1,18 +1,19 @@
-"""One helper for everything that is chosen by name."""
+"""What is chosen by name, and what may have been meant by an unknown one."""
 
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-def lookup(kind, name, table):
+def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Return `table[name]`, or say which names there are.
 
     Args:
         kind: what is being looked up, for the message ("criterion").
         name: the name asked for.
-        table: dict from name to object.
-
-    Returns:
-        The object registered under `name`.
+        table: the objects by name.
 
     Raises:
         ValueError: `name` is not in `table`; lists the valid names and the closest match.
@@ -27,6 +28,16 @@ def lookup(kind, name, table):
     """
     if name in table:
         return table[name]
-    close = get_close_matches(name, table, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    hint = did_you_mean(name, table) or "."
     raise ValueError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(table))}.")
+
+
+def did_you_mean(name: Any, valid: Iterable[Any], opening: str = "; did") -> str:
+    """The end of a message about an unknown name: the closest valid one, "" where none is close.
+
+    Example:
+        >>> did_you_mean("mnst", ["digits", "mnist"], opening=" Did")
+        " Did you mean 'mnist'?"
+    """
+    close = get_close_matches(str(name), list(map(str, valid)), n=1, cutoff=0.5)
+    return f"{opening} you mean {close[0]!r}?" if close else ""

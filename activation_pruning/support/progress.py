@@ -1,9 +1,9 @@
 """How long work shows that it goes on."""
 
-import keras
+from typing import Any
 
 
-def no_progress(done, total):
+def no_progress(done: int, total: int | None) -> None:
     """Show nothing."""
 
 
@@ -21,14 +21,17 @@ class ProgressBar:
         >>> bar(1, 10)
     """
 
-    def __init__(self, verbose=1):
-        self.verbose, self.bar, self.done = verbose, None, 0
+    def __init__(self, verbose: int = 1):
+        self.verbose, self.done = verbose, 0
+        self.bar: Any = None
 
-    def __call__(self, done, total):
+    def __call__(self, done: int, total: int | None) -> None:
         """Show that `done` of `total` is done."""
         if not total or not self.verbose:
             return
         if self.bar is None or self.bar.target != total or done < self.done:
+            import keras
+
             self.bar = keras.utils.Progbar(total, verbose=self.verbose, unit_name="part")
         self.done = done
         self.bar.update(done)

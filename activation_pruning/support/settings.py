@@ -5,13 +5,16 @@ import importlib.metadata
 import platform
 import shlex
 import sys
+from typing import Any
 
-import pandas as pd
+from activation_pruning.support.types import Table
 
-_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "activation-pruning")
+_BACKENDS = ("tensorflow", "jax", "torch")
+_PACKAGES = ("keras", *_BACKENDS, "numpy", "pandas", "activation-pruning")
+_MISSING = "not installed"
 
 
-def settings_table(**extra):
+def settings_table(**extra: Any) -> Table:
     """What is needed to repeat a run: command, date, your settings, versions.
 
     Args:
@@ -26,6 +29,8 @@ def settings_table(**extra):
         >>> table[table.key.isin(["seeds", "limit_s"])].values.tolist()
         [['seeds', '0, 1, 2', ''], ['limit_s', 60, 's']]
     """
+    import pandas as pd
+
     now = datetime.datetime.now().astimezone().replace(microsecond=0)
     # The interpreter's folder says nothing about the run; its arguments do, exactly as typed.
     rows = [
@@ -38,12 +43,20 @@ def settings_table(**extra):
         unit = key.rpartition("_")[2]
         rows.append((key, value, unit if unit in ("s", "ms", "bytes") and unit != key else ""))
     rows.append(("version of python", platform.python_version(), ""))
-    rows += [(f"version of {name}", _version(name), "") for name in _PACKAGES]
+    rows += [(f"version of {name}", _version(name), "") for name in _PACKAGES if _shown(name)]
     return pd.DataFrame(rows, columns=["key", "value", "unit"]).astype({"value": object})
+
+
+def _shown(name):
+    """Whether to list a package; of the backends TensorFlow where it is there, and what is used."""
+    keras = sys.modules.get("keras")  # as long as nobody has imported it, no backend is in use
+    used = keras is not None and keras.config.backend() == name
+    there = name == "tensorflow" and _version(name) != _MISSING
+    return used or there or name not in _BACKENDS
 
 
 def _version(name):
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return _MISSING

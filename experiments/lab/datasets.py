@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -59,8 +58,10 @@ def load(name: str, data_dir: str | None = None) -> dict[str, np.ndarray]:
         return _prepared(_downloaded(name), name)
     if Path(name).is_file():
         return _prepared(_read(Path(name)), name)
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    # Not on top: the tfmot peer loads data in a process that knows legacy Keras only.
+    from activation_pruning.support.names import did_you_mean
+
+    hint = did_you_mean(name, NAMES, opening=" Did")
     raise ValueError(
         f"dataset={name!r} is neither a known data set ({', '.join(NAMES)}) nor an existing .npz "
         f"file with the arrays {', '.join(ARRAYS)}.{hint}"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
+from activation_pruning.hooks.attachment import attachment
 
 pytestmark = [pytest.mark.backend, pytest.mark.lowest]
 
@@ -292,6 +293,26 @@ def test_nothing_is_left_after_a_fit():
     model.fit(x, y, verbose=0, callbacks=[ap.ActivationCounter(), pruner, ap.KeepPruned()])
     assert overrides(model) == []
     assert inventory(model) == before
+
+
+def test_listening_leaves_the_hooks_and_the_traced_step_as_they_are():
+    model = frozen(models.mlp())
+    model.fit(*models.data(), verbose=0)
+    hooks, listener, heard = attachment(model), object(), []
+    hooks.listen(listener, lambda *moment: heard.append(moment))
+    assert attachment(model) is hooks
+    assert "train_step" not in vars(model)
+    hooks.count("counter", ap.sites.find(model).sites)
+    before = vars(model)["train_step"], model.train_function
+    hooks.listen(listener, lambda *moment: heard.append(moment))
+    with hooks.event(3):
+        heard.append("event")
+    assert heard == [("before", 3), "event", ("after", 3)]
+    assert set(hooks.owners) == {listener, "counter"}
+    hooks.release(listener)
+    assert (vars(model)["train_step"], model.train_function) == before
+    hooks.release("counter")
+    assert overrides(model) == []
 
 
 def test_callbacks_that_keep_weights_see_only_the_models_own():

@@ -10,7 +10,6 @@ import pytest
 
 from activation_pruning.reports import formats, workbook
 from activation_pruning.reports.workbook import Chart, charts
-from activation_pruning.support import settings
 from activation_pruning.support.files import check_folder
 
 pytestmark = pytest.mark.lowest
@@ -314,7 +313,7 @@ def test_settings_are_there_by_default(tmp_path):
 
 
 def test_a_package_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(settings, "_PACKAGES", ("no-such-package-here",))
+    monkeypatch.setattr("activation_pruning.support.settings._PACKAGES", ("no-such-package-here",))
     assert workbook.settings_table().iloc[-1].tolist() == [
         "version of no-such-package-here", "not installed", "",
     ]  # fmt: skip

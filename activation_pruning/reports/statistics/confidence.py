@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from activation_pruning.reports.tables import listed, need
+from activation_pruning.support.checks import check_number
 from activation_pruning.support.types import Array, Table
 
 _MANY = 1000  # values; a Sobol sequence has no more than 21,201 dimensions anyway
@@ -75,8 +75,7 @@ def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: floa
 
 def check_level(level: float) -> None:
     """Raise ValueError unless it is a level of confidence, in (0, 1)."""
-    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"level={level!r}; it must be in (0, 1), 0.95 for 95 %.")
+    check_number("level", level, above=0, below=1, hint="0.95 for 95 %")
 
 
 def bootstrap_t(values: Array | Sequence[float], level: float = 0.95) -> tuple[float, float]:

@@ -1,0 +1,74 @@
+"""What keeps pruned weights at zero, whatever the optimizer does.
+
+Writing masks sets weights and the optimizer's slots (momenta, averages) to zero. Training steps
+then mask the gradients before the update (`gradients`), and the weights again after an update that
+could have moved them all the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from activation_pruning import keras_private
+from activation_pruning.graph.channels.coupling import Offset
+from activation_pruning.sites import LiveSite
+from activation_pruning.support.types import Mask
+
+Maskable: TypeAlias = LiveSite | Offset
+
+_O, _C = keras.optimizers, keras.constraints
+_ENTRYWISE = {
+    _O.SGD, _O.Adam, _O.AdamW, _O.Adamax, _O.Nadam, _O.RMSprop, _O.Adagrad, _O.Adadelta, _O.Lion,
+    _O.Lamb, _O.Adafactor,
+}  # fmt: skip
+_SCALING = {_C.MaxNorm, _C.MinMaxNorm, _C.UnitNorm, _C.NonNeg}
+
+
+def mask_variable(variable: keras.Variable) -> keras.Variable:
+    """A variable for the mask of `variable`, spread over devices as that is; all are alive."""
+    ones, placed = np.ones(variable.shape, "float32"), keras_private.placement(variable)
+    return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False, **placed)
+
+
+def assign_mask(site: Maskable, mask: Mask, kept: Mask | None = None) -> None:
+    """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one.
+
+    With `kept` all weights but those become zeros, whether alive by `mask` or not.
+    """
+    _clear(site.variable, mask if kept is None else kept)
+    if site.mask_variable is not None:
+        site.mask_variable.assign(mask)
+
+
+def clear_slots(optimizer: keras.Optimizer, variable: keras.Variable, kept: Mask) -> None:
+    """Set the optimizer's momenta and averages of `variable` to zero but for what is kept."""
+    if any(known is variable for known in keras_private.optimizer_variables(optimizer)):
+        for slot in keras_private.slots(optimizer, variable):
+            _clear(slot, kept)
+
+
+def _clear(variable, kept):
+    values = ops.convert_to_numpy(variable)
+    variable.assign(np.where(kept, values, np.zeros((), values.dtype)))
+
+
+def mask_again(optimizer: keras.Optimizer, variables: Sequence[Any], masks: Sequence[Any]) -> None:
+    """Mask what the update of `optimizer` may have moved without a gradient."""
+    for variable, mask in zip(variables, masks, strict=True):
+        if mask is not None and not _keeps_zeros(optimizer, variable):
+            zeros = ops.zeros_like(variable.value)
+            variable.assign(ops.where(mask > 0, variable.value, zeros))  # even over NaN
+
+
+def _keeps_zeros(optimizer, variable):
+    """Whether a zero weight with a zero gradient and zero slots stays zero by itself.
+
+    True for the update rules of Keras that work entry by entry. Everything else (Muon mixes the
+    entries of a matrix, optimizers of users' own, constraints of users' own) is masked again
+    after each update, a further pass over the weights.
+    """
+    constraint = variable.constraint
+    return type(optimizer) in _ENTRYWISE and (constraint is None or type(constraint) in _SCALING)
