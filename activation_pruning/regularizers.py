@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
 
@@ -89,7 +89,7 @@ class NuclearNorm(keras.regularizers.Regularizer):
         return {"strength": self.strength, "weighting": self.weighting, "start_when": start_when}
 
 
-class Starter(Attached):
+class Starter(AttachedCallback):
     """Start the `NuclearNorm(start_when=...)` regularizers of a model when their time has come.
 
     Looks at the end of each epoch; those waiting for an accuracy start after the epoch whose

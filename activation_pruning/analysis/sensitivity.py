@@ -1,31 +1,35 @@
 """How much each layer can lose before a metric suffers."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 
 import keras
-import numpy as np
 import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.analysis.samples import check_samples
 from activation_pruning.evidence import gathering
-from activation_pruning.pruning import one_shot, report
+from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.checks import check_sparsity
+from activation_pruning.support.types import Criterion, Data, Layers, Model, Table
 
 
 def sensitivity(
-    model,
-    x,
-    y,
-    criteria=("magnitude",),
-    sparsities=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
-    metric="accuracy",
-    include=None,
-    exclude=None,
-    seed=0,
-    batch_size=256,
-    verbose=1,
-):
+    model: Model,
+    x: Data,
+    y: Data,
+    criteria: Criterion | Sequence[Criterion] = ("magnitude",),
+    sparsities: float | Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    metric: str = "accuracy",
+    include: Layers = None,
+    exclude: Layers = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    verbose: int = 1,
+) -> Table:
     """Evaluate the model with one layer pruned at a time; the weights are as before afterwards.
 
     Each point is one `model.evaluate` with k = floor(sparsity * n + 0.5) of the n weights of one
@@ -72,46 +76,56 @@ def sensitivity(
     for sparsity in sparsities:
         check_sparsity("sparsities", sparsity)
     found = sites.find(model, include, exclude).sites
-    chosen = [one_shot.Settings(criterion, "global", "weight", seed) for criterion in criteria]
+    chosen = [Settings(criterion, seed=seed) for criterion in criteria]
     for settings in chosen:
-        settings.check(found, None)
+        Event(model, found, settings).check()
     evaluate = _evaluation(model, x, y, metric, batch_size)
     dense, rows = evaluate(), []
     bar = keras.utils.Progbar(len(chosen) * len(found) * len(sparsities), verbose=verbose)
     for criterion, settings in zip(criteria, chosen, strict=True):
         gathered = gathering.gather(model, found, (x, y), settings.needs)
-        name = (
-            criterion
-            if isinstance(criterion, str)
-            else getattr(criterion, "__name__", repr(criterion))
-        )
+        name = criterion if isinstance(criterion, str) else _name(criterion)
         for site in found:
+            event = Event(model, [site], settings)
             for sparsity in sparsities:
+                with _put_back(event):
+                    masks, kernels = event.decide(sparsity, gathered)
+                    event.assign(masks, kernels)
+                    value = evaluate()
+                weights, pruned = report.counted(masks)
                 place = {"layer": site.path, "site": site.name, "criterion": name}
-                measured, value = _point(model, site, settings, sparsity, gathered, evaluate)
-                numbers = {"sparsity": measured, "metric": metric, "value": value}
+                numbers = {
+                    "sparsity": 1 - (weights - pruned) / weights,
+                    "metric": metric,
+                    "value": value,
+                }
                 rows.append(place | numbers | {"change": value - dense})
                 bar.add(1)
     return pd.DataFrame(rows)
 
 
-def _point(model, site, settings, sparsity, gathered, evaluate):
-    """(measured sparsity, metric) with one site pruned; all weights are put back whatever comes."""
-    changed = sites.find(model, exclude=()).sites if settings.surgeon else [site]
+def _name(criterion: Callable) -> str:
+    return getattr(criterion, "__name__", repr(criterion))
+
+
+@contextlib.contextmanager
+def _put_back(event: Event) -> Iterator[None]:
+    """Put all weights back that the event may change, whatever comes."""
+    surgery = event.settings.surgeon is not None
+    changed = sites.find(event.model, exclude=()).sites if surgery else event.sites
     # The variables themselves: `site.kernel()` would lose what lies under a wrapper's mask.
     variables = [one.variable for one in changed] + [one.mask_variable for one in changed]
     kept = [(v, keras.ops.convert_to_numpy(v).copy()) for v in variables if v is not None]
     try:
-        alive = report.alive_masks([site])
-        masks, kernels = settings.decide([site], alive, sparsity, gathered)
-        one_shot.assign(model, [site], masks, kernels)
-        return 1 - np.count_nonzero(masks[site.name]) / masks[site.name].size, evaluate()
+        yield
     finally:
         for variable, values in kept:
             variable.assign(values)
 
 
-def _evaluation(model, x, y, metric, batch_size):
+def _evaluation(
+    model: Model, x: Data, y: Data, metric: str, batch_size: int
+) -> Callable[[], float]:
     """A function without arguments that returns the metric now."""
     if not model.compiled:
         raise ValueError(
@@ -119,7 +133,7 @@ def _evaluation(model, x, y, metric, batch_size):
             "model.compile(loss=..., metrics=[...]) first"
         )
 
-    def evaluate():
+    def evaluate() -> float:
         results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
         if metric not in results:
             raise ValueError(

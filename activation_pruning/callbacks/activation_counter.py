@@ -1,12 +1,12 @@
 """The callback that only counts."""
 
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.evidence import gathering
 from activation_pruning.hooks import attachment
 from activation_pruning.pruning import report
 
 
-class ActivationCounter(Attached):
+class ActivationCounter(AttachedCallback):
     """Count how often each unit is active while the model trains; changes nothing.
 
     frequency = active samples / samples seen, where a unit is active for a sample when its

@@ -1,11 +1,9 @@
 """What callbacks that tell others of pruning events have in common."""
 
-import importlib
-
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 
 
-class EventListener(Attached):
+class EventListener(AttachedCallback):
     """Hears of every event of a `PruningCallback` in the same fit, right after it.
 
     Subclasses say what to do as the fit begins, `_begin(epoch)`, and at an event, `_event(rows)`
@@ -73,18 +71,3 @@ def settings(pruner):
         found[key] = layers if layers is None else [getattr(one, "name", one) for one in layers]
     found |= {key: getattr(pruner, key) for key in ("threshold", "respect_zeros", "reset_counts")}
     return found | {"regrow": None if pruner.regrow is None else repr(pruner.regrow)}
-
-
-def optional(module, extra):
-    """Import a module that comes with an extra.
-
-    Raises:
-        ImportError: it is not installed; names the command.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"this needs the module {module!r}, which cannot be imported ({error}): "
-            f"pip install 'activation-pruning[{extra}]'"
-        ) from error

@@ -2,7 +2,8 @@
 
 import re
 
-from activation_pruning.callbacks.event_listener import EventListener, optional, settings
+from activation_pruning.callbacks.event_listener import EventListener, settings
+from activation_pruning.support.optional import optional
 
 _started = []  # the run that a log started last: still active where its fit died
 

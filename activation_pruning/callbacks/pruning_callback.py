@@ -1,18 +1,25 @@
 """The callback that prunes within `model.fit`: thin, the work is done elsewhere."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from activation_pruning import masks, regrowth, schedules
+from activation_pruning import amounts, masks, schedules
 from activation_pruning.callbacks import weight_exchange
+from activation_pruning.callbacks.clock import Clock
 from activation_pruning.callbacks.keep_pruned import KeepPruned
-from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
-from activation_pruning.evidence import gathering
+from activation_pruning.callbacks.neighbours import Monitors, check_monitor
+from activation_pruning.callbacks.training_evidence import TrainingEvidence, check_trainable
 from activation_pruning.hooks import attachment
-from activation_pruning.pruning import one_shot, report
+from activation_pruning.hooks.attachment import Attachment
+from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.progress import ProgressBar
+from activation_pruning.support.types import Array, Criterion, Data, Layers, Masks, Named, Table
 
 
 class PruningCallback(KeepPruned):
@@ -68,45 +75,34 @@ class PruningCallback(KeepPruned):
 
     def __init__(
         self,
-        schedule,
-        criterion="activation_magnitude",
-        allocation="global",
-        granularity="weight",
-        include=None,
-        exclude=None,
-        seed=0,
-        threshold=0.0,
-        respect_zeros=True,
-        reset_counts=False,
-        data=None,
-        regrow=None,
-    ):
+        schedule: Any,
+        criterion: Criterion = "activation_magnitude",
+        allocation: Named = "global",
+        granularity: Any = "weight",
+        include: Layers = None,
+        exclude: Layers = None,
+        seed: int = 0,
+        threshold: float = 0.0,
+        respect_zeros: bool = True,
+        reset_counts: bool = False,
+        data: Data = None,
+        regrow: Any = None,
+    ) -> None:
         super().__init__(include, exclude)
         self.schedule = schedules.get(schedule)
-        self.settings = one_shot.Settings(criterion, allocation, granularity, seed)
-        self.data = data
-        self._from_data = self.settings.needs - {*self.settings.statistics, *self.settings.tracked}
-        gathering.check_data(self._from_data, criterion, data)
-        gathering.check_passes(self._from_data, data, again=True)
+        self.settings = Settings(criterion, allocation, granularity, seed)
         self.threshold, self.respect_zeros = threshold, respect_zeros
-        self.reset_counts, self.regrow = reset_counts, regrowth.get(regrow)
-        if self.regrow is not None and not isinstance(self.settings.granularity, masks.Weight):
-            raise ValueError(
-                f"regrow={regrow!r} with granularity={granularity!r}: only single weights change "
-                "places; leave granularity at 'weight'"
-            )
-        if self.regrow is not None and getattr(self.schedule, "relative", False):
-            raise ValueError(
-                f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
-                "each event; use one with a target, such as schedules.Constant"
-            )
-        self._events, self._counters, self._activity = [], {}, None
-        self._needs = {*self.settings.tracked, *getattr(self.regrow, "needs", ())}
-        self._trackers = {}
+        self.reset_counts, self.data = reset_counts, data
+        self._exchange = weight_exchange.exchange(regrow, self.settings, self.schedule)
+        self.regrow = self._exchange and self._exchange.rule
+        needs = getattr(self.regrow, "needs", ())
+        self._evidence = TrainingEvidence(self.settings, data, threshold, needs)
+        self._evidence.check_data(criterion)
+        self._events: list[list[dict[str, Any]]] = []
 
     # -- tables ----------------------------------------------------------------------------
 
-    def table(self):
+    def table(self) -> Table:
         """The events, one row per event and site.
 
         Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity,
@@ -115,140 +111,125 @@ class PruningCallback(KeepPruned):
         """
         columns = ["event", "epoch", "step", "layer", "site", "target_sparsity"]
         columns += ["total_sparsity", "sparsity", "pruned", "weights"]
-        columns += [] if self.regrow is None else ["grown"]
+        columns += ["grown"] if self._exchange else []
         return pd.DataFrame([row for event in self._events for row in event], columns=columns)
 
-    def activity(self):
+    def activity(self) -> Table:
         """Tidy DataFrame of the activity counted: layer, unit, frequency, mean, rms, ...
 
         Raises:
             ValueError: when the criterion needs no activity, so nothing was counted.
         """
-        if not self._counters:
+        if not self._evidence.counts:
             raise ValueError(
                 "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
             )
-        return report.activity_table(self._sites, self._read_activity())
+        attachment.attachment(self.model).sync()
+        return report.activity_table(self._sites, self._evidence.activity())
 
     # -- Keras's hooks ---------------------------------------------------------------------
 
-    def _check(self):
-        self.settings.check(self._sites, self.schedule.final_sparsity)
-        gathering.check_first(self.model, self.data, self._from_data)
-        weight_exchange.check_sites(self._sites, self._needs, self.regrow)
+    def _check(self) -> None:
+        Event(self.model, self._sites, self.settings).check()
+        self.settings.check_target(self.schedule.final_sparsity)
+        self._evidence.check(self.model, self._sites)
+        if self._exchange:
+            check_trainable(self._sites)
 
-    def _attach(self, hooks):
+    def _attach(self, hooks: Attachment) -> None:
         super()._attach(hooks)
-        self._counters = {}
-        if self.settings.statistics:
-            statistics = self.settings.statistics
-            self._counters = hooks.count(self, self._sites, self.threshold, statistics)
-        self._trackers = hooks.track(self, self._sites, self._needs) if self._needs else {}
+        self._evidence.attach(self, hooks, self._sites)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
-        self._events, self._activity = [], None
-        self._check_fit()
-        if self.regrow is not None:
-            self._check_regrow()
-        self._epoch, self._step, self._steps_before = 0, 0, 0
-        self._target, self._owed, self._due = 0.0, None, None
-        self._fired, self._since = 0, []  # events of this fit; logs of the epochs since the last
-        self._restart_monitors = False
-        message = self.schedule.unreachable(self.params["epochs"], self.params.get("steps"))
+        self._events, self._monitors = [], None
+        self._target, self._owed = 0.0, None  # the last one; one that waits for a training step
+        self._evidence.begin()
+        self._clock = Clock(self.params, self.schedule.by)
+        monitor = getattr(self.schedule, "monitor", None)
+        if monitor is not None:
+            check_monitor(self, monitor)
+        if self._exchange:
+            shared = attachment.attachment(self.model).shared(self)
+            self._exchange.begin(self._end(), shared)
+        message = self.schedule.unreachable(self._clock.epochs, self._clock.steps)
         if message:
             warnings.warn(message, stacklevel=2)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._steps_before = self._step
-        if self._masks is None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._clock.begin_epoch()
+        if self._monitors is None:
             self._begin(epoch)
-        elif self._restart_monitors:
-            self._monitors.restart()
-            self._restart_monitors = False
+        else:
+            self._monitors.begin_epoch()
 
-    def on_train_batch_begin(self, batch, logs=None):
-        stepped = self._step > self._first_step
-        if self._due is not None and (stepped or not self.regrow.needs):
-            due, self._due = self._due, None
-            self._exchange(*due)
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._exchange and self._exchange.may_start(self._clock.stepped):
+            attachment.attachment(self.model).sync()
+            event = self._event()
+            tracked = self._evidence.tracked()
+            target, chosen = self._exchange.chosen(event, tracked, self._end())
+            if self._differ(chosen):
+                self._change(event, chosen, target)
 
-    def on_train_batch_end(self, batch, logs=None):
-        # With steps_per_execution the last batch number of an epoch may lie beyond its end.
-        done = min(batch + 1, self.params.get("steps") or batch + 1)
-        before, self._step = self._step, self._steps_before + done
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        steps = self._clock.end_batch(batch)
         if self.schedule.by == "step":
             # One by one: with steps_per_execution the steps in between are over unseen.
-            self._ask(logs or {}, range(before + 1, self._step + 1))
+            self._ask(logs or {}, steps)
 
-    def on_epoch_end(self, epoch, logs=None):
-        self._epoch = epoch + 1
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
-        self._since.append(dict(logs))
+        self._clock.end_epoch(epoch, logs)
         if self.schedule.by == "epoch":
-            self._ask(logs, [self._step])
+            self._ask(logs, [self._clock.step])
         logs["sparsity"], logs["target_sparsity"] = self._measured(), self._target
 
-    def on_train_end(self, logs=None):
-        if self._restart_monitors:
-            outdated = self._monitors.outdated()
-            self._monitors.restart()  # a best epoch restored now would be a denser network
-            if outdated:
-                warnings.warn(
-                    f"weights were pruned after {outdated} was saved for the last time, so it "
-                    "holds a denser network. Let the schedule end before the last epoch, or list "
-                    "ModelCheckpoint after this callback.",
-                    stacklevel=2,
-                )
-        if self._counters:
-            self._activity = gathering.activity_of(self._sites, self._counters)
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._monitors is not None:
+            self._monitors.end()
+        self._evidence.end()
         super().on_train_end(logs)
         if self._masks is not None:  # there was an epoch
             self._warn_short()
 
-    # -- one event -------------------------------------------------------------------------
+    # -- the schedule ----------------------------------------------------------------------
 
-    def _begin(self, epoch):
+    def _begin(self, epoch: int) -> None:
         self._monitors = Monitors(self)  # by now each has begun its own training
-        self._epoch = epoch
-        self._first_step = epoch * (self.params.get("steps") or 0)
-        self._step = self._steps_before = self._first_step
-        self._take_masks(self.respect_zeros)
-        self._found = True  # the masks are those found in the weights
-        coupling = self._silencer.coupling if self.settings.couples else None
-        snapshots = self.settings.snapshots(self._sites, self._masks, {}, coupling)
-        self._weights = sum(snapshot.kernel.size for snapshot in snapshots)
-        self._granule = masks.granule(snapshots, self.settings.granularity)
+        self._clock.start(epoch)
+        event = self._event(respect_zeros=self.respect_zeros)
+        self._take_masks(event)
+        self._granule = event.granule
+        if self._exchange:
+            self._exchange.loaded = True
         if epoch == 0:
             self._ask({}, [0])  # once before training
-        else:
+        elif not self._relative:
             # Resumed from weights that may have been saved just before the event of their
             # epoch; it is made up for when the schedule is asked next and activity is counted.
             # Not where a schedule takes from what is there: it would take it a second time.
-            if not getattr(self.schedule, "relative", False):
-                self._owed = self._answer({}, self._step)
-            if self.regrow is not None and self._owed is not None and self._sparsity() > 0:
-                self._due = self._owed, self._time()
+            self._owed = self._answer({}, self._clock.step)
+            if self._exchange and self._owed is not None and self._sparsity() > 0:
+                self._exchange.plan(self._owed, self._clock.time)
 
-    def _answer(self, logs, step):
+    @property
+    def _relative(self) -> bool:
+        return getattr(self.schedule, "relative", False)
+
+    def _end(self) -> int | None:
+        """When the schedule, or else the fit, ends; None if unknown."""
+        end = getattr(self.schedule, "end", None)
+        return self._clock.last if end is None else end
+
+    def _answer(self, logs: Any, step: int) -> Any:
         """The schedule's target at `step`, or None."""
-        progress = schedules.Progress(
-            epoch=self._epoch,
-            step=step,
-            logs=logs,
-            sparsity=self._sparsity(),
-            epochs=self.params["epochs"],
-            steps_per_epoch=self.params.get("steps"),
-            weights=self._weights,
-            granule=self._granule,
-            events=self._fired,
-            since=tuple(self._since),
-        )
-        return self.schedule(progress)
+        now = {"sparsity": self._sparsity(), "weights": self._weights, "granule": self._granule}
+        return self.schedule(self._clock.progress(step, logs, **now))
 
-    def _ask(self, logs, steps):
+    def _ask(self, logs: Any, steps: Sequence[int]) -> None:
         """Prune to the last target that the schedule gives for `steps`, if any."""
-        if getattr(self.schedule, "relative", False) and len(steps) > 1:
+        if self._relative and len(steps) > 1:
             for step in steps:  # each takes from what the one before has left
                 self._ask(logs, [step])
             return
@@ -260,96 +241,75 @@ class PruningCallback(KeepPruned):
         elif owed is not None and self._lacks(owed):
             self._prune(owed)
 
-    def _prune(self, target):
-        hooks = attachment.attachment(self.model)
-        hooks.sync()
-        activity = self._read_activity() if self._counters else {}
-        unseen = self.settings.tracked and self._step == self._first_step
-        if unseen or any(counted.samples == 0 for counted in activity.values()):
+    def _lacks(self, target: Any) -> bool:
+        """Whether `target` is further off than whole weights, units or blocks can explain."""
+        if amounts.is_amount(target):
+            return True
+        return target * self._weights - (self._weights - self._alive) >= self._granule
+
+    def _sparsity(self) -> float:
+        return 1 - self._alive / self._weights
+
+    # -- one event -------------------------------------------------------------------------
+
+    def _event(self, respect_zeros: bool = True) -> Event:
+        return Event(
+            self.model,
+            self._sites,
+            self.settings,
+            alive=self._masks,
+            respect_zeros=respect_zeros,
+            coupling=self._silencer.coupling if self.settings.couples else None,
+            progress=ProgressBar(bool(self.params.get("verbose"))),
+        )
+
+    def _prune(self, target: Any) -> None:
+        attachment.attachment(self.model).sync()
+        if self._evidence.lacks(self._clock.stepped):
             self._postpone(target)
             return
-        before = self._sparsity()
-        progress = ProgressBar(bool(self.params.get("verbose")))
-        gathered = self._gather(activity, progress)
-        coupling = self._silencer.coupling if self.settings.couples else None
-        known = self._sites, self._masks, target, gathered, progress
-        chosen, kernels = self.settings.decide(*known, coupling)
-        if callable(target):  # an amount: what the scores said it comes to
-            pruned = sum(int(np.count_nonzero(~mask)) for mask in chosen.values())
-            target = pruned / self._weights
-        self._target, self._fired, self._since = target, self._fired + 1, []
-        if self.regrow is not None and before > 0:
-            self._due = target, self._time()
-        if self._due is None or self._differ(chosen):
-            self._change(chosen, target, kernels)
+        before, event = self._sparsity(), self._event()
+        chosen, kernels = event.decide(target, self._evidence.gather(event))
+        if amounts.is_amount(target):  # what the scores said it comes to
+            weights, pruned = report.counted(chosen)
+            target = pruned / weights
+        self._target = target
+        self._clock.note_event()
+        if self._exchange and before > 0:
+            self._exchange.plan(target, self._clock.time)
+        if not (self._exchange and self._exchange.due) or self._differ(chosen):
+            self._change(event, chosen, target, kernels)
         if self._sparsity() != before:
-            self._monitors.restart()
-            # And once more when this epoch is over: its metrics are of the denser network.
-            self._restart_monitors = True
+            self._monitors.pruned()
         if self.reset_counts:
-            for gathered in (*self._counters.values(), *self._trackers.values()):
-                gathered.reset()
+            self._evidence.reset()
 
-    def _gather(self, activity, progress):
-        """What the criterion needs: from the training so far, the rest from `data` now."""
-        how = self.data, self._from_data, self.settings.seed, progress
-        found = gathering.gather(self.model, self._sites, *how)
-        tracked, nothing = self._tracked(), gathering.Gathered(None, {})
-        return {
-            site.name: gathering.Gathered(
-                activity.get(site.name),
-                tracked.get(site.name, {}) | found.get(site.name, nothing).statistics,
-            )
-            for site in self._sites
-        }
-
-    def _tracked(self):
-        """{site name: {statistic: array}} of the trackers."""
-        return {name: tracker.read() for name, tracker in self._trackers.items()}
-
-    def _exchange(self, target, time):
-        """Let a fraction of the alive weights of each site change places."""
-        attachment.attachment(self.model).sync()
-        missing = dict.fromkeys(self._masks, 0)
-        if self._found:
-            allocation = self.settings.allocation
-            missing = weight_exchange.missing(self._sites, self._masks, target, allocation)
-        fraction = self.regrow.fraction_at(time, self._end())
-        state = self._sites, self._masks, self.settings.seed, self._tracked()
-        chosen = weight_exchange.exchanged(self.regrow, *state, fraction, time, missing)
-        if self._differ(chosen):
-            self._change(chosen, target)
-
-    def _time(self):
-        return self._epoch if self.schedule.by == "epoch" else self._step
-
-    def _end(self):
-        """When the schedule, or else `fit`, ends, in the unit of the schedule; None if unknown."""
-        end = getattr(self.schedule, "end", None)
-        per_epoch = 1 if self.schedule.by == "epoch" else self.params.get("steps")
-        return end if end is not None else per_epoch and per_epoch * self.params["epochs"]
-
-    def _differ(self, chosen):
+    def _differ(self, chosen: Masks) -> bool:
         return any((mask != self._masks[name]).any() for name, mask in chosen.items())
 
-    def _change(self, chosen, target, kernels=None):
+    def _change(
+        self, event: Event, chosen: Masks, target: Any, kernels: Mapping[str, Array] | None = None
+    ) -> None:
         """Write the masks of an event, and kernels of a surgeon, and put it on record."""
-        known, self._found = self._masks, False
-        with attachment.attachment(self.model).event(self._epoch):
+        known, values, kernels = self._masks, event.values, kernels or {}
+        if self._exchange:
+            self._exchange.loaded = False
+        with attachment.attachment(self.model).event(self._clock.epoch):
             if kernels:
-                one_shot.assign(self.model, self._sites, chosen, kernels)
+                event.assign(chosen, kernels)
+                values = {}
                 # Of surgeons on units the weights that leave removed ones are zeros, too.
                 chosen = {n: m & (kernels.get(n, 1) != 0) for n, m in chosen.items()}
             whole = isinstance(self.settings.granularity, masks.Unit)
-            self._write(chosen, everything=whole)
-            self._silencer.hold(set(kernels or ()) - set(chosen))
+            self._write(chosen, values, everything=whole)
+            self._silencer.hold(set(kernels) - set(chosen))
             self._record(target, known)  # before listeners hear that it is over
 
-    def _postpone(self, target):
+    def _postpone(self, target: Any) -> None:
         """Before the first step no activity has been counted: prune when asked next."""
         self._owed = target
         if self._lacks(target):
-            how = f"by {target}" if callable(target) else f"to {target:.4f}"
+            how = f"by {target}" if amounts.is_amount(target) else f"to {target:.4f}"
             warnings.warn(
                 f"the schedule prunes {how} before any training step, when nothing of "
                 f"what the criterion needs is there: done after the first {self.schedule.by} "
@@ -357,80 +317,35 @@ class PruningCallback(KeepPruned):
                 stacklevel=2,
             )
 
-    def _record(self, target, known):
-        table = report.measure(self._sites, None if self.regrow is None else self._masks)
+    def _record(self, target: Any, known: Masks) -> None:
+        table = report.measure(self._sites, self._masks if self._exchange else None)
         table = table.assign(
             grown=[np.count_nonzero(self._masks[name] & ~known[name]) for name in table["site"]],
             event=len(self._events) + 1,
-            epoch=self._epoch,
-            step=self._step,
+            epoch=self._clock.epoch,
+            step=self._clock.step,
             target_sparsity=target,
             total_sparsity=report.total_sparsity(table),
         )
         self._events.append(table.to_dict("records"))
 
-    def _sparsity(self):
-        return 1 - self._alive / self._weights
+    # -- when the fit is over ----------------------------------------------------------------
 
-    def _lacks(self, target):
-        """Whether `target` is further off than whole weights, units or blocks can explain."""
-        if callable(target):
-            return True
-        return target * self._weights - (self._weights - self._alive) >= self._granule
-
-    def _read_activity(self):
-        if self._activity is not None:
-            return self._activity
-        attachment.attachment(self.model).sync()
-        return gathering.activity_of(self._sites, self._counters)
-
-    # -- what can go wrong -----------------------------------------------------------------
-
-    def _check_fit(self):
-        if not self.params or "epochs" not in self.params:
-            raise ValueError(
-                "callbacks=CallbackList(...) without its parameters: give fit a plain list, or "
-                "CallbackList(..., epochs=..., steps=...)"
-            )
-        if self.params.get("steps") == 0:
-            raise ValueError("the training data is empty: there is no step in an epoch")
-        monitor = getattr(self.schedule, "monitor", None)
-        if monitor is not None:
-            check_monitor(self, monitor)
-
-    def _check_regrow(self):
-        self.regrow.fraction_at(0, self._end())
-        shared = [site.path for site in attachment.attachment(self.model).shared(self)]
-        if shared:
-            raise ValueError(
-                f"{shared} are masked by another callback as well, which would keep weights "
-                "pruned that regrow= grows. Let one callback have these layers: exclude= in the "
-                "other."
-            )
-
-    def _reapply(self):
-        restored = None
-        if self.regrow is not None:
-            restored = weight_exchange.restored(self._sites, self._masks)
-        if restored is None:
+    def _reapply(self) -> None:
+        best = weight_exchange.restored(self._sites, self._masks) if self._exchange else None
+        if best is None:
             super()._reapply()
         else:
-            self._masks = restored  # the best epoch's: as sparse, with zeros of its own
+            self._masks = best  # the best epoch's: as sparse, with zeros of its own
 
-    def _warn_short(self):
-        rows = [row for event in self._events for row in event]
-        if self.regrow is not None and rows and not any(row["grown"] for row in rows):
-            warnings.warn(
-                f"no weight has changed places under regrow={self.regrow}: training went on after "
-                "no event but the first, or the fraction comes to less than one weight. Use a "
-                "schedule with more events, such as schedules.Constant, or train longer.",
-                stacklevel=2,
-            )
+    def _warn_short(self) -> None:
+        if self._exchange:
+            self._exchange.warn_idle(self.table()["grown"])
         final, reached = self.schedule.final_sparsity, self._sparsity()
         if final is not None and self._lacks(final):
             warnings.warn(
-                f"training ended after {self._epoch} epochs at sparsity {reached:.4f}, before the "
-                f"schedule reached {final:.4f} ({len(self._events)} events fired). Train longer, "
-                "let the schedule end earlier, or give EarlyStopping more patience.",
+                f"training ended after {self._clock.epoch} epochs at sparsity {reached:.4f}, "
+                f"before the schedule reached {final:.4f} ({len(self._events)} events fired). "
+                "Train longer, let the schedule end earlier, or give EarlyStopping more patience.",
                 stacklevel=2,
             )

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.compression.compressed import Compressed
 from activation_pruning.compression.tensors import Shared
 from activation_pruning.hooks import attachment
@@ -12,7 +12,7 @@ from activation_pruning.hooks import attachment
 REDUCTIONS = ("sum", "mean")
 
 
-class SharedWeights(Attached):
+class SharedWeights(AttachedCallback):
     """Train on with shared weights: a cluster moves as one, exact zeros stay exact zeros.
 
     Before each update the gradient of a weight is replaced by that of its centroid,

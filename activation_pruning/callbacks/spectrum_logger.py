@@ -6,13 +6,13 @@ from numbers import Integral
 
 import pandas as pd
 
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.evidence.spectrum import Spectrum
 from activation_pruning.hooks import attachment
 from activation_pruning.support.checks import check_count
 
 
-class SpectrumLogger(Attached):
+class SpectrumLogger(AttachedCallback):
     """Keep the spectra at chosen epochs, and right before and after every pruning event.
 
     Looks only; weights that are not finite are left out with a warning. Put it beside a

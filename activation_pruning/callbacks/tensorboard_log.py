@@ -2,10 +2,11 @@
 
 import warnings
 
-from activation_pruning.callbacks.event_listener import EventListener, optional
+from activation_pruning.callbacks.event_listener import EventListener
 from activation_pruning.evidence.spectrum import Spectrum
 from activation_pruning.hooks import attachment
 from activation_pruning.support.files import check_folder
+from activation_pruning.support.optional import optional
 
 
 class TensorBoardLog(EventListener):

@@ -99,7 +99,7 @@ class Attachment:
             }
         self._rebuild()
 
-    def set_masks(self, owner, live_sites, masks):
+    def set_masks(self, owner, live_sites, masks, values=None):
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
         They are zeros as well where a weight was pruned before and is alive now: it starts anew.
@@ -108,6 +108,7 @@ class Attachment:
             owner: whoever called `mask`.
             live_sites: the sites to write.
             masks: {site name: bool array, True where alive}.
+            values: {site name: what its variable holds}, of those that have been read already.
         """
         self.sync()
         if not self._masking and all(mask.all() for mask in masks.values()):
@@ -117,7 +118,7 @@ class Attachment:
                 mask, known = masks[site.name], self._masks[owner][id(site.variable)][1]
                 kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
                 known.assign(mask)
-                assign_mask(site, mask, kept)
+                assign_mask(site, mask, kept, (values or {}).get(site.name))
                 for optimizer in keras_private.optimizers(self.model):
                     _clear_slots(optimizer, site.variable, kept)
         if not self._masking:
@@ -368,13 +369,15 @@ def detach(model):
     attachment(model).remove()
 
 
-def assign_mask(site, mask, kept=None):
+def assign_mask(site, mask, kept=None, values=None):
     """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one.
 
-    With `kept` all weights but those become zeros, whether alive by `mask` or not.
+    With `kept` all weights but those become zeros, whether alive by `mask` or not. The others
+    become `values`, or stay as they are.
     """
-    values, kept = ops.convert_to_numpy(site.variable), mask if kept is None else kept
-    site.variable.assign(np.where(kept, values, np.zeros((), values.dtype)))
+    values = ops.convert_to_numpy(site.variable) if values is None else values
+    values = np.where(mask if kept is None else kept, values, np.zeros((), values.dtype))
+    site.variable.assign(ops.cast(values, site.variable.dtype))
     if site.mask_variable is not None:
         site.mask_variable.assign(mask)
 

@@ -1,15 +1,20 @@
 """Statistics of BatchNormalization, estimated anew after the weights before it have changed."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import batches
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Data, Model
 
 
-def recalibrate_batchnorm(model, data, batch_size=256):
+def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> int:
     """Estimate the moving means and variances of every BatchNormalization anew, in place.
 
     One pass over `data`: each layer normalises by the statistics of the batch, as in training, and
@@ -55,7 +60,7 @@ def recalibrate_batchnorm(model, data, batch_size=256):
 
 
 @contextlib.contextmanager
-def _training(layers):
+def _training(layers: list[Any]) -> Iterator[None]:
     """Have just these layers run as in training."""
     before = [(layer, vars(layer).get("call"), layer.momentum) for layer in layers]
     try:
@@ -68,7 +73,7 @@ def _training(layers):
             layer.momentum = momentum
 
 
-def _in_training(layer, call):
+def _in_training(layer: Any, call: Callable) -> Callable:
     seen = 0
 
     def wrapped(inputs, training=None, mask=None):
