@@ -258,7 +258,7 @@ def test_every_model_kind_with_every_criterion_and_allocation(
         for one in live
     }
     chosen, _ = event.decide(0.6, gathered)
-    weights = sum(mask.size for mask in event.alive.values())
+    weights = sum(mask.size for mask in event.masks.values())
     budget = np.floor(0.6 * weights + 0.5)
     pruned = sum(int((~mask).sum()) for mask in chosen.values())
     slack = 0 if allocation in ("global", "distributed") else len(live) / 2

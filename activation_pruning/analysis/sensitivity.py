@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import pandas as pd
@@ -71,41 +71,36 @@ def sensitivity(
     [['a', 0.5], ['a', 0.8]]
     """
     check_samples(x, y)
-    criteria = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
-    sparsities = [sparsities] if isinstance(sparsities, Real) else list(sparsities)
-    for sparsity in sparsities:
+    names = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
+    shares = list(sparsities) if isinstance(sparsities, Iterable) else [sparsities]
+    for sparsity in shares:
         check_sparsity("sparsities", sparsity)
     found = sites.find(model, include, exclude).sites
-    chosen = [Settings(criterion, seed=seed) for criterion in criteria]
+    chosen = [Settings(criterion, seed=seed) for criterion in names]
     for settings in chosen:
         Event(model, found, settings).check()
     evaluate = _evaluation(model, x, y, metric, batch_size)
     dense, rows = evaluate(), []
-    bar = keras.utils.Progbar(len(chosen) * len(found) * len(sparsities), verbose=verbose)
-    for criterion, settings in zip(criteria, chosen, strict=True):
+    bar = keras.utils.Progbar(len(chosen) * len(found) * len(shares), verbose=verbose)
+    for criterion, settings in zip(names, chosen, strict=True):
         gathered = gathering.gather(model, found, (x, y), settings.needs)
-        name = criterion if isinstance(criterion, str) else _name(criterion)
         for site in found:
             event = Event(model, [site], settings)
-            for sparsity in sparsities:
+            place = {"layer": site.path, "site": site.name, "criterion": _name(criterion)}
+            for sparsity in shares:
                 with _put_back(event):
                     masks, kernels = event.decide(sparsity, gathered)
                     event.assign(masks, kernels)
                     value = evaluate()
-                weights, pruned = report.counted(masks)
-                place = {"layer": site.path, "site": site.name, "criterion": name}
-                numbers = {
-                    "sparsity": 1 - (weights - pruned) / weights,
-                    "metric": metric,
-                    "value": value,
-                }
-                rows.append(place | numbers | {"change": value - dense})
+                measured = {"sparsity": report.counted(masks).sparsity, "metric": metric}
+                rows.append(place | measured | {"value": value, "change": value - dense})
                 bar.add(1)
     return pd.DataFrame(rows)
 
 
-def _name(criterion: Callable) -> str:
-    return getattr(criterion, "__name__", repr(criterion))
+def _name(criterion: Any) -> str:
+    named = criterion if isinstance(criterion, str) else repr(criterion)
+    return getattr(criterion, "__name__", named)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 
 from activation_pruning import sites
-from activation_pruning.hooks import attachment
-from activation_pruning.hooks.attachment import Attachment
+from activation_pruning.hooks.attachment import attachment
 from activation_pruning.support.types import Layers, Model
 
 
@@ -30,13 +29,12 @@ class AttachedCallback(keras.callbacks.Callback):
             self._release()  # a `fit` that died left it
         super().set_model(model)
         self._fitting = False
-        hooks = attachment.attachment(model)
-        for owner in hooks.owners:
+        for owner in self._hooks.owners:
             if getattr(owner, "_fitting", False):
-                hooks.release(owner)  # left by a `fit` that died, and not in this one
+                self._hooks.release(owner)  # left by a `fit` that died, and not in this one
         self._sites = sites.find(model, self.include, self.exclude).sites
         self._check()
-        self._attach(hooks)
+        self._attach(self._hooks)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._fitting = True
@@ -53,11 +51,15 @@ class AttachedCallback(keras.callbacks.Callback):
         if not self._fitting:
             self._release()
 
-    def _release(self) -> None:
-        attachment.attachment(self.model).release(self)
+    @property
+    def _hooks(self):
+        return attachment(self.model)
 
-    def _check(self) -> None:
+    def _release(self):
+        self._hooks.release(self)
+
+    def _check(self):
         """Raise for settings that cannot work with these sites, before training starts."""
 
-    def _attach(self, hooks: Attachment) -> None:
+    def _attach(self, hooks):
         """Ask the model's attachment for what this callback needs."""

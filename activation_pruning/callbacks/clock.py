@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from activation_pruning.pruning.report import Count
 from activation_pruning.schedules import Progress
 
 
@@ -12,16 +13,16 @@ class Clock:
     """Counts the epochs and steps of a fit, also of one that goes on with an older one.
 
     Args:
-        params: that Keras gives a callback: epochs, steps.
-        by: "epoch" or "step", in which `time` is counted.
+        params: what Keras tells a callback: epochs, steps.
+        by: "epoch" or "step", the unit of `time` and `end`.
 
     Raises:
-        ValueError: where there is no way to tell the time in this fit.
+        ValueError: where nobody can tell the time in this fit.
 
     Example:
         >>> clock = Clock({"epochs": 4, "steps": 10}, by="step")
         >>> clock.start(epoch=2)
-        >>> list(clock.end_batch(1)), clock.time, clock.last  # two steps in one execution
+        >>> list(clock.end_batch(1)), clock.time, clock.end  # two steps in one execution
         ([21, 22], 22, 40)
     """
 
@@ -34,14 +35,13 @@ class Clock:
         self.epochs, self.steps, self.by = params["epochs"], params.get("steps"), by
         if self.steps == 0:
             raise ValueError("the training data is empty: there is no step in an epoch")
-        self.epoch = self.step = 0  # completed ones
-        self._first = self._before = 0  # steps before this fit, and before this epoch
-        self._events = 0
-        self._since: list[dict[str, Any]] = []
+        self._events = 0  # in this fit
+        self._since: list[dict] = []  # logs of the epochs since the last event
+        self.start(0)
 
     def start(self, epoch: int) -> None:
         """The first epoch of this fit begins, after so many of older ones."""
-        self.epoch = epoch
+        self.epoch = epoch  # completed ones
         self.step = self._first = self._before = epoch * (self.steps or 0)
 
     def begin_epoch(self) -> None:
@@ -50,8 +50,7 @@ class Clock:
 
     def end_batch(self, batch: int) -> range:
         """A batch is over, and with steps_per_execution those before it; returns the new steps."""
-        # The last number may then lie beyond the end of the epoch.
-        done = min(batch + 1, self.steps or batch + 1)
+        done = min(batch + 1, self.steps or batch + 1)  # it may lie beyond the end of the epoch
         before, self.step = self.step, self._before + done
         return range(before + 1, self.step + 1)
 
@@ -75,23 +74,21 @@ class Clock:
         return self.epoch if self.by == "epoch" else self.step
 
     @property
-    def last(self) -> int | None:
-        """When the fit ends; None where nobody knows."""
+    def end(self) -> int | None:
+        """When the fit ends; None where the length of an epoch is not known."""
         per_epoch = 1 if self.by == "epoch" else self.steps
         return per_epoch and per_epoch * self.epochs
 
-    def progress(
-        self, step: int, logs: Mapping[str, Any], sparsity: float, weights: int, granule: int
-    ) -> Progress:
-        """What a schedule is told at `step`; the other arguments as for `Progress`."""
+    def progress(self, step: int, logs: dict, count: Count, granule: int) -> Progress:
+        """What a schedule is told at `step`; `granule` as in `Progress`."""
         return Progress(
             epoch=self.epoch,
             step=step,
-            logs=dict(logs),
-            sparsity=sparsity,
+            logs=logs,
+            sparsity=count.sparsity,
             epochs=self.epochs,
             steps_per_epoch=self.steps,
-            weights=weights,
+            weights=count.weights,
             granule=granule,
             events=self._events,
             since=tuple(self._since),

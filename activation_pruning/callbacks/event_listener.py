@@ -1,16 +1,21 @@
 """What callbacks that tell others of pruning events have in common."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from activation_pruning.callbacks.attached_callback import AttachedCallback
 
 
 class EventListener(AttachedCallback):
     """Hears of every event of a `PruningCallback` in the same fit, right after it.
 
-    Subclasses say what to do as the fit begins, `_begin(epoch)`, and at an event, `_event(rows)`
-    with its rows of `pruner.table()`.
+    Subclasses say what to do as the fit begins, `_begin(epoch)`, and at an event that is not among
+    those `_known`, {(epoch, step)}, from an older fit: `_event(rows, epoch, step)`, with its rows
+    of `pruner.table()`.
     """
 
-    def __init__(self, pruner=None):
+    def __init__(self, pruner: Any = None) -> None:
         if pruner is not None and not hasattr(pruner, "table"):
             raise ValueError(
                 f"pruner={pruner!r}; it must be the PruningCallback of the same fit, or None where "
@@ -18,16 +23,16 @@ class EventListener(AttachedCallback):
             )
         super().__init__(getattr(pruner, "include", None), getattr(pruner, "exclude", None))
         self.pruner = pruner
-        self._begun, self._heard = False, 0
+        self._known: set[tuple[int, int]] = set()
 
     def _attach(self, hooks):
         hooks.listen(self, self._around_event)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._begun, self._heard = False, 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begin_once(epoch)
 
     def _begin_once(self, epoch):
@@ -42,16 +47,18 @@ class EventListener(AttachedCallback):
             new = table[table["event"] > self._heard]  # none: the event was another callback's
             for event, rows in new.groupby("event"):
                 self._heard = event
-                self._event(rows)
+                epoch, step = (int(rows[name].iloc[0]) for name in ("epoch", "step"))
+                if (epoch, step) not in self._known:
+                    self._event(rows, epoch, step)
 
     def _begin(self, epoch):
         """The fit begins, after so many epochs: more than 0 where it goes on with an older one."""
 
-    def _event(self, rows):
+    def _event(self, rows, epoch, step):
         """There has been an event."""
 
 
-def settings(pruner):
+def settings(pruner: Any) -> dict[str, Any]:
     """{name: text or number} of what a `PruningCallback` was made with.
 
     Example:
@@ -62,7 +69,7 @@ def settings(pruner):
     """
     shared = pruner.settings
     named = {"criterion": shared.criterion, "allocation": shared.allocation}
-    found = {"schedule": repr(pruner.schedule)}
+    found: dict[str, Any] = {"schedule": repr(pruner.schedule)}
     found |= {key: getattr(value, "__name__", repr(value)) for key, value in named.items()}
     found |= {"granularity": repr(shared.granularity), "seed": shared.seed}
     for key in ("include", "exclude"):

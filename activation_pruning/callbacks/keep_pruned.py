@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from activation_pruning.callbacks.attached_callback import AttachedCallback
-from activation_pruning.hooks import attachment
-from activation_pruning.hooks.attachment import Attachment
 from activation_pruning.hooks.silencing import Silencer
 from activation_pruning.pruning import Event, report
-from activation_pruning.support.types import Array, Layers, Masks
+from activation_pruning.support.types import Layers, Masks
 
 
 class KeepPruned(AttachedCallback):
@@ -41,12 +38,15 @@ class KeepPruned(AttachedCallback):
 
     def __init__(self, include: Layers = None, exclude: Layers = ()) -> None:
         super().__init__(include, exclude)
-        self._masks: Masks | None = None
-        self._silencer: Silencer | None = None
+        self._forget()
 
-    def _attach(self, hooks: Attachment) -> None:
+    def _forget(self):
+        self._masks = self._silencer = self._count = None
+
+    def _attach(self, hooks):
         hooks.mask(self, self._sites)
-        self._masks, self._silencer = None, Silencer(self)
+        self._forget()
+        self._silencer = Silencer(self)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
@@ -72,37 +72,32 @@ class KeepPruned(AttachedCallback):
             raise ValueError("no masks yet: pass this callback to model.fit first")
         return {name: mask.copy() for name, mask in self._masks.items()}
 
-    def _measured(self) -> float:
+    def _measured(self):
         """Sparsity of all the sites that callbacks of this kind prune in this fit."""
-        hooks = attachment.attachment(self.model)
-        grown: Masks = {}
-        for owner in hooks.owners:
+        grown = {}
+        for owner in self._hooks.owners:
             if getattr(owner, "regrow", None) is not None:
                 grown |= owner.masks()
-        return report.total_sparsity(report.measure(hooks.masked(type(self)), grown))
+        return report.total_sparsity(report.measure(self._hooks.masked(type(self)), grown))
 
-    def _take_masks(self, event: Event) -> None:
+    def _take_masks(self, event):
         """Prune what is zero in the weights of an event."""
-        known = self._masks or event.alive
-        chosen = {name: mask & known[name] for name, mask in event.alive.items()}
-        self._write(chosen, event.values)
+        found = event.masks
+        known = self._masks or found
+        self._write({name: mask & known[name] for name, mask in found.items()}, event.values)
 
-    def _release(self) -> None:
+    def _release(self):
         super()._release()
-        attachment.attachment(self.model).release(self._silencer)
+        self._hooks.release(self._silencer)
 
-    def _write(
-        self, masks: Masks, values: Mapping[str, Array] | None = None, everything: bool = False
-    ) -> None:
-        """Put masks in force; `values`: what the variables hold, as far as it is known."""
-        self._masks = masks
-        self._weights, pruned = report.counted(masks)
-        self._alive = self._weights - pruned
-        attachment.attachment(self.model).set_masks(self, self._sites, masks, values)
+    def _write(self, masks, values=None, everything=False):
+        """Put masks in force; `values`: {site name: what its variable holds}, as far as known."""
+        self._masks, self._count = masks, report.counted(masks)
+        self._hooks.set_masks(self, self._sites, masks, values)
         if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
             self._silencer.keep(self._sites, masks, everything)
 
-    def _reapply(self) -> None:
+    def _reapply(self):
         """Zero what came back after the last step, and say so: restored or averaged weights."""
         self._silencer.write()
         back = {

@@ -7,9 +7,9 @@ import warnings
 from typing import Any
 
 import keras
+from keras.callbacks import Callback
 
 from activation_pruning import keras_private
-from activation_pruning.support.types import Model
 
 _C = keras.callbacks
 
@@ -24,7 +24,7 @@ class Monitors:
         callback: whose neighbours in the same `fit`, asked as their training begins.
     """
 
-    def __init__(self, callback: _C.Callback) -> None:
+    def __init__(self, callback: Callback) -> None:
         watching: list[Any] = [item for item in neighbours(callback) if hasattr(item, "best")]
         self._first = [(neighbour, neighbour.best) for neighbour in watching]
         self._again = False
@@ -71,7 +71,7 @@ class Monitors:
         ]
 
 
-def neighbours(callback: _C.Callback) -> list[_C.Callback]:
+def neighbours(callback: Callback) -> list[Callback]:
     """The other callbacks in the same `fit`, as far as they can be seen."""
     # Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
     lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
@@ -79,12 +79,12 @@ def neighbours(callback: _C.Callback) -> list[_C.Callback]:
     return [
         item
         for item in found.values()
-        if isinstance(item, _C.Callback) and item is not callback and item.model is callback.model
+        if isinstance(item, Callback) and item is not callback and item.model is callback.model
     ]
 
 
-def check_monitor(callback: _C.Callback, monitor: str) -> None:
-    """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`.
+def check_monitor(callback: Callback, monitor: str | None) -> None:
+    """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`, if any.
 
     What a `train_step`, a `compute_metrics` or another callback of users' own adds to the logs
     cannot be known; the schedule itself looks into the logs later.
@@ -92,6 +92,8 @@ def check_monitor(callback: _C.Callback, monitor: str) -> None:
     Raises:
         ValueError: names the metrics there are.
     """
+    if monitor is None:
+        return
     model, others = callback.model, neighbours(callback)
     unknown = _adds_metrics(model) or any(_may_log(other) for other in others)
     if monitor.startswith("val_") and not keras_private.validates(model):
@@ -115,7 +117,7 @@ def check_monitor(callback: _C.Callback, monitor: str) -> None:
         )
 
 
-def _adds_metrics(model: Model) -> bool:
+def _adds_metrics(model):
     kind = type(model)
     return any(
         getattr(kind, name) is not getattr(keras.Model, name)
@@ -123,6 +125,6 @@ def _adds_metrics(model: Model) -> bool:
     )
 
 
-def _may_log(callback: _C.Callback) -> bool:
+def _may_log(callback):
     home = type(callback).__module__.partition(".")[0]
     return isinstance(callback, _C.LambdaCallback) or home not in ("keras", "activation_pruning")

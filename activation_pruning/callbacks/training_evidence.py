@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from activation_pruning import sites
 from activation_pruning.evidence import gathering
 from activation_pruning.hooks.attachment import Attachment
-from activation_pruning.pruning import Event, Settings
-from activation_pruning.support.types import Array, Data, Model
+from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.sites import Activity, LiveSite
+from activation_pruning.support.types import Array, Data, Model, Table
 
 
 class TrainingEvidence:
@@ -17,36 +17,38 @@ class TrainingEvidence:
 
     Args:
         settings: of the pruning.
+        criterion: of the settings, as the user named it.
         data: as for `prune`, for what the training does not give; or None.
-        threshold: output above which a unit counts as active.
-        more: names in `TRACKED` that are wanted besides what the criterion needs.
+        rule: of `regrowth`, which needs something, too; or None.
+
+    Raises:
+        ValueError: where there is no data, or no second pass over it, for what needs one.
     """
 
-    def __init__(
-        self, settings: Settings, data: Data, threshold: float, more: Iterable[str] = ()
-    ) -> None:
-        self.settings, self.data, self.threshold = settings, data, threshold
-        self._tracked = {*settings.tracked, *more}
+    def __init__(self, settings: Settings, criterion: Any, data: Data, rule: Any = None) -> None:
+        self.settings, self.data = settings, data
+        self._tracked = {*settings.tracked, *getattr(rule, "needs", ())}
+        self._trains = bool(self._tracked) or rule is not None
         self._from_data = settings.needs - {*settings.statistics, *settings.tracked}
-        self._live_sites: Sequence[sites.LiveSite] = ()
+        gathering.check_data(self._from_data, criterion, data)
+        gathering.check_passes(self._from_data, data, again=True)
         self._counters: dict[Any, Any] = {}
         self._trackers: dict[str, Any] = {}
-        self._final: dict[str, sites.Activity] | None = None  # when the fit is over
+        self._final: dict[str, Activity] | None = None  # when the fit is over
 
-    def check_data(self, criterion: Any) -> None:
-        """Raise where there is no data for a criterion, named as the user did, that needs some."""
-        gathering.check_data(self._from_data, criterion, self.data)
-        gathering.check_passes(self._from_data, self.data, again=True)
-
-    def check(self, model: Model, live_sites: Sequence[sites.LiveSite]) -> None:
+    def check(self, model: Model, live_sites: Sequence[LiveSite]) -> None:
         """Raise for data that does not fit the model, or where gradients are not to be had.
 
         Raises:
             ValueError: names the layers and says what to do.
         """
         gathering.check_first(model, self.data, self._from_data)
-        if self._tracked:
-            check_trainable(live_sites)
+        frozen = [site.path for site in live_sites if not site.variable.trainable]
+        if frozen and self._trains:
+            raise ValueError(
+                f"{frozen} are frozen (trainable=False): there are no gradients, and a weight "
+                "grown there would stay zero. Leave these layers out by exclude=."
+            )
         wrapped = [site.path for site in live_sites if site.mask_variable is not None]
         if wrapped and "last_gradient" in self._tracked:
             raise ValueError(
@@ -54,19 +56,16 @@ class TrainingEvidence:
                 "plain model, ap.strip(model), or regrow='set'."
             )
 
-    def attach(self, owner: Any, hooks: Attachment, live_sites: Sequence[sites.LiveSite]) -> None:
-        """Count and track from now on."""
-        self._live_sites, self._counters, self._trackers = live_sites, {}, {}
-        statistics = self.settings.statistics
+    def attach(
+        self, owner: Any, hooks: Attachment, live_sites: Sequence[LiveSite], threshold: float
+    ) -> None:
+        """Count and track from now on; a unit is active where its output is over `threshold`."""
+        self._hooks, self._sites, statistics = hooks, live_sites, self.settings.statistics
+        self._counters, self._trackers = {}, {}
         if statistics:
-            self._counters = hooks.count(owner, live_sites, self.threshold, statistics)
+            self._counters = hooks.count(owner, live_sites, threshold, statistics)
         if self._tracked:
             self._trackers = hooks.track(owner, live_sites, self._tracked)
-
-    @property
-    def counts(self) -> bool:
-        """Whether activity is counted."""
-        return bool(self._counters)
 
     def begin(self) -> None:
         """A fit begins: what was counted in an older one is over."""
@@ -76,11 +75,24 @@ class TrainingEvidence:
         """The fit is over: keep what was counted."""
         self._final = self.activity()
 
-    def activity(self) -> dict[str, sites.Activity]:
-        """{site name: Activity}; empty where nothing is counted. On JAX, sync the model before."""
+    def activity(self) -> dict[str, Activity]:
+        """{site name: Activity}; empty where nothing is counted."""
         if not self._counters:
             return {}
-        return self._final or gathering.activity_of(self._live_sites, self._counters)
+        self._hooks.sync()
+        return self._final or gathering.activity_of(self._sites, self._counters)
+
+    def table(self) -> Table:
+        """The activity, one row per unit.
+
+        Raises:
+            ValueError: nothing was counted.
+        """
+        if not self._counters:
+            raise ValueError(
+                "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
+            )
+        return report.activity_table(self._sites, self.activity())
 
     def tracked(self) -> dict[str, dict[str, Array]]:
         """{site name: {statistic: array}}; empty where nothing is tracked."""
@@ -88,9 +100,8 @@ class TrainingEvidence:
 
     def lacks(self, stepped: bool) -> bool:
         """Whether what is needed of the training is not there yet; `stepped`: a step is over."""
-        if self.settings.tracked and not stepped:
-            return True
-        return any(counted.samples == 0 for counted in self.activity().values())
+        unseen = self.settings.tracked and not stepped
+        return bool(unseen) or any(one.samples == 0 for one in self.activity().values())
 
     def gather(self, event: Event) -> dict[str, gathering.Gathered]:
         """{site name: all that the criterion needs}: from the training so far, and data now."""
@@ -100,26 +111,12 @@ class TrainingEvidence:
         return {
             site.name: gathering.Gathered(
                 activity.get(site.name),
-                tracked.get(site.name, {}) | statistics.get(site.name, {}),
+                {**tracked.get(site.name, {}), **statistics.get(site.name, {})},
             )
-            for site in self._live_sites
+            for site in event.sites
         }
 
     def reset(self) -> None:
         """Count anew."""
         for one in (*self._counters.values(), *self._trackers.values()):
             one.reset()
-
-
-def check_trainable(live_sites: Sequence[sites.LiveSite]) -> None:
-    """Raise for frozen layers.
-
-    Raises:
-        ValueError: names them and says what to do.
-    """
-    frozen = [site.path for site in live_sites if not site.variable.trainable]
-    if frozen:
-        raise ValueError(
-            f"{frozen} are frozen (trainable=False): there are no gradients, and a weight grown "
-            "there would stay zero. Leave these layers out by exclude=."
-        )

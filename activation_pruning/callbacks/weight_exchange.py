@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from activation_pruning import masks, regrowth, sites
+from activation_pruning import masks, regrowth
 from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.sites import LiveSite
 from activation_pruning.support.types import Array, Masks
 
 
@@ -42,26 +43,21 @@ class Exchange:
     Args:
         rule: of `regrowth`.
 
-    Attributes:
-        due: whether an exchange waits for the next step.
-        loaded: whether the masks were read from weights just loaded. A weight that was grown and
-            never moved is a zero there and looks pruned, so it is given a place again.
     """
 
     def __init__(self, rule: Any) -> None:
+        # loaded: the masks were read from weights just loaded. A weight that was grown and never
+        # moved is a zero there and looks pruned, so it is given a place again.
         self.rule, self.loaded = rule, False
-        self._planned: tuple[Any, int] | None = None
+        self._planned: Any = None
 
     @property
     def due(self) -> bool:
+        """Whether an exchange waits for the next step."""
         return self._planned is not None
 
-    def begin(self, end: int | None, shared: Sequence[sites.LiveSite]) -> None:
-        """A fit begins.
-
-        Args:
-            end: of the schedule, or else of the fit, in the unit of the schedule.
-            shared: sites that other callbacks mask as well.
+    def begin(self, end: int | None, shared: Sequence[LiveSite]) -> None:
+        """A fit begins, whose pruning ends at `end`; others mask the sites `shared` as well.
 
         Raises:
             ValueError: for shared sites; a decay whose end is not known.
@@ -86,15 +82,12 @@ class Exchange:
     def chosen(
         self, event: Event, tracked: Mapping[str, dict[str, Array]], end: int | None
     ) -> tuple[Any, Masks]:
-        """Take up what was planned.
+        """Take up what was planned: (the target, the masks after the exchange).
 
         Args:
             event: with the weights and masks of now.
             tracked: {site name: {statistic: array}}, what the rule needs.
             end: as for `begin`.
-
-        Returns:
-            (the target, {site name: bool array}, the masks after the exchange).
         """
         (target, time), self._planned = self._planned, None
         missing = self._missing(event, target) if self.loaded else {}
@@ -105,14 +98,14 @@ class Exchange:
             found[seen.name] = regrowth.exchange(seen, fraction, scores, lacking)
         return target, found
 
-    def _missing(self, event: Event, target: Any) -> dict[str, int]:
-        """How many weights each site lacks of its share of `target`."""
+    def _missing(self, event, target):
+        """How many weights each site lacks of its share of `target`: {site name: count}."""
         whole = [
             dataclasses.replace(seen, mask=np.ones_like(seen.mask)) for seen in event.snapshots
         ]
         scores = {seen.name: np.abs(seen.kernel) for seen in whole}
         wanted = masks.select(whole, scores, target, "weight", event.settings.allocation)
-        return regrowth.shortfall(event.alive, wanted)
+        return regrowth.shortfall(event.masks, wanted)
 
     def warn_idle(self, grown: Sequence[int]) -> None:
         """Warn where there were events, but nothing has `grown` at any."""
@@ -125,16 +118,10 @@ class Exchange:
             )
 
 
-def restored(live_sites: Sequence[sites.LiveSite], alive: Masks) -> Masks | None:
-    """The masks of weights restored from another epoch, when they are as sparse.
+def restored(live_sites: Sequence[LiveSite], alive: Masks) -> Masks | None:
+    """The masks of weights restored from another epoch, when they are as sparse as `alive`.
 
-    Args:
-        live_sites: the sites.
-        alive: {site name: bool array}, the masks in force.
-
-    Returns:
-        {site name: bool array}; None when no weight lives outside of `alive`, or when a site has
-        more of them than it may.
+    None when no weight lives outside of `alive`, or when a site has more of them than it may.
     """
     found = report.alive_masks(live_sites)
     if all((found[name] <= mask).all() for name, mask in alive.items()):

@@ -15,7 +15,7 @@ from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites import active_outputs
 from activation_pruning.sites.linear import Linear
-from activation_pruning.support.types import Array, Data, Layers, Mask, Model
+from activation_pruning.support.types import Array, Data, Layers, Mask, Masks, Model
 
 _L = keras.layers
 _ON_THE_WAY = (_L.Flatten, _L.Reshape, _L.Rescaling, _L.Normalization, _L.Dropout, _L.Identity)
@@ -87,9 +87,9 @@ def n2ps(
         going.append((site.name, dead[site.name][site.units]))
         for taker, units in following[site.name]:
             going.append((taker.name, _spread(taker, dead[site.name][units])))
-    alive, chosen = event.alive, {}
+    chosen: Masks = {}
     for name, gone in going:
-        chosen[name] = chosen.get(name, alive[name]) & ~gone
+        chosen[name] = chosen.get(name, event.masks[name]) & ~gone
     event.assign(chosen)
     return report.report(model, found, target=None, note="N2PS: nodes below the threshold removed.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from numbers import Real
@@ -88,30 +89,34 @@ def prune(
         raise ValueError(f"between={between!r}; it must be a function of the model, or None")
     targets = _targets(sparsity, settings)
     found = sites.find(model, include, exclude)
-    progress = ProgressBar(verbose)
-    event = Event(model, found.sites, settings, respect_zeros=respect_zeros, progress=progress)
+    event = Event(
+        model,
+        found.sites,
+        settings,
+        respect_zeros=respect_zeros,
+        coupling=Coupling(model) if settings.couples and not sequential else None,
+        progress=ProgressBar(verbose),
+    )
     event.check()
     for target in targets:
         settings.check_target(target)
     gathering.check_data(settings.needs, criterion, data)
     again = len(targets) > 1 or sequential or settings.rounds > 1
     gathering.check_passes(settings.needs, data, again)
-    if settings.couples and not sequential:
-        event.coupling = Coupling(model)
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
-        target = _resolved(target, event.alive, settings)
-        steps = _rounds(event.alive, target, settings)
+        target = _resolved(target, report.counted(event.masks), settings)
+        steps = _rounds(target, report.counted(event.masks), settings)
         for done, step in enumerate(steps, 1):
             with warnings.catch_warnings():
                 if step != target:  # it will be said at the end
                     warnings.filterwarnings("ignore", "target sparsity")
-                event = event.following(_pruned(event, step, data, sequential))
+                event = dataclasses.replace(event, alive=_pruned(event, step, data, sequential))
             if len(steps) > 1:
-                progress(done, len(steps))
+                event.progress(done, len(steps))
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
-    notes += [event.coupling.note(found.sites, event.alive)] if event.coupling else []
+    notes += [event.coupling.note(found.sites, event.masks)] if event.coupling else []
     note = " ".join(filter(None, notes))
     return report.report(model, found, None if amounts.is_amount(target) else target, note)
 
@@ -173,9 +178,9 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
     return [sparsity]
 
 
-def _resolved(target: Any, alive: Masks, settings: Settings) -> Any:
+def _resolved(target: Any, count: report.Count, settings: Settings) -> Any:
     """The target as a sparsity, but for amounts that have to see the scores."""
-    target = amounts.resolved(target, *report.counted(alive))
+    target = amounts.resolved(target, count.weights, count.pruned)
     if amounts.is_amount(target) and settings.rounds > 1:
         raise ValueError(
             f"sparsity={target!r} looks at one set of scores, but this criterion goes to its "
@@ -184,13 +189,12 @@ def _resolved(target: Any, alive: Masks, settings: Settings) -> Any:
     return target
 
 
-def _rounds(alive: Masks, target: Any, settings: Settings) -> list[Any]:
+def _rounds(target: Any, count: report.Count, settings: Settings) -> list[Any]:
     """The sparsities on the way to a target: one, but for criteria that want to go slowly."""
     rounds = settings.rounds
     if rounds == 1:
         return [target]
-    weights, pruned = report.counted(alive)
-    left = (weights - pruned) / weights
+    left = (count.weights - count.pruned) / count.weights
     # The same share of what is left goes in each round (Tanaka et al. 2020).
     steps = [1 - left * ((1 - target) / left) ** (k / rounds) for k in range(1, rounds)]
     return [step for step in steps if step < target] + [target]
@@ -203,8 +207,9 @@ def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Masks:
         event.assign(chosen, kernels)
         event.silence(chosen)
         return chosen
-    for site in event.sites:
-        alone = event.of(site)  # each has its share already
+    settings = dataclasses.replace(event.settings, allocation="uniform")
+    for site in event.sites:  # each has its share already
+        alone = dataclasses.replace(event, sites=[site], settings=settings, alive=event.masks)
         share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
         own, kernels = alone.decide(share, alone.gather(data))
         alone.assign(own, kernels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,15 +39,27 @@ def alive_masks(live_sites: Sequence[sites.LiveSite]) -> Masks:
     return {seen.name: seen.mask for seen in read(live_sites)}
 
 
-def counted(masks: Masks) -> tuple[int, int]:
-    """(weights, those of them that are pruned).
+class Count(NamedTuple):
+    """How many weights there are, and how many of them are pruned."""
+
+    weights: int
+    pruned: int
+
+    @property
+    def sparsity(self) -> float:
+        """Pruned weights / weights."""
+        return 1 - (self.weights - self.pruned) / self.weights
+
+
+def counted(masks: Masks) -> Count:
+    """The `Count` of some masks, True where a weight is alive.
 
     Example:
-        >>> counted({"a": np.array([True, False, True])})
-        (3, 1)
+        >>> counted({"a": np.array([True, False, True, True])})
+        Count(weights=4, pruned=1)
     """
     weights = sum(mask.size for mask in masks.values())
-    return weights, weights - sum(int(np.count_nonzero(mask)) for mask in masks.values())
+    return Count(weights, weights - sum(int(np.count_nonzero(mask)) for mask in masks.values()))
 
 
 def measure(live_sites: Sequence[sites.LiveSite], masks: Masks | None = None) -> Table:
@@ -60,14 +73,14 @@ def measure(live_sites: Sequence[sites.LiveSite], masks: Masks | None = None) ->
         mask = site.kernel() != 0
         if masks and site.name in masks:
             mask |= masks[site.name]
-        weights, pruned = counted({site.name: mask})
+        count = counted({site.name: mask})
         rows.append(
             {
                 "layer": site.path,
                 "site": site.name,
-                "weights": weights,
-                "pruned": pruned,
-                "sparsity": 1 - (weights - pruned) / weights,
+                "weights": count.weights,
+                "pruned": count.pruned,
+                "sparsity": count.sparsity,
                 "units": site.n_units,
                 "units_removed": site.n_units - int(site.units_alive(mask).sum()),
             }
@@ -129,8 +142,9 @@ def report(model: Model, found: sites.Found, target: float | None, note: str = "
         for path, reason in found.skipped
     ]
     table = pd.concat([measure(found.sites).assign(note=""), pd.DataFrame(skipped)])
-    counts = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
-    table = table.reset_index(drop=True).astype(counts)  # Int64: skipped layers have no counts
+    # Int64: skipped layers have no counts.
+    integers = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
+    table = table.reset_index(drop=True).astype(integers)
     return PruningReport(table, target, " ".join(filter(None, [_physical(model), note])))
 
 
@@ -145,7 +159,7 @@ def activity_table(
         seen.add((site.path, site.source))
         counted = activity[site.name]
         found = {name: getattr(counted, name) for name in attachment.STATISTICS}
-        part = {"layer": site.path, "unit": np.arange(site.n_units)}
+        part: dict[str, Any] = {"layer": site.path, "unit": np.arange(site.n_units)}
         part |= {name: values for name, values in found.items() if values is not None}
         part |= {"samples": counted.samples, "source": site.source.label}
         parts.append(pd.DataFrame(part))

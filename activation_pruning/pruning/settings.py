@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -31,7 +30,7 @@ class Settings:
     """
 
     criterion: Any = "magnitude"
-    allocation: Callable | str = "global"
+    allocation: Any = "global"
     granularity: Any = "weight"
     seed: int = 0
 
@@ -94,7 +93,7 @@ class Settings:
         most = self.max_sparsity
         if sparsity is None or (amounts.is_amount(sparsity) and most == 1):
             return
-        if not (isinstance(sparsity, Real) and 0 <= sparsity < 1 and sparsity <= most):
+        if not (isinstance(sparsity, Real) and 0 <= float(sparsity) < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             schedule = hasattr(sparsity, "final_sparsity")
             more = "; a schedule is for PruningCallback" if schedule else ""
