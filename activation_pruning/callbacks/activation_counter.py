@@ -76,6 +76,8 @@ class ActivationCounter(AttachedCallback):
         """
         if not (self._fitting or self._activity):
             raise ValueError("nothing counted yet: pass this callback to model.fit first")
-        self._hooks.sync()
-        activity = self._activity or activity_of(self._sites, self._counters)
+        activity = self._activity
+        if activity is None:
+            self._hooks.sync()
+            activity = activity_of(self._sites, self._counters)
         return report.activity_table(self._sites, activity)

@@ -82,6 +82,7 @@ class KeepPruned(AttachedCallback):
 
     def _take_masks(self, event):
         """Prune what is zero in the weights of an event."""
+        self._hooks.sync()
         found = event.masks
         known = self._masks or found
         self._write({name: mask & known[name] for name, mask in found.items()}, event.values)

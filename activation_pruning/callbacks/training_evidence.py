@@ -77,10 +77,10 @@ class TrainingEvidence:
 
     def activity(self) -> dict[str, Activity]:
         """{site name: Activity}; empty where nothing is counted."""
-        if not self._counters:
-            return {}
+        if self._final is not None or not self._counters:
+            return self._final or {}
         self._hooks.sync()
-        return self._final or gathering.activity_of(self._sites, self._counters)
+        return gathering.activity_of(self._sites, self._counters)
 
     def table(self) -> Table:
         """The activity, one row per unit.
