@@ -61,7 +61,7 @@ def sensitivity(
 
     Example:
 
-    >>> import activation_pruning as ap
+    >>> import numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"),
     ...                           keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
