@@ -12,7 +12,7 @@ import pytest
 
 import activation_pruning as ap
 from activation_pruning.callbacks.event_listener import settings
-from activation_pruning.reports import files
+from activation_pruning.support import files
 
 STEPS = 4  # of an epoch
 
