@@ -29,10 +29,7 @@ from activation_pruning.compression import compress, load_compressed
 from activation_pruning.exchange import export, from_tfmot, load_exported
 from activation_pruning.hooks.attachment import detach
 from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
-from activation_pruning.pruning.batchnorm import recalibrate_batchnorm
-from activation_pruning.pruning.n2ps import n2ps
-from activation_pruning.pruning.one_shot import prune, scores
-from activation_pruning.pruning.report import PruningReport
+from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
 from activation_pruning.strategies import Until, find_sparsity, iterative_prune
 
 __version__ = "0.1.0"

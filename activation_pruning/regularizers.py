@@ -1,14 +1,17 @@
 """Regularizers that act on the singular values of a kernel."""
 
-import math
+from __future__ import annotations
+
 import warnings
 from numbers import Integral, Real
+from typing import Any
 
 import keras
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.support.checks import check_number
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
 
@@ -46,9 +49,10 @@ class NuclearNorm(keras.regularizers.Regularizer):
     3.5
     """
 
-    def __init__(self, strength=1e-4, weighting="none", start_when=None):
-        if not (isinstance(strength, Real) and 0 <= strength < math.inf):
-            raise ValueError(f"strength={strength!r}; it must be a finite number of at least 0")
+    def __init__(
+        self, strength: float = 1e-4, weighting: str = "none", start_when: float | None = None
+    ) -> None:
+        check_number("strength", strength, 0)
         if weighting not in ("none", "index"):
             raise ValueError(f"weighting={weighting!r}; choose 'none' or 'index'")
         epochs = isinstance(start_when, Integral) and start_when >= 0
@@ -58,10 +62,10 @@ class NuclearNorm(keras.regularizers.Regularizer):
                 f"start_when={start_when!r}; give None, a whole number of epochs of at least 0, "
                 "or a training accuracy in (0, 1)"
             )
-        self.strength, self.weighting, self.start_when = float(strength), weighting, start_when
-        self.active, self.followed = start_when is None, False
+        self.strength, self.weighting = float(strength), weighting
+        self.start_when, self.active, self.followed = start_when, start_when is None, False
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         """The penalty of a kernel, a scalar of its own dtype or float32 where that is shorter."""
         if not self.active:
             if not self.followed:
@@ -83,13 +87,13 @@ class NuclearNorm(keras.regularizers.Regularizer):
             kept = kept * ops.arange(1, kept.shape[0] + 1, dtype=x.dtype)
         return self.strength * ops.sum(ops.stop_gradient(ops.matmul(u * kept, v)) * x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         # What has started stays so, in copies and in saved models as well.
         start_when = None if self.active else self.start_when
         return {"strength": self.strength, "weighting": self.weighting, "start_when": start_when}
 
 
-class Starter(Attached):
+class Starter(AttachedCallback):
     """Start the `NuclearNorm(start_when=...)` regularizers of a model when their time has come.
 
     Looks at the end of each epoch; those waiting for an accuracy start after the epoch whose
@@ -116,9 +120,10 @@ class Starter(Attached):
     (0.0, True)
     """
 
-    def __init__(self, monitor="accuracy"):
+    def __init__(self, monitor: str = "accuracy") -> None:
         super().__init__(exclude=())
-        self.monitor, self._waiting = monitor, []
+        self.monitor = monitor
+        self._waiting: list[NuclearNorm] = []
 
     def _attach(self, hooks):
         held = [site.variable.regularizer for site in self._sites]
@@ -129,10 +134,10 @@ class Starter(Attached):
         for penalty in found:
             penalty.followed = True
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start(epoch, None)  # an epoch to start at may be behind a resumed training
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._start(epoch + 1, logs or {})
 
     def _due(self, penalty, epochs, logs):
@@ -149,9 +154,9 @@ class Starter(Attached):
 
     def _start(self, epochs, logs):
         """Start what is due after so many epochs."""
-        ready = [penalty for penalty in self._waiting if self._due(penalty, epochs, logs)]
-        self._waiting = [penalty for penalty in self._waiting if penalty not in ready]
-        for penalty in ready:
-            penalty.active = True
-        if ready:
+        for penalty in self._waiting:
+            penalty.active = bool(self._due(penalty, epochs, logs))
+        left = [penalty for penalty in self._waiting if not penalty.active]
+        if len(left) < len(self._waiting):
             keras_private.forget_traces(self.model)
+        self._waiting = left

@@ -14,7 +14,7 @@ from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.evidence import gathering
 from activation_pruning.hooks.tracking import TRACKED
-from activation_pruning.pruning import one_shot, report
+from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.schedules import SCHEDULES, Progress
 
 GRANULARITIES = ["weight", "unit", (2, 2), "2:4"]
@@ -249,17 +249,16 @@ def observed():
 def test_every_model_kind_with_every_criterion_and_allocation(
     observed, kind, criterion, allocation
 ):
-    _, live, activity = observed[kind]
-    settings = one_shot.Settings(criterion, allocation)
-    alive = report.alive_masks(live)
+    model, live, activity = observed[kind]
+    event = Event(model, live, Settings(criterion, allocation))
     gathered = {
         one.name: gathering.Gathered(
             activity[one.name], models.statistics(tuple(one.variable.shape), one.n_units)
         )
         for one in live
     }
-    chosen, _ = settings.decide(live, alive, 0.6, gathered)
-    weights = sum(mask.size for mask in alive.values())
+    chosen, _ = event.decide(0.6, gathered)
+    weights = sum(mask.size for mask in event.masks.values())
     budget = np.floor(0.6 * weights + 0.5)
     pruned = sum(int((~mask).sum()) for mask in chosen.values())
     slack = 0 if allocation in ("global", "distributed") else len(live) / 2

@@ -1,31 +1,35 @@
 """How much each layer can lose before a metric suffers."""
 
-from numbers import Real
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
-import numpy as np
 import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.analysis.samples import check_samples
 from activation_pruning.evidence import gathering
-from activation_pruning.pruning import one_shot, report
+from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.checks import check_sparsity
+from activation_pruning.support.types import Criterion, Data, Layers, Model, Table
 
 
 def sensitivity(
-    model,
-    x,
-    y,
-    criteria=("magnitude",),
-    sparsities=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
-    metric="accuracy",
-    include=None,
-    exclude=None,
-    seed=0,
-    batch_size=256,
-    verbose=1,
-):
+    model: Model,
+    x: Data,
+    y: Data,
+    criteria: Criterion | Sequence[Criterion] = ("magnitude",),
+    sparsities: float | Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    metric: str = "accuracy",
+    include: Layers = None,
+    exclude: Layers = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    verbose: int = 1,
+) -> Table:
     """Evaluate the model with one layer pruned at a time; the weights are as before afterwards.
 
     Each point is one `model.evaluate` with k = floor(sparsity * n + 0.5) of the n weights of one
@@ -57,7 +61,7 @@ def sensitivity(
 
     Example:
 
-    >>> import activation_pruning as ap
+    >>> import numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"),
     ...                           keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
@@ -67,51 +71,56 @@ def sensitivity(
     [['a', 0.5], ['a', 0.8]]
     """
     check_samples(x, y)
-    criteria = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
-    sparsities = [sparsities] if isinstance(sparsities, Real) else list(sparsities)
-    for sparsity in sparsities:
+    names = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
+    shares = list(sparsities) if isinstance(sparsities, Iterable) else [sparsities]
+    for sparsity in shares:
         check_sparsity("sparsities", sparsity)
     found = sites.find(model, include, exclude).sites
-    chosen = [one_shot.Settings(criterion, "global", "weight", seed) for criterion in criteria]
+    chosen = [Settings(criterion, seed=seed) for criterion in names]
     for settings in chosen:
-        settings.check(found, None)
+        Event(model, found, settings).check()
     evaluate = _evaluation(model, x, y, metric, batch_size)
     dense, rows = evaluate(), []
-    bar = keras.utils.Progbar(len(chosen) * len(found) * len(sparsities), verbose=verbose)
-    for criterion, settings in zip(criteria, chosen, strict=True):
+    bar = keras.utils.Progbar(len(chosen) * len(found) * len(shares), verbose=verbose)
+    for criterion, settings in zip(names, chosen, strict=True):
         gathered = gathering.gather(model, found, (x, y), settings.needs)
-        name = (
-            criterion
-            if isinstance(criterion, str)
-            else getattr(criterion, "__name__", repr(criterion))
-        )
         for site in found:
-            for sparsity in sparsities:
-                place = {"layer": site.path, "site": site.name, "criterion": name}
-                measured, value = _point(model, site, settings, sparsity, gathered, evaluate)
-                numbers = {"sparsity": measured, "metric": metric, "value": value}
-                rows.append(place | numbers | {"change": value - dense})
+            event = Event(model, [site], settings)
+            place = {"layer": site.path, "site": site.name, "criterion": _name(criterion)}
+            for sparsity in shares:
+                with _put_back(event):
+                    masks, kernels = event.decide(sparsity, gathered)
+                    event.assign(masks, kernels)
+                    value = evaluate()
+                measured = {"sparsity": report.counted(masks).sparsity, "metric": metric}
+                rows.append(place | measured | {"value": value, "change": value - dense})
                 bar.add(1)
     return pd.DataFrame(rows)
 
 
-def _point(model, site, settings, sparsity, gathered, evaluate):
-    """(measured sparsity, metric) with one site pruned; all weights are put back whatever comes."""
-    changed = sites.find(model, exclude=()).sites if settings.surgeon else [site]
+def _name(criterion: Any) -> str:
+    named = criterion if isinstance(criterion, str) else repr(criterion)
+    return getattr(criterion, "__name__", named)
+
+
+@contextlib.contextmanager
+def _put_back(event: Event) -> Iterator[None]:
+    """Put all weights back that the event may change, whatever comes."""
+    surgery = event.settings.surgeon is not None
+    changed = sites.find(event.model, exclude=()).sites if surgery else event.sites
     # The variables themselves: `site.kernel()` would lose what lies under a wrapper's mask.
     variables = [one.variable for one in changed] + [one.mask_variable for one in changed]
     kept = [(v, keras.ops.convert_to_numpy(v).copy()) for v in variables if v is not None]
     try:
-        alive = report.alive_masks([site])
-        masks, kernels = settings.decide([site], alive, sparsity, gathered)
-        one_shot.assign(model, [site], masks, kernels)
-        return 1 - np.count_nonzero(masks[site.name]) / masks[site.name].size, evaluate()
+        yield
     finally:
         for variable, values in kept:
             variable.assign(values)
 
 
-def _evaluation(model, x, y, metric, batch_size):
+def _evaluation(
+    model: Model, x: Data, y: Data, metric: str, batch_size: int
+) -> Callable[[], float]:
     """A function without arguments that returns the metric now."""
     if not model.compiled:
         raise ValueError(
@@ -119,7 +128,7 @@ def _evaluation(model, x, y, metric, batch_size):
             "model.compile(loss=..., metrics=[...]) first"
         )
 
-    def evaluate():
+    def evaluate() -> float:
         results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
         if metric not in results:
             raise ValueError(

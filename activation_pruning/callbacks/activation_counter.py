@@ -1,12 +1,18 @@
 """The callback that only counts."""
 
-from activation_pruning.callbacks.base import Attached
-from activation_pruning.evidence import gathering
-from activation_pruning.hooks import attachment
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.evidence.gathering import activity_of
+from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.pruning import report
+from activation_pruning.support.types import Layers, Table
 
 
-class ActivationCounter(Attached):
+class ActivationCounter(AttachedCallback):
     """Count how often each unit is active while the model trains; changes nothing.
 
     frequency = active samples / samples seen, where a unit is active for a sample when its
@@ -37,28 +43,32 @@ class ActivationCounter(Attached):
     """
 
     def __init__(
-        self, threshold=0.0, include=None, exclude=(), statistics=("frequency", "mean", "rms")
-    ):
+        self,
+        threshold: float = 0.0,
+        include: Layers = None,
+        exclude: Layers = (),
+        statistics: Iterable[str] = ("frequency", "mean", "rms"),
+    ) -> None:
         super().__init__(include, exclude)
-        unknown = set(statistics) - set(attachment.STATISTICS)
-        if unknown or not statistics:
-            known = sorted(attachment.STATISTICS)
-            raise ValueError(f"statistics={statistics!r}: give at least one of {known}")
+        if not statistics or set(statistics) - set(STATISTICS):
+            raise ValueError(
+                f"statistics={statistics!r}: give at least one of {sorted(STATISTICS)}"
+            )
         self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters, self._activity = None, None
 
     def _attach(self, hooks):
         self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._activity = None
 
-    def on_train_end(self, logs=None):
-        self._activity = gathering.activity_of(self._sites, self._counters)
+    def on_train_end(self, logs: Any = None) -> None:
+        self._activity = activity_of(self._sites, self._counters)
         super().on_train_end(logs)
 
-    def table(self):
+    def table(self) -> Table:
         """Tidy DataFrame: layer, unit, the statistics counted, samples, source.
 
         Raises:
@@ -68,6 +78,6 @@ class ActivationCounter(Attached):
             raise ValueError("nothing counted yet: pass this callback to model.fit first")
         activity = self._activity
         if activity is None:
-            attachment.attachment(self.model).sync()
-            activity = gathering.activity_of(self._sites, self._counters)
+            self._hooks.sync()
+            activity = activity_of(self._sites, self._counters)
         return report.activity_table(self._sites, activity)

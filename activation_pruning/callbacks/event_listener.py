@@ -1,18 +1,21 @@
 """What callbacks that tell others of pruning events have in common."""
 
-import importlib
+from __future__ import annotations
 
-from activation_pruning.callbacks.base import Attached
+from typing import Any
+
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 
 
-class EventListener(Attached):
+class EventListener(AttachedCallback):
     """Hears of every event of a `PruningCallback` in the same fit, right after it.
 
-    Subclasses say what to do as the fit begins, `_begin(epoch)`, and at an event, `_event(rows)`
-    with its rows of `pruner.table()`.
+    Subclasses say what to do as the fit begins, `_begin(epoch)`, and at an event that is not among
+    those `_known`, {(epoch, step)}, from an older fit: `_event(rows, epoch, step)`, with its rows
+    of `pruner.table()`.
     """
 
-    def __init__(self, pruner=None):
+    def __init__(self, pruner: Any = None) -> None:
         if pruner is not None and not hasattr(pruner, "table"):
             raise ValueError(
                 f"pruner={pruner!r}; it must be the PruningCallback of the same fit, or None where "
@@ -20,16 +23,16 @@ class EventListener(Attached):
             )
         super().__init__(getattr(pruner, "include", None), getattr(pruner, "exclude", None))
         self.pruner = pruner
-        self._begun, self._heard = False, 0
+        self._known: set[tuple[int, int]] = set()
 
     def _attach(self, hooks):
         hooks.listen(self, self._around_event)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._begun, self._heard = False, 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begin_once(epoch)
 
     def _begin_once(self, epoch):
@@ -44,16 +47,18 @@ class EventListener(Attached):
             new = table[table["event"] > self._heard]  # none: the event was another callback's
             for event, rows in new.groupby("event"):
                 self._heard = event
-                self._event(rows)
+                epoch, step = (int(rows[name].iloc[0]) for name in ("epoch", "step"))
+                if (epoch, step) not in self._known:
+                    self._event(rows, epoch, step)
 
     def _begin(self, epoch):
         """The fit begins, after so many epochs: more than 0 where it goes on with an older one."""
 
-    def _event(self, rows):
+    def _event(self, rows, epoch, step):
         """There has been an event."""
 
 
-def settings(pruner):
+def settings(pruner: Any) -> dict[str, Any]:
     """{name: text or number} of what a `PruningCallback` was made with.
 
     Example:
@@ -64,7 +69,7 @@ def settings(pruner):
     """
     shared = pruner.settings
     named = {"criterion": shared.criterion, "allocation": shared.allocation}
-    found = {"schedule": repr(pruner.schedule)}
+    found: dict[str, Any] = {"schedule": repr(pruner.schedule)}
     found |= {key: getattr(value, "__name__", repr(value)) for key, value in named.items()}
     found |= {"granularity": repr(shared.granularity), "seed": shared.seed}
     for key in ("include", "exclude"):
@@ -73,18 +78,3 @@ def settings(pruner):
         found[key] = layers if layers is None else [getattr(one, "name", one) for one in layers]
     found |= {key: getattr(pruner, key) for key in ("threshold", "respect_zeros", "reset_counts")}
     return found | {"regrow": None if pruner.regrow is None else repr(pruner.regrow)}
-
-
-def optional(module, extra):
-    """Import a module that comes with an extra.
-
-    Raises:
-        ImportError: it is not installed; names the command.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"this needs the module {module!r}, which cannot be imported ({error}): "
-            f"pip install 'activation-pruning[{extra}]'"
-        ) from error

@@ -1,7 +1,10 @@
 """The callback that writes every pruning event to a file as it happens."""
 
+from __future__ import annotations
+
 import datetime
 import json
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +13,7 @@ import pandas as pd
 from activation_pruning.callbacks.event_listener import EventListener, settings
 from activation_pruning.support import files
 from activation_pruning.support.settings import settings_table
+from activation_pruning.support.types import Path
 
 
 class EventLog(EventListener):
@@ -43,7 +47,7 @@ class EventLog(EventListener):
     [[1.0, 1.0, 1.0, 0.0], [1.0, 2.0, 2.0, 0.5]]
     """
 
-    def __init__(self, folder, pruner=None):
+    def __init__(self, folder: Path, pruner: Any = None) -> None:
         super().__init__(pruner)
         self.folder = files.check_folder(folder)
         self._fit = None
@@ -79,8 +83,7 @@ class EventLog(EventListener):
             **facts,
         }
 
-    def _event(self, rows):
-        epoch, step = rows[["epoch", "step"]].iloc[0]
+    def _event(self, rows, epoch, step):
         self._write(rows, epoch, step - 1)
 
     def _write(self, rows, epoch, step):

@@ -1,16 +1,19 @@
 """The callback that keeps exact zeros what they are while a model trains on."""
 
+from __future__ import annotations
+
 import warnings
+from typing import Any
 
 import numpy as np
 
-from activation_pruning.callbacks.base import Attached
-from activation_pruning.hooks import attachment
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.hooks.silencing import Silencer
-from activation_pruning.pruning import report
+from activation_pruning.pruning import Event, report
+from activation_pruning.support.types import Layers, Masks
 
 
-class KeepPruned(Attached):
+class KeepPruned(AttachedCallback):
     """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
 
     Of units that are pruned as a whole, biases, betas and gammas that are zeros stay so as well.
@@ -33,29 +36,33 @@ class KeepPruned(Attached):
     10
     """
 
-    def __init__(self, include=None, exclude=()):
+    def __init__(self, include: Layers = None, exclude: Layers = ()) -> None:
         super().__init__(include, exclude)
-        self._masks = self._silencer = None
+        self._forget()
+
+    def _forget(self):
+        self._masks = self._silencer = self._count = None
 
     def _attach(self, hooks):
         hooks.mask(self, self._sites)
-        self._masks, self._silencer = None, Silencer(self)
+        self._forget()
+        self._silencer = Silencer(self)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
         # has become zero meanwhile (`prune` in another callback) is to be kept as well.
-        self._take_masks()
+        self._take_masks(Event(self.model, self._sites))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:  # a PruningCallback in the same fit has the say
             logs.setdefault("sparsity", self._measured())
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         if self._masks is not None:
             self._reapply()
         super().on_train_end(logs)
 
-    def masks(self):
+    def masks(self) -> Masks:
         """{site name: bool array, True where a weight is alive}, as they are now or were at last.
 
         Raises:
@@ -67,25 +74,27 @@ class KeepPruned(Attached):
 
     def _measured(self):
         """Sparsity of all the sites that callbacks of this kind prune in this fit."""
-        hooks, grown = attachment.attachment(self.model), {}
-        for owner in hooks.owners:
+        grown = {}
+        for owner in self._hooks.owners:
             if getattr(owner, "regrow", None) is not None:
                 grown |= owner.masks()
-        return report.total_sparsity(report.measure(hooks.masked(type(self)), grown))
+        return report.total_sparsity(report.measure(self._hooks.masked(type(self)), grown))
 
-    def _take_masks(self, respect_zeros=True):
-        found = report.alive_masks(self._sites, respect_zeros)
+    def _take_masks(self, event):
+        """Prune what is zero in the weights of an event."""
+        self._hooks.sync()
+        found = event.masks
         known = self._masks or found
-        self._write({name: mask & known[name] for name, mask in found.items()})
+        self._write({name: mask & known[name] for name, mask in found.items()}, event.values)
 
     def _release(self):
         super()._release()
-        attachment.attachment(self.model).release(self._silencer)
+        self._hooks.release(self._silencer)
 
-    def _write(self, masks, everything=False):
-        self._masks = masks
-        self._alive = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-        attachment.attachment(self.model).set_masks(self, self._sites, masks)
+    def _write(self, masks, values=None, everything=False):
+        """Put masks in force; `values`: {site name: what its variable holds}, as far as known."""
+        self._masks, self._count = masks, report.counted(masks)
+        self._hooks.set_masks(self, self._sites, masks, values)
         if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
             self._silencer.keep(self._sites, masks, everything)
 

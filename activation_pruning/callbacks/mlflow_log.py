@@ -1,10 +1,14 @@
 """The callback that logs pruning events to MLflow."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
-from activation_pruning.callbacks.event_listener import EventListener, optional, settings
+from activation_pruning.callbacks.event_listener import EventListener, settings
+from activation_pruning.support.optional import optional
 
-_started = []  # the run that a log started last: still active where its fit died
+_started: list[Any] = []  # the run that a log started last: still active where its fit died
 
 
 class MLflowLog(EventListener):
@@ -37,12 +41,12 @@ class MLflowLog(EventListener):
     >>> model.fit(x, y, epochs=2, callbacks=[pruner, log])          # doctest: +SKIP
     """
 
-    def __init__(self, pruner=None):
+    def __init__(self, pruner: Any = None) -> None:
         self._mlflow = optional("mlflow", "mlflow")
         super().__init__(pruner)
-        self._run, self._own, self._known = None, False, set()
+        self._run, self._own = None, False
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self.pruner is not None:
             run = self._mlflow.active_run()
@@ -71,7 +75,7 @@ class MLflowLog(EventListener):
             ) from error
         return _started[0]
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         if self._own:
             self._mlflow.end_run()
             self._own = False
@@ -83,19 +87,14 @@ class MLflowLog(EventListener):
             history = self._mlflow.MlflowClient().get_metric_history(self._run, "pruning/epoch")
             self._known = {(int(entry.value), entry.step) for entry in history}
 
-    def _event(self, rows):
+    def _event(self, rows, epoch, step):
         first = rows.iloc[0]
-        epoch, step = int(first["epoch"]), int(first["step"])
-        if (epoch, step) in self._known:
-            return
         metrics = {
             "pruning/sparsity": first["total_sparsity"],
             "pruning/target_sparsity": first["target_sparsity"],
             "pruning/epoch": epoch,
         }
-        for row in rows.to_dict("records"):
-            # What MLflow takes in a name.
-            metrics[re.sub(r"[^\w./ -]", "_", f"pruning/sparsity_of/{row['site']}")] = row[
-                "sparsity"
-            ]
+        for site, sparsity in zip(rows["site"], rows["sparsity"], strict=True):
+            taken = re.sub(r"[^\w./ -]", "_", site)  # what MLflow takes in a name
+            metrics[f"pruning/sparsity_of/{taken}"] = sparsity
         self._mlflow.log_metrics(metrics, step=step, run_id=self._run)

@@ -1,18 +1,21 @@
 """The callback that trains the centroids of shared weights."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.compression.compressed import Compressed
 from activation_pruning.compression.tensors import Shared
-from activation_pruning.hooks import attachment
 
 REDUCTIONS = ("sum", "mean")
 
 
-class SharedWeights(Attached):
+class SharedWeights(AttachedCallback):
     """Train on with shared weights: a cluster moves as one, exact zeros stay exact zeros.
 
     Before each update the gradient of a weight is replaced by that of its centroid,
@@ -58,7 +61,7 @@ class SharedWeights(Attached):
     5
     """
 
-    def __init__(self, compressed, reduction="sum"):
+    def __init__(self, compressed: Compressed, reduction: str = "sum") -> None:
         super().__init__(exclude=())
         if not isinstance(compressed, Compressed):
             kind = type(compressed).__name__
@@ -88,9 +91,8 @@ class SharedWeights(Attached):
             functions[site.name] = _Reduced(tensor, self.reduction)
         hooks.transform(self, self._sites, functions)
 
-    def on_train_end(self, logs=None):
-        hooks = attachment.attachment(self.model)
-        hooks.sync()
+    def on_train_end(self, logs: Any = None) -> None:
+        self._hooks.sync()
         self.compressed.take(self.model)
         for variable, tensor in zip(self.model.weights, self.compressed.weights, strict=True):
             if isinstance(tensor, Shared):

@@ -1,18 +1,21 @@
 """A callback that keeps the singular values of every kernel while a model trains."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterable
 from numbers import Integral
+from typing import Any
 
 import pandas as pd
 
-from activation_pruning.callbacks.base import Attached
+from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.evidence.spectrum import Spectrum
-from activation_pruning.hooks import attachment
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Layers, Table
 
 
-class SpectrumLogger(Attached):
+class SpectrumLogger(AttachedCallback):
     """Keep the spectra at chosen epochs, and right before and after every pruning event.
 
     Looks only; weights that are not finite are left out with a warning. Put it beside a
@@ -43,34 +46,36 @@ class SpectrumLogger(Attached):
     [['epoch', 0, 0, 0.0], ['before', 1, 1, 0.0], ['after', 1, 1, 0.5], ['epoch', 2, 1, 0.5]]
     """
 
-    def __init__(self, epochs=1, include=None, exclude=None):
+    def __init__(
+        self, epochs: int | Iterable[int] = 1, include: Layers = None, exclude: Layers = None
+    ) -> None:
         super().__init__(include, exclude)
-        if isinstance(epochs, Iterable):
-            epochs = tuple(epochs)
-            for epoch in epochs:
+        self.epochs = tuple(epochs) if isinstance(epochs, Iterable) else epochs
+        if isinstance(self.epochs, tuple):
+            for epoch in self.epochs:
                 check_count("epochs", epoch, 0)
         else:
             check_count("epochs", epochs, 1)
-        self.epochs = epochs
-        self._kept, self._event = [], 0
+        self._kept: list[Any] = []
+        self._event = 0
 
     def _attach(self, hooks):
         hooks.listen(self, self._around_event)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._kept, self._event = [], 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # Not at the start of training: other callbacks may load weights there.
         if not self._kept and self._wanted(epoch):
             self._keep("epoch", epoch)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._wanted(epoch + 1):
             self._keep("epoch", epoch + 1)
 
-    def table(self):
+    def table(self) -> Table:
         """Tidy DataFrame: moment ("epoch", "before", "after"), epoch, event, and as `spectra`.
 
         `event` counts the pruning events so far, of all callbacks that prune in this fit; `epoch`
@@ -79,23 +84,20 @@ class SpectrumLogger(Attached):
         """
         return self._tables(lambda spectrum: spectrum.table())
 
-    def norms(self):
+    def norms(self) -> Table:
         """Tidy DataFrame: moment, epoch, event, and the columns of `analysis.norms`."""
         return self._tables(lambda spectrum: pd.DataFrame([spectrum.norms()]))
 
     def _tables(self, make):
         if not self._kept:
             raise ValueError("no spectra kept yet: pass this callback to model.fit first")
-        return pd.concat(
-            [
-                pd.concat({place: make(spectrum)}, names=["moment", "epoch", "event"]).reset_index(
-                    [0, 1, 2]
-                )
-                for place, spectra in self._kept
-                for spectrum in spectra
-            ],
-            ignore_index=True,
-        )
+        names = ["moment", "epoch", "event"]
+        placed = [
+            pd.concat({place: make(spectrum)}, names=names).reset_index(names)
+            for place, spectra in self._kept
+            for spectrum in spectra
+        ]
+        return pd.concat(placed, ignore_index=True)
 
     def _wanted(self, epoch):
         if isinstance(self.epochs, Integral):
@@ -107,7 +109,7 @@ class SpectrumLogger(Attached):
         self._keep(moment, epoch)
 
     def _keep(self, moment, epoch):
-        attachment.attachment(self.model).sync()
+        self._hooks.sync()
         try:
             spectra = [Spectrum.of(site) for site in self._sites]
         except ValueError as error:  # a training that diverges is for others to end

@@ -1,11 +1,15 @@
 """The callback that shows pruning events in TensorBoard."""
 
-import warnings
+from __future__ import annotations
 
-from activation_pruning.callbacks.event_listener import EventListener, optional
+import warnings
+from typing import Any
+
+from activation_pruning.callbacks.event_listener import EventListener
 from activation_pruning.evidence.spectrum import Spectrum
-from activation_pruning.hooks import attachment
 from activation_pruning.support.files import check_folder
+from activation_pruning.support.optional import optional
+from activation_pruning.support.types import Path
 
 
 class TensorBoardLog(EventListener):
@@ -36,17 +40,17 @@ class TensorBoardLog(EventListener):
     >>> model.fit(x, y, epochs=2, callbacks=[pruner, log])          # doctest: +SKIP
     """
 
-    def __init__(self, log_dir, pruner=None):
+    def __init__(self, log_dir: Path, pruner: Any = None) -> None:
         optional("tensorboard", "tensorboard")  # tf.summary lacks its functions without it
         super().__init__(pruner)
         self.log_dir = check_folder(log_dir)
-        self._writer, self._known = None, set()
+        self._writer = None
 
     def _begin(self, epoch):
         self._close()  # of a fit that died
         self._known = _logged(self.log_dir) if epoch > 0 else set()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self._close()
         super().on_train_end(logs)
 
@@ -55,21 +59,18 @@ class TensorBoardLog(EventListener):
             self._writer.close()
             self._writer = None
 
-    def _event(self, rows):
+    def _event(self, rows, epoch, step):
         import tensorflow as tf
 
         first = rows.iloc[0]
-        step = int(first["step"])
-        if (int(first["epoch"]), step) in self._known:
-            return
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.log_dir))
         with self._writer.as_default(step=step):
             tf.summary.scalar("pruning/sparsity", first["total_sparsity"])
             tf.summary.scalar("pruning/target_sparsity", first["target_sparsity"])
-            tf.summary.scalar("pruning/epoch", first["epoch"])
-            for row in rows.to_dict("records"):
-                tf.summary.scalar(f"sparsity/{row['site']}", row["sparsity"])
+            tf.summary.scalar("pruning/epoch", epoch)
+            for site, sparsity in zip(rows["site"], rows["sparsity"], strict=True):
+                tf.summary.scalar(f"sparsity/{site}", sparsity)
             self._frequencies(tf.summary)
             self._spectra(tf.summary)
         self._writer.flush()  # a run that is killed keeps it
@@ -80,7 +81,7 @@ class TensorBoardLog(EventListener):
                 summary.histogram(f"frequency/{layer}", units["frequency"].dropna().to_numpy())
 
     def _spectra(self, summary):
-        attachment.attachment(self.model).sync()
+        self._hooks.sync()
         for site in self._sites:
             try:
                 spectrum = Spectrum.of(site)

@@ -1,82 +1,127 @@
-"""Sparse training on live sites: where weights can change places, and the masks that come of it."""
+"""Sparse training: the alive weights change places, while their number stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from activation_pruning import masks, regrowth
-from activation_pruning.pruning import report
+from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.sites import LiveSite
+from activation_pruning.support.types import Array, Masks
 
 
-def check_sites(live_sites, needs, regrow=None):
-    """Raise where there are no gradients, of weights that need them.
-
-    Args:
-        live_sites: from `sites.find`.
-        needs: what will be tracked, names in `tracking.TRACKED`.
-        regrow: a rule of `regrowth`, or None.
+def exchange(regrow: Any, settings: Settings, schedule: Any) -> Exchange | None:
+    """The `Exchange` for a rule of `regrowth`, or the name of one; None for None.
 
     Raises:
-        ValueError: names the layers and says what to do.
+        ValueError: for settings or a schedule that no weights can change places under.
     """
-    frozen = [site.path for site in live_sites if not site.variable.trainable]
-    if frozen and (needs or regrow is not None):
+    rule = regrowth.get(regrow)
+    if rule is None:
+        return None
+    if not isinstance(settings.granularity, masks.Weight):
         raise ValueError(
-            f"{frozen} are frozen (trainable=False): there are no gradients, and a weight grown "
-            "there would stay zero. Leave these layers out by exclude=."
+            f"regrow={regrow!r} with granularity={settings.granularity}: only single weights "
+            "change places; leave granularity at 'weight'"
         )
-    wrapped = [site.path for site in live_sites if site.mask_variable is not None]
-    if wrapped and "last_gradient" in needs:
+    if getattr(schedule, "relative", False):
         raise ValueError(
-            f"the gradients of pruned weights are hidden by PrunedLayer in {wrapped}. Use the "
-            "plain model, ap.strip(model), or regrow='set'."
+            f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
+            "each event; use one with a target, such as schedules.Constant"
         )
+    return Exchange(rule)
 
 
-def exchanged(rule, live_sites, alive, seed, statistics, fraction, time, missing):
-    """New masks after an exchange in every site.
+class Exchange:
+    """Plans an exchange at a pruning event, and makes it when the next training step begins.
 
     Args:
         rule: of `regrowth`.
-        live_sites: the sites.
-        alive: {site name: bool array}, True where a weight is alive now.
-        seed: for rules that are random.
-        statistics: {site name: {name: array}}, what the rule needs.
-        fraction: of the alive weights of a site.
-        time: of the exchange, in the unit of the schedule.
-        missing: {site name: how many weights more to grow}.
 
-    Returns:
-        {site name: bool array}.
     """
-    chosen = {}
-    for site in live_sites:
-        seen = site.snapshot(alive[site.name], None, seed, statistics.get(site.name))
-        scores = rule.scores(seen, time)
-        chosen[site.name] = regrowth.exchange(seen, fraction, scores, missing[site.name])
-    return chosen
+
+    def __init__(self, rule: Any) -> None:
+        # loaded: the masks were read from weights just loaded. A weight that was grown and never
+        # moved is a zero there and looks pruned, so it is given a place again.
+        self.rule, self.loaded = rule, False
+        self._planned: Any = None
+
+    @property
+    def due(self) -> bool:
+        """Whether an exchange waits for the next step."""
+        return self._planned is not None
+
+    def begin(self, end: int | None, shared: Sequence[LiveSite]) -> None:
+        """A fit begins, whose pruning ends at `end`; others mask the sites `shared` as well.
+
+        Raises:
+            ValueError: for shared sites; a decay whose end is not known.
+        """
+        self._planned = None
+        self.rule.fraction_at(0, end)
+        if shared:
+            raise ValueError(
+                f"{[site.path for site in shared]} are masked by another callback as well, which "
+                "would keep weights pruned that regrow= grows. Let one callback have these layers: "
+                "exclude= in the other."
+            )
+
+    def plan(self, target: Any, time: int) -> None:
+        """Exchange as soon as a step begins, at a sparsity, on account of the event at `time`."""
+        self._planned = target, time
+
+    def may_start(self, stepped: bool) -> bool:
+        """Whether one is due and what the rule needs is there; `stepped`: a step is over."""
+        return self.due and (stepped or not self.rule.needs)
+
+    def chosen(
+        self, event: Event, tracked: Mapping[str, dict[str, Array]], end: int | None
+    ) -> tuple[Any, Masks]:
+        """Take up what was planned: (the target, the masks after the exchange).
+
+        Args:
+            event: with the weights and masks of now.
+            tracked: {site name: {statistic: array}}, what the rule needs.
+            end: as for `begin`.
+        """
+        (target, time), self._planned = self._planned, None
+        missing = self._missing(event, target) if self.loaded else {}
+        fraction, found = self.rule.fraction_at(time, end), {}
+        for seen in event.snapshots:
+            seen = dataclasses.replace(seen, statistics=tracked.get(seen.name, {}))
+            scores, lacking = self.rule.scores(seen, time), missing.get(seen.name, 0)
+            found[seen.name] = regrowth.exchange(seen, fraction, scores, lacking)
+        return target, found
+
+    def _missing(self, event, target):
+        """How many weights each site lacks of its share of `target`: {site name: count}."""
+        whole = [
+            dataclasses.replace(seen, mask=np.ones_like(seen.mask)) for seen in event.snapshots
+        ]
+        scores = {seen.name: np.abs(seen.kernel) for seen in whole}
+        wanted = masks.select(whole, scores, target, "weight", event.settings.allocation)
+        return regrowth.shortfall(event.masks, wanted)
+
+    def warn_idle(self, grown: Sequence[int]) -> None:
+        """Warn where there were events, but nothing has `grown` at any."""
+        if len(grown) and not any(grown):
+            warnings.warn(
+                f"no weight has changed places under regrow={self.rule}: training went on after "
+                "no event but the first, or the fraction comes to less than one weight. Use a "
+                "schedule with more events, such as schedules.Constant, or train longer.",
+                stacklevel=3,
+            )
 
 
-def missing(live_sites, alive, target, allocation):
-    """How many weights each site lacks of its share of `target`: {site name: count}.
+def restored(live_sites: Sequence[LiveSite], alive: Masks) -> Masks | None:
+    """The masks of weights restored from another epoch, when they are as sparse as `alive`.
 
-    For masks that were read from weights just loaded: a weight that was grown and never moved is
-    a zero there and looks pruned.
-    """
-    whole = [site.snapshot(np.ones_like(alive[site.name])) for site in live_sites]
-    scores = {seen.name: np.abs(seen.kernel) for seen in whole}
-    wanted = masks.select(whole, scores, target, "weight", allocation)
-    return regrowth.shortfall(alive, wanted)
-
-
-def restored(live_sites, alive):
-    """The masks of weights restored from another epoch, when they are as sparse; else None.
-
-    Args:
-        live_sites: the sites.
-        alive: {site name: bool array}, the masks in force.
-
-    Returns:
-        {site name: bool array}; None when no weight lives outside of `alive`, or when a site has
-        more of them than it may.
+    None when no weight lives outside of `alive`, or when a site has more of them than it may.
     """
     found = report.alive_masks(live_sites)
     if all((found[name] <= mask).all() for name, mask in alive.items()):

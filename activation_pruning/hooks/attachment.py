@@ -23,7 +23,7 @@ from activation_pruning.hooks.masking import Maskable, assign_mask, clear_slots,
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite
 from activation_pruning.sites.active_outputs import Source
-from activation_pruning.support.types import Masks
+from activation_pruning.support.types import Array, Masks
 
 _PLACE = "_activation_pruning"  # where a model keeps its Attachment while it has one
 
@@ -118,7 +118,13 @@ class Attachment:
             masks = {id(s.variable): (s, mask_variable(s.variable)) for s in live_sites}
         self._ask(owner, masks=masks)
 
-    def set_masks(self, owner: Any, live_sites: Iterable[Maskable], masks: Masks) -> None:
+    def set_masks(
+        self,
+        owner: Any,
+        live_sites: Iterable[Maskable],
+        masks: Masks,
+        values: dict[str, Array] | None = None,
+    ) -> None:
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
         They are zeros as well where a weight was pruned before and is alive now: it starts anew.
@@ -127,6 +133,7 @@ class Attachment:
             owner: whoever called `mask`.
             live_sites: the sites to write.
             masks: {site name: bool array, True where alive}.
+            values: {site name: what its variable holds}, of those that have been read already.
         """
         self.sync()
         if not self._masking and all(mask.all() for mask in masks.values()):
@@ -136,7 +143,7 @@ class Attachment:
                 mask, known = masks[site.name], self._asked[owner].masks[id(site.variable)][1]
                 kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
                 known.assign(mask)
-                assign_mask(site, mask, kept)
+                assign_mask(site, mask, kept, (values or {}).get(site.name))
                 for optimizer in keras_private.optimizers(self.model):
                     clear_slots(optimizer, site.variable, kept)
         if not self._masking:

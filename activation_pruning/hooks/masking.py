@@ -15,7 +15,7 @@ from keras import ops
 from activation_pruning import keras_private
 from activation_pruning.graph.channels.coupling import Offset
 from activation_pruning.sites import LiveSite
-from activation_pruning.support.types import Mask
+from activation_pruning.support.types import Array, Mask
 
 Maskable: TypeAlias = LiveSite | Offset
 
@@ -33,12 +33,15 @@ def mask_variable(variable: keras.Variable) -> keras.Variable:
     return keras.Variable(ones, trainable=False, dtype=variable.dtype, autocast=False, **placed)
 
 
-def assign_mask(site: Maskable, mask: Mask, kept: Mask | None = None) -> None:
+def assign_mask(
+    site: Maskable, mask: Mask, kept: Mask | None = None, values: Array | None = None
+) -> None:
     """Set the pruned weights of a live site to zero, and its wrapper's mask where there is one.
 
-    With `kept` all weights but those become zeros, whether alive by `mask` or not.
+    With `kept` all weights but those become zeros, whether alive by `mask` or not. The others
+    become `values`, or stay as they are.
     """
-    _clear(site.variable, mask if kept is None else kept)
+    _clear(site.variable, mask if kept is None else kept, values)
     if site.mask_variable is not None:
         site.mask_variable.assign(mask)
 
@@ -50,9 +53,10 @@ def clear_slots(optimizer: keras.Optimizer, variable: keras.Variable, kept: Mask
             _clear(slot, kept)
 
 
-def _clear(variable, kept):
-    values = ops.convert_to_numpy(variable)
-    variable.assign(np.where(kept, values, np.zeros((), values.dtype)))
+def _clear(variable, kept, values=None):
+    values = ops.convert_to_numpy(variable) if values is None else values
+    values = np.where(kept, values, np.zeros((), values.dtype))
+    variable.assign(ops.cast(values, variable.dtype))
 
 
 def mask_again(optimizer: keras.Optimizer, variables: Sequence[Any], masks: Sequence[Any]) -> None:

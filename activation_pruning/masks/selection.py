@@ -121,7 +121,7 @@ def select(sites, scores, sparsity, granularity, allocation):
 
     Raises:
         ValueError: sparsity outside [0, 1); no sites; scores of a wrong shape; NaN or infinite
-            scores or weights; an unknown name; N:M that does not divide.
+            scores; an unknown name; N:M that does not divide.
 
     Warns:
         EmptiedWarning: a site was kept from being emptied.
@@ -225,7 +225,6 @@ def _checked(sites, scores):
                 f"{site.name}: scores of shape {own.shape} for a kernel of shape "
                 f"{site.kernel.shape}; a criterion must return one score per weight."
             )
-        check_finite(site.name, site.kernel, "weights")
         check_finite(site.name, own)
         arrays[site.name] = own
     # float16 and bfloat16 are widened; -inf has no integer

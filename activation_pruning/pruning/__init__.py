@@ -1,1 +1,10 @@
 """One pruning event: score, allocate, mask, compensate, assign, report."""
+
+from activation_pruning.pruning.batchnorm import recalibrate_batchnorm
+from activation_pruning.pruning.event import Event
+from activation_pruning.pruning.n2ps import n2ps
+from activation_pruning.pruning.one_shot import prune, scores
+from activation_pruning.pruning.report import PruningReport
+from activation_pruning.pruning.settings import Settings
+
+__all__ = ["Event", "PruningReport", "Settings", "n2ps", "prune", "recalibrate_batchnorm", "scores"]

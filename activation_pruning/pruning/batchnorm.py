@@ -1,13 +1,17 @@
 """Statistics of BatchNormalization, estimated anew after the weights before it have changed."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import batches
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Data, Model
 
 
-def recalibrate_batchnorm(model, data, batch_size=256):
+def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> int:
     """Estimate the moving means and variances of every BatchNormalization anew, in place.
 
     One pass over `data`: each layer normalises by the statistics of the batch, as in training, and
@@ -54,7 +58,7 @@ def recalibrate_batchnorm(model, data, batch_size=256):
     return len(layers)
 
 
-def _in_training(layer, call):
+def _in_training(layer: Any, call: Callable) -> Callable:
     """The call of this layer alone, run as in training."""
     seen = 0
 

@@ -1,23 +1,34 @@
 """N2PS: remove the nodes of little significance, hidden ones and inputs."""
 
+from __future__ import annotations
+
 import warnings
 from numbers import Real
+from typing import Any
 
 import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import consumers, gathering, significance
-from activation_pruning.hooks import attachment
 from activation_pruning.pruning import report
+from activation_pruning.pruning.event import Event
 from activation_pruning.sites import active_outputs
 from activation_pruning.sites.linear import Linear
+from activation_pruning.support.types import Array, Data, Layers, Mask, Masks, Model
 
 _L = keras.layers
 _ON_THE_WAY = (_L.Flatten, _L.Reshape, _L.Rescaling, _L.Normalization, _L.Dropout, _L.Identity)
 
 
-def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
+def n2ps(
+    model: Model,
+    data: Data,
+    threshold: float | None = None,
+    inputs: bool = True,
+    include: Layers = None,
+    exclude: Layers = None,
+) -> report.PruningReport:
     """Remove the nodes whose significance is below a threshold, in place.
 
     The significance of a node is s = mean over the data of sigmoid(z) * sum of |w| over the
@@ -70,33 +81,20 @@ def n2ps(model, data, threshold=None, inputs=True, include=None, exclude=None):
         site.name: _below(site.path, excited[site.name] * leaving[site.name], threshold)
         for site in found.sites
     }  # nodes without outgoing weights, as those removed before, have significance 0
-    masks = report.alive_masks(sites.find(model, exclude=()).sites)
-    changed = {}
-    if inputs:
-        first = _first(model, found.sites)
-        if not first:
-            warnings.warn(
-                "no layer among those to prune takes the model's inputs as they are (or "
-                "flattened, rescaled, ...): no inputs are removed",
-                stacklevel=2,
-            )
-        for site in first:
-            changed[site.name] = site
-            masks[site.name] &= ~_dead_inputs(model, site, data, threshold)
+    event = Event(model, sites.find(model, exclude=()).sites)
+    going = _dead_inputs(event, found.sites, data, threshold) if inputs else []
     for site in found.sites:
-        changed[site.name] = site
-        masks[site.name] &= ~dead[site.name][site.units]
+        going.append((site.name, dead[site.name][site.units]))
         for taker, units in following[site.name]:
-            changed[taker.name] = taker
-            unfolding = Linear(taker).unfolding
-            rows = np.broadcast_to(dead[site.name][units], unfolding.shape_by_unit)
-            masks[taker.name] &= ~unfolding.from_units(rows)
-    for name, site in changed.items():
-        attachment.assign_mask(site, masks[name])
+            going.append((taker.name, _spread(taker, dead[site.name][units])))
+    chosen: Masks = {}
+    for name, gone in going:
+        chosen[name] = chosen.get(name, event.masks[name]) & ~gone
+    event.assign(chosen)
     return report.report(model, found, target=None, note="N2PS: nodes below the threshold removed.")
 
 
-def _below(name, values, threshold):
+def _below(name: str, values: Array, threshold: float | None) -> Mask:
     """True for the nodes that go."""
     living = values[values > 0] if values.any() else values
     gone = values < (living.mean() if threshold is None else threshold)
@@ -110,15 +108,22 @@ def _below(name, values, threshold):
     return gone
 
 
-def _first(model, live_sites):
-    """The sites whose layers take the inputs of the model."""
+def _first(model: Model, live_sites: list[sites.LiveSite]) -> list[sites.LiveSite]:
+    """The sites whose layers take the inputs of the model; warns where there are none."""
     graph = active_outputs.graph(model)
-    return [
+    found = [
         site for site in live_sites if id(site.layer) in graph and _takes_inputs(site.layer, graph)
     ]
+    if not found:
+        warnings.warn(
+            "no layer among those to prune takes the model's inputs as they are (or "
+            "flattened, rescaled, ...): no inputs are removed",
+            stacklevel=4,
+        )
+    return found
 
 
-def _takes_inputs(layer, graph):
+def _takes_inputs(layer: Any, graph: Any) -> bool:
     """Whether nothing but a reshaping or rescaling lies between the model's input and `layer`."""
     while not keras_private.takes_inputs(layer, graph):
         before = keras_private.producers(layer, graph)
@@ -128,10 +133,21 @@ def _takes_inputs(layer, graph):
     return True
 
 
-def _dead_inputs(model, site, data, threshold):
-    """True for the weights of inputs that go."""
+def _dead_inputs(
+    event: Event, live_sites: list[sites.LiveSite], data: Data, threshold: float | None
+) -> list[tuple[str, Mask]]:
+    """[(site name, True for the weights of inputs that go)] of the sites that take them."""
+    kernels, found = {seen.name: seen.kernel for seen in event.snapshots}, []
+    for site in _first(event.model, live_sites):
+        excited = significance.of_inputs(event.model, [site], data)[site.name]
+        rows = Linear(site).unfolding.by_unit(np.abs(kernels[site.name]))[0]
+        leaving = rows.sum(axis=0, dtype=np.float64)
+        gone = _below(f"inputs of {site.path}", excited * leaving, threshold)
+        found.append((site.name, _spread(site, gone)))
+    return found
+
+
+def _spread(site: sites.LiveSite, gone: Mask) -> Mask:
+    """A mask of the inputs of a site as one of its weights."""
     unfolding = Linear(site).unfolding
-    excited = significance.of_inputs(model, [site], data)[site.name]
-    leaving = np.abs(unfolding.by_unit(site.kernel())[0]).sum(axis=0, dtype=np.float64)
-    gone = _below(f"inputs of {site.path}", excited * leaving, threshold)
     return unfolding.from_units(np.broadcast_to(gone, unfolding.shape_by_unit))

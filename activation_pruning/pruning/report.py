@@ -1,25 +1,68 @@
 """What a pruning did, measured from the weights themselves."""
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 import pandas as pd
 
+from activation_pruning import sites
 from activation_pruning.hooks import attachment
+from activation_pruning.support.types import Masks, Model, Table
 
 
-def alive_masks(live_sites, respect_zeros=True):
-    """{site name: True where a weight is alive}: exact zeros count as pruned.
+def read(
+    live_sites: Sequence[sites.LiveSite], masks: Masks | None = None, respect_zeros: bool = True
+) -> list[sites.Site]:
+    """The sites as they are now, each weight read once.
 
-    A kernel of nothing but zeros is a fresh zero initialisation, not a pruned layer, so all of
-    its weights count as alive.
+    Args:
+        live_sites: from `sites.find`.
+        masks: {site name: True where a weight is alive}; None: exact zeros are pruned weights. But
+            a kernel of nothing but zeros is a fresh one, and all of it is alive.
+        respect_zeros: False: all weights are alive, where `masks` is None.
     """
-    found = {}
+    found = []
     for site in live_sites:
-        mask = site.kernel() != 0
-        found[site.name] = mask if respect_zeros and mask.any() else np.ones_like(mask)
+        seen = site.snapshot(masks and masks[site.name])
+        if masks is None and not (respect_zeros and seen.mask.any()):
+            seen = dataclasses.replace(seen, mask=np.ones_like(seen.mask))
+        found.append(seen)
     return found
 
 
-def measure(live_sites, masks=None):
+def alive_masks(live_sites: Sequence[sites.LiveSite]) -> Masks:
+    """{site name: True where a weight is alive}: exact zeros count as pruned, see `read`."""
+    return {seen.name: seen.mask for seen in read(live_sites)}
+
+
+class Count(NamedTuple):
+    """How many weights there are, and how many of them are pruned."""
+
+    weights: int
+    pruned: int
+
+    @property
+    def sparsity(self) -> float:
+        """Pruned weights / weights."""
+        return 1 - (self.weights - self.pruned) / self.weights
+
+
+def counted(masks: Masks) -> Count:
+    """The `Count` of some masks, True where a weight is alive.
+
+    Example:
+        >>> counted({"a": np.array([True, False, True, True])})
+        Count(weights=4, pruned=1)
+    """
+    weights = sum(mask.size for mask in masks.values())
+    return Count(weights, weights - sum(int(np.count_nonzero(mask)) for mask in masks.values()))
+
+
+def measure(live_sites: Sequence[sites.LiveSite], masks: Masks | None = None) -> Table:
     """One row per site, measured from the weights themselves: exact zeros are pruned weights.
 
     Where `masks` ({site name: bool array}) says that a weight is alive, it is, though it be zero:
@@ -30,13 +73,14 @@ def measure(live_sites, masks=None):
         mask = site.kernel() != 0
         if masks and site.name in masks:
             mask |= masks[site.name]
+        count = counted({site.name: mask})
         rows.append(
             {
                 "layer": site.path,
                 "site": site.name,
-                "weights": mask.size,
-                "pruned": int(mask.size - np.count_nonzero(mask)),
-                "sparsity": 1 - np.count_nonzero(mask) / mask.size,
+                "weights": count.weights,
+                "pruned": count.pruned,
+                "sparsity": count.sparsity,
                 "units": site.n_units,
                 "units_removed": site.n_units - int(site.units_alive(mask).sum()),
             }
@@ -44,7 +88,7 @@ def measure(live_sites, masks=None):
     return pd.DataFrame(rows)
 
 
-def total_sparsity(table):
+def total_sparsity(table: Table) -> float:
     """Pruned / prunable weights over all the rows of `measure`."""
     return float(table["pruned"].sum() / table["weights"].sum())
 
@@ -60,19 +104,19 @@ class PruningReport:
     0.75
     """
 
-    def __init__(self, table, target, notes):
+    def __init__(self, table: Table, target: float | None, notes: str) -> None:
         self._table, self.target, self.notes = table, target, notes
 
-    def table(self):
+    def table(self) -> Table:
         """DataFrame: layer, site, weights, pruned, sparsity, units, units_removed, note."""
         return self._table.copy()
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Pruned / prunable weights, measured after pruning."""
         return total_sparsity(self._table.dropna(subset=["sparsity"]))
 
-    def __str__(self):
+    def __str__(self) -> str:
         shown = self._table.drop(columns="layer")
         percent = shown["sparsity"].map(lambda share: f"{share:.1%}", na_action="ignore")
         text = shown.assign(sparsity=percent).to_string(index=False, na_rep="")
@@ -84,7 +128,7 @@ class PruningReport:
     __repr__ = __str__
 
 
-def report(model, found, target, note=""):
+def report(model: Model, found: sites.Found, target: float | None, note: str = "") -> PruningReport:
     """The `PruningReport` of a model as it is now.
 
     Args:
@@ -98,12 +142,15 @@ def report(model, found, target, note=""):
         for path, reason in found.skipped
     ]
     table = pd.concat([measure(found.sites).assign(note=""), pd.DataFrame(skipped)])
-    counts = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
-    table = table.reset_index(drop=True).astype(counts)  # Int64: skipped layers have no counts
+    # Int64: skipped layers have no counts.
+    integers = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
+    table = table.reset_index(drop=True).astype(integers)
     return PruningReport(table, target, " ".join(filter(None, [_physical(model), note])))
 
 
-def activity_table(live_sites, activity):
+def activity_table(
+    live_sites: Sequence[sites.LiveSite], activity: Mapping[str, sites.Activity]
+) -> Table:
     """Tidy DataFrame: layer, unit, the statistics counted, samples, source; one row per unit."""
     parts, seen = [], set()
     for site in live_sites:
@@ -112,14 +159,14 @@ def activity_table(live_sites, activity):
         seen.add((site.path, site.source))
         counted = activity[site.name]
         found = {name: getattr(counted, name) for name in attachment.STATISTICS}
-        part = {"layer": site.path, "unit": np.arange(site.n_units)}
+        part: dict[str, Any] = {"layer": site.path, "unit": np.arange(site.n_units)}
         part |= {name: values for name, values in found.items() if values is not None}
         part |= {"samples": counted.samples, "source": site.source.label}
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 
-def _physical(model):
+def _physical(model: Model) -> str:
     return (
         f"The model still holds {model.count_params():,} parameters: zeros in a dense kernel "
         "neither shrink the file nor speed it up by themselves."

@@ -1,9 +1,13 @@
 """The neighbours in a `fit`, and metrics that somebody watches."""
 
+from __future__ import annotations
+
 import gc
 import warnings
+from typing import Any
 
 import keras
+from keras.callbacks import Callback
 
 from activation_pruning import keras_private
 
@@ -20,11 +24,37 @@ class Monitors:
         callback: whose neighbours in the same `fit`, asked as their training begins.
     """
 
-    def __init__(self, callback):
-        watching = [item for item in neighbours(callback) if hasattr(item, "best")]
+    def __init__(self, callback: Callback) -> None:
+        watching: list[Any] = [item for item in neighbours(callback) if hasattr(item, "best")]
         self._first = [(neighbour, neighbour.best) for neighbour in watching]
+        self._again = False
 
-    def restart(self):
+    def pruned(self) -> None:
+        """Weights have been pruned now."""
+        self._restart()
+        self._again = True  # when this epoch is over: its metrics are of the denser network
+
+    def begin_epoch(self) -> None:
+        """An epoch of the network begins as it is now."""
+        if self._again:
+            self._restart()
+            self._again = False
+
+    def end(self) -> None:
+        """The fit is over: a best epoch restored now would be a denser network."""
+        if not self._again:
+            return
+        outdated = self._outdated()
+        self._restart()
+        if outdated:
+            warnings.warn(
+                f"weights were pruned after {outdated} was saved for the last time, so it "
+                "holds a denser network. Let the schedule end before the last epoch, or list "
+                "ModelCheckpoint after this callback.",
+                stacklevel=3,
+            )
+
+    def _restart(self) -> None:
         """Forget every best value, the patience spent and the weights kept for restoring."""
         for neighbour, best in self._first:
             neighbour.best = best
@@ -32,7 +62,7 @@ class Monitors:
             if hasattr(neighbour, "best_weights"):
                 neighbour.best_weights = None
 
-    def outdated(self):
+    def _outdated(self) -> list[str]:
         """Files that checkpoints of the best epoch have not written again since the restart."""
         return [
             str(neighbour.filepath)
@@ -41,7 +71,7 @@ class Monitors:
         ]
 
 
-def neighbours(callback):
+def neighbours(callback: Callback) -> list[Callback]:
     """The other callbacks in the same `fit`, as far as they can be seen."""
     # Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
     lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
@@ -49,12 +79,12 @@ def neighbours(callback):
     return [
         item
         for item in found.values()
-        if isinstance(item, _C.Callback) and item is not callback and item.model is callback.model
+        if isinstance(item, Callback) and item is not callback and item.model is callback.model
     ]
 
 
-def check_monitor(callback, monitor):
-    """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`.
+def check_monitor(callback: Callback, monitor: str | None) -> None:
+    """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`, if any.
 
     What a `train_step`, a `compute_metrics` or another callback of users' own adds to the logs
     cannot be known; the schedule itself looks into the logs later.
@@ -62,6 +92,8 @@ def check_monitor(callback, monitor):
     Raises:
         ValueError: names the metrics there are.
     """
+    if monitor is None:
+        return
     model, others = callback.model, neighbours(callback)
     unknown = _adds_metrics(model) or any(_may_log(other) for other in others)
     if monitor.startswith("val_") and not keras_private.validates(model):

@@ -1,0 +1,122 @@
+"""What a criterion needs to know, taken from the training itself as far as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from activation_pruning.evidence import gathering
+from activation_pruning.hooks.attachment import Attachment
+from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.sites import Activity, LiveSite
+from activation_pruning.support.types import Array, Data, Model, Table
+
+
+class TrainingEvidence:
+    """Activity counted and gradients tracked in a fit, and the rest from data at an event.
+
+    Args:
+        settings: of the pruning.
+        criterion: of the settings, as the user named it.
+        data: as for `prune`, for what the training does not give; or None.
+        rule: of `regrowth`, which needs something, too; or None.
+
+    Raises:
+        ValueError: where there is no data, or no second pass over it, for what needs one.
+    """
+
+    def __init__(self, settings: Settings, criterion: Any, data: Data, rule: Any = None) -> None:
+        self.settings, self.data = settings, data
+        self._tracked = {*settings.tracked, *getattr(rule, "needs", ())}
+        self._trains = bool(self._tracked) or rule is not None
+        self._from_data = settings.needs - {*settings.statistics, *settings.tracked}
+        gathering.check_data(self._from_data, criterion, data)
+        gathering.check_passes(self._from_data, data, again=True)
+        self._counters: dict[Any, Any] = {}
+        self._trackers: dict[str, Any] = {}
+        self._final: dict[str, Activity] | None = None  # when the fit is over
+
+    def check(self, model: Model, live_sites: Sequence[LiveSite]) -> None:
+        """Raise for data that does not fit the model, or where gradients are not to be had.
+
+        Raises:
+            ValueError: names the layers and says what to do.
+        """
+        gathering.check_first(model, self.data, self._from_data)
+        frozen = [site.path for site in live_sites if not site.variable.trainable]
+        if frozen and self._trains:
+            raise ValueError(
+                f"{frozen} are frozen (trainable=False): there are no gradients, and a weight "
+                "grown there would stay zero. Leave these layers out by exclude=."
+            )
+        wrapped = [site.path for site in live_sites if site.mask_variable is not None]
+        if wrapped and "last_gradient" in self._tracked:
+            raise ValueError(
+                f"the gradients of pruned weights are hidden by PrunedLayer in {wrapped}. Use the "
+                "plain model, ap.strip(model), or regrow='set'."
+            )
+
+    def attach(
+        self, owner: Any, hooks: Attachment, live_sites: Sequence[LiveSite], threshold: float
+    ) -> None:
+        """Count and track from now on; a unit is active where its output is over `threshold`."""
+        self._hooks, self._sites, statistics = hooks, live_sites, self.settings.statistics
+        self._counters, self._trackers = {}, {}
+        if statistics:
+            self._counters = hooks.count(owner, live_sites, threshold, statistics)
+        if self._tracked:
+            self._trackers = hooks.track(owner, live_sites, self._tracked)
+
+    def begin(self) -> None:
+        """A fit begins: what was counted in an older one is over."""
+        self._final = None
+
+    def end(self) -> None:
+        """The fit is over: keep what was counted."""
+        self._final = self.activity()
+
+    def activity(self) -> dict[str, Activity]:
+        """{site name: Activity}; empty where nothing is counted."""
+        if self._final is not None or not self._counters:
+            return self._final or {}
+        self._hooks.sync()
+        return gathering.activity_of(self._sites, self._counters)
+
+    def table(self) -> Table:
+        """The activity, one row per unit.
+
+        Raises:
+            ValueError: nothing was counted.
+        """
+        if not self._counters:
+            raise ValueError(
+                "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
+            )
+        return report.activity_table(self._sites, self.activity())
+
+    def tracked(self) -> dict[str, dict[str, Array]]:
+        """{site name: {statistic: array}}; empty where nothing is tracked."""
+        return {name: tracker.read() for name, tracker in self._trackers.items()}
+
+    def lacks(self, stepped: bool) -> bool:
+        """Whether what is needed of the training is not there yet; `stepped`: a step is over."""
+        unseen = self.settings.tracked and not stepped
+        return bool(unseen) or any(one.samples == 0 for one in self.activity().values())
+
+    def gather(self, event: Event) -> dict[str, gathering.Gathered]:
+        """{site name: all that the criterion needs}: from the training so far, and data now."""
+        found = event.gather(self.data, self._from_data)
+        activity, tracked = self.activity(), self.tracked()
+        statistics = {name: one.statistics for name, one in found.items()}
+        return {
+            site.name: gathering.Gathered(
+                activity.get(site.name),
+                {**tracked.get(site.name, {}), **statistics.get(site.name, {})},
+            )
+            for site in event.sites
+        }
+
+    def reset(self) -> None:
+        """Count anew."""
+        for one in (*self._counters.values(), *self._trackers.values()):
+            one.reset()

@@ -1,0 +1,172 @@
+"""One pruning event: read the weights, decide which go, write what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence, Set
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import numpy as np
+
+from activation_pruning import masks, surgeons
+from activation_pruning.evidence import gathering
+from activation_pruning.graph.channels import Coupling
+from activation_pruning.hooks.masking import assign_mask
+from activation_pruning.hooks.silencing import silence
+from activation_pruning.pruning import report
+from activation_pruning.pruning.settings import Settings
+from activation_pruning.sites import LiveSite, Site, find
+from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Data, Masks, Model, Progress
+
+Gathered = Mapping[str, gathering.Gathered]
+_NOTHING = gathering.Gathered(None, {})
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclasses.dataclass(eq=False)
+class Event:
+    """One pruning event of some sites of a model; the next one is another object.
+
+    The weights are read once, when they are first looked at; whatever is decided, they are finite.
+
+    Args:
+        model: that holds the sites.
+        sites: the live sites that share a target.
+        settings: what decides.
+        alive: {site name: True where a weight is alive}; None: what is not zero.
+        respect_zeros: whether exact zeros count as pruned, where `alive` is None.
+        coupling: the `Coupling` of the model, where units go together; or None.
+        progress: called with (work done, work in all) by what takes long.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
+        >>> event = Event(model, find(model, exclude=()).sites, Settings("magnitude"))
+        >>> event.assign(*event.decide(0.5))
+        >>> int((model.get_weights()[0] == 0).sum())
+        4
+    """
+
+    model: Model
+    sites: Sequence[LiveSite]
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    alive: Masks | None = None
+    respect_zeros: bool = True
+    coupling: Coupling | None = None
+    progress: Progress = no_progress
+
+    @functools.cached_property
+    def snapshots(self) -> list[Site]:
+        """The sites as they are now, as plain arrays."""
+        units = self.coupling.units if self.coupling else {}
+        return [
+            dataclasses.replace(seen, seed=self.settings.seed, channels=units.get(seen.name))
+            for seen in report.read(self.sites, self.alive, self.respect_zeros)
+        ]
+
+    @functools.cached_property
+    def _finite(self) -> list[Site]:
+        for seen in self.snapshots:
+            if not np.isfinite(seen.kernel).all():
+                raise ValueError(
+                    f"layer {seen.layer!r} has NaN or infinite weights; pruning cannot rank "
+                    "them. Lower the learning rate or load weights from before they diverged."
+                )
+        return self.snapshots
+
+    @property
+    def masks(self) -> Masks:
+        """{site name: True where a weight is alive}, before the event."""
+        return self.alive or {seen.name: seen.mask for seen in self.snapshots}
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """{site name: what its variable holds}, where no wrapper hides that."""
+        bare = {site.name for site in self.sites if site.wrapper is None}
+        return {seen.name: seen.kernel for seen in self.snapshots if seen.name in bare}
+
+    @property
+    def granule(self) -> int:
+        """By how many weights a target must rise so that surely something more is pruned."""
+        return masks.granule(self.snapshots, self.settings.granularity)
+
+    def check(self) -> None:
+        """Raise where these sites could never be pruned.
+
+        Raises:
+            ValueError: for non-finite weights, shapes that the granularity cannot divide, or
+                gates that multiply what a surgeon compensates.
+        """
+        for seen in self._finite:
+            self.settings.granularity.items(seen, seen.kernel)
+        gated = [s.path for s in self.sites if s.wrapper is not None and s.mask_variable is None]
+        if self.settings.surgeon and gated:
+            raise ValueError(
+                f"layers {gated} have gates that would multiply the compensated weights; make a "
+                "plain model of it first: model = ap.strip(model)"
+            )
+
+    def gather(self, data: Data, needs: Set[str] | None = None) -> Gathered:
+        """{site name: what the criterion `needs`}, from data; empty where it needs nothing."""
+        needs = self.settings.needs if needs is None else needs
+        more = {"seed": self.settings.seed, "progress": self.progress}
+        return gathering.gather(self.model, self.sites, data, needs, **more)
+
+    def seen(self, gathered: Gathered) -> list[Site]:
+        """The sites as the criterion sees them, with what was gathered."""
+        own = [gathered.get(seen.name, _NOTHING) for seen in self._finite]
+        return [
+            dataclasses.replace(seen, activity=one.activity, statistics=one.statistics)
+            for seen, one in zip(self._finite, own, strict=True)
+        ]
+
+    def decide(self, target: Any, gathered: Gathered = _NONE) -> tuple[Masks, dict[str, Array]]:
+        """What stays alive, and new kernels where a surgeon compensates; nothing is written.
+
+        Args:
+            target: a sparsity in [0, 1), counted over all the sites, or an amount that looks at
+                the scores.
+            gathered: {site name: `gathering.Gathered`}; empty where the criterion needs nothing.
+
+        Returns:
+            ({site name: bool array}, each a subset of `masks`; {name: array}).
+        """
+        settings, seen = self.settings, self.seen(gathered)
+        selection = surgeons.Selection(
+            target, settings.granularity, settings.allocation, self.progress
+        )
+        if settings.surgeon:
+            return settings.surgeon.operate(seen, selection)
+        scores = {site.name: settings.criterion(site) for site in seen}
+        return selection.masks(seen, scores), {}
+
+    def assign(self, chosen: Masks, kernels: Mapping[str, Array] = _NONE) -> None:
+        """Write masks, and kernels where a surgeon gave them, into the model.
+
+        Args:
+            chosen: {site name: bool array, True where alive}; other sites stay as they are.
+            kernels: {name: array}; some may be of sites that are not pruned, or biases.
+        """
+        others = self._variables() if kernels.keys() - chosen.keys() else {}
+        for name, values in kernels.items():
+            masks.check_finite(name, values, "compensated weights")
+            if name not in chosen:
+                others[name].assign(keras.ops.cast(values, others[name].dtype))
+        known = {**self.values, **kernels}
+        for site in self.sites:
+            if site.name in chosen:
+                assign_mask(site, chosen[site.name], values=known.get(site.name))
+
+    def _variables(self) -> dict[str, Any]:
+        """{name: variable} of everything that a surgeon may change."""
+        everything = find(self.model, exclude=()).sites
+        found = {site.name: site.variable for site in everything}
+        return found | {f"{s.path}/bias": getattr(s.layer, "bias", None) for s in everything}
+
+    def silence(self, chosen: Masks) -> None:
+        """Set to zero what is added to units that are pruned as a whole, see `hooks.silencing`."""
+        if self.coupling:
+            silence(self.coupling, chosen)

@@ -1,0 +1,100 @@
+"""What decides a pruning event: criterion, allocation, granularity and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from numbers import Real
+from typing import Any
+
+from activation_pruning import allocations, amounts, masks, surgeons
+from activation_pruning.evidence import gathering
+from activation_pruning.hooks import attachment
+from activation_pruning.hooks.tracking import TRACKED
+from activation_pruning.support.checks import check_count
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides a pruning event, checked once and looked up by name.
+
+    Args:
+        criterion, allocation, granularity, seed: as for `prune`.
+
+    Raises:
+        ValueError: for an unknown criterion, allocation or granularity, or a granularity that a
+            surgeon cannot work with.
+
+    Example:
+        >>> Settings("magnitude", granularity="unit").granularity
+        Unit(round_to=1)
+    """
+
+    criterion: Any = "magnitude"
+    allocation: Any = "global"
+    granularity: Any = "weight"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "criterion", surgeons.get(self.criterion))
+        object.__setattr__(self, "allocation", allocations.get(self.allocation))
+        object.__setattr__(self, "granularity", masks.granularity(self.granularity))
+        check_count("seed", self.seed, 0)
+        gathering.check(self.needs)
+        grain = type(self.granularity).__name__.lower()
+        if grain in getattr(self.criterion, "not_for", ()):
+            raise ValueError(
+                f"granularity={grain!r} does not go with criterion {self.criterion.__name__!r}, "
+                "whose scores compare weights within units only; choose 'weight' or another one"
+            )
+        if self.surgeon:
+            self.surgeon.check(self.granularity)
+
+    @property
+    def surgeon(self) -> surgeons.Surgeon | None:
+        """The criterion if it is one that also changes the surviving weights, else None."""
+        return self.criterion if isinstance(self.criterion, surgeons.Surgeon) else None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the criterion needs to be gathered, each at a price."""
+        return frozenset(getattr(self.criterion, "needs", ()))
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Those of its needs that are counted while a model trains."""
+        return tuple(name for name in attachment.STATISTICS if name in self.needs)
+
+    @property
+    def tracked(self) -> tuple[str, ...]:
+        """What the criterion needs of the gradients of training steps, names in `TRACKED`."""
+        return tuple(name for name in TRACKED if name in self.needs)
+
+    @property
+    def rounds(self) -> int:
+        """In how many rounds the criterion wants to go to a target."""
+        return getattr(self.criterion, "rounds", 1)
+
+    @property
+    def couples(self) -> bool:
+        """Whether units that can only go together are ranked together."""
+        return isinstance(self.granularity, masks.Unit) and not self.surgeon
+
+    @property
+    def max_sparsity(self) -> float:
+        """The highest sparsity that the granularity allows."""
+        return getattr(self.granularity, "max_sparsity", 1.0)
+
+    def check_target(self, sparsity: Any) -> None:
+        """Raise for a target that no event could reach; None is one that is not known yet.
+
+        Raises:
+            ValueError: says what is allowed.
+        """
+        most = self.max_sparsity
+        if sparsity is None or (amounts.is_amount(sparsity) and most == 1):
+            return
+        if not (isinstance(sparsity, Real) and 0 <= float(sparsity) < 1 and sparsity <= most):
+            allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
+            schedule = hasattr(sparsity, "final_sparsity")
+            more = "; a schedule is for PruningCallback" if schedule else ""
+            raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}{more}")
