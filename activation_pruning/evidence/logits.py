@@ -1,12 +1,13 @@
 """The outputs of a model before their final softmax or sigmoid, and the loss's curvature there."""
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.sites import active_outputs
+from activation_pruning.support.types import Array, Model
 
 _SOFTMAX, _SIGMOID, _LINEAR = "softmax", "sigmoid", "linear"
 _LOSSES = {
@@ -45,14 +46,14 @@ class Logits:
         True
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Model) -> None:
         self.model = model
         self.kind, inside = _kind(model)
         # Where the loss takes probabilities, the last activation makes them of the logits.
         self.layer = None if inside or self.kind == _LINEAR else _last_activation(model, self.kind)
 
     @contextlib.contextmanager
-    def shown(self):
+    def shown(self) -> Iterator[None]:
         """Have the model return its logits."""
         if self.layer is None:
             yield
@@ -65,7 +66,7 @@ class Logits:
         finally:
             keras_private.restore(self.layer, name, before)
 
-    def root(self, logits):
+    def root(self, logits: Array) -> Array:
         """S for each sample.
 
         Args:
@@ -132,7 +133,7 @@ def _last_activation(model, kind):
             f"{kind} activation (a subclassed model cannot be followed); end a Sequential or "
             "Functional model in one, compile with from_logits=True, or choose 'obd_hutchinson'"
         )
-    if keras_private.calls_in_graph(last, active_outputs.graph(around)) > 1:
+    if keras_private.calls_in_graph(last, sites.operations(around)) > 1:
         raise ValueError(
             f"the last activation, {last.name!r}, is called several times; give the outputs one of "
             "their own, or choose the criterion 'obd_hutchinson'"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning.sites.walk import Activity
+from activation_pruning.sites import Activity
 
 STATISTICS = {
     "frequency": lambda x, threshold: ops.cast(x > threshold, "float32"),

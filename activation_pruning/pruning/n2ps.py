@@ -10,7 +10,6 @@ from activation_pruning import keras_private, sites
 from activation_pruning.evidence import consumers, gathering, significance
 from activation_pruning.hooks import attachment
 from activation_pruning.pruning import report
-from activation_pruning.sites import active_outputs
 from activation_pruning.sites.linear import Linear
 
 _L = keras.layers
@@ -112,7 +111,7 @@ def _below(name, values, threshold):
 
 def _first(model, live_sites):
     """The sites whose layers take the inputs of the model."""
-    graph = active_outputs.graph(model)
+    graph = sites.operations(model)
     return [
         site for site in live_sites if id(site.layer) in graph and _takes_inputs(site.layer, graph)
     ]
