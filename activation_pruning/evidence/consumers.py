@@ -67,10 +67,7 @@ def consumers(model: Model, live_sites: LiveSites, data: Data) -> dict[str, list
 def outgoing(model: Model, live_sites: LiveSites, data: Data = None) -> Arrays:
     """Sum of the absolute weights that leave each unit, over all that take it.
 
-    Args, raises: as for `consumers`; no data is needed.
-
-    Returns:
-        {site name: float64 array of shape (units,)}.
+    Args, returns, raises: as for `consumers`, without data; arrays of shape (units,).
     """
     return leaving(live_sites, takers(model, live_sites))
 

@@ -37,9 +37,6 @@ def gauss_newton(
 
     Args: see `statistic`; a model with one output of shape (samples, outputs), data without labels.
 
-    Returns:
-        {site name: float64 array of the kernel's shape}, >= 0.
-
     Raises:
         ValueError: for a loss that is not cross-entropy or squared error, several outputs, or
             logits that cannot be reached; see `logits.Logits`.
@@ -143,13 +140,8 @@ def hessian_diagonal(
 ) -> Arrays:
     """Exact diagonal of the Hessian of the loss, one product with the Hessian for each weight.
 
-    Args: see `statistic`; data with labels, and at most 20,000 weights in all.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}; entries may be negative.
-
-    Raises:
-        ValueError: for more weights, or data without labels.
+    Args, returns, raises: see `statistic`; data with labels, and at most 20,000 weights in all.
+    Entries may be negative.
     """
     shapes = [tuple(site.variable.shape) for site in live_sites]
     weights = sum(int(np.prod(shape)) for shape in shapes)
@@ -188,15 +180,9 @@ def hutchinson(
     Each batch has signs of its own. The error falls with the square root of their number, and is
     that of the off-diagonal entries.
 
-    Args: see `statistic`; data with labels.
+    Args, returns, raises: see `statistic`; data with labels. Entries may be negative.
         probes: vectors of signs for each batch.
         seed: of the signs.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}; entries may be negative.
-
-    Raises:
-        ValueError: for data without labels.
 
     Source: Hutchinson 1990; Bekas, Kokiopoulou & Saad 2007, for the diagonal.
     """

@@ -34,13 +34,7 @@ def loss_function(model: Model, x: Any, y: Any) -> Callable[[], Any]:
 def gradient(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 64) -> Arrays:
     """g = dL/dw for the loss L over all of `data`.
 
-    Args: see `statistic`; data with labels.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}.
-
-    Raises:
-        ValueError: for data without labels, or a model without a loss.
+    Args, returns, raises: see `statistic`; data with labels.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="a")])
@@ -60,8 +54,9 @@ def squared_gradient(
 ) -> Arrays:
     """Mean over batches of the squared gradient of each batch: E[g_b^2].
 
-    Args, returns, raises: as for `gradient`. The size of the batches matters: over larger ones
-    more of the gradient cancels.
+    The size of the batches matters: over larger ones more of the gradient cancels.
+
+    Args, returns, raises: as for `gradient`.
 
     Source: Molchanov et al., CVPR 2019, section 3.2: squares are averaged over minibatches.
     """
@@ -109,10 +104,7 @@ def activation_gradient(
     a is the unit's output after the activation, g = dL_n/da the gradient of the loss of sample n;
     the outer mean is over the samples.
 
-    Args, raises: as for `gradient`.
-
-    Returns:
-        {site name: float64 array of shape (units,)}.
+    Args, returns, raises: as for `gradient`; arrays of shape (units,).
 
     Source: Molchanov et al., ICLR 2017, equation 8.
     """
@@ -135,9 +127,7 @@ def activation_gradient(
 
 
 @statistic(of="weights")
-def synaptic_flow(
-    model: Model, live_sites: LiveSites, data: Data = None, batch_size: int = 1
-) -> Arrays:
+def synaptic_flow(model: Model, live_sites: LiveSites, data: Data = None) -> Arrays:
     """dR/d|w| for R = sum of the outputs for inputs of ones, with all weights made positive.
 
     Biases are taken as zeros and activations as linear (a ReLU is, on positive values), so that
@@ -145,9 +135,6 @@ def synaptic_flow(
 
     Args: see `statistic`; of `data` only the shape of the first sample is read, which a Sequential
     or Functional model knows without.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}, >= 0.
 
     Raises:
         ValueError: a subclassed model without data; inputs that are integers; a flow that

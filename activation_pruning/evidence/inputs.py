@@ -11,7 +11,6 @@ import numpy as np
 from activation_pruning import sites
 from activation_pruning.evidence import probes
 from activation_pruning.evidence.statistic import statistic
-from activation_pruning.sites import LiveSites
 from activation_pruning.sites.linear import Linear
 from activation_pruning.sites.unfolding import Unfolding
 from activation_pruning.support.types import Array, Data, Model
@@ -60,7 +59,7 @@ class _Moments:
 @statistic(NORM, HESSIAN)
 def gather(
     model: Model,
-    live_sites: LiveSites,
+    live_sites: sites.LiveSites,
     data: Data,
     needs: Collection[str],
     batch_size: int | None = None,
@@ -89,11 +88,11 @@ def gather(
         array([[5.],
                [1.]], dtype=float32)
     """
-    check_linear(live_sites)
+    _check_linear(live_sites)
     moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
     by_place: dict[tuple, list[_Moments]] = {}
     for site in live_sites:
-        by_place.setdefault((place(site), probes.INPUTS), []).append(moments[site.name])
+        by_place.setdefault((_place(site), probes.INPUTS), []).append(moments[site.name])
 
     def update(place, x):
         for own in by_place[place]:
@@ -114,9 +113,9 @@ def gather(
     return found
 
 
-def check_linear(live_sites: LiveSites) -> None:
+def _check_linear(live_sites):
     """Raise ValueError for layers whose inputs are not understood, naming all of them at once."""
-    refused: dict[str, str] = {}
+    refused = {}
     for site in live_sites:
         try:
             Linear(site)
@@ -134,7 +133,7 @@ def _batch_size(model):
     return min(max(_NUMBERS // numbers, 32), 2048)
 
 
-def place(site: sites.LiveSite) -> keras.Layer:
+def _place(site):
     """The layer whose inputs are seen; TimeDistributed calls its layer where values are hidden."""
     outer = site.source.layer
     return outer if isinstance(outer, keras.layers.TimeDistributed) else site.layer

@@ -18,10 +18,7 @@ def sigmoid(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 5
 
     For units with a sigmoid activation it is their mean output.
 
-    Args: see `statistic`; data without labels.
-
-    Returns:
-        {site name: float64 array of shape (units,)}.
+    Args, returns: see `statistic`; arrays of shape (units,).
 
     Raises:
         ValueError: for layers whose pre-activations are not seen (recurrent ones).

@@ -3,6 +3,8 @@
 Functions that gather one all take the built model (compiled, where they look at the loss), the
 `live_sites` from `sites.find`, `data` as for `prune`, the `batch_size` where data is not batched
 already, and, where they take long, `progress`: called with (work done, work in all or None).
+They give {site name: value}, which is a float64 array of the kernel's shape unless they say another
+thing, and raise ValueError for data, models and losses that they cannot do with.
 """
 
 import dataclasses
