@@ -26,7 +26,7 @@ def attention(call: Call) -> Channels:
         entries = flow.units_of(dense, alive.shape[1] * alive.shape[2])
         flow.tie(entries, np.repeat(heads, alive.shape[2]))
         kernel, alive = (part.reshape(len(x.ids), -1) for part in (kernel, alive))
-        flow.use(dense, x, entries, alive, dense.bias is not None, kernel)
+        flow.use(dense, x, entries, alive, folds=dense.bias is not None, weights=kernel)
         flow.slice(dense.kernel, 0, x.ids)
         flow.slice(dense.kernel, 1, heads)
         flow.slice(dense.bias, 0, heads)

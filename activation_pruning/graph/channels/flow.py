@@ -177,9 +177,10 @@ class Flow:
         if again is not None:  # a shared layer has one bias for all of its calls
             known &= (again.value == x.value) | ~nonzero.any(axis=1)
             again.folds &= known
-        use = Use(layer, x.ids, out, nonzero, x.value, known, weights)
-        self.uses.append(use)
-        return use
+        self.uses.append(
+            Use(layer, x.ids, out, nonzero, value=x.value, folds=known, weights=weights)
+        )
+        return self.uses[-1]
 
     def labels(self) -> Array:
         """The class of each channel: what is tied is of one class, int array of shape (count,)."""

@@ -33,7 +33,7 @@ def mix(
     the same at all positions.
     """
     out = call.flow.units_of(call.layer, alive.shape[1])
-    use = call.flow.use(call.layer, x, out, alive, folds, weights)
+    use = call.flow.use(call.layer, x, out, alive, folds=folds, weights=weights)
     known = np.where(use.folds, x.value, 0.0)
     varies = alive[~use.folds].any(axis=0)
     return out, np.where(varies, np.nan, known @ weights.astype(np.float64))

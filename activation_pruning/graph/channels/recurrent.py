@@ -33,7 +33,7 @@ def _fed_back(call, *layers):
         x, cell = call.along(2), layer.cell
         kernel, alive = kernel_of(cell.kernel)
         gates = flow.units_of(cell, kernel.shape[1])
-        flow.use(cell, x, gates, alive, cell.bias is not None, kernel)
+        flow.use(cell, x, gates, alive, folds=cell.bias is not None, weights=kernel)
         flow.slice(cell.kernel, 0, x.ids)
         flow.pin(gates, f"{layer.name!r} feeds its units back")
     reason = f"{call.layer.name!r} feeds its units back"
