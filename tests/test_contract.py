@@ -13,7 +13,7 @@ from activation_pruning import masks, sites
 from activation_pruning.allocations import ALLOCATIONS
 from activation_pruning.criteria import CRITERIA
 from activation_pruning.evidence import gathering
-from activation_pruning.hooks.tracking import TRACKED
+from activation_pruning.evidence.statistic import STATISTICS
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.schedules import SCHEDULES, Progress
 
@@ -61,7 +61,8 @@ def _sites():
 
 SITES = {one.name: one for one in _sites()}
 SITES["zeros"] = dataclasses.replace(SITES["dense"], name="zeros", kernel=np.zeros((8, 6)))
-NEEDS = {*gathering.ACTIVITY, *gathering.STATISTICS, *TRACKED}
+NEEDS = set(STATISTICS)
+ACTIVITY = {one.name for one in STATISTICS.values() if one.of == "activity"}
 
 
 # -- criteria --------------------------------------------------------------------------------
@@ -93,9 +94,7 @@ def test_criteria_declare_what_they_need(name):
     whole = SITES["dense"]
     just = dataclasses.replace(
         whole,
-        activity=dataclasses.replace(
-            whole.activity, **dict.fromkeys(set(gathering.ACTIVITY) - criterion.needs)
-        ),
+        activity=dataclasses.replace(whole.activity, **dict.fromkeys(ACTIVITY - criterion.needs)),
         statistics={
             name: whole.statistics[name] for name in criterion.needs & set(whole.statistics)
         },

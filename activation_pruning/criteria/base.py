@@ -12,7 +12,7 @@ def criterion(needs=(), rounds=1, not_for=()):
 
     Args:
         needs: what the caller must gather first: statistics of `site.activity` ("frequency",
-            "mean", "rms") and of `site.statistics` (see `gathering.STATISTICS`).
+            "mean", "rms") and of `site.statistics` (see `evidence.statistic`).
         rounds: in how many steps `prune` goes to its target, scoring anew before each, when it
             is given one number; for criteria that are no good in one step.
         not_for: names of the granularities ("unit", "block", "nm") whose items it cannot tell

@@ -1,12 +1,21 @@
 """Derivatives with respect to Keras variables, the same call on every backend."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from activation_pruning import keras_private
 
 
-def gradients(function, variables, values=None, constants=(), differentiable=False):
+def gradients(
+    function: Callable[[], Any],
+    variables: Sequence[keras.Variable],
+    values: Sequence[Any] | None = None,
+    constants: Sequence[tuple[keras.Variable, Any]] = (),
+    differentiable: bool = False,
+) -> list[Any]:
     """d function() / d variable for each of `variables`.
 
     Nothing is updated: the function runs in a `keras.StatelessScope`. Called within a function
@@ -15,7 +24,7 @@ def gradients(function, variables, values=None, constants=(), differentiable=Fal
 
     Args:
         function: without arguments; returns a scalar tensor that depends on the variables.
-        variables: list of `keras.Variable`.
+        variables: those in which to derive.
         values: tensors at which to take the derivatives, None for the variables' own values.
         constants: pairs (variable, tensor) that take the place of other variables.
         differentiable: whether the gradients are to be differentiated in their turn.
@@ -39,16 +48,12 @@ def gradients(function, variables, values=None, constants=(), differentiable=Fal
     return _BACKENDS[keras.backend.backend()](evaluate, given, differentiable)
 
 
-def hessian_product(function, variables, vectors):
+def hessian_product(
+    function: Callable[[], Any], variables: Sequence[keras.Variable], vectors: Sequence[Any]
+) -> list[Any]:
     """H v for the Hessian of function() in `variables`, without forming H.
 
-    Args:
-        function: as for `gradients`.
-        variables: list of `keras.Variable`.
-        vectors: tensors or arrays in the variables' shapes.
-
-    Returns:
-        List of tensors in the variables' shapes.
+    Args, returns: as for `gradients`; `vectors` are tensors or arrays in the variables' shapes.
 
     Source: Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994, by reverse over reverse.
 

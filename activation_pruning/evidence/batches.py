@@ -1,14 +1,19 @@
 """Model inputs, batch by batch, from whatever users have their data in."""
 
+from __future__ import annotations
+
 import operator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
-from activation_pruning.sites.walk import is_graph
+from activation_pruning.sites import LiveSites, is_graph
+from activation_pruning.support.types import Array, Arrays, Data, Model
 
 
-def inputs_of(data, batch_size=256, model=None):
+def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> Iterator[Any]:
     """Yield the inputs of `data` in batches.
 
     Args:
@@ -25,35 +30,23 @@ def inputs_of(data, batch_size=256, model=None):
         TypeError: when `data` is none of these.
 
     Example:
-
-    >>> import numpy as np
-    >>> from activation_pruning.evidence import batches
-    >>> [len(x) for x in batches.inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
-    [2, 2, 1]
+        >>> [len(x) for x in inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
+        [2, 2, 1]
     """
-    empty, expected = True, _shapes(model)
-    for batch in _batched(data, batch_size, len(expected)):
-        empty = False
+    expected = _shapes(model)
+    for batch in _some(_batched(data, batch_size, len(expected))):
         if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
             raise TypeError(
                 f"data must yield batches whose inputs are arrays, received "
                 f"{type(batch).__name__}; convert with np.asarray"
             )
-        _check_finite(batch)
-        _check_shapes(batch, expected)
+        _check_inputs(batch, expected)
         yield batch
-    if empty:
-        raise ValueError("data is empty: give at least one sample")
 
 
-def _check_finite(batch, what="data holds"):
-    for leaf in keras.tree.flatten(batch):
-        values = keras.ops.convert_to_numpy(leaf)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(f"{what} NaN or infinite values; clean it first")
-
-
-def pairs_of(data, batch_size=64, model=None):
+def pairs_of(
+    data: Data, batch_size: int = 64, model: Model | None = None
+) -> Iterator[tuple[Any, Any]]:
     """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
 
     Args:
@@ -67,73 +60,79 @@ def pairs_of(data, batch_size=64, model=None):
         TypeError: when `data` is none of these.
 
     Example:
-
-    >>> pairs = pairs_of((np.zeros((5, 2)), np.arange(5)), batch_size=3)
-    >>> [(len(x), y.tolist()) for x, y in pairs]
-    [(3, [0, 1, 2]), (2, [3, 4])]
+        >>> pairs = pairs_of((np.zeros((5, 2)), np.arange(5)), batch_size=3)
+        >>> [(len(x), y.tolist()) for x, y in pairs]
+        [(3, [0, 1, 2]), (2, [3, 4])]
     """
     expected = _shapes(model)
     if isinstance(data, tuple) and len(data) > 1:
         x, y = data[:2]
-        if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
-            raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
-        if len(expected) > 1 and hasattr(x, "shape"):
-            raise ValueError(
-                f"data={type(data).__name__} of arrays is read as (x, y), but the model takes "
-                f"{len(expected)} inputs; give ([x1, x2, ...], y)"
-            )
-        lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
-        if lengths[0] != lengths[1]:
-            raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
-        _check_finite(y, "the labels of data hold")
-        labels = _slices(y, batch_size)
-        yield from zip(inputs_of(x, batch_size, model), labels, strict=True)
+        _check_pair(x, y, len(expected))
+        yield from zip(inputs_of(x, batch_size, model), _slices(y, batch_size), strict=True)
         return
-    batched = (
-        data
-        if not isinstance(data, keras.utils.PyDataset)
-        else map(data.__getitem__, range(len(data)))
-    )
-    if _arrays(data) or not hasattr(batched, "__iter__"):
+    iterable = isinstance(data, keras.utils.PyDataset) or hasattr(data, "__iter__")
+    if _arrays(data) or not iterable:
         raise ValueError("data holds no labels, which the loss needs: give data=(x, y)")
-    if _endless(data):
-        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
-    empty = True
-    for batch in batched:
+    for batch in _some(_iterated(data)):
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
-        empty = False
-        _check_finite(batch[0])
+        _check_inputs(batch[0], expected)
         _check_finite(batch[1], "the labels of data hold")
-        _check_shapes(batch[0], expected)
         yield batch[0], batch[1]
-    if empty:
-        raise ValueError("data is empty: give at least one sample")
 
 
-def count(data, batch_size, model=None):
-    """How many batches there will be, or None where `data` does not say.
-
-    Args:
-        data, batch_size, model: as for `inputs_of`.
+def count(data: Data, batch_size: int, model: Model | None = None) -> int | None:
+    """How many batches `inputs_of` will yield, or None where `data` does not say.
 
     Example:
-
-    >>> count((np.zeros((5, 2)), np.zeros(5)), batch_size=2), count(iter([]), batch_size=2)
-    (3, None)
+        >>> count((np.zeros((5, 2)), np.zeros(5)), batch_size=2), count(iter([]), batch_size=2)
+        (3, None)
     """
     data = data[0] if isinstance(data, tuple) else data
     if _unbatched(data, len(_shapes(model))):
-        return -(-len(keras.tree.flatten(data)[0]) // batch_size)
+        return -(-length(data) // batch_size)
     return operator.length_hint(data) or None
 
 
-def _shapes(model):
-    """Shapes of the inputs of a Sequential or Functional model; others do not say."""
-    return [tuple(t.shape) for t in model.inputs] if model is not None and is_graph(model) else []
+def length(batch: Any) -> int:
+    """How many samples a batch of inputs holds."""
+    return len(keras.tree.flatten(batch)[0])
 
 
-def _check_shapes(batch, expected):
+def means(live_sites: LiveSites, shares: Iterable[tuple[float, Iterable[list[Array]]]]) -> Arrays:
+    """Means over batches: {site name: float64 array of the kernel's shape}.
+
+    Args:
+        live_sites: from `sites.find`.
+        shares: for each batch its weight, such as its number of samples, and what it adds to the
+            sums: lists that hold an array for each site.
+    """
+    sums, weights = [np.zeros(tuple(site.variable.shape)) for site in live_sites], 0.0
+    for weight, added in shares:
+        weights += weight
+        for arrays in added:
+            for own, values in zip(sums, arrays, strict=True):
+                own += values
+    return {site.name: own / weights for site, own in zip(live_sites, sums, strict=True)}
+
+
+def _check_pair(x, y, inputs):
+    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
+        raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
+    if inputs > 1 and hasattr(x, "shape"):
+        raise ValueError(
+            f"data=tuple of arrays is read as (x, y), but the model takes "
+            f"{inputs} inputs; give ([x1, x2, ...], y)"
+        )
+    lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
+    if lengths[0] != lengths[1]:
+        raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
+    _check_finite(y, "the labels of data hold")
+
+
+def _check_inputs(batch, expected):
+    """Raise where inputs are not finite, or not of the shapes that a model takes."""
+    _check_finite(batch, "data holds")
     leaves = keras.tree.flatten(batch)
     if isinstance(batch, dict) or len(leaves) != len(expected):
         return  # by name, in any order: Keras itself checks these
@@ -144,6 +143,18 @@ def _check_shapes(batch, expected):
                 "give inputs with the samples along the first axis, and inputs with labels as a "
                 "tuple (x, y): a list is read as a list of batches"
             )
+
+
+def _check_finite(batch, holds):
+    for leaf in keras.tree.flatten(batch):
+        values = keras.ops.convert_to_numpy(leaf)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{holds} NaN or infinite values; clean it first")
+
+
+def _shapes(model):
+    """Shapes of the inputs of a Sequential or Functional model; others do not say."""
+    return [tuple(t.shape) for t in model.inputs] if model is not None and is_graph(model) else []
 
 
 def _fits(shape, expected):
@@ -165,26 +176,36 @@ def _batched(data, batch_size, inputs):
                 f"data=(x, y) holds one array for a model that takes {inputs} inputs; give "
                 "([x1, x2, ...], y), or [x1, x2, ...]"
             )
-    if _endless(data):
-        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
-    if isinstance(data, keras.utils.PyDataset):
-        batched = (data[index] for index in range(len(data)))
-    elif _unbatched(data, inputs):
+    if _unbatched(data, inputs):
         return _slices(data, batch_size)
-    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict)):
-        batched = data
-    else:
+    iterable = hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict))
+    if not iterable and not isinstance(data, keras.utils.PyDataset):
         raise TypeError(
             f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
             f"batches, received {type(data).__name__}"
         )
+    batched = _iterated(data)
     return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
 
 
-def _endless(data):
-    """Whether `data` is a tf.data.Dataset that says it never ends."""
-    cardinality = getattr(data, "cardinality", None)
-    return callable(cardinality) and int(cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
+def _iterated(data):
+    """An iterable of batches from what holds batches."""
+    cardinality = getattr(data, "cardinality", None)  # of a tf.data.Dataset
+    if callable(cardinality) and int(cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
+        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
+    if isinstance(data, keras.utils.PyDataset):
+        return map(data.__getitem__, range(len(data)))
+    return data
+
+
+def _some(batched):
+    """The same batches, at least one."""
+    empty = True
+    for batch in batched:
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError("data is empty: give at least one sample")
 
 
 def _unbatched(data, inputs):

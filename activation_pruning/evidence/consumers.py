@@ -7,8 +7,13 @@ import numpy as np
 
 from activation_pruning import sites
 from activation_pruning.evidence import inputs
+from activation_pruning.evidence.statistic import statistic
 from activation_pruning.graph import channels
+from activation_pruning.sites import LiveSite, LiveSites
 from activation_pruning.sites.linear import Linear
+from activation_pruning.support.types import Array, Arrays, Data, Mask, Model
+
+Takers = dict[str, list[tuple[LiveSite, Array]]]  # by site: (who takes, the unit of each input)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,21 +27,19 @@ class Consumer:
     """
 
     name: str
-    kernel: np.ndarray
-    mask: np.ndarray
-    units: np.ndarray
+    kernel: Array
+    mask: Mask
+    units: Array
     moments: inputs.InputHessian | None = None
     bias_name: str | None = None
-    bias: np.ndarray | None = None
+    bias: Array | None = None
 
 
-def consumers(model, live_sites, data):
+@statistic()
+def consumers(model: Model, live_sites: LiveSites, data: Data) -> dict[str, list[Consumer]]:
     """The `Consumer`s of each site's units, with the second moments of their inputs.
 
-    Args:
-        model: the built Sequential or Functional model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`.
+    Args: see `statistic`; the model must be a Sequential or Functional one.
 
     Returns:
         {site name: list of Consumer}.
@@ -60,25 +63,16 @@ def consumers(model, live_sites, data):
     }
 
 
-def outgoing(model, live_sites, data=None):
+@statistic(of="weights", by_unit=True)
+def outgoing(model: Model, live_sites: LiveSites, data: Data = None) -> Arrays:
     """Sum of the absolute weights that leave each unit, over all that take it.
 
-    Args, raises: as for `consumers`; no data is needed.
-
-    Returns:
-        {site name: float64 array of shape (units,)}.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "relu", name="a"),
-        ...                           keras.layers.Dense(2, use_bias=False, name="b")])
-        >>> model.layers[1].set_weights([np.array([[1.0, -2.0], [0.5, 0.0]])])
-        >>> outgoing(model, sites.find(model).sites)["a/kernel"]
-        array([3. , 0.5])
+    Args, returns, raises: as for `consumers`, without data; arrays of shape (units,).
     """
     return leaving(live_sites, takers(model, live_sites))
 
 
-def leaving(live_sites, following):
+def leaving(live_sites: LiveSites, following: Takers) -> Arrays:
     """`outgoing`, where what `takers` returns is known already."""
     return {
         site.name: sum(_leaving(t, units, site.n_units) for t, units in following[site.name])
@@ -102,18 +96,13 @@ def _consumer(taker, units, moments):
     return dataclasses.replace(found, bias_name=f"{taker.path}/bias", bias=values)
 
 
-def takers(model, live_sites):
+def takers(model: Model, live_sites: LiveSites) -> Takers:
     """Follow the units of sites to the layers that take them.
 
-    Args:
-        model: the built Sequential or Functional model that holds the sites.
-        live_sites: from `sites.find`.
+    Args, raises: as for `consumers`.
 
     Returns:
         {site name: list of (live site, int array of shape (inputs,): the unit behind each input)}.
-
-    Raises:
-        ValueError: see `consumers`.
     """
     if not sites.is_graph(model):
         name = live_sites[0].name
@@ -165,9 +154,8 @@ class _Paths:
         linear = Linear(taker)
         axes = self.flow.slices[id(taker.variable)][1]
         axis = next(a for a, ids in axes.items() if np.isin(self.labels[ids], own).any())
-        shape = [-1 if a == axis else 1 for a in range(len(taker.variable.shape))]
-        spread = np.broadcast_to(self.labels[axes[axis]].reshape(shape), taker.variable.shape)
-        classes = linear.unfolding.by_unit(spread)[0][0]
+        found = channels.spread(self.labels[axes[axis]], axis, taker.variable.shape)
+        classes = linear.unfolding.by_unit(found)[0][0]
         order = np.argsort(own)
         found = order[np.searchsorted(own[order], classes) % len(own)]
         if linear.unfolding.shape[0] > 1 or (own[found] != classes).any():

@@ -3,21 +3,30 @@
 import dataclasses
 import itertools
 
-import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning import keras_private
 from activation_pruning.evidence import autodiff, batches
+from activation_pruning.evidence.gradients import loss_function
 from activation_pruning.evidence.sample_gradients import sample_gradients
+from activation_pruning.evidence.statistic import statistic
+from activation_pruning.sites import LiveSites
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Arrays, Data, Model, Progress
 
 MOST_MEMORY = 4 * 2**30  # bytes
 LARGEST = 20_000  # weights whose exact diagonal is affordable: one Hessian product for each
 
 
-def gauss_newton(model, live_sites, data, batch_size=256, progress=no_progress):
+@statistic(slow=True)
+def gauss_newton(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    batch_size: int = 256,
+    progress: Progress = no_progress,
+) -> Arrays:
     """Diagonal of the Gauss-Newton matrix G = (1/n) sum over samples of J^T H_L J, exactly.
 
     J is the Jacobian of the model's logits, H_L the Hessian of the loss in them. With
@@ -26,16 +35,7 @@ def gauss_newton(model, live_sites, data, batch_size=256, progress=no_progress):
     are no matrix product (recurrent ones, Embedding, ...) take one for each sample and output: give
     them a hundred samples rather than thousands.
 
-    Args:
-        model: the built and compiled model that holds the sites; one output of shape
-            (samples, outputs).
-        live_sites: from `sites.find`.
-        data: as for `prune`; labels are not used.
-        batch_size: samples per batch where `data` is not batched already.
-        progress: called with (work done, work in all), the latter None where unknown.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}, >= 0.
+    Args: see `statistic`; a model with one output of shape (samples, outputs), data without labels.
 
     Raises:
         ValueError: for a loss that is not cross-entropy or squared error, several outputs, or
@@ -44,6 +44,7 @@ def gauss_newton(model, live_sites, data, batch_size=256, progress=no_progress):
     Source: LeCun, Denker & Solla, NIPS 1989, section 2.2; Schraudolph, Neural Computation 2002.
 
     Example:
+        >>> import keras
         >>> from activation_pruning import sites
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
         >>> model.compile("sgd", "mse")
@@ -52,14 +53,13 @@ def gauss_newton(model, live_sites, data, batch_size=256, progress=no_progress):
         array([[18.],
                [ 2.]])
     """
-    sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
-    how, samples = (model, live_sites, data, batch_size, progress), 0
-    for count, directions in sample_gradients(*how):
-        samples += count
+
+    def squares(directions):
         for found in directions:
-            for name, gradients in found.items():
-                sums[name] += gradients.squares()
-    return {name: values / samples for name, values in sums.items()}
+            yield [found[site.name].squares() for site in live_sites]
+
+    found = sample_gradients(model, live_sites, data, batch_size, progress)
+    return batches.means(live_sites, ((count, squares(own)) for count, own in found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +70,12 @@ class GaussNewtonMatrix:
     times outputs, at most its rank.
     """
 
-    names: list
-    sizes: list
-    matrix: np.ndarray
+    names: list[str]
+    sizes: list[int]
+    matrix: Array
     rows: int
 
-    def part(self, names):
+    def part(self, names: list[str]) -> Array:
         """The rows and columns of some of the sites, in the order given."""
         ends = np.cumsum(self.sizes)
         own = [self.names.index(name) for name in names]
@@ -83,7 +83,14 @@ class GaussNewtonMatrix:
         return self.matrix[np.ix_(index, index)]
 
 
-def gauss_newton_matrix(model, live_sites, data, batch_size=64, progress=no_progress):
+@statistic(slow=True)
+def gauss_newton_matrix(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    batch_size: int = 64,
+    progress: Progress = no_progress,
+) -> dict[str, GaussNewtonMatrix]:
     """The whole matrix G = (1/n) sum over samples of J^T H_L J; see `gauss_newton`.
 
     Args, raises: as for `gauss_newton`; besides ValueError for networks whose matrix, inverse and
@@ -93,6 +100,7 @@ def gauss_newton_matrix(model, live_sites, data, batch_size=64, progress=no_prog
         {site name: `GaussNewtonMatrix`}, the same one for all.
 
     Example:
+        >>> import keras
         >>> from activation_pruning import sites
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
         >>> model.compile("sgd", "mse")
@@ -111,126 +119,87 @@ def gauss_newton_matrix(model, live_sites, data, batch_size=64, progress=no_prog
             "out with exclude=..., or choose 'lobs', which needs one Hessian for each layer"
         )
     matrix, samples, outputs = np.zeros((sum(sizes), sum(sizes))), 0, 0
-    how = model, live_sites, data, batch_size, progress
-    for count, directions in sample_gradients(*how):
+    for count, directions in sample_gradients(model, live_sites, data, batch_size, progress):
         samples, outputs = samples + count, 0
         for found in directions:
             flat = np.concatenate([found[site.name].each() for site in live_sites], axis=1)
             matrix += flat.T @ flat
             outputs += 1
     names = [site.name for site in live_sites]
-    whole = GaussNewtonMatrix(names, sizes, matrix / samples, samples * outputs)
+    whole = GaussNewtonMatrix(names, sizes, matrix / samples, rows=samples * outputs)
     return dict.fromkeys(names, whole)
 
 
-def hessian_diagonal(model, live_sites, data, batch_size=256, progress=no_progress):
+@statistic(of="labels", slow=True)
+def hessian_diagonal(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    batch_size: int = 256,
+    progress: Progress = no_progress,
+) -> Arrays:
     """Exact diagonal of the Hessian of the loss, one product with the Hessian for each weight.
 
-    Args:
-        model: the built and compiled model that holds the sites.
-        live_sites: from `sites.find`; at most 20,000 weights in all.
-        data: as for `prune`, with labels.
-        batch_size: samples per batch where `data` is not batched already.
-        progress: called with (work done, work in all), the latter None where unknown.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}; entries may be negative.
-
-    Raises:
-        ValueError: for more weights, or data without labels.
-
-    Example:
-        >>> from activation_pruning import sites
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
-        >>> model.compile("sgd", "mse")
-        >>> live = sites.find(model, exclude=()).sites
-        >>> hessian_diagonal(model, live, (np.array([[3.0, 1.0]]), np.zeros((1, 1))))["a/kernel"]
-        array([[18.],
-               [ 2.]])
+    Args, returns, raises: see `statistic`; data with labels, and at most 20,000 weights in all.
+    Entries may be negative.
     """
-    weights = sum(int(np.prod(site.variable.shape)) for site in live_sites)
+    shapes = [tuple(site.variable.shape) for site in live_sites]
+    weights = sum(int(np.prod(shape)) for shape in shapes)
     if weights > LARGEST:
         raise ValueError(
             f"the exact diagonal of the Hessian takes a product with it for each of {weights:,} "
             f"weights, at most {LARGEST:,} are allowed; choose the criterion 'obd' or "
             "'obd_hutchinson', or leave layers out with exclude=..."
         )
-    sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
-    how, samples = (model, live_sites, data, batch_size, weights, progress), 0
-    for count, product in _products(*how):
-        samples += count
-        for number, site in enumerate(live_sites):
-            flat = sums[site.name].reshape(-1)
-            for index in range(flat.size):
-                vectors = [np.zeros(tuple(one.variable.shape), "float32") for one in live_sites]
-                vectors[number].reshape(-1)[index] = 1
-                flat[index] += count * product(vectors)[number].reshape(-1)[index]
-    return {name: values / samples for name, values in sums.items()}
+
+    def diagonal(count, product):
+        found = [np.zeros(shape) for shape in shapes]
+        for number, own in enumerate(found):
+            for index in range(own.size):
+                vectors = [np.zeros(shape, "float32") for shape in shapes]
+                vectors[number].flat[index] = 1
+                own.flat[index] = count * product(vectors)[number].flat[index]
+        return found
+
+    found = _products(model, live_sites, data, batch_size, each=weights, progress=progress)
+    return batches.means(live_sites, ((count, [diagonal(count, own)]) for count, own in found))
 
 
-def hutchinson(model, live_sites, data, batch_size=256, probes=16, seed=0, progress=no_progress):
+@statistic(of="labels", seeded=True, slow=True)
+def hutchinson(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    batch_size: int = 256,
+    probes: int = 16,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Arrays:
     """Estimate of the Hessian's diagonal: E[v * (H v)] over random signs v.
 
     Each batch has signs of its own. The error falls with the square root of their number, and is
     that of the off-diagonal entries.
 
-    Args:
-        model: the built and compiled model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`, with labels.
-        batch_size: samples per batch where `data` is not batched already.
+    Args, returns, raises: see `statistic`; data with labels. Entries may be negative.
         probes: vectors of signs for each batch.
         seed: of the signs.
-        progress: called with (work done, work in all), the latter None where unknown.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}; entries may be negative.
-
-    Raises:
-        ValueError: for data without labels.
 
     Source: Hutchinson 1990; Bekas, Kokiopoulou & Saad 2007, for the diagonal.
-
-    Example:
-        >>> from activation_pruning import sites
-        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="a")])
-        >>> model.compile("sgd", "mse")
-        >>> live = sites.find(model, exclude=()).sites
-        >>> hutchinson(model, live, (np.array([[3.0]]), np.zeros((1, 1))))["a/kernel"]
-        array([[18.]])
     """
     check_count("probes", probes, 1)
     generator = np.random.default_rng(seed)
-    sums = {site.name: np.zeros(tuple(site.variable.shape)) for site in live_sites}
-    how, samples = (model, live_sites, data, batch_size, probes, progress), 0
-    for count, product in _products(*how):
-        samples += count
+    shapes = [tuple(site.variable.shape) for site in live_sites]
+
+    def estimates(count, product):
         for _ in range(probes):
-            signs = [
-                generator.choice(np.array([-1, 1], "float32"), tuple(site.variable.shape))
-                for site in live_sites
-            ]
-            for site, sign, found in zip(live_sites, signs, product(signs), strict=True):
-                sums[site.name] += (count / probes) * sign * found
-    return {name: values / samples for name, values in sums.items()}
+            signs = [generator.choice(np.array([-1, 1], "float32"), shape) for shape in shapes]
+            yield [(count / probes) * v * hv for v, hv in zip(signs, product(signs), strict=True)]
+
+    found = _products(model, live_sites, data, batch_size, each=probes, progress=progress)
+    return batches.means(live_sites, ((count, estimates(count, own)) for count, own in found))
 
 
-def loss_function(model, x, y):
-    """A function without arguments: the loss of one batch in inference mode, without regularizers.
-
-    Raises:
-        ValueError: the model was not compiled with a loss.
-    """
-    own = type(model).compute_loss is not keras.Model.compute_loss
-    if not own and (not model.compiled or model.loss is None):
-        raise ValueError(
-            "model is not compiled with a loss, which this criterion looks at; call "
-            "model.compile(loss=...) first"
-        )
-    return lambda: keras_private.data_loss(model, x, y, model(x, training=False))
-
-
-def _products(model, live_sites, data, batch_size, each, progress):
+def _products(model, live_sites, data, batch_size, *, each, progress):
     """Yield (samples, function of vectors that returns H times them) for each batch.
 
     The function is called `each` times for a batch, which is what the progress counts.
@@ -245,4 +214,4 @@ def _products(model, live_sites, data, batch_size, each, progress):
             progress(next(done), number and number * each)
             return [ops.convert_to_numpy(values) for values in found]
 
-        yield len(keras.tree.flatten(x)[0]), product
+        yield batches.length(x), product

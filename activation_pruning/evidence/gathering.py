@@ -1,161 +1,111 @@
 """What criteria need to know of a model, gathered from data."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
-from activation_pruning import sites
-from activation_pruning.evidence import (
-    batches,
-    consumers,
-    curvature,
-    gradients,
-    inputs,
-    significance,
-)
+from activation_pruning.evidence import batches
+from activation_pruning.evidence.statistic import COUNTED, STATISTICS, Statistic, chosen
 from activation_pruning.hooks import attachment
-from activation_pruning.hooks.tracking import TRACKED
+from activation_pruning.sites import Activity, LiveSites
 from activation_pruning.support.progress import no_progress
-
-ACTIVITY = tuple(attachment.STATISTICS)
-_GATHERERS = (
-    curvature.gauss_newton,
-    curvature.gauss_newton_matrix,
-    curvature.hessian_diagonal,
-    curvature.hutchinson,
-    gradients.activation_gradient,
-    gradients.gradient,
-    gradients.hessian_gradient,
-    gradients.squared_gradient,
-    gradients.synaptic_flow,
-    consumers.consumers,
-    consumers.outgoing,
-    significance.sigmoid,
-)
-GATHERERS = {function.__name__: function for function in _GATHERERS}
-STATISTICS = (*inputs.STATISTICS, *GATHERERS)
-BY_UNIT = {
-    "activation_gradient",
-    "outgoing",
-    "sigmoid",
-}  # one value for each unit; the others have one for each weight
-LABELLED = {
-    "activation_gradient", "gradient", "hessian_diagonal", "hessian_gradient", "hutchinson",
-    "squared_gradient",
-}  # fmt: skip
-SEEDED, READ_TWICE = {"hutchinson"}, {"hessian_gradient"}
-SLOW = {"gauss_newton", "gauss_newton_matrix", "hessian_diagonal", "hutchinson"}
-WITHOUT_DATA = {"outgoing", "synaptic_flow"}
+from activation_pruning.support.types import Data, Model, Progress
 
 
 class Gathered(NamedTuple):
     """What was gathered for one site: its `sites.Activity`, or None, and statistics by name."""
 
-    activity: sites.Activity | None
-    statistics: dict
+    activity: Activity | None
+    statistics: dict[str, Any]
 
 
-def check(needs):
-    """Raise for needs that nobody can gather.
-
-    Raises:
-        ValueError: lists those that are known.
+def check(needs: Collection[str]) -> None:
+    """Raise ValueError for needs that nobody can gather; it lists those that are known.
 
     Example:
         >>> check({"frequency", "input_norm"})
     """
-    known = {*ACTIVITY, *STATISTICS, *TRACKED}
-    if set(needs) - known:
-        raise ValueError(f"criterion needs {sorted(set(needs) - known)}; known are {sorted(known)}")
+    unknown = sorted(set(needs) - set(STATISTICS))
+    if unknown:
+        raise ValueError(f"criterion needs {unknown}; known are {sorted(STATISTICS)}")
 
 
-def check_data(needs, criterion, data):
-    """Raise where a criterion needs data and there is none.
-
-    Raises:
-        ValueError: says what to give.
+def check_data(needs: Collection[str], criterion: object, data: Data) -> None:
+    """Raise ValueError where a criterion needs data and there is none; it says what to give.
 
     Example:
         >>> check_data(frozenset(), "magnitude", None)
     """
-    if set(needs) & set(TRACKED):
+    tracked = sorted(one.name for one in chosen(needs, "training"))
+    if tracked:
         raise ValueError(
-            f"criterion {criterion!r} needs {sorted(set(needs) & set(TRACKED))}, which only "
+            f"criterion {criterion!r} needs {tracked}, which only "
             "training gives: use PruningCallback(schedule, criterion=...) in model.fit"
         )
-    if data is None and set(needs) & set(ACTIVITY):
+    if data is None and chosen(needs, "activity"):
         raise ValueError(
             f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "
             "inputs, or use PruningCallback, which counts while the model trains"
         )
-    if data is None and set(needs) - WITHOUT_DATA:
-        labels = "data=(x, y), inputs and labels" if set(needs) & LABELLED else "data=x, inputs"
+    if data is None and chosen(needs, "inputs", "labels"):
+        both = "data=(x, y), inputs and labels"
+        labels = both if chosen(needs, "labels") else "data=x, inputs"
         raise ValueError(
             f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass {labels} from the "
             "training data, some thousand samples"
         )
 
 
-def check_passes(needs, data, again=False):
-    """Raise where data would be read several times that can be read only once.
+def check_passes(needs: Collection[str], data: Data, again: bool = False) -> None:
+    """Raise ValueError where data would be read several times that can be read only once.
 
-    Args:
-        needs: of the criterion.
-        data: as for `prune`.
-        again: whether it is gathered from several times.
-
-    Raises:
-        ValueError: says what to give.
+    With `again` it is gathered from several times, whatever the needs.
 
     Example:
         >>> check_passes({"input_norm"}, (x for x in []))
     """
-    kinds = len([name for name in GATHERERS if name in needs])
-    kinds += bool(set(needs) & set(ACTIVITY)) + bool(set(needs) & set(inputs.STATISTICS))
-    twice = again or kinds > 1 or bool(set(needs) & READ_TWICE)
-    if twice and set(needs) - WITHOUT_DATA and hasattr(data, "__next__"):
+    passes = sum(own[0].passes for own in _by_function(needs).values())
+    if (again or passes > 1) and _reads(needs) and hasattr(data, "__next__"):
         raise ValueError(
             "data is a generator, which can be read only once, and is needed several times; give "
             "arrays, a list of batches, or a dataset"
         )
 
 
-def check_first(model, data, needs):
-    """Raise where the first batch of data does not fit the model, or has no labels to give.
+def check_first(model: Model, data: Data, needs: Collection[str]) -> None:
+    """Raise ValueError where the first batch of data does not fit the model, or has no labels.
 
-    Args:
-        model: the built model.
-        data: as for `prune`; must not be a generator.
-        needs: of the criterion, without what training gives.
-
-    Raises:
-        ValueError: see `batches.inputs_of` and `batches.pairs_of`.
+    Data must be no generator, and the needs none that only training gives.
 
     Example:
         >>> check_first(None, None, {"frequency"})
     """
-    if data is None or not set(needs) - WITHOUT_DATA:
-        return
-    read = batches.pairs_of if set(needs) & LABELLED else batches.inputs_of
-    next(iter(read(data, model=model)))
+    if data is not None and _reads(needs):
+        read = batches.pairs_of if chosen(needs, "labels") else batches.inputs_of
+        next(iter(read(data, model=model)))
 
 
-def gather(model, live_sites, data, needs, seed=0, progress=no_progress):
+def gather(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    needs: Collection[str],
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> dict[str, Gathered]:
     """Gather from data, in inference mode, all that a criterion needs.
 
-    Args:
-        model: the built model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`; walked through once for each kind of statistic.
-        needs: names in `ACTIVITY` and `STATISTICS`.
+    Args: see `statistic`; data is walked through once for each kind of statistic.
+        needs: names in `statistic.STATISTICS`, but those that only training gives.
         seed: for statistics that are estimates.
-        progress: called with (work done, work in all) by those that take long.
 
     Returns:
         {site name: `Gathered`}; empty when nothing is needed.
 
     Example:
+        >>> import keras
+        >>> from activation_pruning import sites
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
         >>> live = sites.find(model, exclude=()).sites
         >>> gather(model, live, np.ones((4, 2)), {"input_norm"})["a/kernel"].statistics
@@ -164,30 +114,45 @@ def gather(model, live_sites, data, needs, seed=0, progress=no_progress):
     """
     if not needs:
         return {}
-    activity, statistics = {}, {site.name: {} for site in live_sites}
-    counted = tuple(name for name in ACTIVITY if name in needs)
-    if counted:
-        activity = observe(model, live_sites, data, statistics=counted)
-    moments = [name for name in inputs.STATISTICS if name in needs]
-    if moments:
-        statistics = inputs.gather(model, live_sites, data, moments)
-    for name in (name for name in GATHERERS if name in needs):
-        options = {"seed": seed} if name in SEEDED else {}
-        options |= {"progress": progress} if name in SLOW else {}
-        for site, values in GATHERERS[name](model, live_sites, data, **options).items():
-            statistics[site][name] = values
+    activity: dict[str, Activity] = {}
+    statistics: dict[str, dict[str, Any]] = {site.name: {} for site in live_sites}
+    for function, own in _by_function(needs).items():
+        names, first = [one.name for one in own], own[0]
+        if function is None:
+            activity = observe(model, live_sites, data, statistics=names)
+            continue
+        options: dict[str, Any] = {"seed": seed} if first.seeded else {}
+        options |= {"progress": progress} if first.slow else {}
+        options |= {"needs": names} if first.shared else {}
+        for site, values in function(model, live_sites, data, **options).items():
+            statistics[site] |= values if first.shared else {first.name: values}
     return {
         site.name: Gathered(activity.get(site.name), statistics[site.name]) for site in live_sites
     }
 
 
-def observe(model, live_sites, data, threshold=0.0, statistics=ACTIVITY):
+def _by_function(needs: Collection[str]) -> dict[Callable[..., Any] | None, list[Statistic]]:
+    """What is gathered together; None stands for what hooks count."""
+    found: dict[Callable[..., Any] | None, list[Statistic]] = {}
+    for one in chosen(needs, "activity", "inputs", "labels", "weights"):
+        found.setdefault(one.gather, []).append(one)
+    return found
+
+
+def _reads(needs):
+    return any(one.of != "weights" for one in chosen(needs))
+
+
+def observe(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    threshold: float = 0.0,
+    statistics: Collection[str] = tuple(COUNTED),
+) -> dict[str, Activity]:
     """Activity of `live_sites` over `data`, in inference mode: {site name: Activity}.
 
-    Args:
-        model: the built model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`.
+    Args: see `statistic`.
         threshold: a unit is active where its output is greater.
         statistics: which of "frequency", "mean" and "rms" to gather.
 
@@ -202,7 +167,7 @@ def observe(model, live_sites, data, threshold=0.0, statistics=ACTIVITY):
         with hooks.observing():
             for x in batches.inputs_of(data, model=model):
                 model(x, training=False)
-                samples += len(keras.tree.flatten(x)[0])
+                samples += batches.length(x)
         if samples == 0:
             raise ValueError("data is empty: activity needs at least one sample")
         return activity_of(live_sites, counters)
@@ -210,7 +175,7 @@ def observe(model, live_sites, data, threshold=0.0, statistics=ACTIVITY):
         hooks.release(owner)
 
 
-def activity_of(live_sites, counters):
+def activity_of(live_sites: LiveSites, counters: Mapping[Any, Any]) -> dict[str, Activity]:
     """{site name: Activity} from an attachment's counters.
 
     Units that never show in an output (the first half of a SeparableConv) are given the mean of
@@ -224,6 +189,6 @@ def activity_of(live_sites, counters):
                 name: np.full(site.n_units, getattr(activity, name).mean())
                 for name in counters[site.source].statistics
             }
-            activity = sites.Activity(activity.samples, **means)
+            activity = Activity(activity.samples, **means)
         found[site.name] = activity
     return found

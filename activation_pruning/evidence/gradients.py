@@ -1,28 +1,39 @@
 """First derivatives of the loss, and what is made of them, for each weight or unit."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import autodiff, batches, probes
-from activation_pruning.evidence.curvature import loss_function
+from activation_pruning.evidence.statistic import statistic
+from activation_pruning.sites import LiveSites, layer_classes
+from activation_pruning.support.types import Arrays, Data, Model
 
 
-def gradient(model, live_sites, data, batch_size=64):
-    """g = dL/dw for the loss L over all of `data`.
-
-    Args:
-        model: the built and compiled model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`, with labels.
-        batch_size: samples per batch where `data` is not batched already.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}.
+def loss_function(model: Model, x: Any, y: Any) -> Callable[[], Any]:
+    """A function without arguments: the loss of one batch in inference mode, without regularizers.
 
     Raises:
-        ValueError: for data without labels, or a model without a loss.
+        ValueError: the model was not compiled with a loss.
+    """
+    own = type(model).compute_loss is not keras.Model.compute_loss
+    if not own and (not model.compiled or model.loss is None):
+        raise ValueError(
+            "model is not compiled with a loss, which this criterion looks at; call "
+            "model.compile(loss=...) first"
+        )
+    return lambda: keras_private.data_loss(model, x, y, model(x, training=False))
+
+
+@statistic(of="labels")
+def gradient(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 64) -> Arrays:
+    """g = dL/dw for the loss L over all of `data`.
+
+    Args, returns, raises: see `statistic`; data with labels.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="a")])
@@ -32,21 +43,38 @@ def gradient(model, live_sites, data, batch_size=64):
         >>> gradient(model, live, (np.array([[3.0]]), np.zeros((1, 1))))["a/kernel"]  # 2 x (w x)
         array([[36.]])
     """
-    return _mean_over_batches(model, live_sites, data, batch_size, lambda g: g, by_samples=True)
+    found = _gradients(model, live_sites, data, batch_size)
+    return batches.means(live_sites, ((n, [[n * g for g in own]]) for n, own in found))
 
 
-def squared_gradient(model, live_sites, data, batch_size=64):
+@statistic(of="labels")
+def squared_gradient(
+    model: Model, live_sites: LiveSites, data: Data, batch_size: int = 64
+) -> Arrays:
     """Mean over batches of the squared gradient of each batch: E[g_b^2].
 
-    Args, returns, raises: as for `gradient`. The size of the batches matters: over larger ones
-    more of the gradient cancels.
+    The size of the batches matters: over larger ones more of the gradient cancels.
+
+    Args, returns, raises: as for `gradient`.
 
     Source: Molchanov et al., CVPR 2019, section 3.2: squares are averaged over minibatches.
     """
-    return _mean_over_batches(model, live_sites, data, batch_size, np.square, by_samples=False)
+    found = _gradients(model, live_sites, data, batch_size)
+    return batches.means(live_sites, ((1, [[g**2 for g in own]]) for _, own in found))
 
 
-def hessian_gradient(model, live_sites, data, batch_size=64):
+def _gradients(model, live_sites, data, batch_size):
+    """Yield (samples, the gradients of the sites) of each batch."""
+    variables = [site.variable for site in live_sites]
+    for x, y in batches.pairs_of(data, batch_size, model):
+        found = autodiff.gradients(loss_function(model, x, y), variables)
+        yield batches.length(x), [ops.convert_to_numpy(g).astype(np.float64) for g in found]
+
+
+@statistic(of="labels", passes=2)
+def hessian_gradient(
+    model: Model, live_sites: LiveSites, data: Data, batch_size: int = 64
+) -> Arrays:
     """H g: the product of the Hessian of the loss with its own gradient, both over all of `data`.
 
     Args, returns, raises: as for `gradient`.
@@ -56,26 +84,26 @@ def hessian_gradient(model, live_sites, data, batch_size=64):
     whole = gradient(model, live_sites, data, batch_size)
     vectors = [whole[site.name].astype("float32") for site in live_sites]
     variables = [site.variable for site in live_sites]
-    total, samples = [np.zeros(vector.shape) for vector in vectors], 0
-    for x, y in batches.pairs_of(data, batch_size, model):
-        count = _length(x)
-        found = autodiff.hessian_product(loss_function(model, x, y), variables, vectors)
-        for own, values in zip(total, found, strict=True):
-            own += count * ops.convert_to_numpy(values)
-        samples += count
-    return {site.name: own / samples for site, own in zip(live_sites, total, strict=True)}
+
+    def products():
+        for x, y in batches.pairs_of(data, batch_size, model):
+            found = autodiff.hessian_product(loss_function(model, x, y), variables, vectors)
+            samples = batches.length(x)
+            yield samples, [[samples * ops.convert_to_numpy(values) for values in found]]
+
+    return batches.means(live_sites, products())
 
 
-def activation_gradient(model, live_sites, data, batch_size=64):
+@statistic(of="labels", by_unit=True)
+def activation_gradient(
+    model: Model, live_sites: LiveSites, data: Data, batch_size: int = 64
+) -> Arrays:
     """What a unit's output does to the loss, to first order: mean of |mean over positions of a g|.
 
     a is the unit's output after the activation, g = dL_n/da the gradient of the loss of sample n;
     the outer mean is over the samples.
 
-    Args, raises: as for `gradient`.
-
-    Returns:
-        {site name: float64 array of shape (units,)}.
+    Args, returns, raises: as for `gradient`; arrays of shape (units,).
 
     Source: Molchanov et al., ICLR 2017, equation 8.
     """
@@ -87,39 +115,25 @@ def activation_gradient(model, live_sites, data, batch_size=64):
     for x, y in batches.pairs_of(data, batch_size, model):
         with seen.seeing():
             model(x, training=False)
-        outputs = {place: list(values) for place, values in seen.seen.items()}
-        with seen.adding() as begin:
-            loss = loss_function(model, x, y)
-
-            def begun(begin=begin, loss=loss):
-                begin()
-                return loss()
-
-            found = autodiff.gradients(begun, seen.variables)
-        arrays = iter([ops.convert_to_numpy(values) for values in found])
-        # The loss is a mean over the samples: times their number it is the sum of theirs.
-        slopes = {p: [_length(x) * next(arrays) for _ in own] for p, own in seen.zeros.items()}
+        slopes = seen.derivatives(loss_function(model, x, y))
         for site in live_sites:
             place = places[site.name]
-            sums[site.name] += _unit_products(site, outputs[place], slopes[place])
-        samples += _length(x)
+            # The loss is a mean over the samples: times their number it is the sum of theirs.
+            own = [batches.length(x) * slope for slope in slopes[place]]
+            sums[site.name] += _unit_products(site, seen.seen[place], own)
+        samples += batches.length(x)
     return {name: values / samples for name, values in sums.items()}
 
 
-def synaptic_flow(model, live_sites, data=None, batch_size=1):
+@statistic(of="weights")
+def synaptic_flow(model: Model, live_sites: LiveSites, data: Data = None) -> Arrays:
     """dR/d|w| for R = sum of the outputs for inputs of ones, with all weights made positive.
 
     Biases are taken as zeros and activations as linear (a ReLU is, on positive values), so that
     in a chain of layers sum(|w| dR/d|w|) over a layer is R, the same for each.
 
-    Args:
-        model: a built Sequential or Functional model, or with `data` any other.
-        live_sites: from `sites.find`.
-        data: only the shape of its first sample is read; may be None.
-        batch_size: not used.
-
-    Returns:
-        {site name: float64 array of the kernel's shape}, >= 0.
+    Args: see `statistic`; of `data` only the shape of the first sample is read, which a Sequential
+    or Functional model knows without.
 
     Raises:
         ValueError: a subclassed model without data; inputs that are integers; a flow that
@@ -136,14 +150,13 @@ def synaptic_flow(model, live_sites, data=None, batch_size=1):
     ones = _ones(model, data)
     variables = [site.variable for site in live_sites]
     own = {id(variable) for variable in variables}
-    constants = [(v, _positive(v)) for v in model.variables if id(v) not in own and _is_float(v)]
-    values = [ops.abs(variable.value) for variable in variables]
+    others = [v for v in model.variables if id(v) not in own and "float" in str(v.dtype)]
     with _linear_activations(model):
         found = autodiff.gradients(
             lambda: sum(ops.sum(y) for y in keras.tree.flatten(model(ones, training=False))),
             variables,
-            values,
-            constants,
+            values=[ops.abs(variable.value) for variable in variables],
+            constants=[(variable, _positive(variable)) for variable in others],
         )
     flows = [ops.convert_to_numpy(values).astype(np.float64) for values in found]
     for site, flow in zip(live_sites, flows, strict=True):
@@ -161,32 +174,11 @@ def synaptic_flow(model, live_sites, data=None, batch_size=1):
     return {site.name: flow for site, flow in zip(live_sites, flows, strict=True)}
 
 
-def _mean_over_batches(model, live_sites, data, batch_size, function, by_samples):
-    variables = [site.variable for site in live_sites]
-    total, weights = [np.zeros(tuple(v.shape)) for v in variables], 0
-    for x, y in batches.pairs_of(data, batch_size, model):
-        weight = _length(x) if by_samples else 1
-        found = autodiff.gradients(loss_function(model, x, y), variables)
-        for own, values in zip(total, found, strict=True):
-            own += weight * function(ops.convert_to_numpy(values).astype(np.float64))
-        weights += weight
-    return {site.name: own / weights for site, own in zip(live_sites, total, strict=True)}
-
-
-def _length(x):
-    return len(keras.tree.flatten(x)[0])
-
-
 def _unit_products(site, outputs, slopes):
     """Sum over samples of |mean over positions of a g| for each unit of a site."""
-    source, parts = site.source, []
-    for values, slope in zip(outputs, slopes, strict=True):
-        product = np.asarray(values * slope, np.float64)
-        axes = [axis % product.ndim for axis in source.axes]
-        product = np.moveaxis(product, axes, range(-len(axes), 0))
-        parts.append(product.reshape(len(product), -1, source.width))
-    means = np.abs(np.concatenate(parts, axis=1).mean(axis=1)).sum(axis=0)
-    own = means[source.start : source.start + source.units]
+    pairs = zip(outputs, slopes, strict=True)
+    parts = [site.source.by_unit(np.asarray(a * g, np.float64)) for a, g in pairs]
+    own = np.abs(np.concatenate(parts, axis=1).mean(axis=1)).sum(axis=0)
     if site.observed:
         return own
     return np.full(site.n_units, own.mean())  # units that never show in an output
@@ -202,7 +194,7 @@ def _ones(model, data):
             "the shape of the first sample is read"
         )
     first = next(iter(batches.inputs_of(data, 1)))
-    return keras.tree.map_structure(lambda leaf: _ones_like(leaf[:1]), first)
+    return keras.tree.map_structure(_ones_like, first)
 
 
 def _ones_like(tensor):
@@ -214,10 +206,6 @@ def _ones_like(tensor):
     return np.ones([1, *(size or 1 for size in tensor.shape[1:])], "float32")
 
 
-def _is_float(variable):
-    return "float" in str(variable.dtype)
-
-
 def _positive(variable):
     """Nothing is added on the way: biases, offsets and means are zeros; the rest is positive."""
     name = variable.path.split("/")[-1]
@@ -226,10 +214,7 @@ def _positive(variable):
     return ops.abs(variable.value)
 
 
-_L = keras.layers
-_PASSED_ON = (
-    _L.Softmax, _L.ReLU, _L.LeakyReLU, _L.PReLU, _L.ELU, _L.Rescaling, _L.Normalization,
-)  # fmt: skip
+_PASSED_ON = (*layer_classes.ACTIVATIONS, keras.layers.Rescaling, keras.layers.Normalization)
 
 
 def _linear_activations(model):

@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
+from typing import Any
 
 import keras
 import numpy as np
 
 from activation_pruning import sites
-from activation_pruning.evidence import batches, probes
+from activation_pruning.evidence import probes
+from activation_pruning.evidence.statistic import statistic
 from activation_pruning.sites.linear import Linear
 from activation_pruning.sites.unfolding import Unfolding
+from activation_pruning.support.types import Array, Data, Model
 
 _NUMBERS = 1 << 21  # in a batch of inputs: 8 MiB of float32
-NORM, HESSIAN = STATISTICS = ("input_norm", "input_hessian")
+NORM, HESSIAN = "input_norm", "input_hessian"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +30,9 @@ class InputHessian:
     """
 
     unfolding: Unfolding
-    hessian: np.ndarray
+    hessian: Array
     rows: int
-    mean: np.ndarray | None = None
+    mean: Array | None = None
 
 
 class _Moments:
@@ -52,19 +56,22 @@ class _Moments:
                 self.sums += np.einsum("bri,bri->bi", part, part)
 
 
-def gather(model, live_sites, data, needs, batch_size=None):
+@statistic(NORM, HESSIAN)
+def gather(
+    model: Model,
+    live_sites: sites.LiveSites,
+    data: Data,
+    needs: Collection[str],
+    batch_size: int | None = None,
+) -> dict[str, dict[str, Any]]:
     """Second moments of the inputs of each site over `data`, in inference mode.
 
     norm_i = sqrt(sum over rows of x_i^2); H = X^T X / rows. A row of X is what one unit sees at
     one position of one sample. Nothing but these sums is kept, whatever the number of samples.
 
-    Args:
-        model: the built model that holds the sites.
-        live_sites: from `sites.find`.
-        data: as for `prune`.
-        needs: which of `STATISTICS`.
-        batch_size: samples per batch where `data` is not batched already; None for as many as
-            make products of matrices fast, 32 to 2,048.
+    Args: see `statistic`; data without labels.
+        needs: which of "input_norm" and "input_hessian".
+        batch_size: None for as many samples as make products of matrices fast, 32 to 2,048.
 
     Returns:
         {site name: {statistic: value}}; "input_norm" is a float32 array of the kernel's
@@ -75,29 +82,23 @@ def gather(model, live_sites, data, needs, batch_size=None):
             layer that the data never reaches, or no data.
 
     Example:
-
-    >>> from activation_pruning import sites
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
-    >>> live = sites.find(model, exclude=()).sites
-    >>> gather(model, live, np.array([[3.0, 0.0], [4.0, 1.0]]), [NORM])["a/kernel"][NORM]
-    array([[5.],
-           [1.]], dtype=float32)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> live = sites.find(model, exclude=()).sites
+        >>> gather(model, live, np.array([[3.0, 0.0], [4.0, 1.0]]), [NORM])["a/kernel"][NORM]
+        array([[5.],
+               [1.]], dtype=float32)
     """
-    check_linear(live_sites)
+    _check_linear(live_sites)
     moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
-    by_layer = {}
+    by_place: dict[tuple, list[_Moments]] = {}
     for site in live_sites:
-        by_layer.setdefault((place(site), probes.INPUTS), []).append(moments[site.name])
+        by_place.setdefault((_place(site), probes.INPUTS), []).append(moments[site.name])
 
     def update(place, x):
-        for own in by_layer[place]:
-            own.update(keras.ops.convert_to_numpy(x))
-        return x
+        for own in by_place[place]:
+            own.update(x)
 
-    with probes.passing(by_layer, update):
-        size = batch_size or _batch_size(model)
-        for inputs in batches.inputs_of(data, size, model):
-            model(inputs, training=False)
+    probes.show(model, data, batch_size or _batch_size(model), places=by_place, see=update)
     found = {}
     for site in live_sites:
         own = moments[site.name]
@@ -108,16 +109,12 @@ def gather(model, live_sites, data, needs, batch_size=None):
             )
         if not np.isfinite(own.sums).all():
             raise ValueError(f"{site.name}: the inputs of this layer are NaN or infinite")
-        found[site.name] = {name: _value(site, own, name) for name in needs}
+        found[site.name] = {name: _value(own, name) for name in needs}
     return found
 
 
-def check_linear(live_sites):
-    """Raise for layers whose inputs are not understood, naming all of them at once.
-
-    Raises:
-        ValueError: see `linear.Linear`.
-    """
+def _check_linear(live_sites):
+    """Raise ValueError for layers whose inputs are not understood, naming all of them at once."""
     refused = {}
     for site in live_sites:
         try:
@@ -136,22 +133,16 @@ def _batch_size(model):
     return min(max(_NUMBERS // numbers, 32), 2048)
 
 
-def place(site):
+def _place(site):
     """The layer whose inputs are seen; TimeDistributed calls its layer where values are hidden."""
     outer = site.source.layer
     return outer if isinstance(outer, keras.layers.TimeDistributed) else site.layer
 
 
-def _value(site, moments, name):
+def _value(moments, name):
+    unfolding, sums, rows = moments.linear.unfolding, moments.sums, moments.rows
     if name == HESSIAN:
-        rows = moments.rows
-        return InputHessian(
-            moments.linear.unfolding, moments.sums / rows, rows, moments.first / rows
-        )
-    squares = moments.sums
-    if moments.full:
-        squares = np.diagonal(squares, axis1=1, axis2=2)
-    unfolding = moments.linear.unfolding
+        return InputHessian(unfolding, hessian=sums / rows, rows=rows, mean=moments.first / rows)
+    squares = np.diagonal(sums, axis1=1, axis2=2) if moments.full else sums
     norms = np.sqrt(squares).astype(np.float32)[:, None]
-    blocks, _, inputs = norms.shape
-    return unfolding.from_units(np.broadcast_to(norms, (blocks, unfolding.units, inputs)))
+    return unfolding.from_units(np.broadcast_to(norms, unfolding.shape_by_unit))

@@ -1,10 +1,12 @@
 """The outputs of a model before their final softmax or sigmoid, and the loss's curvature there."""
 
+from contextlib import AbstractContextManager
+
 import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.sites import active_outputs
+from activation_pruning.support.types import Array, Model
 
 _SOFTMAX, _SIGMOID, _LINEAR = "softmax", "sigmoid", "linear"
 _LOSSES = {
@@ -43,19 +45,19 @@ class Logits:
         True
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Model) -> None:
         self.model = model
         self.kind, inside = _kind(model)
         # Where the loss takes probabilities, the last activation makes them of the logits.
         self.layer = None if inside or self.kind == _LINEAR else _last_activation(model, self.kind)
 
-    def shown(self):
-        """Have the model return its logits: a context manager."""
+    def shown(self) -> AbstractContextManager[None]:
+        """Have the model return its logits."""
         name = "activation" if hasattr(self.layer, "activation") else "call"
         shadow = self.layer, name, lambda x, *args, **kwargs: x
         return keras_private.overridden([] if self.layer is None else [shadow])
 
-    def root(self, logits):
+    def root(self, logits: Array) -> Array:
         """S for each sample.
 
         Args:
@@ -122,7 +124,7 @@ def _last_activation(model, kind):
             f"{kind} activation (a subclassed model cannot be followed); end a Sequential or "
             "Functional model in one, compile with from_logits=True, or choose 'obd_hutchinson'"
         )
-    if keras_private.calls_in_graph(last, active_outputs.graph(around)) > 1:
+    if keras_private.calls_in_graph(last, sites.operations(around)) > 1:
         raise ValueError(
             f"the last activation, {last.name!r}, is called several times; give the outputs one of "
             "their own, or choose the criterion 'obd_hutchinson'"

@@ -1,17 +1,23 @@
 """Zeros added to what flows through a model, so that derivatives can be taken there."""
 
-import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
+from activation_pruning.evidence import autodiff, batches
+from activation_pruning.support.types import Array, Data, Model
 
 INPUTS, BEFORE, OUTPUTS = "inputs", "before_activation", "outputs"
 
 
-def passing(places, pass_by):
+def passing(
+    places: Iterable[tuple], pass_by: Callable[[tuple, Any], Any]
+) -> AbstractContextManager[None]:
     """Have values pass through a function on their way through a model.
 
     Args:
@@ -19,6 +25,20 @@ def passing(places, pass_by):
         pass_by: function (place, values) -> the values to go on with.
     """
     return keras_private.overridden(_wrapped(place, pass_by) for place in places)
+
+
+def show(
+    model: Model, data: Data, batch_size: int, places: Iterable[tuple], see: Callable[..., None]
+) -> None:
+    """Run a model over data, in inference mode, and `see(place, array)` what passes by places."""
+
+    def pass_by(place, values):
+        see(place, ops.convert_to_numpy(values))
+        return values
+
+    with passing(dict.fromkeys(places), pass_by):
+        for x in batches.inputs_of(data, batch_size, model):
+            model(x, training=False)
 
 
 class Probes:
@@ -39,22 +59,17 @@ class Probes:
         ...     _ = model(np.ones((1, 3)))
         >>> probes.seen[layer, BEFORE][0].tolist()
         [[3.0, 3.0]]
-        >>> with probes.adding():
-        ...     y = model(np.ones((1, 3)))
+        >>> probes.derivatives(lambda: ops.sum(model(np.ones((1, 3)))))[layer, BEFORE][0].tolist()
+        [[1.0, 1.0]]
     """
 
-    def __init__(self, places):
+    def __init__(self, places: Iterable[tuple]) -> None:
         self.places = list(dict.fromkeys(places))
-        self.seen = {place: [] for place in self.places}
-        self.zeros = {}
+        self.seen: dict[tuple, list] = {place: [] for place in self.places}
+        self.zeros: dict[tuple, list] = {}
 
-    @property
-    def variables(self):
-        """The zeros that were added, place by place and call by call, as `keras.Variable`s."""
-        return [zeros for own in self.zeros.values() for zeros in own]
-
-    @contextlib.contextmanager
-    def seeing(self):
+    @contextmanager
+    def seeing(self) -> Iterator[None]:
         """Keep what passes by, as NumPy arrays, and make the zeros that fit."""
         self.seen = {place: [] for place in self.places}
 
@@ -66,26 +81,27 @@ class Probes:
             yield
         self._fit_zeros()
 
-    @contextlib.contextmanager
-    def adding(self):
-        """Add the zeros to what passes by, so that derivatives in them can be taken.
+    def derivatives(self, function: Callable[[], Any]) -> dict[tuple, list[Array]]:
+        """d function() / d zeros that are added to what passes by: for each place, by call.
 
-        Yields:
-            A function to call before every forward pass: the zeros start with the first call.
+        Args:
+            function: without arguments; runs the model once on the batch that was seen.
         """
-        calls = {}
-
-        def begin():
-            calls.update({place: iter(own) for place, own in self.zeros.items()})
+        calls: dict[tuple, Iterator] = {}
 
         def add(place, values):
             if place[1] == INPUTS:
                 return values
             return values + ops.cast(next(calls[place]), values.dtype)
 
-        begin()
+        def start():
+            calls.update({place: iter(own) for place, own in self.zeros.items()})
+            return function()
+
+        variables = [zeros for own in self.zeros.values() for zeros in own]
         with passing(self.places, add):
-            yield begin
+            found = map(ops.convert_to_numpy, autodiff.gradients(start, variables))
+        return {place: [next(found) for _ in own] for place, own in self.zeros.items()}
 
     def _fit_zeros(self):
         """Zeros for batches of this size; those of the batch before are kept where they fit."""

@@ -1,13 +1,17 @@
 """Gradients of every single sample, kept as the factors that they are products of."""
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from keras import ops
 
 from activation_pruning.evidence import autodiff, batches, probes
 from activation_pruning.evidence.logits import Logits
+from activation_pruning.sites import LiveSites
 from activation_pruning.sites.linear import Linear
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Data, Model, Progress
 
 _ROOM = 1 << 24  # numbers that gradients of single samples may hold at a time: 64 MiB of float32
 
@@ -20,11 +24,11 @@ class Factored:
         calls: pairs (inputs, gradients before the activation), one for each call of the layer.
     """
 
-    def __init__(self, linear, calls):
+    def __init__(self, linear: Linear, calls: list[tuple[Array, Array]]) -> None:
         self.linear, self.calls = linear, calls
         self.samples = len(calls[0][0])
 
-    def squares(self):
+    def squares(self) -> Array:
         """Sum over the samples of the squared gradients, in the kernel's shape."""
         blocks, units = self.linear.unfolding.shape[0], self.linear.unfolding.units
         total = np.zeros((blocks, units, self.linear.inputs))
@@ -37,7 +41,7 @@ class Factored:
                 total += np.square(part).sum(axis=1, dtype=np.float64)
         return self.linear.unfolding.from_units(total)
 
-    def each(self):
+    def each(self) -> Array:
         """The gradients themselves: array of shape (samples, weights), flat in kernel order."""
         found = [one for part in self._parts() for one in part.swapaxes(0, 1)]
         return np.stack([self.linear.unfolding.from_units(one).reshape(-1) for one in found])
@@ -67,92 +71,97 @@ class Factored:
 class Plain:
     """Gradients of any kernel, one for each sample, as arrays of the kernel's shape."""
 
-    def __init__(self, gradients):
+    def __init__(self, gradients: Array) -> None:
         self.gradients = gradients
 
-    def squares(self):
+    def squares(self) -> Array:
         """Sum over the samples of the squared gradients, in the kernel's shape."""
         return np.square(self.gradients, dtype=np.float64).sum(axis=0)
 
-    def each(self):
+    def each(self) -> Array:
         """The gradients themselves: array of shape (samples, weights), flat in kernel order."""
         return self.gradients.reshape(len(self.gradients), -1)
 
 
-def sample_gradients(model, live_sites, data, batch_size=256, progress=no_progress):
+def sample_gradients(
+    model: Model,
+    live_sites: LiveSites,
+    data: Data,
+    batch_size: int = 256,
+    progress: Progress = no_progress,
+) -> Iterator[tuple[int, Iterator[dict[str, Factored | Plain]]]]:
     """Yield, batch by batch, each sample's gradients of S^T z: z the logits, S S^T = H_L.
 
     For layers that are a matrix product the gradients come from their inputs and the gradients
     before their activation, for all samples at once; for others (recurrent ones, Embedding, ...)
     from one backward pass for each sample.
 
-    Args:
-        model, live_sites, data, batch_size, progress: see `curvature.gauss_newton`.
+    Args: as for `curvature.gauss_newton`.
 
     Yields:
         (samples, iterator over the columns of S): each gives {site name: gradients}, with
         methods `squares` and `each`.
     """
-    logits = Logits(model)
-    linear = {site.name: found for site in live_sites if (found := _linear(site)) is not None}
-    places = [(one.layer, where) for one in linear.values() for where in _WHERE]
-    seen = probes.Probes(places)
-    others = [site for site in live_sites if site.name not in linear]
-    number = batches.count(data, batch_size, model)
+    passes, number = _Passes(model, live_sites), batches.count(data, batch_size, model)
     for batch, x in enumerate(batches.inputs_of(data, batch_size, model)):
-        with logits.shown(), seen.seeing():
-            root = logits.root(ops.convert_to_numpy(model(x, training=False)))
-        inputs = {key: list(values) for key, values in seen.seen.items()}
+        root = passes.forward(x)
 
         def show(column, batch=batch, columns=root.shape[2]):
             progress(batch * columns + column + 1, number and number * columns)
 
-        yield len(root), _directions(model, logits, linear, others, seen, inputs, x, root, show)
+        yield len(root), passes.backward(x, root, show)
 
 
-_WHERE = (probes.INPUTS, probes.BEFORE)
+class _Passes:
+    """A pass forward for each batch, and then one backward for each column of S."""
 
+    def __init__(self, model, live_sites):
+        self.model, self.logits, self.linear, self.others = model, Logits(model), {}, []
+        for site in live_sites:
+            linear = _linear(site)
+            if linear is None:
+                self.others.append(site)
+            else:
+                self.linear[site.name] = linear
+        where = probes.INPUTS, probes.BEFORE
+        self.seen = probes.Probes((one.layer, w) for one in self.linear.values() for w in where)
 
-def _directions(model, logits, linear, others, seen, inputs, x, root, show):
-    for column in range(root.shape[2]):
-        weights = root[:, :, column].astype("float32")
-        found = {}
-        if linear:
-            with logits.shown(), seen.adding() as added:
-                function = _projected(model, x, weights, added)
-                gradients = autodiff.gradients(function, seen.variables)
-            arrays = iter([ops.convert_to_numpy(gradient) for gradient in gradients])
-            by_layer = {place[0]: [next(arrays) for _ in own] for place, own in seen.zeros.items()}
-            for name, one in linear.items():
-                calls = zip(inputs[one.layer, probes.INPUTS], by_layer[one.layer], strict=True)
-                found[name] = Factored(one, list(calls))
-        if others:
-            with logits.shown():
-                found |= _one_by_one(model, others, x, weights)
-        show(column)
-        yield found
+    def forward(self, x):
+        """S for each sample."""
+        with self.logits.shown(), self.seen.seeing():
+            return self.logits.root(ops.convert_to_numpy(self.model(x, training=False)))
 
+    def backward(self, x, root, show):
+        """Yield {site name: gradients} for each column of S."""
+        for column in range(root.shape[2]):
+            weights = root[:, :, column].astype("float32")
+            with self.logits.shown():
+                found = {**self._at_once(x, weights), **self._one_by_one(x, weights)}
+            show(column)
+            yield found
 
-def _projected(model, x, weights, begin=lambda: None):
-    weights = ops.convert_to_tensor(weights)
+    def _at_once(self, x, weights):
+        if not self.linear:
+            return {}
+        slopes, found = self.seen.derivatives(self._projected(x, weights)), {}
+        for name, one in self.linear.items():
+            inputs = self.seen.seen[one.layer, probes.INPUTS]
+            calls = zip(inputs, slopes[one.layer, probes.BEFORE], strict=True)
+            found[name] = Factored(one, list(calls))
+        return found
 
-    def function():
-        begin()
-        return ops.sum(ops.cast(model(x, training=False), "float32") * weights)
+    def _one_by_one(self, x, weights):
+        variables, found = [site.variable for site in self.others], []
+        for i in range(len(weights) if variables else 0):
+            own = keras.tree.map_structure(lambda leaf, i=i: leaf[i : i + 1], x)
+            slopes = autodiff.gradients(self._projected(own, weights[i : i + 1]), variables)
+            found.append([ops.convert_to_numpy(slope) for slope in slopes])
+        pairs = zip(self.others, zip(*found, strict=True), strict=True)
+        return {site.name: Plain(np.stack(own)) for site, own in pairs}
 
-    return function
-
-
-def _one_by_one(model, live_sites, x, weights):
-    variables, found = [site.variable for site in live_sites], []
-    for i in range(len(weights)):
-        own = keras.tree.map_structure(lambda leaf, i=i: leaf[i : i + 1], x)
-        gradients = autodiff.gradients(_projected(model, own, weights[i : i + 1]), variables)
-        found.append([ops.convert_to_numpy(gradient) for gradient in gradients])
-    return {
-        site.name: Plain(np.stack(own))
-        for site, own in zip(live_sites, zip(*found, strict=True), strict=True)
-    }
+    def _projected(self, x, weights):
+        weights = ops.convert_to_tensor(weights)
+        return lambda: ops.sum(ops.cast(self.model(x, training=False), "float32") * weights)
 
 
 def _linear(site):

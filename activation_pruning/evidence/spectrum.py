@@ -2,30 +2,27 @@
 
 import dataclasses
 import math
+from typing import Self
 
 import numpy as np
 import pandas as pd
 import scipy.linalg
 
+from activation_pruning.sites import LiveSite
 from activation_pruning.sites.unfolding import Unfolding, unfolding
+from activation_pruning.support.types import Array, Table
 
 _EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 NORMS = (
-    "spectral",
-    "frobenius",
-    "nuclear",
-    "rank",
-    "stable_rank",
-    "effective_rank",
-    "condition_number",
-    "sparsity",
-)
+    "spectral", "frobenius", "nuclear", "rank", "stable_rank", "effective_rank",
+    "condition_number", "sparsity",
+)  # fmt: skip
 # Squares of singular values carry an error of about 1e-13 of the largest square, so a value below
 # this share of the largest one would be off by more than 1e-7 of itself when found from squares.
 _SMALLEST_FROM_SQUARES = 1e-3
 
 
-def singular_values(matrix):
+def singular_values(matrix: Array) -> Array:
     """Singular values, largest first, to about 1e-7 of each.
 
     sigma_i = sqrt(eigenvalue_i(A^T A)) in float64, of the smaller of A^T A and A A^T, which takes
@@ -39,9 +36,8 @@ def singular_values(matrix):
         float64 array of shape (min(rows, columns),).
 
     Example:
-
-    >>> singular_values(np.array([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])).round(6).tolist()
-    [4.0, 3.0]
+        >>> singular_values(np.array([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])).round(6).tolist()
+        [4.0, 3.0]
     """
     values = np.zeros(min(matrix.shape))
     alive = matrix[np.any(matrix, axis=1)][:, np.any(matrix, axis=0)].astype(np.float64)
@@ -57,39 +53,36 @@ def singular_values(matrix):
     return values
 
 
-def rank(values, shape, eps):
+def rank(values: Array, shape: tuple[int, int], eps: float) -> int:
     """Numerical rank: singular values above `values[0] * max(shape) * eps`, as in NumPy.
 
     Example:
-
-    >>> rank(np.array([2.0, 1.0, 1e-9]), (4, 3), np.finfo("float32").eps)
-    2
+        >>> rank(np.array([2.0, 1.0, 1e-9]), (4, 3), np.finfo("float32").eps)
+        2
     """
     return int(np.count_nonzero(values > values[0] * max(shape) * eps))
 
 
-def stable_rank(values):
+def stable_rank(values: Array) -> float:
     """||A||_F^2 / ||A||_2^2, in [1, rank]; 0 for a matrix of zeros.
 
     Source: Rudelson & Vershynin, Journal of the ACM 54(4), 2007.
 
     Example:
-
-    >>> stable_rank(np.array([2.0, 2.0, 1.0]))
-    2.25
+        >>> stable_rank(np.array([2.0, 2.0, 1.0]))
+        2.25
     """
     return float(np.sum((values / values[0]) ** 2)) if values[0] else 0.0
 
 
-def effective_rank(values):
+def effective_rank(values: Array) -> float:
     """exp of the entropy of p_i = sigma_i / sum sigma, in [1, rank]; 0 for a matrix of zeros.
 
     Source: Roy & Vetterli, "The effective rank", EUSIPCO 2007.
 
     Example:
-
-    >>> round(effective_rank(np.array([1.0, 1.0, 0.0])), 6)
-    2.0
+        >>> round(effective_rank(np.array([1.0, 1.0, 0.0])), 6)
+        2.0
     """
     if not values[0]:
         return 0.0
@@ -108,12 +101,12 @@ class Spectrum:
     layer: str
     site: str
     unfolding: Unfolding
-    values: list[np.ndarray]
+    values: list[Array]
     eps: float
     sparsity: float
 
     @classmethod
-    def of(cls, site, kernel=None):
+    def of(cls, site: LiveSite, kernel: Array | None = None) -> Self:
         """The spectrum of a `sites.LiveSite`, or of another kernel that lies as its own does."""
         # A short dtype is widened to float32 by now, but its rounding stays that of its own.
         eps = _EPS.get(site.variable.dtype) if kernel is None else None
@@ -124,7 +117,7 @@ class Spectrum:
         zeros = 1 - np.count_nonzero(kernel) / kernel.size
         return cls(site.path, site.name, unfolded, values, eps, zeros)
 
-    def table(self):
+    def table(self) -> Table:
         """The rows of `spectra`."""
         values = np.concatenate(self.values)
         order = np.argsort(-values, kind="stable")
@@ -143,26 +136,29 @@ class Spectrum:
         }
         return pd.DataFrame(columns)
 
-    def norms(self):
+    def norms(self) -> dict[str, object]:
         """The row of `norms`."""
         values = np.sort(np.concatenate(self.values))[::-1]
         blocks, rows, columns = self.unfolding.shape
-        numbers = (
-            values[0],
-            math.sqrt(np.sum(values**2)),
-            values.sum(),
-            sum(rank(part, (rows, columns), self.eps) for part in self.values),
-            stable_rank(values),
-            effective_rank(values),
-            values[0] / values[-1] if values[-1] else math.inf,
-            self.sparsity,
-        )
-        place = {"layer": self.layer, "site": self.site, "unfolding": self.unfolding.label}
-        place |= {"blocks": blocks, "rows": rows, "columns": columns}
-        return place | dict(zip(NORMS, numbers, strict=True))
+        return {
+            "layer": self.layer,
+            "site": self.site,
+            "unfolding": self.unfolding.label,
+            "blocks": blocks,
+            "rows": rows,
+            "columns": columns,
+            "spectral": values[0],
+            "frobenius": math.sqrt(np.sum(values**2)),
+            "nuclear": values.sum(),
+            "rank": sum(rank(part, (rows, columns), self.eps) for part in self.values),
+            "stable_rank": stable_rank(values),
+            "effective_rank": effective_rank(values),
+            "condition_number": values[0] / values[-1] if values[-1] else math.inf,
+            "sparsity": self.sparsity,
+        }
 
 
-def finite_kernel(site):
+def finite_kernel(site: LiveSite) -> Array:
     """The weights of a live site; raises where they are not finite."""
     kernel = site.kernel()
     bad = kernel[~np.isfinite(kernel)]

@@ -3,13 +3,21 @@
 import collections
 import copy
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.support.types import Model
 
 
-def rebuild(model, replace, transfer, inputs=None):
+def rebuild(
+    model: Model,
+    replace: Callable[[keras.Layer], keras.Layer],
+    transfer: Callable[[keras.Layer, keras.Layer], None],
+    inputs: Callable[[Model], Any] | None = None,
+) -> Model:
     """A copy of a Sequential or Functional model, nested ones included, compiled alike.
 
     Args:
@@ -22,7 +30,9 @@ def rebuild(model, replace, transfer, inputs=None):
     Returns:
         The new model, with a fresh optimizer state.
     """
-    made_graphs, made = {}, {}  # by id; a layer may be met again, in another nested model
+    # By id; a layer may be met again, in another nested model.
+    made_graphs: dict[int, tuple] = {}
+    made: dict[int, tuple] = {}
     shared = _shared_with_wrappers(model)
 
     def clone(layer):
@@ -61,30 +71,30 @@ def rebuild(model, replace, transfer, inputs=None):
     return rebuilt
 
 
-def copy_layer(layer, **changes):
+def copy_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
     """A layer made from the same configuration but for `changes`, without weights yet."""
     return _made(layer, {**layer.get_config(), **changes})
 
 
-def resized_layer(layer, **changes):
+def resized_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
     """`copy_layer` for inputs of another shape: layers inside forget what they were built for."""
-    return _made(layer, _unbuilt({**layer.get_config(), **changes}))
+    return _made(layer, _mapped({**layer.get_config(), **changes}, _unbuilt))
 
 
-def copy_in_float32(layer):
+def copy_in_float32(layer: keras.Layer) -> keras.Layer:
     """`copy_layer` with every floating dtype of the configuration, however deep, as float32."""
     if isinstance(layer, keras.layers.Lambda):
         raise ValueError(f"the Lambda {layer.name!r} is not float32, and may not be able to be")
-    return type(layer).from_config(_in_float32(layer.get_config()))
+    return type(layer).from_config(_mapped(layer.get_config(), _in_float32))
 
 
-def copy_weights(layer, new):
+def copy_weights(layer: keras.Layer, new: keras.Layer) -> None:
     """Give `new` the weights of `layer`, and what layers derive from their weights."""
     new.set_weights(layer.get_weights())
     finalize(layer, new)
 
 
-def finalize(layer, new):
+def finalize(layer: keras.Layer, new: keras.Layer) -> None:
     """What weights do not say: which layers inside train, and what they derive from weights."""
     _keep_trainable(layer, new)
     for inner in keras_private.with_sublayers(new):
@@ -92,17 +102,16 @@ def finalize(layer, new):
             inner.finalize_state()
 
 
-def copy_model(model):
+def copy_model(model: Model) -> Model:
     """A copy of a model of any kind, with its weights, compiled alike.
 
     Raises:
         TypeError: for a subclassed model that Keras cannot save and load.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
-    >>> copy_model(model).layers[0].name
-    'a'
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> copy_model(model).layers[0].name
+        'a'
     """
     sites.check_model(model)
     if sites.is_graph(model):
@@ -152,23 +161,22 @@ def _made(layer, config):
     return type(layer).from_config(config)
 
 
-def _unbuilt(config):
+def _mapped(config, change):
+    """A configuration with `change` made to every dict in it, however deep."""
     if isinstance(config, dict):
-        return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}
+        return change({key: _mapped(value, change) for key, value in config.items()})
     if isinstance(config, (list, tuple)):
-        return type(config)(_unbuilt(value) for value in config)
+        return type(config)(_mapped(value, change) for value in config)
     return config
+
+
+def _unbuilt(config):
+    return {key: value for key, value in config.items() if key != "build_config"}
 
 
 def _in_float32(config):
-    if isinstance(config, dict):
-        found = {key: _in_float32(value) for key, value in config.items()}
-        if "float" in str(config.get("dtype")):  # a name, or the configuration of a policy
-            found["dtype"] = "float32"
-        return found
-    if isinstance(config, (list, tuple)):
-        return type(config)(_in_float32(value) for value in config)
-    return config
+    # The dtype is a name, or the configuration of a policy.
+    return config | ({"dtype": "float32"} if "float" in str(config.get("dtype")) else {})
 
 
 def _fresh(item):

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning.sites import Activity
-from activation_pruning.sites.active_outputs import Source
+from activation_pruning.sites import Activity, Source
 
 STATISTICS = {
     "frequency": lambda x, threshold: ops.cast(x > threshold, "float32"),

@@ -13,7 +13,6 @@ from activation_pruning import keras_private, sites
 from activation_pruning.evidence import consumers, gathering, significance
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
-from activation_pruning.sites import active_outputs
 from activation_pruning.sites.linear import Linear
 from activation_pruning.support.types import Array, Data, Layers, Mask, Masks, Model
 
@@ -110,7 +109,7 @@ def _below(name: str, values: Array, threshold: float | None) -> Mask:
 
 def _first(model: Model, live_sites: list[sites.LiveSite]) -> list[sites.LiveSite]:
     """The sites whose layers take the inputs of the model; warns where there are none."""
-    graph = active_outputs.graph(model)
+    graph = sites.operations(model)
     found = [
         site for site in live_sites if id(site.layer) in graph and _takes_inputs(site.layer, graph)
     ]

@@ -8,8 +8,7 @@ from typing import Any
 
 from activation_pruning import allocations, amounts, masks, surgeons
 from activation_pruning.evidence import gathering
-from activation_pruning.hooks import attachment
-from activation_pruning.hooks.tracking import TRACKED
+from activation_pruning.evidence.statistic import chosen
 from activation_pruning.support.checks import check_count
 
 
@@ -62,12 +61,12 @@ class Settings:
     @property
     def statistics(self) -> tuple[str, ...]:
         """Those of its needs that are counted while a model trains."""
-        return tuple(name for name in attachment.STATISTICS if name in self.needs)
+        return tuple(one.name for one in chosen(self.needs, "activity"))
 
     @property
     def tracked(self) -> tuple[str, ...]:
-        """What the criterion needs of the gradients of training steps, names in `TRACKED`."""
-        return tuple(name for name in TRACKED if name in self.needs)
+        """What the criterion needs of the gradients of training steps."""
+        return tuple(one.name for one in chosen(self.needs, "training"))
 
     @property
     def rounds(self) -> int:

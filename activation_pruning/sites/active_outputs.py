@@ -1,19 +1,21 @@
 """Which output says that a unit is active."""
 
 import dataclasses
+from collections.abc import Collection, Sequence
 
 import keras
+import numpy as np
 
 from activation_pruning import keras_private
+from activation_pruning.sites import layer_classes
+from activation_pruning.sites.kernels import Kernel
+from activation_pruning.support.types import Array
 
 _L = keras.layers
 _PASSED_THROUGH = (
-    _L.BatchNormalization, _L.LayerNormalization, _L.Dropout, _L.SpatialDropout1D,
-    _L.SpatialDropout2D, _L.SpatialDropout3D, _L.GaussianDropout, _L.GaussianNoise,
-    _L.AlphaDropout, _L.ActivityRegularization, _L.Identity, _L.Flatten, _L.Reshape,
+    _L.BatchNormalization, _L.LayerNormalization, _L.Flatten, _L.Reshape, *layer_classes.UNCHANGED,
 )  # fmt: skip
-WRAPPERS = (_L.TimeDistributed, _L.Bidirectional)
-_ACTIVATIONS = (_L.Activation, _L.ReLU, _L.LeakyReLU, _L.PReLU, _L.ELU, _L.Softmax)
+_ACTIVATIONS = (_L.Activation, *layer_classes.ACTIVATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,30 +33,28 @@ class Source:
     output: int = 0
     label: str = "own output"
 
+    def by_unit(self, values: Array) -> Array:
+        """Values of the output's shape as an array of shape (samples, positions, units)."""
+        axes = [axis % values.ndim for axis in self.axes]
+        moved = np.moveaxis(values, axes, range(-len(axes), 0))
+        own = moved.reshape(len(values), -1, self.width)
+        return own[..., self.start : self.start + self.units]
 
-def graph(layer):
-    """Ids of the operations of a Functional or Sequential model; empty for anything else."""
-    if isinstance(layer, keras.Sequential):
-        return frozenset(map(id, layer.layers))
-    operations = getattr(layer, "operations", None) if isinstance(layer, keras.Model) else None
-    return frozenset(map(id, operations or ()))
 
-
-def find(layer, kernel, graph, outer=()):
+def find(
+    layer: keras.Layer, kernel: Kernel, graph: Collection[int], outer: Sequence[keras.Layer] = ()
+) -> Source:
     """The output that says "active": the layer's own, its wrapper's, or the next activation's.
 
     Args:
         layer: a built layer.
-        kernel: the `kernels.Kernel` whose units are to be seen.
+        kernel: the one whose units are to be seen.
         graph: ids of the operations of the innermost graph around the layer.
         outer: the wrappers that stand for the layer in that graph, outermost first.
-
-    Returns:
-        The `Source`.
     """
     units = int(kernel.unit_index(kernel.variable(layer).shape).max()) + 1
     own = Source(layer, units, units, axes=kernel.output_axes)
-    wrapper = next((w for w in reversed(outer) if isinstance(w, WRAPPERS)), None)
+    wrapper = next((w for w in reversed(outer) if isinstance(w, layer_classes.WRAPPERS)), None)
     if isinstance(wrapper, _L.Bidirectional):
         return _direction(wrapper, layer, own)
     if wrapper is not None:  # TimeDistributed calls past `layer.__call__`, once for each step

@@ -1,13 +1,18 @@
 """Which weights of which layer class are prunable, and how their axes are numbered."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from activation_pruning.sites import layer_classes
+from activation_pruning.support.types import Array
+
 _L = keras.layers
-_REGISTRY = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,20 +34,19 @@ class Kernel:
     output_axes: tuple[int, ...] = (-1,)
     observed: bool = True
 
-    def variable(self, layer):
+    def variable(self, layer: keras.Layer) -> Any:
         """The variable of `layer`, or None where the attribute holds anything else."""
         value = layer
         for part in self.attribute.split("."):
             value = getattr(value, part, None)
         return value if isinstance(value, keras.Variable) else None
 
-    def unit_index(self, shape):
+    def unit_index(self, shape: Sequence[int]) -> Array:
         """The unit of each weight: an int array that broadcasts to `shape`.
 
         Example:
-
-        >>> Kernel("kernel").unit_index((4, 3))
-        array([[0, 1, 2]])
+            >>> Kernel("kernel").unit_index((4, 3))
+            array([[0, 1, 2]])
         """
         axes = [axis % len(shape) for axis in self.unit_axes]
         index = np.arange(math.prod(shape[axis] for axis in axes))
@@ -51,7 +55,10 @@ class Kernel:
         return index.reshape([size if axis in axes else 1 for axis, size in enumerate(shape)])
 
 
-def register(layer_class, *kernels):
+_REGISTRY: dict[type, Callable[[keras.Layer], list[Kernel]]] = {}
+
+
+def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[Kernel]]) -> None:
     """Make the weights of your own layer class prunable.
 
     Args:
@@ -63,18 +70,17 @@ def register(layer_class, *kernels):
         TypeError: when `layer_class` is not a layer class or no kernel is given.
 
     Example:
-
-    >>> import keras
-    >>> from activation_pruning import sites
-    >>> class Scale(keras.Layer):
-    ...     def build(self, shape):
-    ...         self.table = self.add_weight(shape=(shape[-1], 3), name="table")
-    ...     def call(self, x):
-    ...         return keras.ops.matmul(x, self.table)
-    >>> sites.register(Scale, sites.Kernel("table"))
-    >>> model = keras.Sequential([keras.Input((2,)), Scale(name="scale")])
-    >>> [site.name for site in sites.find(model, exclude=()).sites]
-    ['scale/table']
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> class Scale(keras.Layer):
+        ...     def build(self, shape):
+        ...         self.table = self.add_weight(shape=(shape[-1], 3), name="table")
+        ...     def call(self, x):
+        ...         return keras.ops.matmul(x, self.table)
+        >>> sites.register(Scale, sites.Kernel("table"))
+        >>> model = keras.Sequential([keras.Input((2,)), Scale(name="scale")])
+        >>> [site.name for site in sites.find(model, exclude=()).sites]
+        ['scale/table']
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise TypeError(f"layer_class must be a subclass of keras.Layer, received {layer_class!r}")
@@ -86,31 +92,13 @@ def register(layer_class, *kernels):
     for kernel in kernels:
         if not isinstance(kernel, Kernel):
             raise TypeError(f"kernels must be sites.Kernel objects, received {kernel!r}")
-    _REGISTRY[layer_class] = lambda layer: list(kernels)
+    _REGISTRY[layer_class] = lambda layer: list(kernels)  # type: ignore[arg-type]
 
 
-def _channels(layer):
+def _convolutional(kernels, layer):
     # Counted from the end, so that it also holds behind a TimeDistributed axis.
-    return (-1 - layer.rank,) if layer.data_format == "channels_first" else (-1,)
-
-
-def _conv(layer):
-    return [Kernel("kernel", (-1,), -2, output_axes=_channels(layer))]
-
-
-def _conv_transpose(layer):
-    return [Kernel("kernel", (-2,), -1, output_axes=_channels(layer))]
-
-
-def _depthwise(layer):
-    return [Kernel("kernel", (-2, -1), 0, output_axes=_channels(layer))]
-
-
-def _separable(layer):
-    return [
-        Kernel("depthwise_kernel", (-2, -1), 0, observed=False),
-        Kernel("pointwise_kernel", (-1,), -2, output_axes=_channels(layer)),
-    ]
+    axis = -1 - layer.rank if layer.data_format == "channels_first" else -1
+    return [dataclasses.replace(kernel, output_axes=(axis,)) for kernel in kernels]
 
 
 def _einsum(layer):
@@ -131,39 +119,26 @@ def _output_axis(result, letter):
     return before - len(result)
 
 
-def _recurrent(copies):
-    def kernels(layer):
-        return [
-            Kernel("cell.kernel", copies=copies, input_axis=0),
-            Kernel("cell.recurrent_kernel", copies=copies, input_axis=0),
-        ]
-
-    return kernels
-
-
-def of(layer):
-    """The `Kernel`s of `layer`, or None when its class is not registered.
-
-    Example:
-
-    >>> import keras
-    >>> [kernel.attribute for kernel in of(keras.layers.Dense(3))]
-    ['kernel']
-    """
+def of(layer: keras.Layer) -> list[Kernel] | None:
+    """The `Kernel`s of `layer`, or None when its class is not registered."""
     describe = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
     return None if describe is None else describe(layer)
 
 
-for _class in (_L.Conv1D, _L.Conv2D, _L.Conv3D):
-    register(_class, _conv)
-for _class in (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose):
-    register(_class, _conv_transpose)
-for _class in (_L.DepthwiseConv1D, _L.DepthwiseConv2D):
-    register(_class, _depthwise)
-for _class in (_L.SeparableConv1D, _L.SeparableConv2D):
-    register(_class, _separable)
-for _class, _copies in ((_L.LSTM, 4), (_L.GRU, 3), (_L.SimpleRNN, 1)):
-    register(_class, _recurrent(_copies))
+for _classes, _kernels in (
+    (layer_classes.CONVOLUTIONS, [Kernel("kernel")]),
+    (layer_classes.TRANSPOSED, [Kernel("kernel", (-2,), -1)]),
+    (layer_classes.DEPTHWISE, [Kernel("kernel", (-2, -1), 0)]),
+    (
+        layer_classes.SEPARABLE,
+        [Kernel("depthwise_kernel", (-2, -1), 0, observed=False), Kernel("pointwise_kernel")],
+    ),
+):
+    for _class in _classes:
+        register(_class, functools.partial(_convolutional, _kernels))
+for _class, _gates in ((_L.LSTM, 4), (_L.GRU, 3), (_L.SimpleRNN, 1)):
+    _names = ("cell.kernel", "cell.recurrent_kernel")
+    register(_class, *(Kernel(name, copies=_gates, input_axis=0) for name in _names))
 register(_L.Dense, Kernel("kernel", input_axis=0))
 register(_L.Embedding, Kernel("embeddings", input_axis=0))
 register(_L.EinsumDense, _einsum)

@@ -1,16 +1,18 @@
 """Linear layers as one matrix product: inputs as rows, the kernel as a matrix."""
 
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 
+from activation_pruning.sites.layer_classes import CONVOLUTIONS, DEPTHWISE
+from activation_pruning.sites.site import LiveSite
 from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.types import Array
 
 _L = keras.layers
-_CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
-_DEPTHWISE = (_L.DepthwiseConv1D, _L.DepthwiseConv2D)
-_KNOWN = (_L.Dense, _L.EinsumDense, *_CONVOLUTIONS, *_DEPTHWISE)
+_KNOWN = (_L.Dense, _L.EinsumDense, *CONVOLUTIONS, *DEPTHWISE)
 _ROOM = 1 << 24  # numbers that an unfolded batch may hold at a time: 64 MiB of float32
 
 
@@ -21,22 +23,18 @@ class Linear:
     `unfolding.Unfolding`. Dense, EinsumDense (the projections of attention among them),
     convolutions with groups, strides and dilation, depthwise ones with one block per channel.
 
-    Args:
-        site: a `sites.LiveSite`.
-
     Raises:
-        ValueError: for a layer that is no such product; says what to do.
+        ValueError: for a site whose layer is no such product; says what to do.
 
     Example:
-
-    >>> from activation_pruning import sites
-    >>> model = keras.Sequential([keras.Input((3, 2)), keras.layers.Conv1D(4, 2, name="a")])
-    >>> linear = Linear(sites.find(model, exclude=()).sites[0])
-    >>> linear.inputs, [rows.shape for rows in linear.rows(np.ones((5, 3, 2), "float32"))]
-    (4, [(1, 10, 4)])
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((3, 2)), keras.layers.Conv1D(4, 2, name="a")])
+        >>> linear = Linear(sites.find(model, exclude=()).sites[0])
+        >>> linear.inputs, [rows.shape for rows in linear.rows(np.ones((5, 3, 2), "float32"))]
+        (4, [(1, 10, 4)])
     """
 
-    def __init__(self, site):
+    def __init__(self, site: LiveSite) -> None:
         self.site, self.layer = site, site.layer
         self.unfolding = unfolding(site)
         plain = next((kind for kind in _KNOWN if isinstance(self.layer, kind)), None)
@@ -48,18 +46,15 @@ class Linear:
             self._inputs, self._kernel, self._result = _equation(site)
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         """How many inputs each unit has: the columns of X."""
         return self.unfolding.inputs
 
-    def rows(self, x):
+    def rows(self, x: Array) -> Iterator[Array]:
         """Yield X for inputs of the layer, in parts: arrays of shape (blocks, rows, inputs).
 
         Unfolding a convolution repeats each input for every position of the kernel, so no more
         samples are unfolded at a time than fit into 64 MiB.
-
-        Args:
-            x: what the layer was called with, an array with samples first.
         """
         whole = isinstance(self.layer, (_L.Dense, _L.EinsumDense))
         positions = 1 if whole else math.prod(self.layer.kernel_size)
@@ -67,20 +62,13 @@ class Linear:
         for start in range(0, len(x), step):
             yield self._unfolded(np.asarray(x[start : start + step], np.float32))
 
-    def columns(self, z):
-        """Arrange what has the shape of the layer's output: (blocks, rows, units), as X has rows.
-
-        Args:
-            z: array of the shape of the output, samples first.
-        """
+    def columns(self, z: Array) -> Array:
+        """What has the shape of the layer's output as (blocks, rows, units), rows as those of X."""
         if isinstance(self.layer, _L.EinsumDense):
             hidden = z.ndim - len(self._result.replace("...", ""))
             rank = len(self._inputs.replace("...", "")) + ("..." in self._inputs) * hidden
             kept, _, units = self._tokens(rank)
-            axes = _expand(self._result, z.ndim)
-            return z.transpose([axes.index(token) for token in kept + units]).reshape(
-                1, -1, self.unfolding.units
-            )
+            return _turned(z, self._result, kept + units).reshape(1, -1, self.unfolding.units)
         if getattr(self.layer, "data_format", "channels_last") == "channels_first":
             z = np.moveaxis(z, 1, -1)
         blocks, units = self.unfolding.shape[0], self.unfolding.units
@@ -90,17 +78,12 @@ class Linear:
         if isinstance(self.layer, _L.Dense):
             return x.reshape(1, -1, x.shape[-1])
         if isinstance(self.layer, _L.EinsumDense):
-            return self._contracted(x)
+            kept, summed, _ = self._tokens(x.ndim)
+            return _turned(x, self._inputs, kept + summed).reshape(1, -1, self.inputs)
         blocks = self.unfolding.shape[0]
         patches = self._patches(x)  # (rows, positions, channels)
         patches = patches.reshape(*patches.shape[:2], blocks, -1)
         return patches.transpose(2, 0, 1, 3).reshape(blocks, len(patches), -1)
-
-    def _contracted(self, x):
-        kept, summed, _ = self._tokens(x.ndim)
-        axes = _expand(self._inputs, x.ndim)
-        order = [axes.index(token) for token in kept + summed]
-        return x.transpose(order).reshape(1, -1, self.inputs)
 
     def _tokens(self, rank):
         """(axes of the input that become rows, those that are summed over, those of the units)."""
@@ -156,6 +139,12 @@ def _expand(letters, rank):
     hidden = rank - len(letters.replace("...", ""))
     before, dots, after = letters.partition("...")
     return [*before, *(range(hidden) if dots else ()), *after]
+
+
+def _turned(values, letters, tokens):
+    """The axes of `values`, which are named by letters, in the order of tokens."""
+    axes = _expand(letters, values.ndim)
+    return values.transpose([axes.index(token) for token in tokens])
 
 
 def _refused(site, reason):

@@ -3,15 +3,12 @@
 import dataclasses
 import math
 
-import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-_L = keras.layers
-_DEPTHWISE = (_L.DepthwiseConv1D, _L.DepthwiseConv2D)
-_SEPARABLE = (_L.SeparableConv1D, _L.SeparableConv2D)
-_CONVOLUTIONS = (
-    _L.Conv1D, _L.Conv2D, _L.Conv3D, _L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose,
-)  # fmt: skip
+from activation_pruning.sites.layer_classes import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED
+from activation_pruning.sites.site import LiveSite
+from activation_pruning.support.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,41 +28,41 @@ class Unfolding:
     shape: tuple[int, int, int]
     units_first: bool
 
-    def unfold(self, kernel):
+    def unfold(self, kernel: Array) -> Array:
         """Matrices of shape (blocks, rows, columns) from a kernel."""
         return kernel.transpose(self.order).reshape(self.shape)
 
-    def fold(self, matrices):
+    def fold(self, matrices: ArrayLike) -> Array:
         """The kernel from matrices of shape (blocks, rows, columns)."""
         ordered = [self.kernel[axis] for axis in self.order]
         return np.asarray(matrices).reshape(ordered).transpose(np.argsort(self.order))
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         """How many inputs each unit has."""
         return self.shape[2 if self.units_first else 1]
 
     @property
-    def units(self):
+    def units(self) -> int:
         """How many units each block has."""
         return self.shape[1 if self.units_first else 2]
 
     @property
-    def shape_by_unit(self):
+    def shape_by_unit(self) -> tuple[int, int, int]:
         """(blocks, units, inputs), the shape of what `by_unit` gives."""
         return self.shape[0], self.units, self.inputs
 
-    def by_unit(self, kernel):
+    def by_unit(self, kernel: Array) -> Array:
         """Matrices of shape (blocks, units, inputs): the weights that meet in a unit are a row."""
         matrices = self.unfold(kernel)
         return matrices if self.units_first else matrices.swapaxes(1, 2)
 
-    def from_units(self, matrices):
+    def from_units(self, matrices: Array) -> Array:
         """The kernel from matrices of shape (blocks, units, inputs)."""
         return self.fold(matrices if self.units_first else np.swapaxes(matrices, 1, 2))
 
 
-def unfolding(site):
+def unfolding(site: LiveSite) -> Unfolding:
     """The `Unfolding` of a `sites.LiveSite`.
 
     | kernel | matrices |
@@ -75,16 +72,16 @@ def unfolding(site):
     | everything else (Dense, EinsumDense, Embedding, recurrent) | inputs x units |
 
     Example:
-
-    >>> from activation_pruning import sites
-    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2)])
-    >>> found = unfolding(sites.find(model, exclude=()).sites[0])
-    >>> found.shape, found.label
-    ((1, 5, 12), 'filters x (positions * channels)')
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2)])
+        >>> found = unfolding(sites.find(model, exclude=()).sites[0])
+        >>> found.shape, found.label
+        ((1, 5, 12), 'filters x (positions * channels)')
     """
     layer, kernel = site.layer, tuple(site.variable.shape)
-    first = isinstance(layer, _SEPARABLE) and site.variable is layer.depthwise_kernel
-    if isinstance(layer, _DEPTHWISE) or first:
+    first = isinstance(layer, SEPARABLE) and site.variable is layer.depthwise_kernel
+    if isinstance(layer, DEPTHWISE) or first:
         *positions, channels, multiplier = range(len(kernel))
         label, order = "multiplier x positions, by channel", (channels, multiplier, *positions)
         blocks, rows = kernel[channels], kernel[multiplier]
@@ -92,7 +89,7 @@ def unfolding(site):
         # An axis of length one numbers nothing, so it may stand on either side.
         units = [axis for axis, size in enumerate(site.units.shape) if size > 1]
         others = [axis for axis in range(len(kernel)) if axis not in units]
-        if isinstance(layer, _CONVOLUTIONS + _SEPARABLE):
+        if isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED, *SEPARABLE)):
             blocks = getattr(layer, "groups", 1)
             label = "filters x (positions * channels)" + (", by group" if blocks > 1 else "")
             order, rows = (*units, *others), math.prod(kernel[axis] for axis in units) // blocks
@@ -100,5 +97,10 @@ def unfolding(site):
             label, order, blocks = "inputs x units", (*others, *units), 1
             rows = math.prod(kernel[axis] for axis in others)
     columns = math.prod(kernel) // blocks // rows
-    units_first = not label.startswith("inputs")
-    return Unfolding(label, kernel, order, (blocks, rows, columns), units_first)
+    return Unfolding(
+        label=label,
+        kernel=kernel,
+        order=order,
+        shape=(blocks, rows, columns),
+        units_first=not label.startswith("inputs"),
+    )

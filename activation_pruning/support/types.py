@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[Any]  # of numbers
 Mask: TypeAlias = NDArray[np.bool_]  # True where a weight is alive
 Masks: TypeAlias = dict[str, Mask]  # site name -> mask
+Arrays: TypeAlias = dict[str, Array]  # site name -> array
 Scores: TypeAlias = NDArray[Any]  # one number for each weight; low ones are pruned first
 Table: TypeAlias = "pd.DataFrame"
 Path: TypeAlias = "str | os.PathLike[str]"

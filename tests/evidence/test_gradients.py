@@ -11,7 +11,7 @@ from keras import layers, ops
 import activation_pruning as ap
 from activation_pruning import sites
 from activation_pruning.evidence import autodiff, curvature, gradients
-from activation_pruning.evidence.curvature import loss_function
+from activation_pruning.evidence.gradients import loss_function
 
 pytestmark = [pytest.mark.backend, pytest.mark.lowest]
 

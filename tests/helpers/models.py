@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from activation_pruning.evidence import gathering
-from activation_pruning.hooks import tracking
+from activation_pruning.evidence.statistic import STATISTICS
 
 CLASSES = 3
 HERE = pathlib.Path(__file__).parent
@@ -151,14 +150,15 @@ def embedded():
 
 
 def statistics(shape, units, seed=5):
-    """Every statistic of `gathering.STATISTICS` for a kernel, of seeded numbers."""
+    """Every statistic that a site can hold for a kernel, of seeded numbers."""
     generator = np.random.default_rng(seed)
-    found = {name: generator.normal(size=shape) for name in gathering.STATISTICS}
+    held = [one for one in STATISTICS.values() if one.of != "activity"]
+    found = {one.name: generator.normal(size=shape) for one in held}
     for name in ("input_norm", "gauss_newton", "squared_gradient", "synaptic_flow"):
         found[name] = np.abs(found[name])
-    found |= {name: generator.normal(size=shape) for name in tracking.TRACKED}
-    for name in gathering.BY_UNIT:
-        found[name] = np.abs(generator.normal(size=units))
+    for one in held:
+        if one.by_unit:
+            found[one.name] = np.abs(generator.normal(size=units))
     return found
 
 

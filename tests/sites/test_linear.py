@@ -73,7 +73,7 @@ def test_norms_and_hessians_are_those_of_the_rows(kind):
     model, site, x, _ = built(kind)
     one = linear.Linear(site)
     rows = np.concatenate(list(one.rows(x)), axis=1).astype("float64")
-    found = inputs.gather(model, [site], x, inputs.STATISTICS, batch_size=3)[site.name]
+    found = inputs.gather(model, [site], x, (inputs.NORM, inputs.HESSIAN), batch_size=3)[site.name]
     hessian = found["input_hessian"]
     assert hessian.rows == rows.shape[1]
     expected = np.einsum("bri,brj->bij", rows, rows) / rows.shape[1]

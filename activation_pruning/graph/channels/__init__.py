@@ -1,23 +1,30 @@
-"""Which channel of which tensor is whose, through the whole graph of a model."""
+"""Which channel of which tensor is whose, through the whole graph of a model.
 
-from activation_pruning.graph.channels import channelwise, merging, products, sequences, shaping
+- walk.py: walks the graph once, with `Channels` in the place of tensors; flow.py: what it finds.
+- rules.py: what the rule for a layer is. They stand by kinds of layers, much as Keras names these:
+  activations, attention, convolutional, dense, merging, normalization, pooling, recurrent,
+  reshaping; mixing.py is what those of layers with a kernel share.
+- coupling.py: which units can only go together, and what must go with them.
+"""
+
+from activation_pruning.graph.channels import (
+    activations,
+    attention,
+    convolutional,
+    dense,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    reshaping,
+)
 from activation_pruning.graph.channels.coupling import Coupling, units_of
-from activation_pruning.graph.channels.flow import Channels, Flow, Size, Use
-from activation_pruning.graph.channels.walk import NotFollowed, follow, rule
+from activation_pruning.graph.channels.flow import Channels, Flow, Size, Use, spread
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
+from activation_pruning.graph.channels.walk import follow
 
 __all__ = [
-    "Channels",
-    "Coupling",
-    "Flow",
-    "NotFollowed",
-    "Size",
-    "Use",
-    "channelwise",
-    "follow",
-    "merging",
-    "products",
-    "rule",
-    "sequences",
-    "shaping",
-    "units_of",
-]
+    "Call", "Channels", "Coupling", "Flow", "NotFollowed", "Size", "Use", "activations",
+    "attention", "convolutional", "dense", "follow", "merging", "normalization", "pooling",
+    "recurrent", "reshaping", "rule", "spread", "units_of",
+]  # fmt: skip

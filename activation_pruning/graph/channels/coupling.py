@@ -6,7 +6,10 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
+from activation_pruning.graph.channels.flow import Flow, spread
 from activation_pruning.graph.channels.walk import follow
+from activation_pruning.sites import LiveSite, LiveSites
+from activation_pruning.support.types import Array, Mask, Masks, Model
 
 _OFFSETS = ("bias", "beta", "gamma")
 
@@ -22,7 +25,7 @@ class Offset:
     path: str
     layer: keras.Layer
     variable: keras.Variable
-    channels: np.ndarray
+    channels: Array
     mask_variable: None = None
 
 
@@ -33,18 +36,20 @@ class Coupling:
         model: a built model. Of a subclassed one nothing is known.
 
     Example:
-
-    >>> inputs = keras.Input((2,))
-    >>> a = keras.layers.Dense(2, name="a")(inputs)
-    >>> b = keras.layers.Dense(2, name="b")(inputs)
-    >>> model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Add()([a, b])))
-    >>> coupling = Coupling(model)
-    >>> bool((coupling.units["a/kernel"] == coupling.units["b/kernel"]).all())
-    True
+        >>> inputs = keras.Input((2,))
+        >>> a = keras.layers.Dense(2, name="a")(inputs)
+        >>> b = keras.layers.Dense(2, name="b")(inputs)
+        >>> model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Add()([a, b])))
+        >>> coupling = Coupling(model)
+        >>> bool((coupling.units["a/kernel"] == coupling.units["b/kernel"]).all())
+        True
     """
 
-    def __init__(self, model):
-        self.units, self.offsets, self._sites, self._staying = {}, [], [], set()
+    def __init__(self, model: Model) -> None:
+        self.units: dict[str, Array] = {}
+        self.offsets: list[Offset] = []
+        self._sites: list[LiveSite] = []
+        self._staying: set[int] = set()
         if not sites.is_graph(model):
             return
         flow = follow(model)
@@ -63,7 +68,7 @@ class Coupling:
                 layer, path = holders[id(variable)], variable.path
                 self.offsets.append(Offset(path, path, layer, variable, labels[axes[0]]))
 
-    def silenced(self, alive):
+    def silenced(self, alive: Masks) -> list[tuple[Offset, Mask]]:
         """Pairs (offset, bool mask), False where all weights that make the channel are pruned.
 
         Of channels that have to stay anyway, such as those of the model's inputs, all is alive.
@@ -80,12 +85,10 @@ class Coupling:
         found = []
         for offset in self.offsets:
             mask = ~np.isin(offset.channels, dead)
-            shape = (-1, *[1] * (len(offset.variable.shape) - 1))
-            spread = np.broadcast_to(mask.reshape(shape), offset.variable.shape)
-            found.append((offset, np.array(spread)))
+            found.append((offset, np.array(spread(mask, 0, offset.variable.shape))))
         return found
 
-    def note(self, live_sites, alive):
+    def note(self, live_sites: LiveSites, alive: Masks) -> str:
         """Which of these sites have pruned units that have to stay, in words; "" where none has."""
         found = [site.path for site in live_sites if self._stays(site, alive[site.name])]
         if not found:
@@ -100,7 +103,7 @@ class Coupling:
         return bool(self._sites and (dead & held).any())
 
 
-def units_of(flow, site):
+def units_of(flow: Flow, site: LiveSite) -> Array | None:
     """The channel of each unit of a live site, or None where it is not known."""
     axes = flow.slices.get(id(site.variable), (None, {}))[1]
     if site.n_units == 1:  # any axis would do
@@ -109,9 +112,6 @@ def units_of(flow, site):
     known = [axis for axis, size in enumerate(site.units.shape) if size > 1 and axis in axes]
     if len(known) != 1:
         return None
-    axis = known[0]
-    shape = [-1 if a == axis else 1 for a in range(site.units.ndim)]
-    spread = np.broadcast_to(axes[axis].reshape(shape), site.units.shape).ravel()
     found = np.empty(site.n_units, int)
-    found[site.units.ravel()] = spread
+    found[site.units.ravel()] = spread(axes[known[0]], known[0], site.units.shape).ravel()
     return found

@@ -1,11 +1,16 @@
 """What is known of every channel of every tensor in a graph, and what a layer does to it."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
+
+from activation_pruning.support.types import Array, Mask
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,17 +25,23 @@ class Channels:
 
     shape: tuple
     axis: int
-    ids: np.ndarray
-    value: np.ndarray
+    ids: Array
+    value: Array
 
-    def to(self, shape, axis=None, value=None):
+    def to(self, shape: tuple, axis: int | None = None, value: Array | None = None) -> Channels:
         """The same channels in another tensor."""
         axis = self.axis if axis is None else axis
         return Channels(tuple(shape), axis, self.ids, self.value if value is None else value)
 
-    def varying(self):
+    def varying(self) -> Channels:
         """The same channels, of which no value is known any more."""
         return self.to(self.shape, value=np.full(len(self.ids), np.nan))
+
+
+def spread(values: Array, axis: int, shape: Sequence[int]) -> Array:
+    """One value for each index of an axis, at all places of a tensor of this shape."""
+    along = [-1 if one == axis else 1 for one in range(len(shape))]
+    return np.broadcast_to(values.reshape(along), shape)
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,13 +55,13 @@ class Use:
         true for zeros only.
     """
 
-    layer: object
-    ids: np.ndarray
-    out: np.ndarray
-    nonzero: np.ndarray
-    value: np.ndarray
-    folds: np.ndarray
-    weights: np.ndarray | None = None
+    layer: Any
+    ids: Array
+    out: Array
+    nonzero: Mask
+    value: Array
+    folds: Mask
+    weights: Array | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -60,10 +71,10 @@ class Size:
     axis: which of its numbers counts them, where it is a shape.
     """
 
-    layer: object
+    layer: Any
     key: str
-    ids: np.ndarray
-    make: Callable = int
+    ids: Array
+    make: Callable[[int], Any] = int
     axis: int = -1
 
 
@@ -76,17 +87,23 @@ class Flow:
     inputs: {id(nested model): [Channels of each input]}.
     """
 
-    def __init__(self):
-        self.count, self.ties, self.pins, self.uses = 0, [], [], []
-        self.slices, self.sizes, self.units, self.inputs = {}, {}, {}, {}
+    def __init__(self) -> None:
+        self.count = 0
+        self.ties: list[tuple[Array, Array]] = []
+        self.pins: list[tuple[Array, str]] = []
+        self.uses: list[Use] = []
+        self.slices: dict[int, tuple[Any, dict[int, Array]]] = {}
+        self.sizes: dict[tuple[int, str], Size] = {}
+        self.units: dict[int, tuple[Any, Array, Array]] = {}
+        self.inputs: dict[int, list[Channels]] = {}
 
-    def fresh(self, number):
+    def fresh(self, number: int) -> Array:
         """Numbers of so many new channels."""
         ids = np.arange(self.count, self.count + number)
         self.count += number
         return ids
 
-    def fixed(self, shape, reason, axis=None):
+    def fixed(self, shape: tuple, reason: str, axis: int | None = None) -> Channels:
         """A tensor whose channels stay, one for each index of an axis (by default the last)."""
         axis = max(len(shape) - 1, 0) if axis is None else axis
         number = (shape[axis] if shape else 1) or 1
@@ -94,7 +111,7 @@ class Flow:
         self.pin(found.ids, reason)
         return found
 
-    def along(self, x, axis):
+    def along(self, x: Channels, axis: int) -> Channels:
         """`x` with its channels along `axis`; those of another axis have to stay."""
         axis %= len(x.shape)
         if x.axis == axis:
@@ -102,21 +119,26 @@ class Flow:
         self.pin(x.ids, "their axis is not the one that the next layer takes channels from")
         return self.fixed(x.shape, "what comes in has its channels along another axis", axis)
 
-    def tie(self, some, others):
+    def tie(self, some: Array, others: Array) -> None:
         """Let channels go together only, one by one."""
         self.ties.append((some, others))
 
-    def pin(self, ids, reason):
+    def pin(self, ids: Array, reason: str) -> None:
         """Let channels stay."""
         self.pins.append((ids, reason))
 
-    def units_of(self, layer, number):
+    def units_of(self, layer: Any, number: int) -> Array:
         """The channels that a layer makes: the same ones whenever it is called."""
         if id(layer) not in self.units:
             self.units[id(layer)] = layer, self.fresh(number), np.full(number, np.nan)
         return self.units[id(layer)][1]
 
-    def slice(self, variable, axis, ids):
+    def made(self, layer: Any, channels: Channels) -> Channels:
+        """Remember what is known of the channels that a layer makes; returns them."""
+        self.units[id(layer)] = layer, channels.ids, channels.value
+        return channels
+
+    def slice(self, variable: Any, axis: int, ids: Array) -> None:
         """Entry i of `variable` along `axis` belongs to channel ids[i]."""
         if variable is None:
             return
@@ -124,7 +146,9 @@ class Flow:
         axis %= len(variable.shape)
         self.tie(axes.setdefault(axis, ids), ids)
 
-    def size(self, layer, key, ids, make=int, axis=-1):
+    def size(
+        self, layer: Any, key: str, ids: Array, make: Callable[[int], Any] = int, axis: int = -1
+    ) -> None:
         """The configuration of `layer` counts these channels."""
         known = self.sizes.setdefault((id(layer), key), Size(layer, key, ids, make, axis))
         if known.axis == axis:
@@ -133,14 +157,18 @@ class Flow:
         for own in (known.ids, ids):
             self.pin(own, f"{layer.name!r} is called on channels along different axes")
 
-    def use(self, layer, x, out, nonzero, folds=False, weights=None):
-        """A layer mixes the channels of `x`; returns the `Use`.
+    def use(
+        self,
+        layer: Any,
+        x: Channels,
+        out: Array,
+        nonzero: Mask,
+        folds: bool = False,
+        weights: Array | None = None,
+    ) -> Use:
+        """A layer mixes the channels of `x` into units `out`; see `Use` for the arguments.
 
-        Args:
-            layer: the layer, whose `bias` takes constants; x: `Channels`; out: ids of its units.
-            nonzero: see `Use`.
-            folds: whether constants other than zero can go into the bias.
-            weights: see `Use`.
+        With `folds` constants other than zero can go into the bias.
         """
         known = x.value == 0
         if weights is not None:
@@ -149,11 +177,12 @@ class Flow:
         if again is not None:  # a shared layer has one bias for all of its calls
             known &= (again.value == x.value) | ~nonzero.any(axis=1)
             again.folds &= known
-        use = Use(layer, x.ids, out, nonzero, x.value, known, weights)
-        self.uses.append(use)
-        return use
+        self.uses.append(
+            Use(layer, x.ids, out, nonzero, value=x.value, folds=known, weights=weights)
+        )
+        return self.uses[-1]
 
-    def labels(self):
+    def labels(self) -> Array:
         """The class of each channel: what is tied is of one class, int array of shape (count,)."""
         pairs = [np.stack(np.broadcast_arrays(*tie)).reshape(2, -1) for tie in self.ties]
         some, others = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), int)

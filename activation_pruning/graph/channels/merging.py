@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from activation_pruning.graph.channels.flow import Channels
-from activation_pruning.graph.channels.walk import NotFollowed, rule
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 
 _L = keras.layers
 
@@ -22,34 +22,38 @@ _COMBINED = {
     "Minimum": lambda values: np.min(values, axis=0),
     "Average": lambda values: np.mean(values, axis=0),
 }
-_LAYERS = [getattr(_L, name) for name in _COMBINED]
 _OPERATIONS = [f"numpy.{name}" for name in _COMBINED if name != "Average"]  # that takes weights
 
 
-@rule(*_LAYERS, *_OPERATIONS)
-def number_by_number(flow, layer, xs, shapes):
+@rule(*(getattr(_L, name) for name in _COMBINED), *_OPERATIONS)
+def number_by_number(call: Call) -> Channels:
     """Channel i of one with channel i of the others: they go together or not at all."""
+    xs = call.xs
     if len(xs) < 2:
         raise NotFollowed("called with something else than tensors of the graph")
     if len({len(x.shape) for x in xs}) > 1 or len({(x.axis, len(x.ids)) for x in xs}) > 1:
         raise NotFollowed("it joins tensors of different shapes")
-    first = xs[0]
-    for other in xs[1:]:
-        flow.tie(first.ids, other.ids)
-    combine = _COMBINED[type(layer).__name__]
-    return first.to(shapes[0], value=combine([x.value for x in xs]))
+    combine = _COMBINED[type(call.layer).__name__]
+    return _tied(call).to(call.shape, value=combine([x.value for x in xs]))
 
 
 @rule(_L.Concatenate, "numpy.Concatenate")
-def concatenate(flow, layer, xs, shapes):
+def concatenate(call: Call) -> Channels:
     """Along the channels: side by side; along another axis channel i is one in all of them."""
-    axis, first = layer.axis % len(shapes[0]), xs[0]
+    xs, axis = call.xs, call.layer.axis % len(call.shape)
     if len({x.axis for x in xs}) > 1:
         raise NotFollowed("it joins tensors with channels along different axes")
-    if axis == first.axis:
+    if axis == xs[0].axis:
         ids = np.concatenate([x.ids for x in xs])
-        return Channels(shapes[0], axis, ids, np.concatenate([x.value for x in xs]))
-    for other in xs[1:]:
-        flow.tie(first.ids, other.ids)
+        return Channels(call.shape, axis, ids, np.concatenate([x.value for x in xs]))
+    first = _tied(call)
     same = np.all([x.value == first.value for x in xs], axis=0)
-    return first.to(shapes[0], value=np.where(same, first.value, np.nan))
+    return first.to(call.shape, value=np.where(same, first.value, np.nan))
+
+
+def _tied(call):
+    """The first of the tensors, its channels tied to those of the others."""
+    first, *others = call.xs
+    for other in others:
+        call.flow.tie(first.ids, other.ids)
+    return first

@@ -7,31 +7,11 @@ import numpy as np
 
 from activation_pruning import keras_private, sites
 from activation_pruning.graph.channels.flow import Channels, Flow
-
-RULES = {}
-
-
-class NotFollowed(Exception):
-    """Raised by a rule that cannot follow this call; its message says why."""
+from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed
+from activation_pruning.support.types import Model
 
 
-def rule(*kinds, masks=()):
-    """Register `f(flow, layer, xs, shapes) -> Channels` for classes of layers, or operations.
-
-    Operations of `keras.ops` go by names such as "numpy.Add": some are called as layers are, and
-    do something else. `xs` are the `Channels` of the call in order, `shapes` those of its outputs;
-    arguments in `masks` only choose positions, and are not among `xs`. Subclasses are not covered:
-    they may call something else.
-    """
-
-    def register(function):
-        RULES.update(dict.fromkeys(kinds, (function, masks)))
-        return function
-
-    return register
-
-
-def follow(model):
+def follow(model: Model) -> Flow:
     """Follow the channels of a Sequential or Functional model from its inputs to its outputs.
 
     Args:
@@ -41,12 +21,11 @@ def follow(model):
         The `Flow`.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a"),
-    ...                           keras.layers.ReLU(), keras.layers.Dense(1, name="b")])
-    >>> flow = follow(model)
-    >>> [layer.name for layer, _, _ in flow.units.values()]
-    ['a', 'b']
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a"),
+        ...                           keras.layers.ReLU(), keras.layers.Dense(1, name="b")])
+        >>> flow = follow(model)
+        >>> [layer.name for layer, _, _ in flow.units.values()]
+        ['a', 'b']
     """
     flow = Flow()
     inputs = [flow.fixed(tensor.shape, "inputs of the model") for tensor in model.inputs]
@@ -69,7 +48,9 @@ def _through(flow, model, inputs):
     return keras_private.run_graph(model, inputs, call)
 
 
-def step(flow, operation, shapes, args, kwargs):
+def step(
+    flow: Flow, operation: keras.Operation, shapes: list[tuple], args: tuple, kwargs: dict
+) -> list[Channels]:
     """The outputs of one call; of what is not known, all channels stay as they are."""
     xs = _channels((args, kwargs))
     try:
@@ -79,7 +60,7 @@ def step(flow, operation, shapes, args, kwargs):
             return _through(flow, operation, taken)
         function, masks = _rule_of(operation)
         taken, positions = _in_order(operation, args, kwargs, masks)
-        found = keras.tree.flatten(function(flow, operation, taken, shapes))
+        found = keras.tree.flatten(function(Call(flow, operation, taken, shapes)))
         flow.pin(positions, f"the mask of {operation.name!r}")
         return found
     except NotFollowed as error:
@@ -111,10 +92,3 @@ def _in_order(operation, args, kwargs, masks):
 
 def _channels(structure):
     return [x for x in keras.tree.flatten(structure) if isinstance(x, Channels)]
-
-
-def single(xs):
-    """The one tensor that a layer takes."""
-    if len(xs) != 1:
-        raise NotFollowed("called with several tensors")
-    return xs[0]

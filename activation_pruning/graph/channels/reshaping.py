@@ -3,27 +3,27 @@
 import keras
 import numpy as np
 
-from activation_pruning.graph.channels.flow import Channels
-from activation_pruning.graph.channels.walk import NotFollowed, rule, single
+from activation_pruning.graph.channels.flow import Channels, spread
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 
 _L = keras.layers
 
 
 @rule(_L.Flatten)
-def flatten(flow, layer, xs, shapes):
+def flatten(call: Call) -> Channels:
     """Every position of a channel becomes a channel of its own, which goes with the others."""
-    x = single(xs)
+    x = call.x
     if len(x.shape) < 3:
-        return x.to(shapes[0])
-    last = layer.data_format == "channels_first"  # Keras moves them there first
+        return x.to(call.shape)
+    last = call.layer.data_format == "channels_first"  # Keras moves them there first
     ids, value = (_spread(x, part, last).reshape(-1) for part in (x.ids, x.value))
-    return Channels(shapes[0], 1, ids, value)
+    return Channels(call.shape, 1, ids, value)
 
 
 @rule(_L.Reshape)
-def reshape(flow, layer, xs, shapes):
+def reshape(call: Call) -> Channels:
     """Followed where channels end up along one axis."""
-    x, shape = single(xs), shapes[0]
+    x, shape, target = call.x, call.shape, call.layer.target_shape
     if None in shape[1:]:
         raise NotFollowed("its shape is not known before it is called")
     ids, value = (_spread(x, part).reshape(shape[1:]) for part in (x.ids, x.value))
@@ -33,32 +33,30 @@ def reshape(flow, layer, xs, shapes):
     own = tuple(slice(None) if a == axis else 0 for a in range(ids.ndim))
 
     def make(count):
-        return tuple(count if a == axis else size for a, size in enumerate(layer.target_shape))
+        return tuple(count if a == axis else size for a, size in enumerate(target))
 
-    if layer.target_shape[axis] != -1:  # that is found out anew by each call
-        flow.size(layer, "target_shape", ids[own], make, axis)
+    if target[axis] != -1:  # that is found out anew by each call
+        call.flow.size(call.layer, "target_shape", ids[own], make, axis)
     return Channels(shape, axis + 1, ids[own], value[own])
 
 
 @rule(_L.Permute)
-def permute(flow, layer, xs, shapes):
+def permute(call: Call) -> Channels:
     """Axes change places."""
-    x = single(xs)
-    return x.to(shapes[0], layer.dims.index(x.axis) + 1)
+    return call.x.to(call.shape, call.layer.dims.index(call.x.axis) + 1)
 
 
 @rule(_L.RepeatVector)
-def repeat_vector(flow, layer, xs, shapes):
+def repeat_vector(call: Call) -> Channels:
     """(samples, channels) becomes (samples, n, channels)."""
-    return single(xs).to(shapes[0], 2)
+    return call.x.to(call.shape, 2)
 
 
 def _spread(x, values, channels_last=False):
     """The values of the channels at all positions of one sample."""
     if None in x.shape[1:]:
         raise NotFollowed("the size of its inputs is not known")
-    shape = [len(values) if axis == x.axis else 1 for axis in range(1, len(x.shape))]
-    found = np.broadcast_to(values.reshape(shape), x.shape[1:])
+    found = spread(values, x.axis - 1, x.shape[1:])
     return np.moveaxis(found, 0, -1) if channels_last else found
 
 

@@ -1,0 +1,83 @@
+"""Dense, EinsumDense and Embedding."""
+
+import keras
+import numpy as np
+
+from activation_pruning.graph.channels.activations import activated
+from activation_pruning.graph.channels.flow import Channels
+from activation_pruning.graph.channels.mixing import by_input, finished, kernel_of, mix, mixed
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
+
+_L = keras.layers
+
+
+@rule(_L.Dense)
+def dense(call: Call) -> Channels:
+    """y = x K + b along the last axis."""
+    return mixed(call, inputs=0, units=1, size="units")
+
+
+@rule(_L.Embedding)
+def embedding(call: Call) -> Channels:
+    """Each column of the table is a channel, constant where all words have the same number."""
+    flow, layer = call.flow, call.layer
+    table, _ = kernel_of(layer.embeddings)
+    out = flow.units_of(layer, table.shape[1])
+    flow.slice(layer.embeddings, 1, out)
+    flow.size(layer, "output_dim", out)
+    same = (table == table[:1]).all(axis=0) & table.any()
+    return flow.made(layer, call.last(out, np.where(same, table[0], np.nan)))
+
+
+@rule(_L.EinsumDense)
+def einsum_dense(call: Call) -> Channels:
+    """One axis of the input is summed over, the last of the output is new; the others stay."""
+    flow, layer, x = call.flow, call.layer, call.x
+    inputs, kernel, result = _letters(layer.equation, len(x.shape))
+    letter, new = inputs[x.axis], [one for one in kernel if one not in inputs]
+    if letter not in kernel or letter in result:
+        raise NotFollowed("it does not sum over the channels that come in")
+    if not new or result[-1] != new[-1] or set(kernel) & set(inputs) & set(result):
+        raise NotFollowed(f"its equation {layer.equation!r} makes no channels along the last axis")
+    axes = kernel.index(letter), kernel.index(new[-1])
+    weights, alive = by_input(layer.kernel, *axes)
+    # With several new axes (heads) a constant does not add the same to all entries of a unit.
+    whole = len(new) == 1 and layer.bias_axes == new[-1]
+    out, value = mix(call, x, alive=alive, weights=weights, folds=whole)
+    if layer.bias is not None and not whole:
+        value = np.full(len(out), np.nan)
+    for axis, ids in zip(axes, (x.ids, out), strict=True):
+        flow.slice(layer.kernel, axis, ids)
+    # Without the batch axis and what an ellipsis hides, as the layer was made with.
+    own = layer.get_config()["output_shape"][:-1]
+    flow.size(layer, "output_shape", out, lambda count: (*own, count))
+    if layer.bias is not None and layer.bias.shape[-1] != len(out):
+        flow.pin(out, f"the bias of {layer.name!r} is shared by all of its channels")
+        return flow.made(layer, call.last(out, value)).varying()
+    if len(new) > 1:
+        return _several_axes(call, out, alive)
+    return finished(call, len(call.shape) - 1, out, value)
+
+
+def _several_axes(call, out, alive):
+    """Entries of a unit along the other new axes have biases of their own."""
+    value, bias = np.where(alive.any(axis=0), np.nan, 0.0), call.layer.bias
+    if bias is not None:
+        call.flow.slice(bias, -1, out)
+        values = keras.ops.convert_to_numpy(bias).reshape(-1, len(out))
+        value = np.where((values == values[:1]).all(axis=0), value + values[0], np.nan)
+    return call.flow.made(call.layer, activated(call, call.last(out, value)))
+
+
+def _letters(equation, rank):
+    """(inputs, kernel, result) of an equation, with letters in the place of a leading ellipsis."""
+    inputs, result = equation.replace(" ", "").split("->")
+    inputs, kernel = inputs.split(",")
+    hidden = rank - len(inputs.replace("...", ""))
+    if "..." in inputs:
+        unused = [chr(c) for c in range(ord("A"), ord("Z") + 1) if chr(c) not in equation]
+        names = "".join(unused[:hidden])
+        inputs, result = inputs.replace("...", names), result.replace("...", names)
+    if "..." in kernel or len(inputs) != rank:
+        raise NotFollowed(f"its equation {equation!r} is not understood")
+    return inputs, kernel, result

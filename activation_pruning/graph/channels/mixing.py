@@ -1,0 +1,62 @@
+"""What layers with a kernel share: it takes some channels and makes others."""
+
+import keras
+import numpy as np
+
+from activation_pruning.graph.channels.activations import activated
+from activation_pruning.graph.channels.flow import Channels
+from activation_pruning.graph.channels.rules import Call
+from activation_pruning.support.types import Array, Mask
+
+
+def kernel_of(variable: keras.Variable) -> tuple[Array, Mask]:
+    """The values, and which count as alive: of a kernel of nothing but zeros all, it is fresh."""
+    values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
+    return values, values != 0 if values.any() else np.ones(values.shape, bool)
+
+
+def by_input(variable: keras.Variable, inputs: int, units: int) -> tuple[Array, Mask]:
+    """(sums of the weights, whether any is alive), both (inputs, units), over all other axes."""
+    kernel, alive = kernel_of(variable)
+    kept = inputs % kernel.ndim, units % kernel.ndim
+    rest = tuple(axis for axis in range(kernel.ndim) if axis not in kept)
+    weights, living = kernel.sum(rest), np.asarray(alive.any(rest))
+    return (weights, living) if kept[0] < kept[1] else (weights.T, living.T)
+
+
+def mix(
+    call: Call, x: Channels, *, alive: Mask, weights: Array, folds: bool = True
+) -> tuple[Array, Array]:
+    """Units that a layer makes of the channels of `x`: their ids, and their values before the bias.
+
+    alive, weights: (inputs, units), see `Use`. folds: whether constants other than zero contribute
+    the same at all positions.
+    """
+    out = call.flow.units_of(call.layer, alive.shape[1])
+    use = call.flow.use(call.layer, x, out, alive, folds=folds, weights=weights)
+    known = np.where(use.folds, x.value, 0.0)
+    varies = alive[~use.folds].any(axis=0)
+    return out, np.where(varies, np.nan, known @ weights.astype(np.float64))
+
+
+def mixed(call: Call, *, inputs: int, units: int, size: str, folds: bool = True) -> Channels:
+    """The outputs of a layer whose `kernel` has one axis of `inputs` and one of `units`.
+
+    size: what the layer's configuration calls the number of units. folds: see `mix`.
+    """
+    x, layer = call.along(), call.layer
+    weights, alive = by_input(layer.kernel, inputs, units)
+    out, value = mix(call, x, alive=alive, weights=weights, folds=folds)
+    call.flow.slice(layer.kernel, inputs, x.ids)
+    call.flow.slice(layer.kernel, units, out)
+    call.flow.size(layer, size, out)
+    return finished(call, x.axis, out, value)
+
+
+def finished(call: Call, axis: int, out: Array, value: Array) -> Channels:
+    """Add the bias, apply the activation, remember what is known of the units."""
+    bias = getattr(call.layer, "bias", None)
+    if bias is not None:
+        call.flow.slice(bias, -1, out)
+        value = value + keras.ops.convert_to_numpy(keras.ops.cast(bias, "float32"))
+    return call.flow.made(call.layer, activated(call, Channels(call.shape, axis, out, value)))

@@ -1,0 +1,69 @@
+"""What a rule for a layer is: a function of one `Call` that says where its channels go."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import keras
+
+from activation_pruning.graph.channels.flow import Channels, Flow
+from activation_pruning.support.types import Array
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+RULES: dict[type | str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
+
+
+class NotFollowed(Exception):
+    """Raised by a rule that cannot follow this call; its message says why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer, or of an operation of `keras.ops`.
+
+    flow: takes what is found out. xs: the tensors that go in, in the order of the arguments.
+    shapes: of the tensors that come out.
+    """
+
+    flow: Flow
+    layer: keras.Layer
+    xs: list[Channels]
+    shapes: list[tuple]
+
+    @property
+    def x(self) -> Channels:
+        """The one tensor that goes in."""
+        if len(self.xs) != 1:
+            raise NotFollowed("called with several tensors")
+        return self.xs[0]
+
+    @property
+    def shape(self) -> tuple:
+        """Of the first tensor that comes out."""
+        return self.shapes[0]
+
+    def along(self, axis: int | None = None) -> Channels:
+        """The one tensor with its channels along `axis`, by default the layer's `data_format`'s."""
+        if axis is None:
+            first = getattr(self.layer, "data_format", None) == "channels_first"
+            axis = 1 if first else -1
+        return self.flow.along(self.x, axis)
+
+    def last(self, ids: Array, value: Array) -> Channels:
+        """The first tensor that comes out, with channels along its last axis."""
+        return Channels(self.shape, len(self.shape) - 1, ids, value)
+
+
+def rule(*kinds: type | str, masks: tuple[str, ...] = ()) -> Callable[[Rule], Rule]:
+    """Register `f(call) -> Channels` (of several outputs, a list) for classes of layers.
+
+    Operations of `keras.ops` go by names such as "numpy.Add": some are called as layers are, and
+    do something else. Arguments in `masks` only choose positions, and are not among `call.xs`.
+    Subclasses are not covered: they may call something else.
+    """
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(kinds, (function, masks)))
+        return function
+
+    return register

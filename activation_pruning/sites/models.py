@@ -1,0 +1,35 @@
+"""Kinds of models: with a graph that is known, subclassed, not built, legacy."""
+
+import keras
+
+
+def operations(layer: keras.Layer) -> frozenset[int]:
+    """Ids of the operations of a Functional or Sequential model; empty for anything else."""
+    if isinstance(layer, keras.Sequential):
+        return frozenset(map(id, layer.layers))
+    found = getattr(layer, "operations", None) if isinstance(layer, keras.Model) else None
+    return frozenset(map(id, found or ()))
+
+
+def is_graph(model: keras.Layer) -> bool:
+    """Whether `model` is a Sequential or Functional model, whose layers form a known graph."""
+    return bool(operations(model))
+
+
+def check_model(model: object) -> None:
+    """Raise TypeError unless `model` is a Keras 3 model (or layer), ValueError if not built."""
+    if not isinstance(model, keras.Layer):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        if "tf_keras" in kind or "keras.src.engine" in kind:
+            raise TypeError(
+                f"model is a legacy tf_keras model ({kind}); this package prunes Keras 3 models. "
+                "ap.from_tfmot(model) makes a Keras 3 copy of a Sequential or Functional one; "
+                "rebuild any other with `keras` and copy its weights: "
+                "new_model.set_weights(old_model.get_weights())."
+            )
+        raise TypeError(f"model must be a keras.Model, received {kind}")
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} is not built, so it has no weights yet. Give it an Input "
+            "layer, call model.build(input_shape), or call it on a batch of data."
+        )

@@ -1,0 +1,121 @@
+"""Sites as criteria see them (plain arrays) and as they are in a live model."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from activation_pruning.sites.active_outputs import Source
+from activation_pruning.support.types import Array, Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Activity:
+    """What was counted for the units of one site (arrays of shape (units,), float64).
+
+    A statistic that was not counted is None.
+    """
+
+    samples: int
+    frequency: Array | None = None
+    mean: Array | None = None
+    rms: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One prunable weight tensor as criteria see it: plain arrays, no framework.
+
+    `units` holds the unit index of each weight and broadcasts to `kernel.shape`;
+    `mask` is True where a weight is alive; N:M groups run along `input_axis`. `statistics` holds
+    by name what else the criterion needs, see `evidence.statistic`. `channels` numbers the
+    channel of each unit where units of several sites can only go together, see `graph.channels`.
+    """
+
+    name: str
+    layer: str
+    kernel: Array
+    mask: Mask
+    units: Array
+    input_axis: int = 0
+    activity: Activity | None = None
+    seed: int = 0
+    statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    channels: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LiveSite:
+    """A site in a live model: the variable behind it and where its activity is seen."""
+
+    name: str
+    path: str
+    layer: keras.Layer
+    variable: keras.Variable
+    units: Array
+    input_axis: int
+    source: Source
+    observed: bool = True
+    wrapper: keras.Layer | None = None  # a `KernelWrapper`, where one multiplies the variable
+
+    @property
+    def mask_variable(self) -> keras.Variable | None:
+        """The mask that a `PrunedLayer` keeps of it, or None."""
+        return None if self.wrapper is None else self.wrapper.mask_of(self.variable)
+
+    @property
+    def n_units(self) -> int:
+        """How many units its weights make."""
+        return int(self.units.max()) + 1
+
+    def units_alive(self, mask: Mask) -> Mask:
+        """Which units have a weight alive by `mask`: bool array of shape (units,)."""
+        constant = tuple(axis for axis, size in enumerate(self.units.shape) if size == 1)
+        alive = mask.any(axis=constant, keepdims=True)
+        return np.bincount(self.units.ravel(), weights=alive.ravel(), minlength=self.n_units) > 0
+
+    def kernel(self) -> Array:
+        """The weights that act now, as a NumPy array (bfloat16 is widened to float32).
+
+        Where a wrapper's mask or gate is 0 these are zeros, whatever momentum made of the variable.
+        """
+        values = keras.ops.convert_to_numpy(self.variable)
+        if self.wrapper is not None:
+            factor = keras.ops.convert_to_numpy(self.wrapper.factor_of(self.variable))
+            factor = np.broadcast_to(factor.astype(values.dtype), values.shape)
+            values = np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
+        return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+    def snapshot(
+        self,
+        mask: Mask | None = None,
+        activity: Activity | None = None,
+        seed: int = 0,
+        statistics: Mapping[str, Any] | None = None,
+    ) -> Site:
+        """The `Site` that criteria see now; without `mask`, exact zeros count as pruned."""
+        kernel = self.kernel()
+        return Site(
+            name=self.name,
+            layer=self.path,
+            kernel=kernel,
+            mask=kernel != 0 if mask is None else mask,
+            units=self.units,
+            input_axis=self.input_axis,
+            activity=activity,
+            seed=seed,
+            statistics=statistics or {},
+        )
+
+
+LiveSites: TypeAlias = list[LiveSite]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The walk's result: the sites in model order, and [(layer, reason)] for what was left out."""
+
+    sites: LiveSites
+    skipped: list[tuple[str, str]]
