@@ -1,13 +1,23 @@
 """What every criterion is made with: the registry, and values of a unit spread over its weights."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from activation_pruning.support.names import lookup
+from activation_pruning.support.types import Array, Criterion, Scores, Site
 
-CRITERIA = {}
+Function: TypeAlias = Callable[[Site], Scores]
+CRITERIA: dict[str, Function] = {}
 
 
-def criterion(needs=(), rounds=1, not_for=()):
+def criterion(
+    needs: Iterable[str] = (), rounds: int = 1, not_for: Sequence[str] = ()
+) -> Callable[[Function], Function]:
     """Register the decorated function under its own name and declare what it needs.
 
     Args:
@@ -28,7 +38,7 @@ def criterion(needs=(), rounds=1, not_for=()):
         (frozenset(), ['frequency'])
     """
 
-    def register(function):
+    def register(function: Any) -> Function:
         function.needs, function.rounds, function.not_for = frozenset(needs), rounds, not_for
         CRITERIA[function.__name__] = function
         return function
@@ -36,15 +46,12 @@ def criterion(needs=(), rounds=1, not_for=()):
     return register
 
 
-def get(spec):
+def get(spec: Criterion) -> Function:
     """Return the criterion for a name; a callable is returned as it is.
 
     Args:
         spec: a name in `CRITERIA`, or a callable `site -> scores`. A callable without a `needs`
             attribute needs nothing.
-
-    Returns:
-        The callable.
 
     Raises:
         ValueError: unknown name.
@@ -65,7 +72,7 @@ def get(spec):
     )
 
 
-def unit_sums(site, values):
+def unit_sums(site: Site, values: Array) -> Array:
     """Sum `values` over the alive weights of each unit.
 
     Axes along which `site.units` does not vary are summed first, so that the unit ids are never
@@ -91,7 +98,7 @@ def unit_sums(site, values):
     return np.bincount(ids.ravel(), weights=sums.ravel())
 
 
-def needed(site, name):
+def needed(site: Site, name: str) -> Any:
     """Return one of `site.statistics`, which the caller must have gathered.
 
     Args:
@@ -119,7 +126,7 @@ def needed(site, name):
     return found
 
 
-def by_weight(site, per_unit):
+def by_weight(site: Site, per_unit: ArrayLike) -> Array:
     """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`.
 
     Args:
@@ -137,11 +144,10 @@ def by_weight(site, per_unit):
         >>> by_weight(Site(name="a", units=np.array([[1, 0]])), [5.0, 7.0])
         array([[7., 5.]])
     """
-    """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`."""
-    needed = int(site.units.max()) + 1
-    if len(per_unit) < needed:
+    values, units = np.asarray(per_unit), int(site.units.max()) + 1
+    if len(values) < units:
         raise ValueError(
-            f"{site.name}: activity of {len(per_unit)} units for a kernel with {needed} units; "
+            f"{site.name}: activity of {len(values)} units for a kernel with {units} units; "
             "count the layer's own output."
         )
-    return np.asarray(per_unit)[site.units]
+    return values[site.units]

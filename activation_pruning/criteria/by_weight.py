@@ -5,10 +5,11 @@ from zlib import crc32
 import numpy as np
 
 from activation_pruning.criteria.base import criterion, unit_sums
+from activation_pruning.support.types import Scores, Site
 
 
 @criterion()
-def magnitude(site):
+def magnitude(site: Site) -> Scores:
     """Absolute value of the weight: score = |w| (Han et al. 2015).
 
     Args:
@@ -26,7 +27,7 @@ def magnitude(site):
 
 
 @criterion()
-def random(site):
+def random(site: Site) -> Scores:
     """Uniform random scores in [0, 1): the baseline that every criterion should beat.
 
     The generator is seeded with `site.seed` and the CRC-32 of `site.name`: the same seed gives the
@@ -50,7 +51,7 @@ def random(site):
 
 
 @criterion()
-def unit_norm(site):
+def unit_norm(site: Site) -> Scores:
     """L2 norm of the incoming weights of the weight's unit: score = sqrt(sum of w^2 over the unit).
 
     Pruned weights count as zero. All weights of a unit get the same score, so with weight

@@ -1,18 +1,22 @@
-"""What a surgeon is, what it is given, and the registry of their names."""
+"""What a surgeon is, and what it is given."""
+
+from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from numbers import Real
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
 from activation_pruning import masks
-from activation_pruning.criteria import CRITERIA
-from activation_pruning.criteria import get as get_criterion
-from activation_pruning.support.names import lookup
+from activation_pruning.allocations import Allocation
+from activation_pruning.amounts import ByScores
+from activation_pruning.masks.granularities import Granularity
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 
-SURGEONS = {}
+Kernels: TypeAlias = dict[str, Array]  # by the names of the sites
 _SPELLED = {"Weight": "'weight'", "Unit": "'unit'", "NM": "'2:4'", "Block": "(4, 4)"}
 DAMPING = 0.01  # share of the mean diagonal, the usual one since Frantar & Alistarh 2022
 
@@ -21,17 +25,17 @@ DAMPING = 0.01  # share of the mean diagonal, the usual one since Frantar & Alis
 class Selection:
     """How scores become masks in one event: target, granularity and allocation.
 
-    sparsity: the target over all the sites, in [0, 1).
+    sparsity: the target over all the sites, in [0, 1), or an amount that looks at the scores.
     granularity, allocation: objects, as `masks.granularity` and `allocations.get` return them.
     progress: called with (work done, work in all), in any unit, as the work goes on.
     """
 
-    sparsity: float
-    granularity: object
-    allocation: Callable
-    progress: Callable = no_progress
+    sparsity: float | ByScores
+    granularity: Granularity
+    allocation: Allocation
+    progress: Progress = no_progress
 
-    def masks(self, sites, scores):
+    def masks(self, sites: Sites, scores: Mapping[str, Scores]) -> Masks:
         """{site name: bool mask} for {site name: scores}."""
         return masks.select(sites, scores, self.sparsity, self.granularity, self.allocation)
 
@@ -43,12 +47,16 @@ class Surgeon:
     work, and implements `operate`. Its subclasses are frozen dataclasses of their options.
     """
 
-    needs = frozenset()
-    rounds = 1
-    granularities = ()
-    note = ""  # what a report of the pruning should say
+    needs: ClassVar[frozenset[str]] = frozenset()
+    rounds: ClassVar[int] = 1
+    granularities: ClassVar[tuple[type[Granularity], ...]] = ()
 
-    def scores(self, sites, progress=no_progress):
+    @property
+    def note(self) -> str:
+        """What a report of the pruning should say."""
+        return ""
+
+    def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
         """The saliency of each weight, which decides how the allocation shares the target.
 
         Args:
@@ -60,7 +68,7 @@ class Surgeon:
         """
         raise NotImplementedError
 
-    def operate(self, sites, selection):
+    def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         """Decide what goes and compensate for it.
 
         Args:
@@ -73,7 +81,7 @@ class Surgeon:
         """
         raise NotImplementedError
 
-    def check(self, granularity):
+    def check(self, granularity: Granularity) -> None:
         """Raise for a granularity that this surgeon cannot work with.
 
         Raises:
@@ -87,60 +95,38 @@ class Surgeon:
             )
 
 
-def register(name, surgeon):
-    """Make a surgeon known under a name."""
-    SURGEONS[name] = surgeon
+class Damped(Surgeon):
+    """A surgeon that adds damping * mean(diag H) * I to the Hessian H."""
+
+    damping: float | None
+
+    def __post_init__(self) -> None:
+        value = self.damping
+        if value is not None and not (isinstance(value, Real) and 0 <= value < np.inf):
+            raise ValueError(
+                f"damping={value!r}; it must be a share of the mean diagonal, at least 0, such as "
+                "0.01."
+            )
+
+    @property
+    def note(self) -> str:
+        """See `Surgeon.note`: what is said of the damping."""
+        share = share_of(self.damping)
+        return f"Hessians damped by {share:g} x their mean diagonal." if share else ""
 
 
-def get(spec):
-    """The criterion or surgeon for a name; an object is returned as it is.
-
-    Args:
-        spec: a name in `SURGEONS` or `criteria.CRITERIA`, a `Surgeon`, or a callable
-            `site -> scores`.
-
-    Raises:
-        ValueError: unknown name.
-        TypeError: none of these.
-
-    Example:
-        >>> from activation_pruning import surgeons
-        >>> surgeons.get("lobs")
-        LayerwiseOBS(damping=None, recalculate_every=1)
-    """
-    if isinstance(spec, str):
-        return lookup("criterion", spec, CRITERIA | SURGEONS)
-    if isinstance(spec, type) and issubclass(spec, Surgeon):
-        raise TypeError(f"criterion={spec.__name__} is a class; give an object: {spec.__name__}()")
-    return spec if isinstance(spec, Surgeon) else get_criterion(spec)
+def share_of(damping: float | None) -> float:
+    """The share of the mean diagonal that is added; None stands for the usual one."""
+    return DAMPING if damping is None else damping
 
 
-def check_damping(damping):
-    """Raise unless `damping` is None or a number of at least 0.
-
-    Raises:
-        ValueError: names the value.
-
-    Example:
-        >>> check_damping(-1)
-        Traceback (most recent call last):
-            ...
-        ValueError: damping=-1; it must be a share of the mean diagonal, at least 0, such as 0.01.
-    """
-    if damping is not None and not (isinstance(damping, Real) and 0 <= damping < np.inf):
-        raise ValueError(
-            f"damping={damping!r}; it must be a share of the mean diagonal, at least 0, such as "
-            "0.01."
-        )
-
-
-def damping_note(damping):
-    """What a report says of the damping."""
-    share = DAMPING if damping is None else damping
-    return f"Hessians damped by {share:g} x their mean diagonal." if share else ""
-
-
-def check_rows(name, rows, inputs, damping, what="samples times positions"):
+def check_rows(
+    name: str,
+    rows: int,
+    inputs: int,
+    damping: float | None,
+    what: str = "samples times positions",
+) -> None:
     """Raise unless there are as many rows of inputs as the Hessian has, or damping was chosen.
 
     Args:

@@ -4,13 +4,19 @@ Rows of weights w share a Hessian H; the error of changed weights v is (v - w)^T
 Removing weight p and compensating the others costs w_p^2 / (2 [H^-1]_pp).
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.linalg
+
+from activation_pruning.support.types import Array, Mask
 
 _BLOCK = 48  # removals between two updates of the whole inverse: their vectors stay in the cache
 
 
-def damped(hessian, damping, name):
+def damped(hessian: Array, damping: float, name: str) -> Array:
     """H + damping * mean(diag H) * I.
 
     Args:
@@ -41,7 +47,7 @@ def damped(hessian, damping, name):
     return hessian
 
 
-def cholesky(hessian, name):
+def cholesky(hessian: Array, name: str) -> Array:
     """The lower Cholesky factor of H.
 
     Args:
@@ -72,7 +78,7 @@ def cholesky(hessian, name):
     return factor
 
 
-def inverse(hessian, name):
+def inverse(hessian: Array, name: str) -> Array:
     """H^-1 by Cholesky; raises as `cholesky`.
 
     Example:
@@ -85,7 +91,7 @@ def inverse(hessian, name):
     return found
 
 
-def by_alive(alive):
+def by_alive(alive: Mask) -> Iterator[tuple[Mask, Array]]:
     """Yield (mask, indices of the rows that have it), so that rows with one mask share their work.
 
     Example:
@@ -98,7 +104,7 @@ def by_alive(alive):
         yield mask, np.flatnonzero(which.ravel() == number)
 
 
-def removal_errors(inverse_hessian, weights):
+def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
     """At which error each weight goes, when the least costly is removed again and again.
 
     After every removal the others are compensated and the inverse is downdated,
@@ -151,7 +157,7 @@ def removal_errors(inverse_hessian, weights):
     return found
 
 
-def _check(pivot):
+def _check(pivot: float) -> None:
     if not pivot > 0:
         raise ValueError(
             f"an entry of the diagonal of the inverse Hessian became {pivot:.3g}: rounding has "
@@ -159,7 +165,7 @@ def _check(pivot):
         )
 
 
-def compensated(hessian, inverse_hessian, weights, alive):
+def compensated(hessian: Array, inverse_hessian: Array, weights: Array, alive: Mask) -> Array:
     """The weights that make the least error with the dead ones at zero.
 
     With a the alive and d the dead: v_a = w_a + H_aa^-1 H_ad w_d, or the same by
@@ -199,5 +205,5 @@ def compensated(hessian, inverse_hessian, weights, alive):
     return result
 
 
-def _solve(system, rows):
+def _solve(system: Array, rows: Array) -> Array:
     return scipy.linalg.solve(system, rows.T, assume_a="pos", overwrite_a=True).T

@@ -1,12 +1,17 @@
 """A site as least-squares problems, one for each block of its kernel."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from activation_pruning.criteria.base import needed
+from activation_pruning.support.types import Array, Mask, Site
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import DAMPING, check_rows
+from activation_pruning.surgeons.base import check_rows, share_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +25,17 @@ class Problem:
     """
 
     name: str
-    hessian: np.ndarray
-    weights: np.ndarray
-    alive: np.ndarray
+    hessian: Array
+    weights: Array
+    alive: Mask
 
 
-def split(site, damping, dtype=np.float64):
+def split(site: Site, damping: float | None, dtype: Any = np.float64) -> list[Problem]:
     """The problems of a site, block by block.
 
     Args:
         site: a Site with the statistic "input_hessian".
-        damping: see `base.check_damping`.
+        damping: see `base.Damped`.
         dtype: of the weights; Hessians are always float64.
 
     Raises:
@@ -38,7 +43,7 @@ def split(site, damping, dtype=np.float64):
     """
     found = needed(site, "input_hessian")
     check_rows(site.name, found.rows, found.unfolding.inputs, damping)
-    share = DAMPING if damping is None else damping
+    share = share_of(damping)
     weights = found.unfolding.by_unit(site.kernel.astype(dtype))
     alive = found.unfolding.by_unit(site.mask)
     return [
@@ -47,11 +52,11 @@ def split(site, damping, dtype=np.float64):
     ]
 
 
-def join(site, blocks):
+def join(site: Site, blocks: Sequence[Array]) -> Array:
     """One array of the kernel's shape from arrays of shape (units, inputs), block by block."""
     return needed(site, "input_hessian").unfolding.from_units(np.stack(blocks))
 
 
-def parts(site, values):
+def parts(site: Site, values: Array) -> list[Array]:
     """The inverse of `join`: one array of shape (units, inputs) for each block."""
     return list(needed(site, "input_hessian").unfolding.by_unit(values))

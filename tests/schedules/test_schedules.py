@@ -267,7 +267,10 @@ def test_get_takes_schedules_and_look_alikes():
             return 0.5
 
     own = Own()
-    assert schedules.get(own) is own
+    found = schedules.get(own)
+    assert found.function is own
+    assert (found.by, found(Progress(1, 10, {}, 0.0, epochs=2))) == ("epoch", 0.5)
+    assert (found.relative, found.final_sparsity, found.unreachable(9, 9)) == (False, None, None)
     assert schedules.get(PAPER) is PAPER
 
 
