@@ -246,6 +246,53 @@ def test_a_step_is_told(data, capsys):
     assert "step 1: 144 weights alive (50.0%), metric 0.5000 (0.5000 before retraining), 2" in told
 
 
+def test_on_step_is_told_of_the_dense_network_and_of_each_step(data):
+    told = []
+
+    def on_step(model, row):
+        told.append((row["step"], sum(alive(model)), row["weights_alive"], row["metric"]))
+        return {"test_accuracy": 0.1 * row["step"]} if row["step"] != 1 else None
+
+    values = [0.9, 0.5, 0.8, 0.5, 0.7]
+    fit, evaluate = training(data), scores_of(values)
+    done = ap.iterative_prune(
+        network(), fit, evaluate, 0.5, ap.Until(steps=2), retrain=1, on_step=on_step, verbose=0
+    )
+    assert told == [(0, 288, 288, 0.9), (1, 144, 144, 0.8), (2, 72, 72, 0.7)]  # after retraining
+    table = done.table()
+    assert table["test_accuracy"].fillna(-1).tolist() == [0.0, -1, 0.2]
+    assert table["metric"].tolist() == [0.9, 0.8, 0.7]
+
+
+@pytest.mark.parametrize("wrong", [0.9, {"metric": 1.0}, {"time_total_s": 1.0}])
+def test_what_on_step_returns_must_be_new_columns(data, wrong):
+    with pytest.raises(ValueError, match=r"on_step= returned .*a dict of columns other than"):
+        ap.iterative_prune(
+            network(), training(data), lambda m: 1.0, on_step=lambda model, row: wrong, verbose=0
+        )
+
+
+def test_arguments_of_prune_are_handed_on_and_others_named(data):
+    model = network()
+    ap.iterative_prune(
+        model,
+        training(data),
+        lambda m: 1.0,
+        0.5,
+        ap.Until(steps=1),
+        retrain=0,
+        criterion="wanda",
+        data=data[0],
+        include="second",
+        sequential=True,
+        verbose=0,
+    )
+    assert alive(model) == [128, 80]
+    for call in (ap.iterative_prune, ap.find_sparsity):
+        with pytest.raises(TypeError, match=r"unknown argument 'criterium'.*: criterion, alloc"):
+            call(model, training(data), lambda m: 1.0, criterium="obd")
+
+
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
@@ -255,6 +302,7 @@ def test_a_step_is_told(data, capsys):
         ({"evaluate": lambda model: -float("inf")}, ValueError, "returned -inf: the training"),
         ({"evaluate": "accuracy"}, TypeError, "evaluate='accuracy'; it must be a function"),
         ({"fit": None}, TypeError, "fit=None; it must be a function"),
+        ({"on_step": "log"}, TypeError, "on_step='log'; it must be a function"),
         ({"max_loss": -1}, ValueError, "max_loss=-1"),
         ({"min_sparsity": float("nan")}, ValueError, "min_sparsity=nan"),
         ({"until": True}, TypeError, "until=True"),
