@@ -9,15 +9,13 @@ The ranking, the same everywhere: low scores first; among equal scores the highe
 several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
-from activation_pruning.support.names import lookup
+from activation_pruning.support.names import chosen
 from activation_pruning.support.types import Array, Named, Scores, Site, Sites
 
 _SAMPLE = 1 << 16  # values drawn to bracket a rank
@@ -106,11 +104,7 @@ def _bracket(arrays, k, total):
 def ranking(scores: Scores) -> Array:
     """Return the indices of `scores` in the order of pruning.
 
-    Args:
-        scores: 1-D array, no NaN.
-
-    Returns:
-        Permutation of the indices: low scores first, the higher index first among equal ones.
+    Low scores come first, the higher index first among equal ones; no NaN.
 
     Example:
         >>> ranking(np.array([2.0, 1.0, 1.0])).tolist()
@@ -252,21 +246,14 @@ def get(spec: Named) -> Allocation:
     """Return the allocation for a name in `ALLOCATIONS`; a callable is returned as it is.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor a callable.
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
 
     Example:
         >>> get("global") is class_blind
         True
     """
-    if isinstance(spec, str):
-        return lookup("allocation", spec, ALLOCATIONS)
-    if callable(spec):
-        return spec
-    raise TypeError(
-        f"allocation={spec!r} is a {type(spec).__name__}; give one of {sorted(ALLOCATIONS)} "
-        "or a function of (sites, items, sparsity)."
-    )
+    hint = "a function of (sites, items, sparsity)"
+    return chosen("allocation", spec, ALLOCATIONS, hint)
 
 
 def _share_of_lowest(arrays: Sequence[Array], count: int) -> list[int]:

@@ -7,8 +7,6 @@ goes on where it was. To add one, write it and name it in `REGROWTHS`. The tie r
 `masks.lowest`: among equals the lower index is alive.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar, Protocol

@@ -4,8 +4,6 @@ A policy is asked at the end of each epoch with the metrics of the epochs since 
 dicts, and answers whether that was enough. `at_most` is the most epochs it ever takes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral

@@ -48,11 +48,7 @@ def is_amount(value: Any) -> bool:
 
 
 def check_type(amount: Any) -> None:
-    """Raise unless `amount` is one, or a number.
-
-    Raises:
-        TypeError: names what was received.
-    """
+    """Raise a TypeError unless `amount` is one, or a number."""
     if isinstance(amount, bool) or not isinstance(amount, (Real, Amount)):
         raise TypeError(
             f"amount={amount!r}; give amounts.Fraction(0.2), amounts.Number(1000) or another one."

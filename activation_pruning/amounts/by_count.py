@@ -30,7 +30,6 @@ class Fraction(Amount):
             raise ValueError(f"share={self.share!r}; it must be in (0, 1), 0.2 for 20 %.")
 
     def target(self, weights: int, pruned: int, event: int = 0) -> float:
-        """See `Amount.target`."""
         return (pruned + rounded(self.share, weights - pruned)) / weights
 
 
@@ -55,7 +54,6 @@ class Number(Amount):
         check_count("weights", self.weights, 1)
 
     def target(self, weights: int, pruned: int, event: int = 0) -> float:
-        """See `Amount.target`."""
         return min(pruned + self.weights, weights) / weights
 
 

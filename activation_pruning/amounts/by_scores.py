@@ -1,7 +1,5 @@
 """Amounts that look at the scores of the event."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,7 +39,6 @@ class Bucket(ByScores):
         check_number("saliency", self.saliency, 0)
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
-        """See `ByScores`."""
         sums = {site.name: self._sums(site, items[site.name]) for site in sites}
         weights, pruned = counted(sites)
         low, high = pruned, weights - 1

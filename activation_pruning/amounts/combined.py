@@ -1,7 +1,5 @@
 """Amounts made of others: of one layer, of each layer in its turn, up to a limit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,7 +111,6 @@ class UpTo(ByScores):
             raise TypeError(f"UpTo({self.amount!r}, ...): write InTurn(UpTo(...)), not the reverse")
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
-        """See `ByScores`."""
         found = resolved(self.amount, *counted(sites))
         if not isinstance(found, ByScores):
             return min(found, self.most), allocation

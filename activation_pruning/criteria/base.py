@@ -1,14 +1,12 @@
 """What every criterion is made with: the registry, and values of a unit spread over its weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from activation_pruning.support.names import lookup
+from activation_pruning.support.names import chosen
 from activation_pruning.support.types import Array, Criterion, Scores, Site
 
 Function: TypeAlias = Callable[[Site], Scores]
@@ -28,9 +26,7 @@ def criterion(
         not_for: names of the granularities ("unit", "block", "nm") whose items it cannot tell
             apart.
 
-    Returns:
-        A decorator that sets `needs` (a frozenset), `rounds` and `not_for` on the function and
-        returns the function.
+    Returns a decorator that sets these on the function, `needs` as a frozenset.
 
     Example:
         >>> from activation_pruning import criteria
@@ -54,26 +50,19 @@ def get(spec: Criterion) -> Function:
             attribute needs nothing.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor a callable.
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
 
     Example:
         >>> from activation_pruning import criteria
         >>> get("magnitude") is criteria.magnitude
         True
     """
-    if isinstance(spec, str):
-        return lookup("criterion", spec, CRITERIA)
-    if callable(spec):
-        return spec
-    raise TypeError(
-        f"criterion={spec!r} is a {type(spec).__name__}; give one of {sorted(CRITERIA)} "
-        "or a function that takes a site and returns an array of scores."
-    )
+    hint = "a function that takes a site and returns an array of scores"
+    return chosen("criterion", spec, CRITERIA, hint)
 
 
 def unit_sums(site: Site, values: Array) -> Array:
-    """Sum `values` over the alive weights of each unit.
+    """Sum `values` over the alive weights of each unit, in float64.
 
     Axes along which `site.units` does not vary are summed first, so that the unit ids are never
     spread to the size of the kernel.
@@ -81,9 +70,6 @@ def unit_sums(site: Site, values: Array) -> Array:
     Args:
         site: a Site; `units` and `mask` are read.
         values: array of the kernel's shape, numbers or booleans.
-
-    Returns:
-        float64 array, one sum for each unit.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -100,13 +86,6 @@ def unit_sums(site: Site, values: Array) -> Array:
 
 def needed(site: Site, name: str) -> Any:
     """Return one of `site.statistics`, which the caller must have gathered.
-
-    Args:
-        site: a Site; `name` and `statistics` are read.
-        name: of the statistic.
-
-    Returns:
-        What was gathered under that name.
 
     Raises:
         ValueError: it was not gathered; says how to.
@@ -132,9 +111,6 @@ def by_weight(site: Site, per_unit: ArrayLike) -> Array:
     Args:
         site: a Site; `name` and `units` are read.
         per_unit: array of shape (units,).
-
-    Returns:
-        Array that broadcasts to the kernel's shape.
 
     Raises:
         ValueError: fewer values than units.

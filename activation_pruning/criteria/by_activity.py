@@ -16,12 +16,7 @@ def activation(site: Site) -> Scores:
     are told apart when their |w| / max|w| differ by more than about 1e-16 / d (1e-9 at a million
     samples), closer ones tie.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        float64 scores in [0, 1.5), shape of the kernel.
-
+    Returns float64 scores in [0, 1.5), shape of the kernel.
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron").
 
     Example:
@@ -38,12 +33,7 @@ def activation(site: Site) -> Scores:
 def activation_magnitude(site: Site) -> Scores:
     """Activation frequency times magnitude: score = f * |w|.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
-
+    Returns scores >= 0, shape and dtype of the kernel.
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron + weights").
 
     Example:
@@ -63,12 +53,7 @@ def mean_activation(site: Site) -> Scores:
     The absolute value, because units with a linear, tanh or leaky activation may have a negative
     mean, and an output that is far below zero matters as much as one far above.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
-
+    Returns scores >= 0, shape and dtype of the kernel.
     Source: Molchanov et al., ICLR 2017, section 2.2 (mean activation), here times |w|.
 
     Example:
@@ -89,11 +74,7 @@ def inactivity(site: Site) -> Scores:
     with the paper counts zeros at its newest commit; the paper counts activations, and so does
     `activation`. Use this one to see the difference, not to prune.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        float64 scores in [0, 1.5), shape of the kernel.
+    Returns float64 scores in [0, 1.5), shape of the kernel.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -112,12 +93,7 @@ def n2ps(site: Site) -> Scores:
     All weights of a unit get the same score; it is meant for unit granularity. `ap.n2ps` removes
     by threshold instead of to a target, and inputs, too.
 
-    Args:
-        site: a Site with the statistics "sigmoid" and "outgoing", each of shape (units,).
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Augasta & Kathirvalavakumar, Neural Processing Letters 34, 2011; see `ap.n2ps` for what
     of it could be checked.
 

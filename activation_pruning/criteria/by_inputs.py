@@ -18,9 +18,7 @@ def wanda(site: Site) -> Scores:
     Args:
         site: a Site; `kernel`, `mask` and `units` are read, and the statistic "input_norm".
 
-    Returns:
-        float64 scores in (0, 1], shape of the kernel.
-
+    Returns float64 scores in (0, 1], shape of the kernel.
     Source: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", ICLR
     2024, equation 1 and section 3.
 

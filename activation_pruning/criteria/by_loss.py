@@ -12,12 +12,7 @@ def obd(site: Site) -> Scores:
 
     h is the diagonal of the Gauss-Newton matrix, which is never negative.
 
-    Args:
-        site: a Site with the statistic "gauss_newton".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
+    Returns scores >= 0, shape of the kernel.
     Source: LeCun, Denker & Solla, NIPS 1989, equation 5.
 
     Example:
@@ -54,12 +49,7 @@ def taylor(site: Site) -> Scores:
 
     Units score the mean over their weights.
 
-    Args:
-        site: a Site with the statistic "squared_gradient".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Molchanov et al., CVPR 2019, equations 4 and 8.
 
     Example:
@@ -78,12 +68,7 @@ def taylor_activation(site: Site) -> Scores:
     Divided by the L2 norm of the scores of the site's units, so that layers compare. All weights
     of a unit get the same score; it is meant for unit granularity.
 
-    Args:
-        site: a Site with the statistic "activation_gradient" (units,).
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Molchanov et al., ICLR 2017, equations 8 and 9.
 
     Example:
@@ -103,12 +88,7 @@ def snip(site: Site) -> Scores:
 
     The published score divides by its sum over the network, which changes no ranking.
 
-    Args:
-        site: a Site with the statistic "gradient".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Lee, Ajanthan & Torr, ICLR 2019, equation 6.
 
     Example:
@@ -127,12 +107,7 @@ def grasp(site: Site) -> Scores:
     -w (H g) is what removing w does to the squared gradient norm, to first order; weights whose
     removal raises it most have the lowest scores and go first.
 
-    Args:
-        site: a Site with the statistic "hessian_gradient".
-
-    Returns:
-        Scores of either sign, shape of the kernel.
-
+    Returns scores of either sign, shape of the kernel.
     Source: Wang, Zhang & Grosse, ICLR 2020, equation 8. Their code divides the logits by a
     temperature of 200 first; this does not.
 
@@ -153,12 +128,7 @@ def synflow(site: Site) -> Scores:
     target in 100 rounds: in one, whole layers would go. An event of `PruningCallback` is one round:
     give it a gradual schedule.
 
-    Args:
-        site: a Site with the statistic "synaptic_flow".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Tanaka, Kunin, Yamins & Ganguli, NeurIPS 2020, equation 2 and algorithm 1.
 
     Example:
@@ -179,12 +149,7 @@ def movement(site: Site) -> Scores:
     `PruningCallback` only, over all steps of this `fit` so far, or since the last event with
     `reset_counts=True`. Pruned weights stay pruned (the paper lets them come back).
 
-    Args:
-        site: a Site with "movement" in `statistics`.
-
-    Returns:
-        Scores of either sign, shape of the kernel.
-
+    Returns scores of either sign, shape of the kernel.
     Source: Sanh, Wolf & Rush, NeurIPS 2020, arXiv:2005.07683, section 4.
 
     Example:

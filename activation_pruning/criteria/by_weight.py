@@ -15,8 +15,7 @@ def magnitude(site: Site) -> Scores:
     Args:
         site: a Site; only `kernel` is read.
 
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
+    Returns scores >= 0, shape and dtype of the kernel.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -36,8 +35,7 @@ def random(site: Site) -> Scores:
     Args:
         site: a Site; `name`, `seed` and the shape and dtype of `kernel` are read.
 
-    Returns:
-        Scores in [0, 1), shape of the kernel; float32 for kernels up to float32, else float64.
+    Returns scores in [0, 1), shape of the kernel; float32 for kernels up to float32, else float64.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -60,8 +58,7 @@ def unit_norm(site: Site) -> Scores:
     Args:
         site: a Site; `kernel`, `mask` and `units` are read.
 
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
+    Returns scores >= 0, shape and dtype of the kernel.
 
     Example:
         >>> from types import SimpleNamespace as Site

@@ -1,7 +1,5 @@
 """How many items of each site go, so that none is emptied and none comes back."""
 
-from __future__ import annotations
-
 from activation_pruning.allocations import Allocation, Items, SiteItems, counted, ranking, rounded
 from activation_pruning.support.types import Site, Sites
 

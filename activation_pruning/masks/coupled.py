@@ -1,7 +1,5 @@
 """Sites whose units are coupled, such as the branches of a residual block, ranked as one."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Granularities: what is removed as one, a weight, a unit, a block or an N:M group."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +64,6 @@ class Weight(Granularity):
         return Items(ranked)
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
-        """See `Granularity.expand`."""
         return chosen.reshape(site.kernel.shape)
 
 
@@ -109,12 +106,10 @@ class Unit(Granularity):
         return items.scores.size - min(kept, items.scores.size - items.dead)
 
     def items(self, site: Site, scores: Scores) -> Items:
-        """See `Granularity.items`."""
         alive = unit_sums(site, np.broadcast_to(np.True_, scores.shape))
         return _mean_items(unit_sums(site, scores), alive)
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
-        """See `Granularity.expand`."""
         return np.array(np.broadcast_to(chosen[site.units], site.kernel.shape))
 
 
@@ -143,12 +138,10 @@ class Block(Granularity):
         check_count("block width", self.width, 1)
 
     def items(self, site: Site, scores: Scores) -> Items:
-        """See `Granularity.items`."""
         sums = self._sums(np.where(site.mask, scores, 0), np.float64)
         return _mean_items(sums, self._sums(site.mask, np.int64))
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
-        """See `Granularity.expand`."""
         rows, columns = site.kernel.size // site.kernel.shape[-1], site.kernel.shape[-1]
         grid = chosen.reshape(-1, -(-columns // self.width))
         tall = grid.repeat(self.height, axis=0)[:rows]
@@ -207,7 +200,6 @@ class NM(Granularity):
         return Items(np.where(sizes > 0, cost, -np.inf), sizes)
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
-        """See `Granularity.expand`."""
         groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
         pruned = np.zeros(groups.shape, bool)
         picked = np.flatnonzero(chosen)

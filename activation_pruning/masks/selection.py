@@ -4,8 +4,6 @@
 equal scores the lower index is kept.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,9 +58,8 @@ def check_finite(name: str, values: Array, what: str = "scores") -> None:
     """Raise if an array holds a NaN or an infinity; allocates nothing.
 
     Args:
-        name: of the site, for the message.
+        name: of the site, for the message, as `what`: "scores" or which weights.
         values: numeric array.
-        what: "scores" or which weights, for the message.
 
     Raises:
         ValueError: names the site.
@@ -185,12 +182,7 @@ def granule(sites: Sites, granularity: Any) -> int:
     Rounding may leave up to half a weight for each site unpruned, or nearly its largest item: so
     sites // 2 + 1 for weights, else the sum of the largest items. Holds for every allocation.
 
-    Args:
-        sites: sequence of Site.
-        granularity: see `granularity`.
-
-    Returns:
-        Number of weights, at least 1, for `schedules.Progress`.
+    Returns at least 1, for `schedules.Progress`.
 
     Example:
         >>> from types import SimpleNamespace as Site

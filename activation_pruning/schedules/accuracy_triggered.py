@@ -1,7 +1,5 @@
 """The schedule that the metrics set: an event when the accuracy reaches the next level."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
@@ -112,7 +110,6 @@ class AccuracyTriggered(Schedule):
         return budgets - round(progress.sparsity * progress.weights) >= progress.granule
 
     def unreachable(self, epochs: int | None, steps_per_epoch: int | None) -> str | None:
-        """See `Schedule.unreachable`."""
         if epochs is not None and self.events > epochs:
             return (
                 f"{self}: {self.events} events need at least {self.events} epochs, but this fit "

@@ -1,7 +1,5 @@
 """What a schedule is, and what it is told."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +107,6 @@ class Recurring(Schedule):
     times: tuple[str, ...] = ("begin",)
 
     def due(self, progress: Progress) -> bool:
-        """See `Schedule.due`."""
         now = self.now(progress)
         if now < self.begin or (self.end is not None and now > self.end):
             return False

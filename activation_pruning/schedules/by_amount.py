@@ -1,7 +1,5 @@
 """Schedules that say by how much, not to which sparsity: one amount per event."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from activation_pruning import amounts, retraining
@@ -27,7 +25,6 @@ class _ByAmount(Schedule):
         raise NotImplementedError
 
     def target(self, progress: Progress) -> float | amounts.ByScores | None:
-        """See `Schedule.target`."""
         final, weights = self.final_sparsity, progress.weights
         if weights is None:
             raise ValueError(f"{self} takes from the weights alive: give Progress(weights=...)")
@@ -46,11 +43,8 @@ class Every(_ByAmount, Recurring):
     Args:
         amount: a share of the weights alive in (0, 1), a number of weights, or an object of
             `amounts`; `InTurn` takes the next layer at each event.
-        frequency: time between two events, at least 1.
-        begin: first event; 0 is before training.
-        end: last time, None for the whole training.
+        frequency, begin, end, by: as in `Constant`.
         final_sparsity: no further than this, in [0, 1); None for no limit.
-        by: "epoch" or "step".
 
     Raises:
         ValueError: an argument out of range; `end` before `begin`.

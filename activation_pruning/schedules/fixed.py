@@ -45,7 +45,6 @@ class _Asserting(Recurring):
     """Recurring, and an event at `end`, on the beat or not."""
 
     def due(self, progress: Progress) -> bool:
-        """See `Schedule.due`."""
         return super().due(progress) or self.now(progress) == self.end
 
 
@@ -89,11 +88,9 @@ class Linear(_Asserting):
 
     Args:
         final_sparsity: at `end`, in [0, 1).
-        begin: first event; 0 is before training.
-        end: last event, not before `begin`.
+        begin, end: first and last event; 0 is before training.
         initial_sparsity: at `begin`, in [0, final_sparsity].
-        frequency: time between two events, at least 1.
-        by: "epoch" or "step".
+        frequency, by: as in `Constant`.
 
     Raises:
         ValueError: an argument out of range; `end` before `begin`.

@@ -1,7 +1,5 @@
 """Functions of the progress as schedules."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from activation_pruning.amounts import ByScores
@@ -9,11 +7,9 @@ from activation_pruning.schedules.base import Progress, Schedule
 
 
 class FromFunction(Schedule):
-    """Ask a function of the progress that has a `by`; `get` wraps them.
+    """Ask a function, progress -> target sparsity, amount or None, that has a `by`.
 
-    Args:
-        function: progress -> target sparsity, amount or None. It may have the other attributes of
-            a `Schedule`, too.
+    It may have the other attributes of a `Schedule`, too. `schedules.get` wraps such functions.
 
     Example:
         >>> def half(progress):

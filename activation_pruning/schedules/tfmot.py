@@ -1,7 +1,5 @@
 """The schedules of tensorflow_model_optimization, known by the name of their base class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +32,6 @@ class FromTfmot(Schedule):
         return float(sparsity) if bool(due) else None
 
     def unreachable(self, epochs: int | None, steps_per_epoch: int | None) -> str | None:
-        """See `Schedule.unreachable`."""
         times = {"begin_step": getattr(self.schedule, "begin_step", 0)}
         if hasattr(self.schedule, "final_sparsity"):
             times["end_step"] = getattr(self.schedule, "end_step", -1)  # -1: tfmot's "no end"

@@ -1,7 +1,5 @@
 """Iterative pruning outside of one `fit`: prune an amount, retrain, and again."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What an iterative pruning did, and the networks worth keeping."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
@@ -80,9 +78,10 @@ class IterativePruning:
             kept.weights = model.get_weights()
 
     def __str__(self) -> str:
-        lines = [self.table().to_string(index=False), f"stopped: {self.stopped}"]
-        lines.append(f"smallest within {self.max_loss:g} of the dense metric: {self.smallest}")
-        lines.append(f"best at {self.min_sparsity:.0%} or more: {self.most_accurate}")
-        return "\n".join(lines)
+        return (
+            f"{self.table().to_string(index=False)}\nstopped: {self.stopped}\n"
+            f"smallest within {self.max_loss:g} of the dense metric: {self.smallest}\n"
+            f"best at {self.min_sparsity:.0%} or more: {self.most_accurate}"
+        )
 
     __repr__ = __str__

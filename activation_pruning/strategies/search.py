@@ -205,12 +205,14 @@ class _Kept:
         """The dense metric as it was kept, which must be what it is now."""
         kept = self.state.setdefault("dense_metric", value)
         if not np.isclose(kept, value, rtol=0, atol=1e-3):
-            raise ValueError(
-                f"folder={str(self.folder)!r} holds another search: its dense model measured "
-                f"{kept:g}, evaluate= returned {value:g}. Give the same metric and data, or "
-                "another folder"
+            self._refuse(
+                f" holds another search: its dense model measured {kept:g}, evaluate= returned "
+                f"{value:g}. Give the same metric and data, or another folder"
             )
         return kept
+
+    def _refuse(self, reason: str) -> None:
+        raise ValueError(f"folder={str(self.folder)!r}{reason}")
 
     def _read(self, path: Path, settings: dict[str, str]) -> None:
         try:
@@ -220,22 +222,22 @@ class _Kept:
         except (ValueError, TypeError, KeyError):
             known = False
         if not known:
-            raise ValueError(
-                f"folder={str(self.folder)!r}: {path.name} cannot be read, it is damaged or no "
-                "file of a search; delete it, or give another folder"
+            self._refuse(
+                f": {path.name} cannot be read, it is damaged or no file of a search; delete it, "
+                "or give another folder"
             )
         if version != FORMAT:
-            raise ValueError(
-                f"folder={str(self.folder)!r}: {path.name} is of format {version!r}, "
-                f"this version reads {FORMAT}; give another folder"
+            self._refuse(
+                f": {path.name} is of format {version!r}, this version reads {FORMAT}; give "
+                "another folder"
             )
         then = found["settings"]
         other = [n for n in {**settings, **then} if then.get(n) != settings.get(n)]
         if other:
-            raise ValueError(
-                f"folder={str(self.folder)!r} holds another search: {', '.join(other)} differ"
-                f"{' (the model must be the dense one again)' if other == ['model'] else ''}; give "
-                "another folder, or delete this one"
+            hint = " (the model must be the dense one again)" if other == ["model"] else ""
+            self._refuse(
+                f" holds another search: {', '.join(other)} differ{hint}; give another folder, or "
+                "delete this one"
             )
         self.state = found
         if any(trial["within"] for trial in found["trials"]):

@@ -1,7 +1,5 @@
 """What one step of a strategy is made of: options of `prune`, retraining, a metric."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,12 +18,7 @@ _OWN = {"model", "sparsity", "respect_zeros", "between", "verbose"}  # said by t
 def pruning_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is handed on to `prune`: what was given, for the rest its defaults.
 
-    Raises:
-        TypeError: a name that is none; lists those that are.
-
     Example:
-        >>> pruning_options({"criterion": "obd"})["criterion"]
-        'obd'
         >>> pruning_options({"criterium": "obd"})
         Traceback (most recent call last):
             ...
@@ -44,11 +37,6 @@ def pruning_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def retrained(model: Model, fit: Callable[..., Any], policy: Policy) -> int:
     """Train with the pruned weights kept at zero until the policy has enough; returns the epochs.
-
-    Args:
-        model: compiled.
-        fit: called as `fit(model, epochs=..., callbacks=[...])`.
-        policy: see `retraining`.
 
     Raises:
         ValueError: the callbacks were not handed on, or to the training of another model.
@@ -72,11 +60,7 @@ def retrained(model: Model, fit: Callable[..., Any], policy: Policy) -> int:
 
 
 def measured(evaluate: Callable[[Model], Any], model: Model) -> float:
-    """The metric as a float.
-
-    Raises:
-        ValueError: it is none, or not finite.
-    """
+    """The metric as a float; a ValueError if it is none, or not finite."""
     found = evaluate(model)
     try:
         value = float(found)
@@ -92,11 +76,7 @@ def measured(evaluate: Callable[[Model], Any], model: Model) -> float:
 
 
 def check_functions(**functions: Any) -> None:
-    """Raise unless all can be called.
-
-    Raises:
-        TypeError: names the one that cannot.
-    """
+    """Raise a TypeError that names the one that cannot be called."""
     for name, value in functions.items():
         if not callable(value):
             raise TypeError(f"{name}={value!r}; it must be a function, called with the model.")

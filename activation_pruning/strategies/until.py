@@ -1,7 +1,5 @@
 """Where iterative pruning stops."""
 
-from __future__ import annotations
-
 import dataclasses
 from numbers import Integral, Real
 

@@ -1,7 +1,5 @@
 """What a surgeon is, and what it is given."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from numbers import Real
@@ -57,23 +55,16 @@ class Surgeon:
         return ""
 
     def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
-        """The saliency of each weight, which decides how the allocation shares the target.
+        """{site name: the saliency of each weight}, which decides how the target is shared.
 
         Args:
             sites: sequence of Site with `statistics`, in the order of the model.
             progress: called with (work done, work in all) as the work goes on.
-
-        Returns:
-            {site name: float array of the kernel's shape}; low scores go first.
         """
         raise NotImplementedError
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         """Decide what goes and compensate for it.
-
-        Args:
-            sites: sequence of Site with `statistics`, in the order of the model.
-            selection: a `Selection`.
 
         Returns:
             ({site name: bool mask}, {site name: new kernel}); among the second may be kernels of
@@ -82,11 +73,7 @@ class Surgeon:
         raise NotImplementedError
 
     def check(self, granularity: Granularity) -> None:
-        """Raise for a granularity that this surgeon cannot work with.
-
-        Raises:
-            ValueError: lists those that it can.
-        """
+        """Raise a ValueError for a granularity that this surgeon cannot work with."""
         if not isinstance(granularity, self.granularities):
             known = " or ".join(_SPELLED[kind.__name__] for kind in self.granularities)
             raise ValueError(
@@ -121,26 +108,11 @@ def share_of(damping: float | None) -> float:
 
 
 def check_rows(
-    name: str,
-    rows: int,
-    inputs: int,
-    damping: float | None,
-    what: str = "samples times positions",
+    name: str, rows: int, inputs: int, damping: float | None, what: str = "samples times positions"
 ) -> None:
-    """Raise unless there are as many rows of inputs as the Hessian has, or damping was chosen.
+    """Raise a ValueError unless a Hessian of so many inputs has as many rows, or damping was given.
 
-    Args:
-        name: of the site, for the message.
-        rows: how many there are: samples times positions.
-        inputs: side of the Hessian.
-        damping: None for the default, which wants enough data; a number was chosen knowingly.
-        what: rows are.
-
-    Raises:
-        ValueError: says how many rows are needed.
-
-    Example:
-        >>> check_rows("a/kernel", 10, 784, 0.1)
+    The default damping, None, wants enough data; a number was chosen knowingly.
     """
     if damping is None and rows < inputs:
         raise ValueError(

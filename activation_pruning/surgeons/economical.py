@@ -1,7 +1,5 @@
 """Layer-wise Optimal Brain Surgeon with inverses that are out of date most of the time."""
 
-from __future__ import annotations
-
 import heapq
 
 import numpy as np
@@ -20,10 +18,8 @@ def remove_economically(
     In between, costs and compensations are those of inverses that still know removed weights.
 
     Args:
-        problems: list of `problems.Problem`.
         budget: how many alive weights to remove.
         every: how many of them between two calculations of the inverses.
-        progress: see `base.Selection`.
 
     Returns:
         (ranks, weights), each a list of arrays of shape (units, inputs): when each weight was

@@ -1,7 +1,5 @@
 """Optimal Brain Surgeon with the Hessian of the whole network, for small ones."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -52,7 +50,6 @@ class OptimalBrainSurgeon(Damped):
         return _split(sites, found)
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
-        """See `Surgeon.operate`."""
         masks = selection.masks(sites, self.scores(sites, selection.progress))
         hessian, weights, _ = self._problem(sites)
         kept = np.concatenate([masks[site.name].reshape(-1) for site in sites])

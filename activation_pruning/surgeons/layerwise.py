@@ -1,7 +1,5 @@
 """Layer-wise Optimal Brain Surgeon: each unit is one least-squares problem."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -62,7 +60,6 @@ class LayerwiseOBS(Damped):
         check_count("recalculate_every", self.recalculate_every, 1)
 
     def check(self, granularity: Granularity) -> None:
-        """See `Surgeon.check`."""
         super().check(granularity)
         if self.recalculate_every > 1 and not isinstance(granularity, Weight):
             raise ValueError(
@@ -87,7 +84,6 @@ class LayerwiseOBS(Damped):
         return found
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
-        """See `Surgeon.operate`."""
         if self.recalculate_every > 1:
             return self._economical(sites, selection)
         masks = selection.masks(sites, self._known(sites) or self.scores(sites, selection.progress))

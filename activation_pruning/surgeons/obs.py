@@ -4,8 +4,6 @@ Rows of weights w share a Hessian H; the error of changed weights v is (v - w)^T
 Removing weight p and compensating the others costs w_p^2 / (2 [H^-1]_pp).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,18 +15,10 @@ _BLOCK = 48  # removals between two updates of the whole inverse: their vectors 
 
 
 def damped(hessian: Array, damping: float, name: str) -> Array:
-    """H + damping * mean(diag H) * I.
-
-    Args:
-        hessian: array of shape (inputs, inputs), symmetric and positive semi-definite.
-        damping: share of the mean of the diagonal, >= 0.
-        name: of the site, for the message.
-
-    Returns:
-        float64 array of the same shape.
+    """H + damping * mean(diag H) * I, in float64.
 
     Raises:
-        ValueError: the Hessian is zero: the inputs are zeros for all the data.
+        ValueError: names the site whose Hessian is zero: its inputs are zeros for all the data.
 
     Example:
         >>> damped(np.diag([1.0, 3.0]), 0.5, "a")
@@ -48,17 +38,10 @@ def damped(hessian: Array, damping: float, name: str) -> Array:
 
 
 def cholesky(hessian: Array, name: str) -> Array:
-    """The lower Cholesky factor of H.
-
-    Args:
-        hessian: array of shape (n, n).
-        name: of the site, for the message.
-
-    Returns:
-        Lower triangular array L with L L^T = H.
+    """The lower triangular L with L L^T = H.
 
     Raises:
-        ValueError: H is singular to working precision.
+        ValueError: names the site whose H is singular to working precision.
 
     Example:
         >>> cholesky(np.diag([4.0, 9.0]), "a")
@@ -112,12 +95,7 @@ def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
     had to be paid up to its removal: sorted by it, the weights of many rows come in the very
     order in which a search over all rows at once removes them.
 
-    Args:
-        inverse_hessian: array of shape (n, n).
-        weights: array of shape (n,).
-
-    Returns:
-        float64 array of shape (n,), no two alike; its argsort is the order of removal.
+    Returns one error for each weight, no two alike; their argsort is the order of removal.
 
     Source: Hassibi & Stork, NIPS 1993, eq. 5; Frantar & Alistarh, NeurIPS 2022, algorithm 1.
 
@@ -173,13 +151,8 @@ def compensated(hessian: Array, inverse_hessian: Array, weights: Array, alive: M
     by one with compensation ends, in whatever order.
 
     Args:
-        hessian: array of shape (n, n).
-        inverse_hessian: its inverse.
-        weights: array of shape (rows, n).
-        alive: bool array of the same shape.
-
-    Returns:
-        float64 array of that shape, exact zeros where dead.
+        hessian, inverse_hessian: arrays of shape (n, n).
+        weights, alive: arrays of shape (rows, n); the result is float64, with exact zeros.
 
     Source: Hassibi & Stork, NIPS 1993, for several weights at once.
 

@@ -1,7 +1,5 @@
 """A site as least-squares problems, one for each block of its kernel."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

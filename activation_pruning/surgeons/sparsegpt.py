@@ -1,7 +1,5 @@
 """SparseGPT: one pass over the inputs, for layers too large for one inverse per unit."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -102,16 +100,13 @@ def solve(
     """Remove as many weights as `wanted` does, in one pass over the inputs.
 
     Args:
-        weights: float array of shape (units, inputs), whose precision is computed with.
-        alive: bool array of that shape: True where weights are not pruned yet.
+        weights, alive: arrays of shape (units, inputs); the precision is that of the weights.
         factor: U of shape (inputs, inputs), see `SparseGPT`.
-        wanted: bool array of the shape of `weights`, a subset of `alive`: how many stay alive
-            and, with groups, in which groups something goes.
+        wanted: a subset of `alive`: how many stay alive and, with groups, in which something goes.
         block_size: inputs chosen together; rounded up to a multiple of `group`.
         group: M of N:M, or None: each unit's groups of M inputs keep as many as in `wanted`.
 
-    Returns:
-        (new weights, new alive mask), arrays of the same shape; zeros where not alive.
+    Returns (new weights, new alive mask), arrays of the same shape; zeros where not alive.
 
     Example:
         >>> w, alive = np.array([[1.0, 3.0], [2.0, 4.0]]), np.ones((2, 2), bool)

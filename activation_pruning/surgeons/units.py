@@ -49,7 +49,6 @@ class UnitOBS(Damped):
 
     @property
     def note(self) -> str:
-        """See `Surgeon.note`."""
         return (
             "Layers that take the units were compensated, those left out as well; the weights that "
             "leave removed units are zeros, too, and count as pruned where their layer is. "
@@ -68,7 +67,6 @@ class UnitOBS(Damped):
         return found
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
-        """See `Surgeon.operate`."""
         masks = selection.masks(sites, self.scores(sites, selection.progress))
         changed: Kernels = {}
         for site in sites:
@@ -126,12 +124,11 @@ def unit_errors(problems: list[Problem], count: int) -> Array:
     """At which error each unit goes, when the least costly is removed again and again.
 
     Args:
-        problems: list of `Problem`, the layers that take the units.
+        problems: of the layers that take the units.
         count: number of units.
 
-    Returns:
-        float64 array of shape (count,): the largest error paid up to a unit's removal, no two
-        alike; its argsort is the order of removal.
+    Returns for each unit the largest error paid up to its removal, in float64, no two alike; their
+    argsort is the order of removal.
 
     Example:
         >>> one = Problem("b", np.eye(2), np.array([[2.0, 1.0]]), np.array([0, 1]))
