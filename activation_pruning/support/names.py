@@ -1,6 +1,8 @@
 """The one way in which things are chosen by name."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 def lookup(kind, name, table):
@@ -32,7 +34,7 @@ def lookup(kind, name, table):
     raise ValueError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(table))}.")
 
 
-def chosen(kind, spec, table, otherwise):
+def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> Any:
     """Return `table[spec]` for a name; a callable is returned as it is.
 
     Args:
