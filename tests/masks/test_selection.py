@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+import activation_pruning as ap
 from activation_pruning import allocations, masks
 from activation_pruning.sites import Site
 
