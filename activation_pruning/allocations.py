@@ -11,7 +11,7 @@ several sites, the later site first), so that the lower index is kept. Pruned it
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -45,7 +45,7 @@ SiteItems: TypeAlias = Mapping[str, Items]  # by the names of the sites
 Allocation: TypeAlias = Callable[[Sites, SiteItems, float], dict[str, int]]
 
 
-def kth_lowest(arrays, k):
+def kth_lowest(arrays: Sequence[Array], k: int) -> Any:
     """Return the k-th lowest value (k from 0) of several arrays, without copying them.
 
     A random sample brackets the value; one pass counts what lies below and gathers what lies
@@ -68,13 +68,13 @@ def kth_lowest(arrays, k):
     if total > 4 * _SAMPLE:
         low, high = _bracket(arrays, k, total)
         below = to_low = to_high = 0
-        inside = []
+        inside: Any = []
         for a in arrays:
             for chunk in (a[i : i + _CHUNK] for i in range(0, a.size, _CHUNK)):
                 above = chunk > low
-                below += np.count_nonzero(chunk < low)
-                to_low += chunk.size - np.count_nonzero(above)
-                to_high += np.count_nonzero(chunk <= high)
+                below += int(np.count_nonzero(chunk < low))
+                to_low += chunk.size - int(np.count_nonzero(above))
+                to_high += int(np.count_nonzero(chunk <= high))
                 inside.append(chunk[above & (chunk < high)])
         if below <= k < to_low:
             return low
@@ -87,7 +87,7 @@ def kth_lowest(arrays, k):
     return np.partition(np.concatenate(arrays), k)[k]
 
 
-def _bracket(arrays, k, total):
+def _bracket(arrays: Sequence[Array], k: int, total: int) -> tuple[Any, Any]:
     """Return two values between which the k-th lowest lies but for about one case in 10**9."""
     # Drawn at random (fixed seed), not with a stride: kernels have a period, that of their columns.
     draw = np.random.default_rng(0)

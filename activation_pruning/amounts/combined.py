@@ -4,13 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from activation_pruning.allocations import (
-    Allocation,
-    SiteItems,
-    class_blind,
-    counted,
-    ranking,
-)
+from activation_pruning.allocations import Allocation, SiteItems, class_blind, counted, ranking
 from activation_pruning.amounts.base import Amount, ByScores, Share, check
 from activation_pruning.amounts.by_scores import exactly
 from activation_pruning.support.checks import check_count, check_sparsity

@@ -5,14 +5,7 @@ ties, `bounds` that no site is emptied; `coupled` ranks units that can only go t
 granularity, derive it from `Granularity`, in `granularities`, and name it there.
 """
 
-from activation_pruning.masks.granularities import (
-    NM,
-    Block,
-    Granularity,
-    Unit,
-    Weight,
-    granularity,
-)
+from activation_pruning.masks.granularities import NM, Block, Granularity, Unit, Weight, granularity
 from activation_pruning.masks.selection import EmptiedWarning, check_finite, granule, lowest, select
 
 __all__ = [

@@ -23,7 +23,7 @@ class EmptiedWarning(UserWarning):
     """A layer would have lost its last item, which was kept instead."""
 
 
-def lowest(scores, count):
+def lowest(scores: Scores, count: int) -> Mask:
     """Mark the `count` lowest scores, exactly, whatever the ties.
 
     Args:

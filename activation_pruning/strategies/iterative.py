@@ -9,12 +9,7 @@ from activation_pruning import amounts, masks, retraining, sites
 from activation_pruning.pruning import report
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import IterativePruning
-from activation_pruning.strategies.trial import (
-    check_functions,
-    measured,
-    pruning_options,
-    retrained,
-)
+from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
 from activation_pruning.strategies.until import Until, limits
 from activation_pruning.support.checks import check_number, check_sparsity
 from activation_pruning.support.types import Model
@@ -86,7 +81,7 @@ def iterative_prune(
     check_functions(fit=fit, evaluate=evaluate, on_step=tell)
     check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
     check_sparsity("min_sparsity", min_sparsity)
-    options = pruning_options(pruning) | {"verbose": verbose}
+    options = prune_options(pruning) | {"verbose": verbose}
     live_sites = sites.find(model, options["include"], options["exclude"]).sites
     done = IterativePruning(max_loss, min_sparsity)
     weights, alive = _counted(live_sites)

@@ -16,12 +16,7 @@ import pandas as pd
 from activation_pruning import retraining
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import TINY
-from activation_pruning.strategies.trial import (
-    check_functions,
-    measured,
-    pruning_options,
-    retrained,
-)
+from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
 from activation_pruning.support import types
 from activation_pruning.support.checks import check_number, check_sparsity
 from activation_pruning.support.files import check_folder, replacing
@@ -116,7 +111,7 @@ def find_sparsity(
     """
     _check(max_loss, low, high, tolerance)
     check_functions(fit=fit, evaluate=evaluate)
-    policy, options, start = retraining.get(retrain), pruning_options(pruning), _Start(model)
+    policy, options, start = retraining.get(retrain), prune_options(pruning), _Start(model)
     asked = {"max_loss": max_loss, "low": low, "high": high, "retrain": policy, "model": start.name}
     # False is as good as not said: folders may be older than the option.
     said = {name: v for name, v in options.items() if name != "data" and v is not False}

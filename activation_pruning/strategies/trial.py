@@ -15,11 +15,11 @@ from activation_pruning.support.types import Model
 _OWN = {"model", "sparsity", "respect_zeros", "between", "verbose"}  # said by the strategy
 
 
-def pruning_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def prune_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is handed on to `prune`: what was given, for the rest its defaults.
 
     Example:
-        >>> pruning_options({"criterium": "obd"})
+        >>> prune_options({"criterium": "obd"})
         Traceback (most recent call last):
             ...
         TypeError: unknown argument 'criterium'; of those of `prune` these are handed on: criterion,

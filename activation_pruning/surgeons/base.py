@@ -13,6 +13,7 @@ from activation_pruning.amounts import ByScores
 from activation_pruning.masks.granularities import Granularity
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
+from activation_pruning.surgeons import obs
 
 Kernels: TypeAlias = dict[str, Array]  # by the names of the sites
 _SPELLED = {"Weight": "'weight'", "Unit": "'unit'", "NM": "'2:4'", "Block": "(4, 4)"}
@@ -96,28 +97,30 @@ class Damped(Surgeon):
             )
 
     @property
+    def share(self) -> float:
+        """The share of the mean diagonal that is added; None stands for the usual one."""
+        return DAMPING if self.damping is None else self.damping
+
+    @property
     def note(self) -> str:
         """See `Surgeon.note`: what is said of the damping."""
-        share = share_of(self.damping)
-        return f"Hessians damped by {share:g} x their mean diagonal." if share else ""
+        return f"Hessians damped by {self.share:g} x their mean diagonal." if self.share else ""
 
+    def hessian(
+        self, name: str, found: Array, rows: int, what: str = "samples times positions"
+    ) -> Array:
+        """The Hessian of a site, found from so many rows, with the damping added.
 
-def share_of(damping: float | None) -> float:
-    """The share of the mean diagonal that is added; None stands for the usual one."""
-    return DAMPING if damping is None else damping
-
-
-def check_rows(
-    name: str, rows: int, inputs: int, damping: float | None, what: str = "samples times positions"
-) -> None:
-    """Raise a ValueError unless a Hessian of so many inputs has as many rows, or damping was given.
-
-    The default damping, None, wants enough data; a number was chosen knowingly.
-    """
-    if damping is None and rows < inputs:
-        raise ValueError(
-            f"{name}: {rows} rows ({what}) are too few for a Hessian of {inputs} x {inputs}; give "
-            f"data with at least {inputs} rows, or choose the damping yourself, which stands in "
-            "for the missing ones: criterion=ap.surgeons.LayerwiseOBS(damping=0.1), and likewise "
-            "for the other surgeons"
-        )
+        Raises:
+            ValueError: names the site with too few rows, unless damping was chosen knowingly, or
+                with zeros only.
+        """
+        inputs = len(found)
+        if self.damping is None and rows < inputs:
+            raise ValueError(
+                f"{name}: {rows} rows ({what}) are too few for a Hessian of {inputs} x {inputs}; "
+                f"give data with at least {inputs} rows, or choose the damping yourself, which "
+                "stands in for the missing ones: criterion=ap.surgeons.LayerwiseOBS(damping=0.1), "
+                "and likewise for the other surgeons"
+            )
+        return obs.damped(found, self.share, name)

@@ -9,7 +9,7 @@ from activation_pruning.masks.granularities import NM, Block, Unit, Weight
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import Damped, Kernels, Selection, check_rows, share_of
+from activation_pruning.surgeons.base import Damped, Kernels, Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +61,9 @@ class OptimalBrainSurgeon(Damped):
         """(H, the weights of all sites in a row, which of them are alive)."""
         matrix = needed(sites[0], "gauss_newton_matrix")
         own = matrix.part([site.name for site in sites])
-        check_rows("the network", matrix.rows, len(own), self.damping, "samples times outputs")
         alive = np.concatenate([site.mask.reshape(-1) for site in sites])
         weights = np.concatenate([site.kernel.reshape(-1) for site in sites]).astype(np.float64)
-        hessian = obs.damped(own, share_of(self.damping), "the network")
+        hessian = self.hessian("the network", own, matrix.rows, "samples times outputs")
         return hessian, np.where(alive, weights, 0.0), alive
 
 

@@ -73,7 +73,7 @@ class LayerwiseOBS(Damped):
         found = {}
         for site in sites:
             blocks = []
-            for problem in split(site, self.damping):
+            for problem in split(site, self):
                 errors = np.zeros(problem.weights.shape)
                 for unit, values in _errors_by_unit(problem):
                     errors[unit] = values
@@ -89,7 +89,7 @@ class LayerwiseOBS(Damped):
         masks = selection.masks(sites, self._known(sites) or self.scores(sites, selection.progress))
         kernels = {}
         for site in sites:
-            own = zip(split(site, self.damping), parts(site, masks[site.name]), strict=True)
+            own = zip(split(site, self), parts(site, masks[site.name]), strict=True)
             kernels[site.name] = join(site, [_compensated(p, alive) for p, alive in own])
         return masks, kernels
 
@@ -111,7 +111,7 @@ class LayerwiseOBS(Damped):
                 f"with recalculate_every={self.recalculate_every} give a fraction in [0, 1), or "
                 "set recalculate_every=1"
             )
-        problems = {site.name: split(site, self.damping) for site in sites}
+        problems = {site.name: split(site, self) for site in sites}
         weights, dead = counted(sites)
         budget = max(rounded(selection.sparsity, weights) - dead, 0)
         every = [problem for site in sites for problem in problems[site.name]]

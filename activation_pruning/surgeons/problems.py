@@ -8,8 +8,7 @@ import numpy as np
 
 from activation_pruning.criteria.base import needed
 from activation_pruning.support.types import Array, Mask, Site
-from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import check_rows, share_of
+from activation_pruning.surgeons.base import Damped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,25 +27,23 @@ class Problem:
     alive: Mask
 
 
-def split(site: Site, damping: float | None, dtype: Any = np.float64) -> list[Problem]:
+def split(site: Site, surgeon: Damped, dtype: Any = np.float64) -> list[Problem]:
     """The problems of a site, block by block.
 
     Args:
         site: a Site with the statistic "input_hessian".
-        damping: see `base.Damped`.
+        surgeon: which adds the damping.
         dtype: of the weights; Hessians are always float64.
 
     Raises:
         ValueError: the statistic is missing, has too few rows, or is zero.
     """
     found = needed(site, "input_hessian")
-    check_rows(site.name, found.rows, found.unfolding.inputs, damping)
-    share = share_of(damping)
     weights = found.unfolding.by_unit(site.kernel.astype(dtype))
     alive = found.unfolding.by_unit(site.mask)
     return [
-        Problem(site.name, obs.damped(hessian, share, site.name), np.where(a, w, dtype(0)), a)
-        for hessian, w, a in zip(found.hessian, weights, alive, strict=True)
+        Problem(site.name, surgeon.hessian(site.name, h, found.rows), np.where(a, w, dtype(0)), a)
+        for h, w, a in zip(found.hessian, weights, alive, strict=True)
     ]
 
 

@@ -72,7 +72,7 @@ class SparseGPT(Damped):
         # The factors come from float64, where Hessians are nearly singular; the pass over the
         # weights is stable and goes in their own precision, in half of the time for float32.
         own = site.kernel.dtype.type
-        return [(p, factor(p).astype(own)) for p in split(site, self.damping, own)]
+        return [(p, factor(p).astype(own)) for p in split(site, self, own)]
 
     def _costs(self, site: Site, factored: list[tuple[Problem, Array]]) -> Scores:
         costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in factored]
@@ -149,13 +149,7 @@ def _choose(w: Array, before: Mask, factor: Array, start: int, count: int) -> Ma
 
 
 def _pass_block(
-    w: Array,
-    before: Mask,
-    wanted: Mask,
-    kept: Mask,
-    factor: Array,
-    block: slice,
-    group: int | None,
+    w: Array, before: Mask, wanted: Mask, kept: Mask, factor: Array, block: slice, group: int | None
 ) -> Array:
     """Remove within one block, input by input; returns what later blocks are to make up for."""
     errors = np.zeros((block.stop - block.start, w.shape[1]), w.dtype)

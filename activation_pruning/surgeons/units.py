@@ -13,7 +13,7 @@ from activation_pruning.masks.granularities import Unit
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import Damped, Kernels, Selection, check_rows, share_of
+from activation_pruning.surgeons.base import Damped, Kernels, Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,7 @@ class UnitOBS(Damped):
     def _problem(self, consumer: Any) -> Problem:
         """(H, W, the unit of each input, -1 for that of the bias) of one consumer."""
         found = consumer.moments
-        check_rows(consumer.name, found.rows, found.unfolding.inputs, self.damping)
-        hessian = obs.damped(found.hessian[0], share_of(self.damping), consumer.name)
+        hessian = self.hessian(consumer.name, found.hessian[0], found.rows)
         weights = found.unfolding.by_unit(consumer.kernel)[0].astype(np.float64)
         units = consumer.units
         if consumer.bias is not None:
