@@ -3,6 +3,7 @@
 An allocation is `f(sites, items, sparsity) -> {site name: number of items to prune}`: it says how
 many, always the lowest of the ranking below, counting those already pruned. `masks.select` makes
 the masks; it protects the last item of a site and asks again for the others with what is left.
+Each takes and returns what `class_blind` does. To add one, write it and name it in `ALLOCATIONS`.
 
 The ranking, the same everywhere: low scores first; among equal scores the higher index first (of
 several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
@@ -10,15 +11,16 @@ several sites, the later site first), so that the lower index is kept. Pruned it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
-from activation_pruning.support.cuts import Cut, cut, filled
-from activation_pruning.support.names import lookup
-from activation_pruning.support.types import Array, Mask
+from activation_pruning.support.cuts import Cut, chunks, cut, filled
+from activation_pruning.support.names import chosen
+from activation_pruning.support.types import Array, Mask, Named, Scores, Site, Sites
 
 
 @dataclass(frozen=True)
@@ -39,29 +41,27 @@ class Items:
     cuts: dict[int, Cut] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
-    def scores(self) -> Array:
+    def scores(self) -> Scores:
         """`values`, -inf where not alive: a copy, made when asked for."""
         return filled(self.values, self.alive)
 
-
-def kth_lowest(arrays: Sequence[Array], k: int) -> np.floating:
-    """Return the k-th lowest value (k from 0) of several arrays, without copying them; see `cut`.
-
-    Example:
-        >>> float(kth_lowest([np.array([3.0, 1.0]), np.array([2.0])], 1))
-        2.0
-    """
-    return cut(arrays, k + 1)[0][0]
+    @cached_property
+    def dead(self) -> int:
+        """The number of items with nothing left to prune."""
+        if self.alive is not None:
+            return self.alive.size - int(np.count_nonzero(self.alive))
+        parts = chunks(self.values.size)
+        return sum(int(np.count_nonzero(self.values[part] == -np.inf)) for part in parts)
 
 
-def ranking(scores):
+SiteItems: TypeAlias = Mapping[str, Items]  # by the names of the sites
+Allocation: TypeAlias = Callable[[Sites, SiteItems, float], dict[str, int]]
+
+
+def ranking(scores: Scores) -> Array:
     """Return the indices of `scores` in the order of pruning.
 
-    Args:
-        scores: 1-D array, no NaN.
-
-    Returns:
-        Permutation of the indices: low scores first, the higher index first among equal ones.
+    Low scores come first, the higher index first among equal ones; no NaN.
 
     Example:
         >>> ranking(np.array([2.0, 1.0, 1.0])).tolist()
@@ -70,7 +70,7 @@ def ranking(scores):
     return scores.size - 1 - np.argsort(scores[::-1], kind="stable")
 
 
-def rounded(sparsity, weights):
+def rounded(sparsity: float, weights: int) -> int:
     """Return the exact budget k = floor(sparsity * weights + 0.5).
 
     Example:
@@ -80,18 +80,19 @@ def rounded(sparsity, weights):
     return int(np.floor(sparsity * weights + 0.5))
 
 
-def pruned(site):
-    """Return how many of the site's weights are pruned.
+def counted(sites: Sites) -> tuple[int, int]:
+    """Return (weights, those of them that are pruned) of some sites.
 
     Example:
         >>> from types import SimpleNamespace as Site
-        >>> pruned(Site(mask=np.array([[True, False]])))
-        1
+        >>> counted([Site(mask=np.array([True, False, True]))])
+        (3, 1)
     """
-    return site.mask.size - int(np.count_nonzero(site.mask))
+    weights = sum(site.mask.size for site in sites)
+    return weights, weights - sum(int(np.count_nonzero(site.mask)) for site in sites)
 
 
-def class_blind(sites, items, sparsity):
+def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """One ranking over all sites ("global", class-blind; See et al. 2016).
 
     The k = floor(sparsity * n + 0.5) lowest weights of all n; for bigger items the longest prefix
@@ -113,11 +114,12 @@ def class_blind(sites, items, sparsity):
         {'a': 2, 'b': 0}
     """
     names = [site.name for site in sites]
-    budget = rounded(sparsity, sum(site.mask.size for site in sites))
+    weights, pruned = counted(sites)
+    budget = rounded(sparsity, weights)
     if all(isinstance(items[name].sizes, int) for name in names):
         shares = _share_of_lowest([items[name] for name in names], budget)
         return dict(zip(names, shares, strict=True))
-    budget -= sum(map(pruned, sites))
+    budget -= pruned
     scores = [items[name].scores for name in names]
     order = ranking(np.concatenate(scores))
     taken = order[: _prefix(np.concatenate([items[name].sizes for name in names])[order], budget)]
@@ -126,10 +128,8 @@ def class_blind(sites, items, sparsity):
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def uniform(sites, items, sparsity):
+def uniform(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """The same fraction of every site (class-uniform): floor(sparsity * n_i + 0.5) of its n_i.
-
-    Args, returns: as `class_blind`.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -141,13 +141,11 @@ def uniform(sites, items, sparsity):
     return {s.name: _fitting(s, items[s.name], rounded(sparsity, s.mask.size)) for s in sites}
 
 
-def distributed(sites, items, sparsity):
+def distributed(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """Global after dividing each site's scores by the standard deviation of its alive weights.
 
     Class-distributed (See et al. 2016). A site whose alive weights are all equal has no deviation;
     its scores stay as they are.
-
-    Args, returns: as `class_blind`.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -166,13 +164,11 @@ def distributed(sites, items, sparsity):
     return class_blind(sites, scaled, sparsity)
 
 
-def erk(sites, items, sparsity):
+def erk(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """Erdos-Renyi-Kernel: density of a site proportional to sum(shape) / prod(shape).
 
     (in + out) / (in * out) for Dense, all dimensions for Conv. Densities over 1 are cut to 1 and
     the rest is shared among the others, so that the total is met exactly (largest remainder).
-
-    Args, returns: as `class_blind`.
 
     Source: Evci et al., ICML 2020 (RigL), section 3; Mocanu et al. 2018.
 
@@ -204,31 +200,18 @@ def erk(sites, items, sparsity):
 ALLOCATIONS = {"global": class_blind, "uniform": uniform, "distributed": distributed, "erk": erk}
 
 
-def get(spec):
-    """Return the allocation for a name; a callable is returned as it is.
-
-    Args:
-        spec: a name in `ALLOCATIONS`, or a callable with the arguments of `class_blind`.
-
-    Returns:
-        The callable.
+def get(spec: Named) -> Allocation:
+    """Return the allocation for a name in `ALLOCATIONS`; a callable is returned as it is.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor a callable.
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
 
     Example:
         >>> get("global") is class_blind
         True
     """
-    if isinstance(spec, str):
-        return lookup("allocation", spec, ALLOCATIONS)
-    if callable(spec):
-        return spec
-    raise TypeError(
-        f"allocation={spec!r} is a {type(spec).__name__}; give one of {sorted(ALLOCATIONS)} "
-        "or a function of (sites, items, sparsity)."
-    )
+    hint = "a function of (sites, items, sparsity)"
+    return chosen("allocation", spec, ALLOCATIONS, hint)
 
 
 def _share_of_lowest(items: Sequence[Items], count: int) -> list[int]:
@@ -246,13 +229,13 @@ def _share_of_lowest(items: Sequence[Items], count: int) -> list[int]:
     return shares
 
 
-def _prefix(sizes, budget):
+def _prefix(sizes: Array, budget: int) -> int:
     """Return the length of the longest prefix of `sizes` that sums to at most `budget`."""
     return int(np.searchsorted(np.cumsum(sizes), budget, side="right"))
 
 
-def _fitting(site, items, weights):
+def _fitting(site: Site, items: Items, weights: int) -> int:
     """Return how many of the site's lowest items leave at most `weights` of its weights pruned."""
     if isinstance(items.sizes, int):
         return weights
-    return _prefix(items.sizes[ranking(items.scores)], weights - pruned(site))
+    return _prefix(items.sizes[ranking(items.scores)], weights - counted([site])[1])

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from activation_pruning import allocations
-from activation_pruning.allocations import Items, kth_lowest, ranking
+from activation_pruning.allocations import Items, ranking
 from activation_pruning.sites import Site
-from activation_pruning.support import cuts
 
 
 def make_sites(**kernels):
@@ -122,33 +121,6 @@ def test_global_agrees_with_a_stable_sort_of_everything(arrays, sparsity):
 
 def test_ranking_puts_the_higher_index_of_equal_scores_first():
     assert ranking(np.array([1.0, 0.0, 1.0, -np.inf, 0.0])).tolist() == [3, 4, 1, 2, 0]
-
-
-@pytest.mark.parametrize("kind", ["normal", "ties", "half -inf", "sorted", "constant", "periodic"])
-@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 0.9, 1.0])
-def test_kth_lowest_of_many_values_agrees_with_a_sort(kind, fraction):
-    generator = np.random.default_rng(5)
-    values = generator.standard_normal(400_000, dtype=np.float32)
-    if kind == "ties":
-        values = np.round(values)
-    elif kind == "half -inf":
-        values[generator.random(values.size) < 0.5] = -np.inf
-    elif kind == "sorted":
-        values.sort()
-    elif kind == "constant":
-        values[:] = 1.5
-    elif kind == "periodic":
-        values = np.tile(values[:400], 1000)
-    k = int(fraction * (values.size - 1))
-    arrays = np.split(values, [7, 100_000])
-    assert kth_lowest(arrays, k) == np.sort(values)[k]
-
-
-def test_kth_lowest_is_right_even_when_the_bracket_misses(monkeypatch):
-    values = np.random.default_rng(5).standard_normal(400_000, dtype=np.float32)
-    outside = (np.float32(3.0), np.float32(4.0))
-    monkeypatch.setattr(cuts, "_bracket", lambda *_: outside)
-    assert kth_lowest([values], 200_000) == np.sort(values)[200_000]
 
 
 def test_get_takes_names_and_callables():

@@ -25,7 +25,7 @@ class Agenda:
 
     def __init__(self, schedule: Any, clock: Clock, count: Callable[[], Count]) -> None:
         self.schedule, self.clock, self.count = schedule, clock, count
-        self.relative = getattr(schedule, "relative", False)
+        self.relative = schedule.relative
         self.granule = 1  # by how many weights a target must rise to prune something more
         self._owed: Any = None
         message = schedule.unreachable(clock.epochs, clock.steps)

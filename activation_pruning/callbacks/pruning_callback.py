@@ -110,7 +110,7 @@ class PruningCallback(KeepPruned):
         self._begin_history()
         self._evidence.begin()
         self._clock = Clock(self.params, self.schedule.by)
-        check_monitor(self, getattr(self.schedule, "monitor", None))
+        check_monitor(self, self.schedule.monitor)
         self._agenda = Agenda(self.schedule, self._clock, lambda: self._count)
         if self._exchange:
             self._exchange.begin(self._agenda.end, self._hooks.shared(self))

@@ -29,7 +29,7 @@ def exchange(regrow: Any, settings: Settings, schedule: Any) -> Exchange | None:
             f"regrow={regrow!r} with granularity={settings.granularity}: only single weights "
             "change places; leave granularity at 'weight'"
         )
-    if getattr(schedule, "relative", False):
+    if schedule.relative:
         raise ValueError(
             f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
             "each event; use one with a target, such as schedules.Constant"

@@ -81,7 +81,7 @@ class Settings:
     @property
     def max_sparsity(self) -> float:
         """The highest sparsity that the granularity allows."""
-        return getattr(self.granularity, "max_sparsity", 1.0)
+        return self.granularity.max_sparsity
 
     def check_target(self, sparsity: Any) -> None:
         """Raise for a target that no event could reach; None is one that is not known yet.

@@ -41,3 +41,29 @@ def did_you_mean(name: Any, valid: Iterable[Any], opening: str = "; did") -> str
     """
     close = get_close_matches(str(name), list(map(str, valid)), n=1, cutoff=0.5)
     return f"{opening} you mean {close[0]!r}?" if close else ""
+
+
+def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> Any:
+    """Return `table[spec]` for a name; a callable is returned as it is.
+
+    Args:
+        kind, table: as for `lookup`.
+        spec: a name, or a callable.
+        otherwise: what may be given in place of a name, for the message.
+
+    Raises:
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
+
+    Example:
+        >>> chosen("criterion", 5, {"magnitude": abs}, "a function")
+        Traceback (most recent call last):
+            ...
+        TypeError: criterion=5 is a int; give one of ['magnitude'] or a function.
+    """
+    if isinstance(spec, str):
+        return lookup(kind, spec, table)
+    if callable(spec):
+        return spec
+    raise TypeError(
+        f"{kind}={spec!r} is a {type(spec).__name__}; give one of {sorted(table)} or {otherwise}."
+    )

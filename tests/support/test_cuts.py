@@ -27,6 +27,10 @@ def scores_of(kind, size, dtype, generator):
         scores = np.round(scores)
     elif kind == "zeros of both signs":
         scores = np.where(scores > 0.7, scores, np.copysign(dtype(0), scores))
+    elif kind == "sorted":
+        scores.sort()
+    elif kind == "periodic":
+        scores = np.resize(scores[:400], size)
     elif kind == "infinite":
         scores[generator.random(size) < 0.3] = np.inf
         scores[generator.random(size) < 0.3] = -np.inf
@@ -35,7 +39,8 @@ def scores_of(kind, size, dtype, generator):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(
-    "kind", ["all alive", "pruned", "few levels", "zeros of both signs", "infinite"]
+    "kind",
+    ["all alive", "pruned", "few levels", "zeros of both signs", "infinite", "sorted", "periodic"],
 )
 def test_cut_agrees_with_a_sort(kind, dtype):
     generator = np.random.default_rng(3)
