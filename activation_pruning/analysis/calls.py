@@ -1,15 +1,20 @@
 """What every layer of a model is called with, seen in one pass over zeros."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import inspect
 import math
 import re
+from collections.abc import Iterable
 from numbers import Integral
+from typing import Any
 
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.support.types import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,18 +28,20 @@ class Call:
         size_bytes: bytes of all outputs together.
     """
 
-    arguments: dict
-    outputs: list
+    arguments: dict[str, list[tuple]]
+    outputs: list[tuple]
     itemsize: int
     size_bytes: int
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[tuple]:
         """The shapes in the first argument."""
         return next(iter(self.arguments.values()))
 
 
-def record(model, layers, input_shape=None):
+def record(
+    model: Model, layers: Iterable[Any], input_shape: Any = None
+) -> tuple[dict[int, list[Call]], int]:
     """Run the model once on zeros and write down how its layers are called.
 
     Nothing that the pass assigns is kept: states and statistics stay as they are.
@@ -57,7 +64,8 @@ def record(model, layers, input_shape=None):
     >>> calls[id(model.layers[0])][0].outputs, batch
     ([(1, 3)], 1)
     """
-    specs, found = input_specs(model, input_shape), {}
+    specs = input_specs(model, input_shape)
+    found: dict[int, list[Call]] = {}
     with _recording(layers, found), keras.StatelessScope():
         try:
             zeros = keras.tree.map_structure(lambda s: keras.ops.zeros(s.shape, s.dtype), specs)
@@ -71,7 +79,7 @@ def record(model, layers, input_shape=None):
     return found, keras.tree.flatten(specs)[0].shape[0]
 
 
-def input_specs(model, input_shape=None):
+def input_specs(model: Model, input_shape: Any = None) -> Any:
     """The inputs of a model, one sample of each: `keras.KerasTensor`s in its own structure.
 
     Args:

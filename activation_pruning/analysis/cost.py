@@ -1,6 +1,9 @@
 """What a network costs by its architecture: parameters, multiply-adds, memory of activations."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +13,7 @@ from activation_pruning import sites
 from activation_pruning.analysis import operations
 from activation_pruning.analysis.calls import record
 from activation_pruning.analysis.parts import parts
+from activation_pruning.support.types import Model, Table
 
 _COUNTS = ["parameters", "weights", "nonzeros"]
 _DONE = ["multiply_adds", "sparse_multiply_adds", "activation_bytes"]
@@ -29,15 +33,15 @@ class Cost:
     [68, 60]
     """
 
-    def __init__(self, table):
+    def __init__(self, table: Table) -> None:
         self._table = table
 
-    def table(self):
+    def table(self) -> Table:
         """Tidy DataFrame, one row for each layer; see `cost` for its columns."""
         return self._table.copy()
 
     @property
-    def total(self):
+    def total(self) -> pd.Series:
         """Sums over the layers."""
         sums = {name: int(self._table[name].sum()) for name in _COUNTS + _DONE}
         weights = sums["weights"]
@@ -51,7 +55,7 @@ class Cost:
             | {"note": note}
         )
 
-    def __str__(self):
+    def __repr__(self) -> str:
         total = self.total.to_frame().T.assign(layer="total")
         shown = pd.concat([self._table.astype(object), total.astype(object)])
         shown = shown[self._table.columns]
@@ -60,10 +64,8 @@ class Cost:
         shown["sparsity"] = shown["sparsity"].map("{:.1%}".format, na_action="ignore")
         return shown.to_string(index=False, na_rep="")
 
-    __repr__ = __str__
 
-
-def cost(model, input_shape=None):
+def cost(model: Model, input_shape: Any = None) -> Cost:
     """Parameters, multiply-adds and activation memory of each layer, for one sample.
 
     One multiply-add, w * x added to a sum, counts as 1; in FLOPs that is 2. A kernel of n weights,

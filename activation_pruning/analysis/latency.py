@@ -1,17 +1,20 @@
 """How long models take, measured: one alone, or several in turn on the same machine."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import time
-from numbers import Integral
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.memory import peak_memory
-from activation_pruning.analysis.running import batch_of, runner
+from activation_pruning.analysis.running import batch_of, checked_sizes, runner
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Array, Model, Table
 
 
 class LatencyComparison(NamedTuple):
@@ -31,16 +34,20 @@ class LatencyComparison(NamedTuple):
     summary: pd.DataFrame
     times: pd.DataFrame
 
-    def __str__(self):
+    def __repr__(self) -> str:
         numbers = self.summary.map(lambda one: f"{one:.3g}" if isinstance(one, float) else one)
         return numbers.to_string(index=False)
 
-    __repr__ = __str__
-
 
 def latency(
-    model, x, batch_sizes=(1, 256), repeats=30, warmup=5, memory=False, clock=time.perf_counter
-):
+    model: Model | Callable[[Any], Any],
+    x: Any,
+    batch_sizes: int | Sequence[int] = (1, 256),
+    repeats: int = 30,
+    warmup: int = 5,
+    memory: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Table:
     """Time of one batch, measured: median and quartiles over repeated calls.
 
     A Keras model is run by `predict_on_batch`: the traced and compiled function that `predict`
@@ -78,11 +85,8 @@ def latency(
     """
     check_count("repeats", repeats, 1)
     check_count("warmup", warmup, 1)
-    batch_sizes = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
-    for size in batch_sizes:
-        check_count("batch_sizes", size, 1)
-    run, rows = runner(model), []
-    for size in batch_sizes:
+    sizes, run, rows = checked_sizes(batch_sizes), runner(model), []
+    for size in sizes:
         batch = batch_of(x, size)
         for _ in range(warmup):
             run(batch)
@@ -94,12 +98,19 @@ def latency(
         row["samples_per_s"] = 1000 * size / quartiles["median_ms"]
         rows.append(row)
     table = pd.DataFrame(rows)
-    return table.merge(peak_memory(model, x, batch_sizes)) if memory else table
+    return table.merge(peak_memory(model, x, sizes)) if memory else table
 
 
 def latency_compare(
-    models, x, batch_size=1, rounds=30, warmup=5, seed=0, resamples=10_000, clock=time.perf_counter
-):
+    models: dict[str, Model | Callable[[Any], Any]],
+    x: Any,
+    batch_size: int = 1,
+    rounds: int = 30,
+    warmup: int = 5,
+    seed: int = 0,
+    resamples: int = 10_000,
+    clock: Callable[[], float] = time.perf_counter,
+) -> LatencyComparison:
     """Times of several models, taken in turn, and their ratios to the first.
 
     In every round each model runs one batch, in a new random order; the ratio time / time of the
@@ -164,17 +175,16 @@ def latency_compare(
     return LatencyComparison(pd.DataFrame(summary), times)
 
 
-def bootstrap_median(values, random, resamples=10_000, level=0.95):
-    """Percentile bootstrap interval of the median.
+def bootstrap_median(
+    values: Array, random: np.random.Generator, resamples: int = 10_000, level: float = 0.95
+) -> tuple[float, float]:
+    """(low, high), a percentile bootstrap interval of the median of n values.
 
     Args:
         values: array of shape (n,).
-        random: a `numpy.random.Generator`.
+        random: draws them.
         resamples: how many samples of n, drawn with replacement.
         level: confidence, in (0, 1).
-
-    Returns:
-        (low, high).
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 

@@ -1,9 +1,15 @@
 """Low-rank reconstructions of matrices: arrays in, arrays out."""
 
+from __future__ import annotations
+
+from numbers import Real
+
 import numpy as np
 
+from activation_pruning.support.types import Array
 
-def reconstruct(matrix, rank, method="pca", standardize=False):
+
+def reconstruct(matrix: Array, rank: int, method: str = "pca", standardize: bool = False) -> Array:
     """Best approximation of a matrix by `rank` directions.
 
     svd: A_r = sum over i <= r of sigma_i u_i v_i^T, the matrix of rank r nearest to A.
@@ -31,7 +37,9 @@ def reconstruct(matrix, rank, method="pca", standardize=False):
     return mean + (u[:, :rank] * values[:rank]) @ v[:rank] * scale
 
 
-def decompose(matrix, method="pca", standardize=False):
+def decompose(
+    matrix: Array, method: str = "pca", standardize: bool = False
+) -> tuple[Array, Array, tuple[Array, Array, Array]]:
     """(mean, scale, (U, sigma, V^T)) of the matrix as `method` sees it; see `reconstruct`.
 
     Example:
@@ -51,7 +59,13 @@ def decompose(matrix, method="pca", standardize=False):
     return mean, scale, np.linalg.svd((matrix - mean) / scale, full_matrices=False)
 
 
-def components_for(values, energy):
+def check_energy(energy: float) -> None:
+    """Raise unless it is a share in (0, 1]."""
+    if not (isinstance(energy, Real) and 0 < energy <= 1):
+        raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.95 for 95 %")
+
+
+def components_for(values: Array, energy: float) -> int:
     """The fewest components whose squared singular values hold the share `energy` of the sum.
 
     Example:

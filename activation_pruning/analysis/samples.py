@@ -1,14 +1,33 @@
-"""Checks of the data that a model is evaluated on."""
+"""Checks of the data that a model is run or evaluated on."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import keras
 
 
-def check_samples(x, y):
-    """Raise unless inputs and labels hold the same number of samples, at least one.
+def lengths(name: str, data: Any) -> list[int]:
+    """How many samples the arrays in `data` hold: the different numbers, in order.
 
     Args:
-        x: an array, or a list or dict of arrays.
-        y: likewise.
+        name: of the argument, for the message.
+        data: an array, or a list or dict of arrays, samples first.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    leaves = keras.tree.flatten(data)
+    if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
+        raise ValueError(
+            f"{name} must be an array (or a list or dict of arrays) with samples first; use "
+            "np.asarray"
+        )
+    return sorted({int(leaf.shape[0]) for leaf in leaves})
+
+
+def check_samples(x: Any, y: Any) -> None:
+    """Raise unless inputs and labels hold the same number of samples, at least one.
 
     Raises:
         ValueError: names both lengths.
@@ -21,11 +40,7 @@ def check_samples(x, y):
         ...
     ValueError: x has [3] samples and y has [2] labels; give one label for each sample
     """
-    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
-        raise ValueError("x and y must be arrays (or lists or dicts of arrays); use np.asarray")
-    inputs, labels = (
-        sorted({int(leaf.shape[0]) for leaf in keras.tree.flatten(part)}) for part in (x, y)
-    )
+    inputs, labels = lengths("x", x), lengths("y", y)
     if len({*inputs, *labels}) != 1:
         raise ValueError(
             f"x has {inputs} samples and y has {labels} labels; give one label for each sample"

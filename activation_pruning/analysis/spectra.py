@@ -1,5 +1,7 @@
 """Singular values of every kernel, and the norms and ranks that follow from them."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -8,9 +10,10 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.evidence.spectrum import NORMS, Spectrum, finite_kernel
 from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.types import Array, Layers, Model, Table
 
 
-def spectra(model, include=None, exclude=()):
+def spectra(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """Singular values of each prunable kernel, largest first.
 
     A kernel is unfolded into a matrix as the column `unfolding` says: convolutions into filters x
@@ -19,8 +22,7 @@ def spectra(model, include=None, exclude=()):
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         Tidy DataFrame, one row for each singular value: layer, site, unfolding, block, index (from
@@ -44,7 +46,7 @@ def spectra(model, include=None, exclude=()):
     return pd.concat([Spectrum.of(site).table() for site in found], ignore_index=True)
 
 
-def norms(model, include=None, exclude=()):
+def norms(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """Norms and ranks of each prunable kernel, from its singular values s_1 >= s_2 >= ...
 
     spectral = s_1; frobenius = sqrt(sum s_i^2); nuclear = sum s_i; rank = number of s_i above
@@ -54,8 +56,7 @@ def norms(model, include=None, exclude=()):
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         Tidy DataFrame, one row for each kernel: layer, site, unfolding, blocks, rows, columns,
@@ -79,14 +80,13 @@ def norms(model, include=None, exclude=()):
     return pd.DataFrame([Spectrum.of(site).norms() for site in found])
 
 
-def compare(before, after, include=None, exclude=()):
+def compare(before: Model, after: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """How the norms and ranks of two models of one architecture differ, layer by layer.
 
     Args:
         before: a built `keras.Model`.
         after: a model with kernels of the same shapes in the same order, such as a pruned copy.
-        include: layers to compare, as `before` names them; None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, as `before` names them.
 
     Returns:
         DataFrame with one row for each kernel and norm: layer, site, norm, before, after,
@@ -118,13 +118,12 @@ def compare(before, after, include=None, exclude=()):
     return pd.DataFrame(rows)
 
 
-def matrices(model, include=None, exclude=()):
+def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict[str, Array]:
     """Each prunable kernel as one matrix, inputs x units, for pictures and counts of one's own.
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         dict from site name to an array of shape (inputs, units); groups and channels of
@@ -150,7 +149,14 @@ def matrices(model, include=None, exclude=()):
     return found
 
 
-def matched(before, after, include=None, exclude=()):
+def matrices_of(site: sites.LiveSite) -> Array:
+    """The kernel of a live site as it lies in matrices: (blocks, rows, columns), finite."""
+    return unfolding(site).unfold(finite_kernel(site))
+
+
+def matched(
+    before: Model, after: Model, include: Layers = None, exclude: Layers = ()
+) -> list[tuple[sites.LiveSite, sites.LiveSite]]:
     """[(site of `before`, the same site of `after`)] of two models of one architecture.
 
     Raises:

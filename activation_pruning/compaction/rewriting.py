@@ -1,5 +1,7 @@
 """Takes what pruning has left without effect out of a model, for good."""
 
+from __future__ import annotations
+
 import warnings
 
 import keras
@@ -7,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import keras_private, sites
-from activation_pruning.compaction import removal
+from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies
-from activation_pruning.layers import pruned_layer
+from activation_pruning.layers import wrapping
+from activation_pruning.support.types import Model, Table
+
+_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
 
 
-def compact(model):
+def compact(model: Model) -> Model:
     """A smaller plain copy of a model with the same outputs: pruned units are really gone.
 
     A unit goes when no layer reads it (all the weights that leave it are zeros), or when it is a
@@ -47,7 +52,7 @@ def compact(model):
     """
     plain = _plain(model)
     flow = channels.follow(plain)
-    gone = removal.Removal(flow)
+    gone = Removal(flow)
     if not gone.channels.any():
         reasons = _table(plain, flow, gone)["reason"]
         said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
@@ -62,7 +67,7 @@ def compact(model):
     )
 
 
-def removable(model):
+def removable(model: Model) -> Table:
     """What `compact` would remove from each layer, and why it leaves the rest of the pruned units.
 
     Args:
@@ -87,7 +92,7 @@ def removable(model):
     """
     plain = _plain(model)
     flow = channels.follow(plain)
-    return _table(plain, flow, removal.Removal(flow))
+    return _table(plain, flow, Removal(flow))
 
 
 def _plain(model):
@@ -103,12 +108,7 @@ def _plain(model):
             values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
             if not np.isfinite(values).all():
                 raise ValueError(f"{variable.path} holds NaN or infinite values: nothing to keep")
-    inner = keras_private.with_sublayers(model)
-    wrapped = any(isinstance(layer, pruned_layer.KernelWrapper) for layer in inner)
-    return pruned_layer.strip(model) if wrapped else model
-
-
-_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
+    return wrapping.plain(model)
 
 
 def _table(model, flow, gone):

@@ -1,9 +1,13 @@
 """Weight sharing: k-means in one dimension, from centroids evenly spread over the range."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from activation_pruning.support.types import Array
 
-def share(values, most, rounds=300):
+
+def share(values: Array, most: int, rounds: int = 300) -> tuple[Array, Array]:
     """Group numbers around at most `most` centroids by k-means with linear initialisation.
 
     Minimises sum_i (w_i - c_j(i))^2 from c_j = min + j (max - min) / (k - 1), j = 0 .. k - 1, by

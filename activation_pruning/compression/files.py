@@ -1,10 +1,15 @@
 """A compressed model as bytes, and back: architecture and tensors, without Keras."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from activation_pruning.compression import container, tensors
 from activation_pruning.compression.container import CompressedFileError
+from activation_pruning.compression.tensors import Raw, Shared
 
 
-def write(config, weights):
+def write(config: dict, weights: list[Raw | Shared]) -> tuple[bytes, list[dict], list[int]]:
     """The bytes of a file.
 
     Args:
@@ -21,14 +26,8 @@ def write(config, weights):
     return data, described, [len(section) for _, section in encoded]
 
 
-def read(data):
-    """What `write` was given.
-
-    Args:
-        data: bytes of a file; nothing in it is trusted.
-
-    Returns:
-        (config, [`Raw` or `Shared`])
+def read(data: bytes) -> tuple[dict[str, Any], list[Raw | Shared]]:
+    """(config, weights) that `write` was given; nothing in `data` is trusted.
 
     Raises:
         CompressedFileError: for anything that is not such a file.

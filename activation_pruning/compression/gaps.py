@@ -5,14 +5,18 @@ each worth 2^bits - 1. (In the paper a filler is a weight of zero at the largest
 symbol of their own fillers need no place among the weights.)
 """
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from activation_pruning.compression import huffman
+from activation_pruning.support.types import Array
 
 MOST_BITS = 11  # 2^bits symbols, within the alphabet of `huffman`
 
 
-def symbols(positions, bits):
+def symbols(positions: ArrayLike, bits: int) -> Array:
     """The symbols of rising positions.
 
     Args:
@@ -37,7 +41,7 @@ def symbols(positions, bits):
     return found
 
 
-def positions(symbols, bits):
+def positions(symbols: ArrayLike, bits: int) -> Array:
     """The positions behind symbols.
 
     Example:
@@ -50,7 +54,7 @@ def positions(symbols, bits):
     return reached[symbols > 0]
 
 
-def cheapest(positions):
+def cheapest(positions: ArrayLike) -> tuple[int, int]:
     """(the bits with which the encoded symbols take the fewest bytes, those bytes).
 
     Example:
@@ -66,7 +70,7 @@ def cheapest(positions):
         frequencies = np.bincount(rest, weights=counts, minlength=1).astype(np.int64)
         frequencies[0] = int(fillers @ counts)
         sizes[bits] = huffman.size(frequencies)
-    best = min(sizes, key=sizes.get)
+    best = min(sizes, key=sizes.__getitem__)
     return best, sizes[best]
 
 

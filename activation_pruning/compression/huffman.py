@@ -9,9 +9,14 @@ in little-endian numbers; the bits of a code run from the most significant one. 
 in lockstep: one step of the loop decodes one symbol of each of them.
 """
 
+from __future__ import annotations
+
 import struct
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from activation_pruning.support.types import Array
 
 CHUNK = 4096
 LONGEST = 15  # bits of a code: 4 bits tell its length, and a chunk has less than 2^16 bytes
@@ -20,7 +25,7 @@ _HEAD = struct.Struct("<QH")
 _BLOCK = 256 * CHUNK  # symbols encoded at a time: bounds the memory that single bits take
 
 
-def code_lengths(counts, longest=LONGEST):
+def code_lengths(counts: ArrayLike, longest: int = LONGEST) -> Array:
     """Lengths of an optimal prefix code none of whose codes is longer than `longest`.
 
     Minimises sum_i counts_i length_i subject to sum_i 2^-length_i <= 1 and length_i <= longest
@@ -65,7 +70,18 @@ def code_lengths(counts, longest=LONGEST):
     return lengths
 
 
-def size(counts):
+def bits(counts: ArrayLike, longest: int = LONGEST) -> int:
+    """Bits that symbols with these counts take in the code of `code_lengths`.
+
+    Example:
+
+    >>> bits([5, 2, 1])  # codes of 1, 2 and 2 bits
+    11
+    """
+    return int(np.asarray(counts, np.int64) @ code_lengths(counts, longest).astype(np.int64))
+
+
+def size(counts: ArrayLike) -> int:
     """Bytes that a stream of symbols with these counts takes (up to a byte per chunk).
 
     Example:
@@ -74,11 +90,11 @@ def size(counts):
     (14, 14)
     """
     counts = np.asarray(counts, np.int64)
-    bits = int(counts @ code_lengths(counts).astype(np.int64))
-    return _HEAD.size + -(-len(counts) // 2) + 2 * -(-int(counts.sum()) // CHUNK) + -(-bits // 8)
+    chunks, coded = -(-int(counts.sum()) // CHUNK), -(-bits(counts) // 8)
+    return _HEAD.size + -(-len(counts) // 2) + 2 * chunks + coded
 
 
-def encode(symbols):
+def encode(symbols: ArrayLike) -> bytes:
     """The stream of a sequence of symbols.
 
     Args:
@@ -111,7 +127,7 @@ def encode(symbols):
     return b"".join([head, table, *blocks])
 
 
-def decode(buffer, most):
+def decode(buffer: bytes | memoryview, most: int) -> tuple[Array, int]:
     """The symbols of a stream at the beginning of a buffer.
 
     Args:

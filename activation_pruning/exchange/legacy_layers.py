@@ -1,9 +1,15 @@
 """Single layers of legacy tf_keras, made anew in Keras 3 from their configurations."""
 
+from __future__ import annotations
+
 import inspect
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
+
+from activation_pruning.support.optional import optional
 
 _RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
 # What legacy configurations hold beside arguments; none of it changes what a layer computes.
@@ -19,28 +25,18 @@ _HARMLESS = {
 }
 
 
-def tf_keras():
-    """The package tf_keras, an extra.
-
-    Raises:
-        ImportError: where it is not installed; names the command.
-    """
-    try:
-        import tf_keras as package
-    except ImportError as error:
-        raise ImportError(
-            "legacy models need tf_keras: pip install 'activation-pruning[tfmot]'"
-        ) from error
-    return package
+def tf_keras() -> ModuleType:
+    """The package tf_keras, an extra; ImportError where it is not installed."""
+    return optional("tf_keras", "tfmot")
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
-def legacy_hard_sigmoid(x):
+def legacy_hard_sigmoid(x: Any) -> Any:
     """clip(0.2 x + 0.5, 0, 1), tf_keras's "hard_sigmoid"; Keras 3's has a slope of 1/6."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
-def make(legacy, config, custom_objects):
+def make(legacy: type, config: dict, custom_objects: dict[str, type]) -> keras.Layer:
     """The Keras 3 layer for a legacy class and configuration; not built.
 
     Args:
@@ -84,7 +80,7 @@ def make(legacy, config, custom_objects):
         ) from error
 
 
-def valid(name):
+def valid(name: str) -> str:
     """A legacy name as Keras 3 allows it."""
     return name.replace("/", "_")
 

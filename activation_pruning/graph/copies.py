@@ -87,7 +87,12 @@ def copy_weights(layer, new):
 def finalize(layer, new):
     """What weights do not say: which layers inside train, and what they derive from weights."""
     _keep_trainable(layer, new)
-    for inner in keras_private.with_sublayers(new):
+    derive(new)
+
+
+def derive(layer):
+    """Have a layer and those inside compute anew what they derive from their weights."""
+    for inner in keras_private.with_sublayers(layer):
         if hasattr(inner, "finalize_state"):  # Normalization computes with what it derived
             inner.finalize_state()
 

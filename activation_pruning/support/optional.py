@@ -1,0 +1,28 @@
+"""Modules that come with an extra of this package."""
+
+import importlib
+from types import ModuleType
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Import a module that comes with an extra.
+
+    Args:
+        module: its dotted name.
+        extra: what to install it with.
+
+    Raises:
+        ImportError: it cannot be imported; names the command.
+
+    Example:
+
+    >>> optional("json", "json").dumps([1])
+    '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs the module {module!r}, which cannot be imported ({error}): "
+            f"pip install 'activation-pruning[{extra}]'"
+        ) from error
