@@ -1,7 +1,5 @@
 """Whether the units that fire are the units that the leading singular vectors are made of."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -35,12 +33,11 @@ def unit_shares(
             an unknown layer name.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a")])
-    >>> model.layers[0].set_weights([np.diag([2.0, 1.0]), np.zeros(2)])
-    >>> ap.analysis.unit_shares(model, exclude=())["share"].tolist()
-    [1.0, 0.0]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[0].set_weights([np.diag([2.0, 1.0]), np.zeros(2)])
+        >>> ap.analysis.unit_shares(model, exclude=())["share"].tolist()
+        [1.0, 0.0]
     """
     linalg.check_energy(energy)
     parts = []
@@ -88,13 +85,12 @@ def activity_correlation(
         ValueError: as `unit_shares`; for a table without layer, unit and frequency.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a")])
-    >>> model.layers[0].set_weights([np.diag([3.0, 2.0, 1.0]), np.zeros(3)])
-    >>> activity = pd.DataFrame({"layer": "a", "unit": [0, 1, 2], "frequency": [0.9, 0.5, 0.1]})
-    >>> ap.analysis.activity_correlation(model, activity, 1.0, exclude=())["spearman"].tolist()
-    [1.0]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a")])
+        >>> model.layers[0].set_weights([np.diag([3.0, 2.0, 1.0]), np.zeros(3)])
+        >>> activity = pd.DataFrame({"layer": "a", "unit": [0, 1, 2], "frequency": [0.9, 0.5, 0.1]})
+        >>> ap.analysis.activity_correlation(model, activity, 1.0, exclude=())["spearman"].tolist()
+        [1.0]
     """
     missing = {"layer", "unit", "frequency"} - set(activity)
     if missing:

@@ -1,7 +1,5 @@
 """What every layer of a model is called with, seen in one pass over zeros."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import inspect
@@ -46,23 +44,17 @@ def record(
 
     Nothing that the pass assigns is kept: states and statistics stay as they are.
 
-    Args:
-        model: a built model.
-        layers: those to look at.
-        input_shape: as for `cost`.
-
     Returns:
-        ({id(layer): list of `Call`}, samples in the batch).
+        ({id(layer): list of `Call`}, samples in the batch); `input_shape` is that of `cost`.
 
     Raises:
         ValueError: where the shape of the inputs is not known, or the model does not take it.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> calls, batch = record(model, model.layers)
-    >>> calls[id(model.layers[0])][0].outputs, batch
-    ([(1, 3)], 1)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> calls, batch = record(model, model.layers)
+        >>> calls[id(model.layers[0])][0].outputs, batch
+        ([(1, 3)], 1)
     """
     specs = input_specs(model, input_shape)
     found: dict[int, list[Call]] = {}
@@ -82,22 +74,16 @@ def record(
 def input_specs(model: Model, input_shape: Any = None) -> Any:
     """The inputs of a model, one sample of each: `keras.KerasTensor`s in its own structure.
 
-    Args:
-        model: a built model.
-        input_shape: as for `cost`.
-
-    Returns:
-        A `keras.KerasTensor` or a list or dict of them, without unknown sizes.
+    No size in them is unknown; `input_shape` is that of `cost`.
 
     Raises:
         TypeError: for an `input_shape` that holds no shapes.
         ValueError: where a size is not known, or there are more or fewer shapes than inputs.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> input_specs(model).shape
-    (1, 4)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> input_specs(model).shape
+        (1, 4)
     """
     own = _own_specs(model)
     specs = own if input_shape is None else _merged(own, _parsed(input_shape))
@@ -157,15 +143,12 @@ def _merged(own, given):
             f"input_shape holds {len(shapes)} shapes, the model takes {len(leaves)} inputs; give "
             "a list of shapes, one for each"
         )
-    merged = [
-        keras.KerasTensor((leaf.shape[0], *shape.shape[1:]), _dtype(leaf, shape), name=leaf.name)
-        for leaf, shape in zip(leaves, shapes, strict=True)
-    ]
+    merged = []
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        dtype = leaf.dtype if shape.dtype == "float32" else shape.dtype
+        sizes = (leaf.shape[0], *shape.shape[1:])
+        merged.append(keras.KerasTensor(sizes, dtype, name=leaf.name))
     return keras.tree.pack_sequence_as(own, merged)
-
-
-def _dtype(own, given):
-    return own.dtype if given.dtype == "float32" else given.dtype
 
 
 def _one_sample(spec):
@@ -203,13 +186,9 @@ def _recorded(layer, call, found):
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if hasattr(leaf, "shape")]
         itemsizes = [_itemsize(tensor.dtype) for tensor in tensors]
         shapes = [tuple(tensor.shape) for tensor in tensors]
-        sizes = [math.prod(shape) * n for shape, n in zip(shapes, itemsizes, strict=True)]
-        this = Call(
-            {name: _shapes(value) for name, value in list(arguments.items())[1:]},
-            shapes,
-            next(iter(itemsizes), 0),
-            sum(sizes),
-        )
+        size = sum(math.prod(shape) * n for shape, n in zip(shapes, itemsizes, strict=True))
+        given = {name: _shapes(value) for name, value in list(arguments.items())[1:]}
+        this = Call(given, shapes, next(iter(itemsizes), 0), size)
         found.setdefault(id(layer), []).append(this)
         for child in _directions(layer):
             if len(found.get(id(child), [])) == before[id(child)]:

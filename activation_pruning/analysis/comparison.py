@@ -1,7 +1,5 @@
 """A pruned network against the dense one reduced to the same ranks, or to as many weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -33,9 +31,8 @@ class LowRankComparison(NamedTuple):
     scree: network ("dense" or "pruned"), layer, site, component, share, cumulative.
 
     Example:
-
-    >>> LowRankComparison._fields
-    ('ranks', 'accuracy', 'scree')
+        >>> LowRankComparison._fields
+        ('ranks', 'accuracy', 'scree')
     """
 
     ranks: Table
@@ -100,17 +97,16 @@ def compare_low_rank(
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
-    ...                           keras.layers.Dense(1)])
-    >>> dense.compile("sgd", "mse")
-    >>> pruned = keras.models.clone_model(dense)
-    >>> pruned.set_weights(dense.get_weights())
-    >>> report = ap.prune(pruned, 0.8)
-    >>> found = ap.analysis.compare_low_rank(dense, pruned, np.ones((8, 6)), np.ones((8, 1)))
-    >>> found.accuracy["model"].tolist()
-    ['dense', 'pruned', 'low_rank', 'factorized']
+        >>> import activation_pruning as ap
+        >>> dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
+        ...                           keras.layers.Dense(1)])
+        >>> dense.compile("sgd", "mse")
+        >>> pruned = keras.models.clone_model(dense)
+        >>> pruned.set_weights(dense.get_weights())
+        >>> report = ap.prune(pruned, 0.8)
+        >>> found = ap.analysis.compare_low_rank(dense, pruned, np.ones((8, 6)), np.ones((8, 1)))
+        >>> found.accuracy["model"].tolist()
+        ['dense', 'pruned', 'low_rank', 'factorized']
     """
     matches = (match,) if isinstance(match, str) else tuple(match)
     _check(dense, pruned, (x, y), train, epochs, matches)

@@ -26,9 +26,8 @@ class LatencyComparison(NamedTuple):
         ratio.
 
     Example:
-
-    >>> LatencyComparison._fields
-    ('summary', 'times')
+        >>> LatencyComparison._fields
+        ('summary', 'times')
     """
 
     summary: pd.DataFrame
@@ -77,11 +76,10 @@ def latency(
         ValueError: for no samples, or counts out of range.
 
     Example:
-
-    >>> ticks = iter(np.cumsum([0.0, 0.002] * 4))
-    >>> table = latency(np.sum, np.ones((8, 2)), 4, repeats=3, clock=lambda: next(ticks))
-    >>> table[["batch_size", "median_ms", "samples_per_s"]].round(6).values.tolist()
-    [[4.0, 2.0, 2000.0]]
+        >>> ticks = iter(np.cumsum([0.0, 0.002] * 4))
+        >>> table = latency(np.sum, np.ones((8, 2)), 4, repeats=3, clock=lambda: next(ticks))
+        >>> table[["batch_size", "median_ms", "samples_per_s"]].round(6).values.tolist()
+        [[4.0, 2.0, 2000.0]]
     """
     check_count("repeats", repeats, 1)
     check_count("warmup", warmup, 1)
@@ -139,17 +137,18 @@ def latency_compare(
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Example:
-
-    >>> functions = {"sum": np.sum, "sort": np.sort}
-    >>> found = latency_compare(functions, np.ones((8, 2)), rounds=3)
-    >>> found.summary["name"].tolist(), len(found.times)
-    (['sum', 'sort'], 6)
+        >>> functions = {"sum": np.sum, "sort": np.sort}
+        >>> found = latency_compare(functions, np.ones((8, 2)), rounds=3)
+        >>> found.summary["name"].tolist(), len(found.times)
+        (['sum', 'sort'], 6)
     """
     if not isinstance(models, dict) or len(models) < 2:
         raise ValueError("models must be a dict {name: model} of at least two, to compare with")
-    counts = {"batch_size": (batch_size, 1), "rounds": (rounds, 2), "warmup": (warmup, 1)}
-    for name, (count, least) in (counts | {"seed": (seed, 0), "resamples": (resamples, 1)}).items():
-        check_count(name, count, least)
+    check_count("batch_size", batch_size, 1)
+    check_count("rounds", rounds, 2)
+    check_count("warmup", warmup, 1)
+    check_count("seed", seed, 0)
+    check_count("resamples", resamples, 1)
     random = np.random.default_rng(seed)
     batch, runs = batch_of(x, batch_size), {name: runner(one) for name, one in models.items()}
     for run in runs.values():
@@ -178,20 +177,13 @@ def latency_compare(
 def bootstrap_median(
     values: Array, random: np.random.Generator, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
-    """(low, high), a percentile bootstrap interval of the median of n values.
-
-    Args:
-        values: array of shape (n,).
-        random: draws them.
-        resamples: how many samples of n, drawn with replacement.
-        level: confidence, in (0, 1).
+    """(low, high), the percentile bootstrap interval of the median at a level in (0, 1).
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Example:
-
-    >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))
-    (2.0, 2.0)
+        >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))
+        (2.0, 2.0)
     """
     drawn = values[random.integers(0, len(values), (resamples, len(values)))]
     low, high = np.quantile(np.median(drawn, axis=1), [(1 - level) / 2, (1 + level) / 2])

@@ -1,7 +1,5 @@
 """Low-rank reconstructions of matrices: arrays in, arrays out."""
 
-from __future__ import annotations
-
 from numbers import Real
 
 import numpy as np
@@ -24,14 +22,10 @@ def reconstruct(matrix: Array, rank: int, method: str = "pca", standardize: bool
         method: "pca" or "svd".
         standardize: give each column the same weight (pca only).
 
-    Returns:
-        float64 array of the same shape.
-
     Example:
-
-    >>> reconstruct(np.array([[1.0, 2.0], [3.0, 4.0]]), 0)  # nothing but the means
-    array([[2., 3.],
-           [2., 3.]])
+        >>> reconstruct(np.array([[1.0, 2.0], [3.0, 4.0]]), 0)  # nothing but the means
+        array([[2., 3.],
+               [2., 3.]])
     """
     mean, scale, (u, values, v) = decompose(matrix, method, standardize)
     return mean + (u[:, :rank] * values[:rank]) @ v[:rank] * scale
@@ -43,10 +37,9 @@ def decompose(
     """(mean, scale, (U, sigma, V^T)) of the matrix as `method` sees it; see `reconstruct`.
 
     Example:
-
-    >>> mean, scale, (u, values, v) = decompose(np.array([[0.0, 1.0], [0.0, 3.0]]))
-    >>> mean, values.round(6)
-    (array([0., 2.]), array([1.414214, 0.      ]))
+        >>> mean, scale, (u, values, v) = decompose(np.array([[0.0, 1.0], [0.0, 3.0]]))
+        >>> mean, values.round(6)
+        (array([0., 2.]), array([1.414214, 0.      ]))
     """
     matrix = np.asarray(matrix, np.float64)
     mean, scale = np.zeros(matrix.shape[1]), np.ones(matrix.shape[1])
@@ -69,9 +62,8 @@ def components_for(values: Array, energy: float) -> int:
     """The fewest components whose squared singular values hold the share `energy` of the sum.
 
     Example:
-
-    >>> components_for(np.array([3.0, 1.0, 0.0]), 0.9)
-    1
+        >>> components_for(np.array([3.0, 1.0, 0.0]), 0.9)
+        1
     """
     share = np.cumsum(values**2)
     if not share[-1]:

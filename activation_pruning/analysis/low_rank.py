@@ -63,13 +63,12 @@ def low_rank(
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (pruning as dimensionality reduction).
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> small = ap.analysis.low_rank(model, rank=2, method="svd")
-    >>> ap.analysis.norms(small)["rank"].tolist()
-    [2, 2]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> small = ap.analysis.low_rank(model, rank=2, method="svd")
+        >>> ap.analysis.norms(small)["rank"].tolist()
+        [2, 2]
     """
     found = sites.find(model, include, exclude).sites
     ranks = _ranks(model, found, rank, like, energy, method, standardize)
@@ -107,12 +106,11 @@ def factorize(
         TypeError: for a subclassed model.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((60,)), keras.layers.Dense(50, name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> ap.analysis.factorize(model, rank=4, method="svd").count_params(), model.count_params()
-    (592, 3152)
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((60,)), keras.layers.Dense(50, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> ap.analysis.factorize(model, rank=4, method="svd").count_params(), model.count_params()
+        (592, 3152)
     """
     if not sites.is_graph(model):
         raise TypeError(

@@ -48,12 +48,11 @@ def peak_memory(
         RuntimeError: where the other process fails; with its last words.
 
     Example:
-
-    >>> import numpy as np
-    >>> peak_memory(np.sum, np.ones((8, 2)), 0)
-    Traceback (most recent call last):
-        ...
-    ValueError: batch_sizes=0; it must be an integer of at least 1.
+        >>> import numpy as np
+        >>> peak_memory(np.sum, np.ones((8, 2)), 0)
+        Traceback (most recent call last):
+            ...
+        ValueError: batch_sizes=0; it must be an integer of at least 1.
     """
     runner(model)
     sizes = checked_sizes(batch_sizes)
@@ -85,13 +84,8 @@ def _measured(model, batch):
         code = f"from {__name__} import measure; measure({str(given)!r}, {str(result)!r})"
         path = os.pathsep.join(filter(None, sys.path))
         known = {"KERAS_BACKEND": keras.backend.backend(), "PYTHONPATH": path}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **known},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command, environment = [sys.executable, "-c", code], {**os.environ, **known}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode or not result.exists():
             raise RuntimeError(
                 f"the process that measures memory ended with {done.returncode}: "

@@ -1,7 +1,5 @@
 """How many multiply-adds a call of a layer takes, by class and from the shapes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,9 +21,8 @@ class Work(NamedTuple):
     numbers: how many numbers it holds besides its outputs.
 
     Example:
-
-    >>> Work(products=3).kernels
-    ()
+        >>> Work(products=3).kernels
+        ()
     """
 
     kernels: Sequence[tuple[keras.Variable, int]] = ()
@@ -37,23 +34,17 @@ def work(layer: Any, call: Call) -> Work | None:
     """The `Work` of one call of a built layer, batch included; None for unknown classes.
 
     Example:
-
-    >>> from activation_pruning.analysis.calls import record
-    >>> model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(3, name="a")])
-    >>> call = record(model, model.layers)[0][id(model.layers[0])][0]
-    >>> [times for kernel, times in work(model.layers[0], call).kernels]
-    [8]
+        >>> from activation_pruning.analysis.calls import record
+        >>> model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(3, name="a")])
+        >>> call = record(model, model.layers)[0][id(model.layers[0])][0]
+        >>> [times for kernel, times in work(model.layers[0], call).kernels]
+        [8]
     """
-    kind = known_class(layer)
     if getattr(layer, "quantization_mode", None) not in (None, *_WHOLE):
         return None  # several weights lie in one number
-    return None if kind is None else _WORK[kind](layer, call)
-
-
-def known_class(layer: Any) -> type | None:
-    """The class by which the work of a layer is counted; None where it has a `call` of its own."""
     kind: Any = next((kind for kind in type(layer).__mro__ if kind in _WORK), None)
-    return kind if kind is not None and type(layer).call is kind.call else None
+    own = kind is None or type(layer).call is not kind.call
+    return None if own else _WORK[kind](layer, call)
 
 
 def _nothing(layer, call):

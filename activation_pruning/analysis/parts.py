@@ -1,7 +1,5 @@
 """The layers of a model one by one, each with the weights of its own."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
@@ -64,10 +62,9 @@ def parts(model: keras.Layer) -> list[Part]:
     A Sequential or Functional model is no part itself.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
-    >>> [(part.path, len(part.weights)) for part in parts(model)]
-    [('a', 2)]
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
+        >>> [(part.path, len(part.weights)) for part in parts(model)]
+        [('a', 2)]
     """
     found: list[Part] = []
     seen: set[int] = set()
@@ -86,7 +83,7 @@ def parts(model: keras.Layer) -> list[Part]:
         theirs = {id(weight) for child in inside for weight in getattr(child, "weights", [])}
         weights = [w for w in getattr(layer, "weights", []) if id(w) not in owned | theirs]
         owned.update(id(w) for w in weights)
-        if weights or not is_container(layer):
+        if weights or not _is_container(layer):
             found.append(Part(path or layer.name, layer, weights, inside, wrapper))
         for child in inside:
             visit(child, f"{path}/{child.name}".lstrip("/"), wrapper)
@@ -95,7 +92,7 @@ def parts(model: keras.Layer) -> list[Part]:
     return found
 
 
-def is_container(layer: keras.Layer) -> bool:
+def _is_container(layer):
     """Whether a layer only runs others, one after the other: a Sequential or Functional model."""
     plain = type(layer).call.__qualname__ in ("Sequential.call", "Functional.call")
     return isinstance(layer, keras.Model) and plain

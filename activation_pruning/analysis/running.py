@@ -17,16 +17,11 @@ from activation_pruning.support.types import Model
 def runner(model: Model | Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The function that is timed: from a batch to its finished outputs.
 
-    Args:
-        model: a `keras.Model`, by its `predict_on_batch`, or any callable of a batch.
-
-    Raises:
-        TypeError: for what cannot be called.
+    A `keras.Model` is run by its `predict_on_batch`; TypeError for what cannot be called.
 
     Example:
-
-    >>> runner(np.sum)(np.ones(3)).item()
-    3.0
+        >>> runner(np.sum)(np.ones(3)).item()
+        3.0
     """
     if isinstance(model, keras.Model):
         return model.predict_on_batch
@@ -51,19 +46,13 @@ def runner(model: Model | Callable[[Any], Any]) -> Callable[[Any], Any]:
 def batch_of(x: Any, size: int) -> Any:
     """The first `size` samples; where there are fewer they are repeated.
 
-    Raises:
-        ValueError: for something else than arrays, or no samples.
-
     Example:
-
-    >>> batch_of(np.arange(3), 5).tolist()
-    [0, 1, 2, 0, 1]
+        >>> batch_of(np.arange(3), 5).tolist()
+        [0, 1, 2, 0, 1]
     """
     samples = lengths("x", x)
     if len(samples) > 1 or samples == [0]:
-        raise ValueError(
-            f"x has {samples} samples; give the same number, at least 1, of each input"
-        )
+        raise ValueError(f"x has {samples} samples; give as many, at least 1, of each input")
     return keras.tree.map_structure(lambda a: np.asarray(a)[np.arange(size) % samples[0]], x)
 
 

@@ -1,44 +1,32 @@
 """Checks of the data that a model is run or evaluated on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
 
 
 def lengths(name: str, data: Any) -> list[int]:
-    """How many samples the arrays in `data` hold: the different numbers, in order.
-
-    Args:
-        name: of the argument, for the message.
-        data: an array, or a list or dict of arrays, samples first.
+    """The different numbers of samples in `data`, an array or a list or dict of arrays.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else; `name` is that of the argument.
     """
     leaves = keras.tree.flatten(data)
     if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
-        raise ValueError(
-            f"{name} must be an array (or a list or dict of arrays) with samples first; use "
-            "np.asarray"
-        )
+        kinds = "an array (or a list or dict of arrays) with samples first"
+        raise ValueError(f"{name} must be {kinds}; use np.asarray")
     return sorted({int(leaf.shape[0]) for leaf in leaves})
 
 
 def check_samples(x: Any, y: Any) -> None:
-    """Raise unless inputs and labels hold the same number of samples, at least one.
-
-    Raises:
-        ValueError: names both lengths.
+    """Raise a ValueError unless inputs and labels hold as many samples, at least one.
 
     Example:
-
-    >>> import numpy as np
-    >>> check_samples(np.zeros((3, 2)), np.zeros(2))
-    Traceback (most recent call last):
-        ...
-    ValueError: x has [3] samples and y has [2] labels; give one label for each sample
+        >>> import numpy as np
+        >>> check_samples(np.zeros((3, 2)), np.zeros(2))
+        Traceback (most recent call last):
+            ...
+        ValueError: x has [3] samples and y has [2] labels; give one label for each sample
     """
     inputs, labels = lengths("x", x), lengths("y", y)
     if len({*inputs, *labels}) != 1:

@@ -1,7 +1,5 @@
 """How many bytes the weights of a network take, by how they are written down."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import tempfile
@@ -52,13 +50,12 @@ def sizes(model: Model) -> Table:
     Source: Han et al., "Deep Compression", ICLR 2016 (index and value coding, Huffman codes).
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(10, use_bias=False)])
-    >>> report = ap.prune(model, 0.75, exclude=())
-    >>> table = ap.analysis.sizes(model).set_index("encoding")
-    >>> table.loc[["float32", "csr", "bitmask", "int8"], "size_bytes"].tolist()
-    [1280, 411, 360, 324]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(10, use_bias=False)])
+        >>> report = ap.prune(model, 0.75, exclude=())
+        >>> table = ap.analysis.sizes(model).set_index("encoding")
+        >>> table.loc[["float32", "csr", "bitmask", "int8"], "size_bytes"].tolist()
+        [1280, 411, 360, 324]
     """
     sites.check_model(model)
     kernels, rest = _weights(model)
@@ -86,9 +83,8 @@ def csr(matrix: Array) -> int:
     4 n + a n + b (rows + 1) for n values that are not zero; a bytes hold columns - 1, b hold n.
 
     Example:
-
-    >>> csr(np.eye(3))  # 3 values, 3 indices, 4 positions of a byte each
-    19
+        >>> csr(np.eye(3))  # 3 values, 3 indices, 4 positions of a byte each
+        19
     """
     nonzeros = int(np.count_nonzero(matrix))
 
@@ -102,9 +98,8 @@ def bitmask(matrix: Array) -> int:
     """Bytes of a matrix as a bit for each entry and 4 bytes for each that is not zero.
 
     Example:
-
-    >>> bitmask(np.eye(3))
-    14
+        >>> bitmask(np.eye(3))
+        14
     """
     return -(-matrix.size // 8) + _FLOAT * int(np.count_nonzero(matrix))
 
@@ -113,9 +108,8 @@ def int8(matrix: Array) -> int:
     """Bytes of a matrix in 8 bits each, with its scale.
 
     Example:
-
-    >>> int8(np.eye(3))
-    13
+        >>> int8(np.eye(3))
+        13
     """
     return matrix.size + _FLOAT
 
@@ -124,9 +118,8 @@ def int8_huffman(matrix: Array) -> int:
     """Bytes of a matrix of finite numbers in 8 bits each, in a Huffman code of its own.
 
     Example:
-
-    >>> int8_huffman(np.eye(3))  # 9 bits: 2 bytes; 4 for the scale, 2 x 2 + 1 for the code
-    11
+        >>> int8_huffman(np.eye(3))  # 9 bits: 2 bytes; 4 for the scale, 2 x 2 + 1 for the code
+        11
     """
     counts = np.unique_counts(quantised(matrix)).counts
     return -(-huffman.bits(counts, _LONGEST) // 8) + _FLOAT + 2 * len(counts) + 1
@@ -136,9 +129,8 @@ def quantised(matrix: Array) -> Array:
     """q = round(w / s), s = max |w| / 127: integers in [-127, 127]; zero stays zero.
 
     Example:
-
-    >>> quantised(np.array([-2.0, 0.0, 0.5, 2.0])).tolist()
-    [-127, 0, 32, 127]
+        >>> quantised(np.array([-2.0, 0.0, 0.5, 2.0])).tolist()
+        [-127, 0, 32, 127]
     """
     scale = np.abs(matrix).max(initial=0.0) / 127
     return np.rint(matrix / (scale or 1.0)).astype(np.int8)

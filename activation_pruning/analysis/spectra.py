@@ -1,7 +1,5 @@
 """Singular values of every kernel, and the norms and ranks that follow from them."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -33,14 +31,13 @@ def spectra(model: Model, include: Layers = None, exclude: Layers = ()) -> Table
         ValueError: for NaN or infinite weights, an unbuilt model or an unknown layer name.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
-    >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
-    >>> ap.analysis.spectra(model)[["layer", "index", "value", "cumulative_energy"]]
-      layer  index  value  cumulative_energy
-    0     a      1    4.0               0.64
-    1     a      2    3.0               1.00
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
+        >>> ap.analysis.spectra(model)[["layer", "index", "value", "cumulative_energy"]]
+          layer  index  value  cumulative_energy
+        0     a      1    4.0               0.64
+        1     a      2    3.0               1.00
     """
     found = sites.find(model, include, exclude).sites
     return pd.concat([Spectrum.of(site).table() for site in found], ignore_index=True)
@@ -68,13 +65,12 @@ def norms(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     Source: Rudelson & Vershynin 2007 (stable rank); Roy & Vetterli 2007 (effective rank).
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
-    >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
-    >>> ap.analysis.norms(model)[["spectral", "frobenius", "nuclear", "rank", "sparsity"]].round(2)
-       spectral  frobenius  nuclear  rank  sparsity
-    0       4.0        5.0      7.0     2      0.67
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
+        >>> ap.analysis.norms(model)[["spectral", "frobenius", "rank", "sparsity"]].round(2)
+           spectral  frobenius  rank  sparsity
+        0       4.0        5.0     2      0.67
     """
     found = sites.find(model, include, exclude).sites
     return pd.DataFrame([Spectrum.of(site).norms() for site in found])
@@ -98,20 +94,18 @@ def compare(before: Model, after: Model, include: Layers = None, exclude: Layers
         ValueError: for models of different architecture, naming the first layer that differs.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a")])
-    >>> table = ap.analysis.compare(model, model)
-    >>> table.loc[table["norm"] == "difference_nuclear", "after"].tolist()
-    [0.0]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a")])
+        >>> table = ap.analysis.compare(model, model)
+        >>> table.loc[table["norm"] == "difference_nuclear", "after"].tolist()
+        [0.0]
     """
     rows = []
     for site, other in matched(before, after, include, exclude):
         old, new = finite_kernel(site), finite_kernel(other)
         first, second = Spectrum.of(site).norms(), Spectrum.of(other).norms()
         change = Spectrum.of(site, new.astype(np.float64) - old).norms()
-        for norm in NORMS:
-            rows.append(_change(site, norm, first[norm], second[norm]))
+        rows += [_change(site, norm, first[norm], second[norm]) for norm in NORMS]
         for norm in NORMS[:3]:
             row = _change(site, f"difference_{norm}", 0.0, change[norm])
             rows.append(row | {"ratio": _ratio(change[norm], first[norm])})
@@ -133,11 +127,10 @@ def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict
         ValueError: for an unbuilt model or an unknown layer name.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2, name="a")])
-    >>> {site: matrix.shape for site, matrix in ap.analysis.matrices(model).items()}
-    {'a/kernel': (12, 5)}
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2, name="a")])
+        >>> {site: matrix.shape for site, matrix in ap.analysis.matrices(model).items()}
+        {'a/kernel': (12, 5)}
     """
     found = {}
     for site in sites.find(model, include, exclude).sites:
@@ -157,11 +150,7 @@ def matrices_of(site: sites.LiveSite) -> Array:
 def matched(
     before: Model, after: Model, include: Layers = None, exclude: Layers = ()
 ) -> list[tuple[sites.LiveSite, sites.LiveSite]]:
-    """[(site of `before`, the same site of `after`)] of two models of one architecture.
-
-    Raises:
-        ValueError: where their kernels differ in number or shape.
-    """
+    """[(site of `before`, the same site of `after`)]; ValueError for other numbers or shapes."""
     every = sites.find(before, exclude=()).sites
     others = sites.find(after, exclude=()).sites
     for site, other in zip(every, others, strict=False):

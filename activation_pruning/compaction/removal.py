@@ -1,7 +1,5 @@
 """Decides which channels can go without changing the outputs of a model."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 
@@ -21,13 +19,13 @@ class Removal:
         flow: what is known of the channels, see `graph.channels.follow`.
 
     Example:
-
-    >>> from activation_pruning.graph import channels
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2), keras.layers.Dense(1)])
-    >>> zeros, ones = np.zeros, np.ones
-    >>> model.set_weights([np.array([[1.0, 0.0]]), ones(2), ones((2, 1)), zeros(1)])
-    >>> Removal(channels.follow(model)).channels.tolist()  # the input, two units, the output
-    [False, False, True, False]
+        >>> from activation_pruning.graph import channels
+        >>> dense = keras.layers.Dense
+        >>> model = keras.Sequential([keras.Input((1,)), dense(2), dense(1)])
+        >>> zeros, ones = np.zeros, np.ones
+        >>> model.set_weights([np.array([[1.0, 0.0]]), ones(2), ones((2, 1)), zeros(1)])
+        >>> Removal(channels.follow(model)).channels.tolist()  # the input, two units, the output
+        [False, False, True, False]
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -41,11 +39,11 @@ class Removal:
 
     @property
     def channels(self) -> Mask:
-        """Bool array: which channels go."""
+        """Which channels go."""
         return self._gone[self._labels]
 
     def of(self, ids: Array) -> Mask:
-        """Which of these channels go, a bool array."""
+        """Which of these channels go."""
         return self._gone[self._labels[ids]]
 
     def touches(self, layer: keras.Layer) -> bool:

@@ -1,7 +1,5 @@
 """Takes what pruning has left without effect out of a model, for good."""
 
-from __future__ import annotations
-
 import warnings
 
 import keras
@@ -41,29 +39,27 @@ def compact(model: Model) -> Model:
         UserWarning: nothing can be removed, with the reasons; the copy is then just that.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> report = ap.prune(model, 0.5, granularity="unit")
-    >>> small = ap.compact(model)
-    >>> small.layers[0].units, model.count_params(), small.count_params()
-    (3, 68, 35)
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> report = ap.prune(model, 0.5, granularity="unit")
+        >>> small = ap.compact(model)
+        >>> small.layers[0].units, model.count_params(), small.count_params()
+        (3, 68, 35)
     """
     plain = _plain(model)
-    flow = channels.follow(plain)
-    gone = Removal(flow)
+    gone = Removal(channels.follow(plain))
     if not gone.channels.any():
-        reasons = _table(plain, flow, gone)["reason"]
+        reasons = _table(plain, gone)["reason"]
         said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
             "no unit is pruned as a whole (those of recurrent layers always stay)"
         )
         warnings.warn(f"compact: no unit can be removed: {said}", stacklevel=2)
     return copies.rebuild(
         plain,
-        lambda layer: _smaller(layer, flow, gone),
-        lambda layer, new: _transfer(layer, new, flow, gone),
-        lambda inner: _inputs(inner, flow, gone),
+        lambda layer: _smaller(layer, gone),
+        lambda layer, new: _transfer(layer, new, gone),
+        lambda inner: _inputs(inner, gone),
     )
 
 
@@ -82,17 +78,15 @@ def removable(model: Model) -> Table:
         TypeError, ValueError: as `compact`.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> report = ap.prune(model, 0.5, granularity="unit")
-    >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
-    [['a', 6, 3, 0], ['b', 2, 0, 0]]
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> report = ap.prune(model, 0.5, granularity="unit")
+        >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
+        [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
     plain = _plain(model)
-    flow = channels.follow(plain)
-    return _table(plain, flow, Removal(flow))
+    return _table(plain, Removal(channels.follow(plain)))
 
 
 def _plain(model):
@@ -111,13 +105,13 @@ def _plain(model):
     return wrapping.plain(model)
 
 
-def _table(model, flow, gone):
+def _table(model, gone):
     paths = {id(layer): path for layer, path in _named(model)}
     rows = []
-    for size in flow.sizes.values():
+    for size in gone.flow.sizes.values():
         if size.key == "target_shape":
             continue
-        value = flow.units.get(id(size.layer), (None, None, np.full(len(size.ids), np.nan)))[2]
+        value = gone.flow.units.get(id(size.layer), (None, None, np.full(len(size.ids), np.nan)))[2]
         constant = np.isfinite(value) if size.key != "num_heads" else np.zeros(len(size.ids), bool)
         removed = gone.of(size.ids)
         left = constant & ~removed
@@ -142,9 +136,9 @@ def _named(model, prefix=""):
         yield from _named(layer, f"{prefix}{layer.name}/")
 
 
-def _smaller(layer, flow, gone):
+def _smaller(layer, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
-    own = [size for size in flow.sizes.values() if size.layer is layer]
+    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         return copies.copy_layer(layer)
     changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
@@ -154,7 +148,7 @@ def _smaller(layer, flow, gone):
     return copies.resized_layer(layer, **changes)
 
 
-def _transfer(layer, new, flow, gone):
+def _transfer(layer, new, gone):
     """Give `new` the weights of `layer` that stay, and what constants contributed."""
     added = getattr(layer, "bias", None) is None and getattr(new, "bias", None) is not None
     targets = [v for v in new.weights if not (added and v is new.bias)]
@@ -165,11 +159,11 @@ def _transfer(layer, new, flow, gone):
         values = keras.ops.convert_to_numpy(old)
         if folds.get(id(old)) is not None:
             values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
-        for axis, ids in flow.slices.get(id(old), (old, {}))[1].items():
+        for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)
     if added:
-        new.bias.assign(gone.fold(layer)[~gone.of(flow.units[id(layer)][1])])
+        new.bias.assign(gone.fold(layer)[~gone.of(gone.flow.units[id(layer)][1])])
     copies.finalize(layer, new)
 
 
@@ -180,9 +174,9 @@ def _as_bias(fold, shape):
     return fold.reshape(shape)
 
 
-def _inputs(model, flow, gone):
+def _inputs(model, gone):
     """Inputs for a nested model whose channels have become fewer; None where they are the same."""
-    taken = flow.inputs[id(model)]
+    taken = gone.flow.inputs[id(model)]
     if not any(gone.of(x.ids).any() for x in taken):
         return None
     found = []

@@ -2,8 +2,8 @@
 
 compressing: `compress`. compressed: `Compressed` and `load_compressed`.
 clusters: k-means. huffman, gaps: codes of numbers and of positions. stages: what each step saves.
-tensors: one weight as bytes. architecture: the model as plain data. files: both together, in the
-container of sections with checksums.
+tensors: one weight as bytes. architecture: the model as plain data. container: the file of both,
+sections with checksums.
 """
 
 from activation_pruning.compression.compressed import Compressed, load_compressed

@@ -1,7 +1,5 @@
 """A model's architecture as plain data, and a model from that."""
 
-from __future__ import annotations
-
 import copy
 import json
 import textwrap
@@ -46,11 +44,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def build(config: dict[str, Any], custom_objects: dict[str, type] | None = None) -> Model:
-    """A model from what `describe` said, in safe mode, with weights as its initializers make them.
-
-    Raises:
-        CompressedFileError: when Keras cannot, with what it says.
-    """
+    """A model from what `describe` said, in safe mode, with fresh weights; CompressedFileError."""
     try:
         lambdas = _lambdas(config)
     except RecursionError as error:

@@ -1,7 +1,5 @@
 """A compressed model: what it is, how it is saved and loaded."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import os
@@ -13,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import masks
-from activation_pruning.compression import architecture, files, stages
+from activation_pruning.compression import architecture, container, stages, tensors
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.compression.tensors import Raw, Shared, stored_as
 from activation_pruning.graph import copies
@@ -28,14 +26,13 @@ class Compressed:
         weights: [`Raw` or `Shared`], the model's weights in its order.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> from activation_pruning import compression
-    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-    >>> report = ap.prune(model, 0.9, exclude=())
-    >>> compressed = compression.compress(model, bits=4)
-    >>> len(set(compressed.model().get_weights()[0].ravel().tolist()))
-    17
+        >>> import keras, activation_pruning as ap
+        >>> from activation_pruning import compression
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+        >>> report = ap.prune(model, 0.9, exclude=())
+        >>> compressed = compression.compress(model, bits=4)
+        >>> len(set(compressed.model().get_weights()[0].ravel().tolist()))
+        17
     """
 
     def __init__(self, config: dict, weights: Iterable[Raw | Shared]) -> None:
@@ -48,7 +45,11 @@ class Compressed:
         Args:
             custom_objects: {name: class} of your own classes that are not registered.
         """
-        return _filled(architecture.build(self.config, custom_objects), self.weights)
+        model = architecture.build(self.config, custom_objects)
+        check_shapes(model.weights, self.weights)
+        model.set_weights([tensor.array for tensor in self.weights])
+        copies.derive(model)
+        return model
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -124,8 +125,13 @@ class Compressed:
         )
 
     def _write(self):
+        """(the bytes of the file, [what its header says of each weight], [bytes of each])"""
         if self._written is None:
-            self._written = files.write(self.config, self.weights)
+            encoded = [tensor.encode() for tensor in self.weights]
+            described, sections = [one for one, _ in encoded], [section for _, section in encoded]
+            data = container.pack({"config": self.config, "tensors": described}, sections)
+            tensors.check_expansion(described, len(data))
+            self._written = data, described, [len(section) for section in sections]
         return self._written
 
 
@@ -147,22 +153,36 @@ def load_compressed(path: Path, custom_objects: dict[str, type] | None = None) -
         OSError: when there is no such file.
 
     Example:
-
-    >>> import keras, os, tempfile
-    >>> from activation_pruning import compression
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
-    >>> path = os.path.join(tempfile.mkdtemp(), "model.apz")
-    >>> compression.compress(model).save(path)
-    >>> compression.load_compressed(path).count_params()
-    27
+        >>> import keras, os, tempfile
+        >>> from activation_pruning import compression
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.apz")
+        >>> compression.compress(model).save(path)
+        >>> compression.load_compressed(path).count_params()
+        27
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
     try:
-        config, weights = files.read(pathlib.Path(path).read_bytes())
-        return _filled(architecture.build(config, custom_objects), weights)
+        return read(pathlib.Path(path).read_bytes()).model(custom_objects)
     except CompressedFileError as error:
         raise CompressedFileError(f"{str(path)!r} cannot be loaded: {error}") from error
+
+
+def read(data: bytes) -> Compressed:
+    """The `Compressed` of a file's bytes, of which nothing is trusted; CompressedFileError."""
+    header, sections = container.unpack(data)
+    known = header if isinstance(header, dict) else {}
+    config, described = known.get("config"), known.get("tensors")
+    if not isinstance(config, dict) or not isinstance(described, list):
+        raise CompressedFileError("it is damaged: its header describes no model")
+    if len(described) != len(sections):
+        raise CompressedFileError(
+            f"it is damaged: {len(sections)} sections for {len(described)} tensors"
+        )
+    tensors.check_expansion(described, len(data))
+    pairs = zip(described, sections, strict=True)
+    return Compressed(config, [tensors.decode(one, section) for one, section in pairs])
 
 
 def values_of(variable: keras.Variable) -> Array:
@@ -202,10 +222,3 @@ def _taken(known, array):
     sums = np.bincount(codes, array.ravel(), size)[1:]
     means = sums / np.bincount(codes, minlength=size)[1:]
     return dataclasses.replace(known, codebook=rounded(means, known.dtype))
-
-
-def _filled(model, weights):
-    check_shapes(model.weights, weights)
-    model.set_weights([tensor.array for tensor in weights])
-    copies.derive(model)
-    return model

@@ -1,7 +1,5 @@
 """`compress`: which weights are shared, and how."""
 
-from __future__ import annotations
-
 from numbers import Integral
 
 import keras
@@ -57,13 +55,12 @@ def compress(
     Trained Quantization and Huffman Coding, ICLR 2016.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> from activation_pruning import compression
-    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-    >>> report = ap.prune(model, 0.9, exclude=())
-    >>> compression.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
-    16
+        >>> import keras, activation_pruning as ap
+        >>> from activation_pruning import compression
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+        >>> report = ap.prune(model, 0.9, exclude=())
+        >>> compression.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
+        16
     """
     sites.check_model(model)
     if not isinstance(model, keras.Model):
@@ -83,7 +80,7 @@ def _widths(model, bits):
     """{id(variable): (site name, bits, or None where a kernel is to be left as it is)}."""
     found = sites.find(model, exclude=()).sites
     wrapping.check_plain(found)
-    widths: dict = {id(site.variable): (site.name, None) for site in found}
+    widths = {id(site.variable): (site.name, None) for site in found}
     for pattern, width in (bits if isinstance(bits, dict) else {"*": bits}).items():
         whole = isinstance(width, Integral) and not isinstance(width, bool)
         if not whole or not 1 <= width <= _MOST_BITS:

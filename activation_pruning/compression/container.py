@@ -8,8 +8,6 @@
 All numbers are little-endian. No length is believed before it is compared with what is there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import struct
@@ -43,15 +41,11 @@ def pack(header: Any, sections: Iterable[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
-    """(header, sections) that `pack` was given.
-
-    Raises:
-        CompressedFileError: says which part is damaged, or what else is wrong.
+    """(header, sections) that `pack` was given; CompressedFileError says what is damaged.
 
     Example:
-
-    >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
-    {'a': 1}
+        >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
+        {'a': 1}
     """
     if data[: len(MAGIC)] != MAGIC:
         raise CompressedFileError("it is not a compressed model, or its beginning is damaged")
@@ -88,11 +82,7 @@ def deflate(data: bytes) -> bytes:
 
 
 def inflate(data: bytes | memoryview, size: int) -> bytes:
-    """Unpack what shall be exactly `size` bytes, never making more of it than that.
-
-    Raises:
-        CompressedFileError: when it is not.
-    """
+    """Unpack what shall be exactly `size` bytes, never making more; else CompressedFileError."""
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(data, size + 1)  # 0 would mean: without limit

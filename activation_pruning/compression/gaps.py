@@ -5,8 +5,6 @@ each worth 2^bits - 1. (In the paper a filler is a weight of zero at the largest
 symbol of their own fillers need no place among the weights.)
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -17,21 +15,13 @@ MOST_BITS = 11  # 2^bits symbols, within the alphabet of `huffman`
 
 
 def symbols(positions: ArrayLike, bits: int) -> Array:
-    """The symbols of rising positions.
-
-    Args:
-        positions: rising integers from 0 on.
-        bits: of a symbol, 1 to 11.
-
-    Returns:
-        int64 array; as many of its entries are positive as there are positions.
+    """The symbols, each of 1 to 11 bits, of positions that rise from 0 on.
 
     Source: Han, Mao & Dally, ICLR 2016, section 2, figure 2.
 
     Example:
-
-    >>> symbols([1, 4, 15], bits=3).tolist()
-    [2, 3, 0, 4]
+        >>> symbols([1, 4, 15], bits=3).tolist()
+        [2, 3, 0, 4]
     """
     distances = np.diff(np.asarray(positions, np.int64), prepend=-1)
     fillers = (distances - 1) // _longest(bits)
@@ -45,9 +35,8 @@ def positions(symbols: ArrayLike, bits: int) -> Array:
     """The positions behind symbols.
 
     Example:
-
-    >>> positions([2, 3, 0, 4], bits=3).tolist()
-    [1, 4, 15]
+        >>> positions([2, 3, 0, 4], bits=3).tolist()
+        [1, 4, 15]
     """
     symbols = np.asarray(symbols, np.int64)
     reached = np.cumsum(np.where(symbols == 0, _longest(bits), symbols)) - 1
@@ -58,9 +47,8 @@ def cheapest(positions: ArrayLike) -> tuple[int, int]:
     """(the bits with which the encoded symbols take the fewest bytes, those bytes).
 
     Example:
-
-    >>> cheapest(range(0, 300, 3))
-    (2, 27)
+        >>> cheapest(range(0, 300, 3))
+        (2, 27)
     """
     distances, counts = np.unique(np.diff(positions, prepend=-1), return_counts=True)
     sizes = {}

@@ -1,7 +1,5 @@
 """How many bytes each stage of Deep Compression leaves of a tensor."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -20,13 +18,7 @@ def raw_bytes(tensor: Raw | Shared) -> int:
 
 
 def row(tensor: Raw | Shared, described: dict[str, Any], size: int) -> dict[str, Any]:
-    """What the stages make of one tensor: a row of `Compressed.table`.
-
-    Args:
-        tensor: a weight.
-        described: what its `encode` says of it.
-        size: bytes of its section.
-    """
+    """A row of `Compressed.table`: of a tensor, what `encode` says of it, bytes of its section."""
     raw = pruned = quantised = raw_bytes(tensor)
     found: dict[str, Any] = {"tensor": tensor.name, "weights": math.prod(tensor.shape)}
     found |= {"nonzeros": tensor.nonzeros, "form": described["form"]}

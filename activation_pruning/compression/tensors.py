@@ -1,7 +1,5 @@
 """One weight tensor, as values and as bytes: raw, or with shared weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterable
@@ -105,11 +103,7 @@ class Shared:
 
 
 def decode(described: Any, section: bytes | memoryview) -> Raw | Shared:
-    """The tensor that `encode` made into these; nothing in them is trusted.
-
-    Raises:
-        CompressedFileError: when they do not describe a tensor.
-    """
+    """The tensor that `encode` made into these, which are not trusted; CompressedFileError."""
     name, dtype, shape, form = _checked(described)
     stored, size = _little(stored_as(dtype)), math.prod(shape)
     try:
@@ -123,11 +117,7 @@ def decode(described: Any, section: bytes | memoryview) -> Raw | Shared:
 
 
 def check_expansion(described: Iterable[Any], size: int) -> None:
-    """Refuse tensors that are out of all proportion to a file of `size` bytes.
-
-    Raises:
-        CompressedFileError: when they claim more than 64 MiB and 4096 bytes per byte of the file.
-    """
+    """Refuse tensors that claim more than 64 MiB and 4096 bytes per byte of the file's `size`."""
     claimed = 0
     for one in described:
         _, dtype, shape, _ = _checked(one)

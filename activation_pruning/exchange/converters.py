@@ -1,7 +1,5 @@
 """The converters: a `Signature` in, a LiteRT or ONNX file out. Both need TensorFlow."""
 
-from __future__ import annotations
-
 import pathlib
 import warnings
 from collections.abc import Iterator, Sequence

@@ -39,14 +39,13 @@ def load_exported(path: Path, threads: int = 1) -> Runner:
         FileNotFoundError: when there is no such file.
 
     Example:
-
-    >>> import tempfile, keras, numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = ap.export(model, f"{folder}/model.tflite")
-    ...     run = ap.load_exported(f"{folder}/model.tflite")
-    >>> run(np.zeros((3, 4))).tolist()
-    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        >>> import tempfile, keras, numpy as np, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = ap.export(model, f"{folder}/model.tflite")
+        ...     run = ap.load_exported(f"{folder}/model.tflite")
+        >>> run(np.zeros((3, 4))).tolist()
+        [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     suffix = check_suffix(path)
     check_count("threads", threads, 1)

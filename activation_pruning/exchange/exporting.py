@@ -1,7 +1,5 @@
 """Models as LiteRT and ONNX files, each run and compared with Keras before it is handed out."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import pathlib
@@ -109,16 +107,15 @@ def export(
         OSError: when the path cannot be written.
 
     Example:
-
-    >>> import tempfile, keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(300, "relu"),
-    ...                           keras.layers.Dense(10, "softmax")])
-    >>> report = ap.prune(model, 0.9)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     dense = ap.export(model, f"{folder}/dense.tflite")
-    ...     small = ap.export(model, f"{folder}/small.tflite", sparse=True)
-    >>> small.size_bytes / dense.size_bytes < 0.2, small.largest_difference < 1e-5
-    (True, True)
+        >>> import tempfile, keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(300, "relu"),
+        ...                           keras.layers.Dense(10, "softmax")])
+        >>> report = ap.prune(model, 0.9)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     dense = ap.export(model, f"{folder}/dense.tflite")
+        ...     small = ap.export(model, f"{folder}/small.tflite", sparse=True)
+        >>> small.size_bytes / dense.size_bytes < 0.2, small.largest_difference < 1e-5
+        (True, True)
     """
     suffix = exported.check_suffix(path)
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)

@@ -1,7 +1,5 @@
 """Single layers of legacy tf_keras, made anew in Keras 3 from their configurations."""
 
-from __future__ import annotations
-
 import inspect
 from types import ModuleType
 from typing import Any
@@ -13,16 +11,9 @@ from activation_pruning.support.optional import optional
 
 _RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
 # What legacy configurations hold beside arguments; none of it changes what a layer computes.
-_HARMLESS = {
-    "batch_input_shape",
-    "implementation",
-    "input_length",
-    "key_shape",
-    "query_shape",
-    "rng_type",
-    "trainable",  # unknown to some layers without weights only
-    "value_shape",
-}
+_HARMLESS = {"batch_input_shape", "implementation", "input_length", "rng_type"}
+_HARMLESS |= {"key_shape", "query_shape", "value_shape"}
+_HARMLESS |= {"trainable"}  # unknown to some layers without weights only
 
 
 def tf_keras() -> ModuleType:
@@ -37,12 +28,9 @@ def legacy_hard_sigmoid(x: Any) -> Any:
 
 
 def make(legacy: type, config: dict, custom_objects: dict[str, type]) -> keras.Layer:
-    """The Keras 3 layer for a legacy class and configuration; not built.
+    """The Keras 3 layer for a legacy class and what its `get_config` returned; not built.
 
-    Args:
-        legacy: the class.
-        config: what its `get_config` returned; layers in it may be new ones already.
-        custom_objects: {name of a legacy class: Keras 3 class}, asked first.
+    Layers in `config` may be new ones already; `custom_objects` are asked first.
 
     Raises:
         ValueError: for an argument that Keras 3 lacks and that is not at its default, or a class

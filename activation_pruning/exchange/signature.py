@@ -1,7 +1,5 @@
 """What is exported: the model as it acts in inference, a function of flat inputs."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -106,9 +104,8 @@ def gap(found: Array, wanted: Array) -> tuple[float, float]:
         ValueError: for two shapes.
 
     Example:
-
-    >>> gap(np.array([1.0, 2.0]), np.array([1.0, -3.0]))
-    (5.0, 3.0)
+        >>> gap(np.array([1.0, 2.0]), np.array([1.0, -3.0]))
+        (5.0, 3.0)
     """
     if found.shape != wanted.shape:
         raise ValueError(f"an output has shape {found.shape}, the model's {wanted.shape}")

@@ -1,7 +1,5 @@
 """Legacy tf_keras models, as TensorFlow Model Optimization prunes them, made anew in Keras 3."""
 
-from __future__ import annotations
-
 from numbers import Real
 from typing import Any
 
@@ -58,11 +56,10 @@ def from_tfmot(
             outputs that differ.
 
     Example:
-
-    >>> import tf_keras, activation_pruning as ap
-    >>> legacy = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,), name="a")])
-    >>> ap.from_tfmot(legacy).layers[0].name
-    'a'
+        >>> import tf_keras, activation_pruning as ap
+        >>> legacy = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,), name="a")])
+        >>> ap.from_tfmot(legacy).layers[0].name
+        'a'
     """
     if not (isinstance(tolerance, Real) and tolerance >= 0):
         raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0")

@@ -1,7 +1,5 @@
 """What the wrappers share: a layer that runs with its kernels multiplied by something."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

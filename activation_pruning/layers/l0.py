@@ -1,7 +1,5 @@
 """L0 regularisation: gates that learn, with the weights, which weights are zero."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from numbers import Real
@@ -33,10 +31,9 @@ class HardConcrete:
     Source: Louizos, Welling & Kingma, ICLR 2018 (arXiv:1712.01312), section 2.
 
     Example:
-
-    >>> gate = HardConcrete()
-    >>> [float(gate.deterministic(log_alpha)) for log_alpha in (-3.0, 0.0, 3.0)]
-    [0.0, 0.5, 1.0]
+        >>> gate = HardConcrete()
+        >>> [float(gate.deterministic(log_alpha)) for log_alpha in (-3.0, 0.0, 3.0)]
+        [0.0, 0.5, 1.0]
     """
 
     temperature: float = 2 / 3
@@ -130,14 +127,13 @@ class L0Layer(KernelWrapper):
     Regularization", ICLR 2018 (arXiv:1712.01312), section 2; with a constant start of log_alpha.
 
     Example:
-
-    >>> import keras, numpy as np, activation_pruning as ap
-    >>> layer = ap.L0Layer(keras.layers.Dense(3, use_bias=False), penalty=0.01)
-    >>> y = layer(np.ones((2, 4)))
-    >>> layer.gates()["kernel"][0].tolist()
-    [0.5, 0.5, 0.5]
-    >>> round(layer.expected_l0(), 2), layer.closed()
-    (9.98, 0.0)
+        >>> import keras, numpy as np, activation_pruning as ap
+        >>> layer = ap.L0Layer(keras.layers.Dense(3, use_bias=False), penalty=0.01)
+        >>> y = layer(np.ones((2, 4)))
+        >>> layer.gates()["kernel"][0].tolist()
+        [0.5, 0.5, 0.5]
+        >>> round(layer.expected_l0(), 2), layer.closed()
+        (9.98, 0.0)
     """
 
     def __init__(

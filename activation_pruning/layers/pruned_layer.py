@@ -1,7 +1,5 @@
 """The explicit form: a serializable wrapper whose masks and counts are saved with the model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -32,13 +30,12 @@ class PrunedLayer(KernelWrapper):
         ValueError: when the layer turns out to hold nothing prunable.
 
     Example:
-
-    >>> import keras, numpy as np, activation_pruning as ap
-    >>> layer = ap.PrunedLayer(keras.layers.Dense(3, activation="relu"))
-    >>> _ = layer(np.ones((2, 4)))
-    >>> layer.set_mask("kernel", np.zeros((4, 3), bool))
-    >>> keras.ops.convert_to_numpy(layer(np.ones((2, 4)))).sum().item()
-    0.0
+        >>> import keras, numpy as np, activation_pruning as ap
+        >>> layer = ap.PrunedLayer(keras.layers.Dense(3, activation="relu"))
+        >>> _ = layer(np.ones((2, 4)))
+        >>> layer.set_mask("kernel", np.zeros((4, 3), bool))
+        >>> keras.ops.convert_to_numpy(layer(np.ones((2, 4)))).sum().item()
+        0.0
     """
 
     def __init__(

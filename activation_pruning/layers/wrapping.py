@@ -1,7 +1,5 @@
 """Models with their layers in wrappers, and out of them again."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -44,12 +42,11 @@ def wrap(
             of any other kind.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> [layer.name for layer in ap.wrap(model).layers]
-    ['pruned_a', 'b']
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> [layer.name for layer in ap.wrap(model).layers]
+        ['pruned_a', 'b']
     """
     _check_graph(model, "wrap")
     if not (isinstance(wrapper, type) and issubclass(wrapper, KernelWrapper)):
@@ -105,12 +102,11 @@ def strip(model: Model) -> Model:
         ValueError: for a wrapper that is itself inside of another layer.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> [layer.name for layer in ap.strip(ap.wrap(model)).layers]
-    ['a', 'b']
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> [layer.name for layer in ap.strip(ap.wrap(model)).layers]
+        ['a', 'b']
     """
     _check_graph(model, "strip")
 
