@@ -47,9 +47,6 @@ def record(
     Returns:
         ({id(layer): list of `Call`}, samples in the batch); `input_shape` is that of `cost`.
 
-    Raises:
-        ValueError: where the shape of the inputs is not known, or the model does not take it.
-
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         >>> calls, batch = record(model, model.layers)
@@ -74,11 +71,7 @@ def record(
 def input_specs(model: Model, input_shape: Any = None) -> Any:
     """The inputs of a model, one sample of each: `keras.KerasTensor`s in its own structure.
 
-    No size in them is unknown; `input_shape` is that of `cost`.
-
-    Raises:
-        TypeError: for an `input_shape` that holds no shapes.
-        ValueError: where a size is not known, or there are more or fewer shapes than inputs.
+    No size in them is unknown; `input_shape`, and what is raised for it, are those of `cost`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])

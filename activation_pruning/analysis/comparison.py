@@ -260,13 +260,6 @@ def _scree(network, site, method):
     """Share of the variance (of the squares, for SVD) by component, all matrices together."""
     values = np.sort(np.concatenate(_squares(site, method)))[::-1]
     share = values / (values.sum() or 1.0)
-    return pd.DataFrame(
-        {
-            "network": network,
-            "layer": site.path,
-            "site": site.name,
-            "component": np.arange(1, len(values) + 1),
-            "share": share,
-            "cumulative": np.cumsum(share),
-        }
-    )
+    place = {"network": network, "layer": site.path, "site": site.name}
+    place |= {"component": np.arange(1, len(values) + 1)}
+    return pd.DataFrame(place | {"share": share, "cumulative": np.cumsum(share)})

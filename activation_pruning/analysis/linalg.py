@@ -8,19 +8,10 @@ from activation_pruning.support.types import Array
 
 
 def reconstruct(matrix: Array, rank: int, method: str = "pca", standardize: bool = False) -> Array:
-    """Best approximation of a matrix by `rank` directions.
+    """Best approximation A_r of a matrix by `rank` directions in float64: see `low_rank`.
 
-    svd: A_r = sum over i <= r of sigma_i u_i v_i^T, the matrix of rank r nearest to A.
-    pca: A_r = 1 m^T + (A - 1 m^T) V_r V_r^T with the column means m and the leading right singular
-    vectors V_r of A - 1 m^T. It is centred, so its rank is up to r + 1 and it is nearer to A
-    than the truncated SVD of the same r. With `standardize` the columns are divided by their
-    standard deviation before and multiplied by it after (scikit-learn's StandardScaler).
-
-    Args:
-        matrix: array of shape (rows, columns): rows are the samples of the PCA.
-        rank: number of components, in [0, min(rows, columns)].
-        method: "pca" or "svd".
-        standardize: give each column the same weight (pca only).
+    Rows are the samples of the PCA. With `standardize` its columns are divided by their standard
+    deviation before and multiplied by it after (scikit-learn's StandardScaler).
 
     Example:
         >>> reconstruct(np.array([[1.0, 2.0], [3.0, 4.0]]), 0)  # nothing but the means

@@ -115,17 +115,9 @@ def _table(model, gone):
         constant = np.isfinite(value) if size.key != "num_heads" else np.zeros(len(size.ids), bool)
         removed = gone.of(size.ids)
         left = constant & ~removed
-        rows.append(
-            {
-                "layer": paths.get(id(size.layer), size.layer.name),
-                "kind": _KINDS.get(size.key, size.key),
-                "units": len(size.ids),
-                "constant": int(constant.sum()),
-                "removed": int(removed.sum()),
-                "left": int(left.sum()),
-                "reason": "; ".join(gone.reasons(size.ids[left])),
-            }
-        )
+        place = paths.get(id(size.layer), size.layer.name), _KINDS.get(size.key, size.key)
+        counts = len(size.ids), *(int(some.sum()) for some in (constant, removed, left))
+        rows.append((*place, *counts, "; ".join(gone.reasons(size.ids[left]))))
     columns = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
     return pd.DataFrame(rows, columns=columns)
 

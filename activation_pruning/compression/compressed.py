@@ -40,11 +40,7 @@ class Compressed:
         self._written: tuple | None = None
 
     def model(self, custom_objects: dict[str, type] | None = None) -> Model:
-        """A new `keras.Model` with these weights, not compiled.
-
-        Args:
-            custom_objects: {name: class} of your own classes that are not registered.
-        """
+        """A new `keras.Model` with these weights, not compiled; see `load_compressed`."""
         model = architecture.build(self.config, custom_objects)
         check_shapes(model.weights, self.weights)
         model.set_weights([tensor.array for tensor in self.weights])
@@ -64,12 +60,7 @@ class Compressed:
         """Take the weights of `model`, trained on meanwhile: codes stay, centroids follow.
 
         c_j = mean of the weights with code j, which are equal after a fit with `SharedWeights`.
-
-        Args:
-            model: what `self.model()` returned, or another model of that architecture.
-
-        Raises:
-            ValueError: for other shapes, and weights that are not finite.
+        Raises a ValueError for a model of other shapes, and for weights that are not finite.
         """
         check_shapes(model.weights, self.weights)
         pairs = zip(model.weights, self.weights, strict=True)
@@ -177,9 +168,8 @@ def read(data: bytes) -> Compressed:
     if not isinstance(config, dict) or not isinstance(described, list):
         raise CompressedFileError("it is damaged: its header describes no model")
     if len(described) != len(sections):
-        raise CompressedFileError(
-            f"it is damaged: {len(sections)} sections for {len(described)} tensors"
-        )
+        numbers = f"{len(sections)} sections for {len(described)} tensors"
+        raise CompressedFileError(f"it is damaged: {numbers}")
     tensors.check_expansion(described, len(data))
     pairs = zip(described, sections, strict=True)
     return Compressed(config, [tensors.decode(one, section) for one, section in pairs])

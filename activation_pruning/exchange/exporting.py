@@ -151,11 +151,8 @@ def export(
         size = temporary.stat().st_size
     encoded = runner.sparse_tensors()
     if sparse and not encoded:
-        warnings.warn(
-            "sparse=True: no kernel of this model has zeros enough for sparse encoding to pay; the "
-            "file is a dense one",
-            stacklevel=2,
-        )
+        text = "sparse=True: no kernel of this model has zeros enough for sparse encoding to pay"
+        warnings.warn(f"{text}; the file is a dense one", stacklevel=2)
     return Exported(
         path=pathlib.Path(path),
         format=exported.FORMATS[suffix],

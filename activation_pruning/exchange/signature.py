@@ -42,9 +42,7 @@ class Signature:
         for shape, dtype in self.specs:
             size = (samples, *(_OPEN_AXIS if axis is None else axis for axis in shape[1:]))
             floats = np.dtype(dtype).kind == "f"  # for others: 0 and 1 are in every vocabulary
-            values: Array = (
-                generator.normal(size=size) if floats else generator.integers(0, 2, size)
-            )
+            values = generator.normal(size=size) if floats else generator.integers(0, 2, size)
             found.append(values.astype(dtype))
         starts = range(0, samples, _RUN)
         return [[array[start : start + _RUN] for array in found] for start in starts]

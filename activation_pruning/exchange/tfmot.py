@@ -110,10 +110,8 @@ class _Conversion:
                 options = {key: item for key, item in node.call_kwargs.items() if item is not None}
                 given = keras.tree.map_structure(known, [list(node.call_args), options])
                 outputs = self.layer(layer)(*given[0], **given[1])
-                pairs = zip(
-                    keras.tree.flatten(node.outputs), keras.tree.flatten(outputs), strict=True
-                )
-                tensors |= {id(old): new for old, new in pairs}
+                pair = keras.tree.flatten(node.outputs), keras.tree.flatten(outputs)
+                tensors |= {id(old): new for old, new in zip(*pair, strict=True)}
             if len(left) == len(waiting):
                 raise ValueError(f"the graph of {model.name!r} cannot be followed to its outputs")
             waiting = left

@@ -55,12 +55,7 @@ class HardConcrete:
     def sample(self, log_alpha: Any, u: Any) -> Any:
         """z = clip(s (zeta - gamma) + gamma, 0, 1), s = sigmoid((logit(u) + log_alpha) / beta).
 
-        Args:
-            log_alpha: location of each gate.
-            u: uniform samples in (0, 1), one for each gate.
-
-        Returns:
-            Gates in [0, 1], differentiable in `log_alpha` where they are neither 0 nor 1.
+        u are uniform samples in (0, 1); z in [0, 1] is differentiable between 0 and 1.
         """
         return self._stretch((ops.log(u) - ops.log1p(-u) + log_alpha) / self.temperature)
 

@@ -76,11 +76,9 @@ def wrap(
 
     wrapped = copies.rebuild(model, replace, transfer)
     if missed:
-        warnings.warn(
-            f"not wrapped: {missed}: the projections inside MultiHeadAttention cannot be reached "
-            "by a wrapper; ap.PruningCallback prunes them in place",
-            stacklevel=2,
-        )
+        why = "the projections inside MultiHeadAttention cannot be reached by a wrapper"
+        text = f"not wrapped: {missed}: {why}; ap.PruningCallback prunes them in place"
+        warnings.warn(text, stacklevel=2)
     return wrapped
 
 
