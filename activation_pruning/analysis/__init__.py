@@ -1,4 +1,10 @@
-"""What is inside a model: models and arrays in, tidy DataFrames out; nothing is changed."""
+"""What is inside a model: models and arrays in, tidy DataFrames out; nothing is changed.
+
+sensitivity: what each layer can lose. activity: whether what fires leads.
+spectra: singular values and norms. low_rank: kernels rebuilt (linalg). comparison: of both.
+cost: multiply-adds, from calls (shapes), parts (layers and weights) and operations (by class).
+sizes: bytes by encoding. latency, memory: measured, by running; samples: checks of data.
+"""
 
 from activation_pruning.analysis.activity import activity_correlation, unit_shares
 from activation_pruning.analysis.comparison import LowRankComparison, compare_low_rank

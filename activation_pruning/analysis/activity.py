@@ -1,7 +1,5 @@
 """Whether the units that fire are the units that the leading singular vectors are made of."""
 
-from numbers import Real
-
 import numpy as np
 import pandas as pd
 
@@ -9,9 +7,12 @@ from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.evidence.spectrum import finite_kernel
 from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.types import Layers, Model, Table
 
 
-def unit_shares(model, energy=0.5, include=None, exclude=None):
+def unit_shares(
+    model: Model, energy: float = 0.5, include: Layers = None, exclude: Layers = None
+) -> Table:
     """Share of each unit in the leading singular vectors of its kernel.
 
     share_j = sum over i <= k of s_i^2 v_ij^2 / sum over i <= k of s_i^2, where v_i are the
@@ -21,8 +22,7 @@ def unit_shares(model, energy=0.5, include=None, exclude=None):
     Args:
         model: a built `keras.Model`; it is not changed.
         energy: share in (0, 1] that makes singular values leading.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; None leaves out the output layer, `()` nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         Tidy DataFrame, one row for each unit of each kernel that unfolds into a single matrix:
@@ -33,15 +33,13 @@ def unit_shares(model, energy=0.5, include=None, exclude=None):
             an unknown layer name.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a")])
-    >>> model.layers[0].set_weights([np.diag([2.0, 1.0]), np.zeros(2)])
-    >>> ap.analysis.unit_shares(model, exclude=())["share"].tolist()
-    [1.0, 0.0]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[0].set_weights([np.diag([2.0, 1.0]), np.zeros(2)])
+        >>> ap.analysis.unit_shares(model, exclude=())["share"].tolist()
+        [1.0, 0.0]
     """
-    if not (isinstance(energy, Real) and 0 < energy <= 1):
-        raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.5 for one half")
+    linalg.check_energy(energy)
     parts = []
     for site in sites.find(model, include, exclude).sites:
         unfolded = unfolding(site)
@@ -61,7 +59,13 @@ def unit_shares(model, energy=0.5, include=None, exclude=None):
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def activity_correlation(model, activity, energy=0.5, include=None, exclude=None):
+def activity_correlation(
+    model: Model,
+    activity: Table,
+    energy: float = 0.5,
+    include: Layers = None,
+    exclude: Layers = None,
+) -> Table:
     """Correlation between how often a unit fires and its share in the leading singular vectors.
 
     Pearson's r and Spearman's rho between `frequency` and the `share` of `unit_shares`, over the
@@ -81,13 +85,12 @@ def activity_correlation(model, activity, energy=0.5, include=None, exclude=None
         ValueError: as `unit_shares`; for a table without layer, unit and frequency.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a")])
-    >>> model.layers[0].set_weights([np.diag([3.0, 2.0, 1.0]), np.zeros(3)])
-    >>> activity = pd.DataFrame({"layer": "a", "unit": [0, 1, 2], "frequency": [0.9, 0.5, 0.1]})
-    >>> ap.analysis.activity_correlation(model, activity, 1.0, exclude=())["spearman"].tolist()
-    [1.0]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a")])
+        >>> model.layers[0].set_weights([np.diag([3.0, 2.0, 1.0]), np.zeros(3)])
+        >>> activity = pd.DataFrame({"layer": "a", "unit": [0, 1, 2], "frequency": [0.9, 0.5, 0.1]})
+        >>> ap.analysis.activity_correlation(model, activity, 1.0, exclude=())["spearman"].tolist()
+        [1.0]
     """
     missing = {"layer", "unit", "frequency"} - set(activity)
     if missing:
@@ -112,10 +115,10 @@ def activity_correlation(model, activity, energy=0.5, include=None, exclude=None
 
 
 def _correlations(first, second):
+    from scipy import stats  # takes longer to import than the rest of this package
+
     names = ("pearson", "pearson_p", "spearman", "spearman_p")
     if len(first) < 3 or first.nunique() < 2 or second.nunique() < 2:
         return dict.fromkeys(names, np.nan)
-    import scipy.stats  # slow to load
-
-    pearson, spearman = scipy.stats.pearsonr(first, second), scipy.stats.spearmanr(first, second)
-    return dict(zip(names, (*pearson, *spearman), strict=True))
+    found = *stats.pearsonr(first, second), *stats.spearmanr(first, second)
+    return dict(zip(names, found, strict=True))

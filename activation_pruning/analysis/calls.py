@@ -4,11 +4,14 @@ import dataclasses
 import inspect
 import math
 import re
+from collections.abc import Iterable
 from numbers import Integral
+from typing import Any
 
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.support.types import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,41 +25,35 @@ class Call:
         size_bytes: bytes of all outputs together.
     """
 
-    arguments: dict
-    outputs: list
+    arguments: dict[str, list[tuple]]
+    outputs: list[tuple]
     itemsize: int
     size_bytes: int
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[tuple]:
         """The shapes in the first argument."""
         return next(iter(self.arguments.values()))
 
 
-def record(model, layers, input_shape=None):
+def record(
+    model: Model, layers: Iterable[Any], input_shape: Any = None
+) -> tuple[dict[int, list[Call]], int]:
     """Run the model once on zeros and write down how its layers are called.
 
     Nothing that the pass assigns is kept: states and statistics stay as they are.
 
-    Args:
-        model: a built model.
-        layers: those to look at.
-        input_shape: as for `cost`.
-
     Returns:
-        ({id(layer): list of `Call`}, samples in the batch).
-
-    Raises:
-        ValueError: where the shape of the inputs is not known, or the model does not take it.
+        ({id(layer): list of `Call`}, samples in the batch); `input_shape` is that of `cost`.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> calls, batch = record(model, model.layers)
-    >>> calls[id(model.layers[0])][0].outputs, batch
-    ([(1, 3)], 1)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> calls, batch = record(model, model.layers)
+        >>> calls[id(model.layers[0])][0].outputs, batch
+        ([(1, 3)], 1)
     """
-    specs, found = input_specs(model, input_shape), {}
+    specs = input_specs(model, input_shape)
+    found: dict[int, list[Call]] = {}
     with _recording(layers, found), keras.StatelessScope():
         try:
             zeros = keras.tree.map_structure(lambda s: keras.ops.zeros(s.shape, s.dtype), specs)
@@ -70,25 +67,15 @@ def record(model, layers, input_shape=None):
     return found, keras.tree.flatten(specs)[0].shape[0]
 
 
-def input_specs(model, input_shape=None):
+def input_specs(model: Model, input_shape: Any = None) -> Any:
     """The inputs of a model, one sample of each: `keras.KerasTensor`s in its own structure.
 
-    Args:
-        model: a built model.
-        input_shape: as for `cost`.
-
-    Returns:
-        A `keras.KerasTensor` or a list or dict of them, without unknown sizes.
-
-    Raises:
-        TypeError: for an `input_shape` that holds no shapes.
-        ValueError: where a size is not known, or there are more or fewer shapes than inputs.
+    No size in them is unknown; `input_shape`, and what is raised for it, are those of `cost`.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> input_specs(model).shape
-    (1, 4)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> input_specs(model).shape
+        (1, 4)
     """
     own = _own_specs(model)
     specs = own if input_shape is None else _merged(own, _parsed(input_shape))
@@ -148,15 +135,12 @@ def _merged(own, given):
             f"input_shape holds {len(shapes)} shapes, the model takes {len(leaves)} inputs; give "
             "a list of shapes, one for each"
         )
-    merged = [
-        keras.KerasTensor((leaf.shape[0], *shape.shape[1:]), _dtype(leaf, shape), name=leaf.name)
-        for leaf, shape in zip(leaves, shapes, strict=True)
-    ]
+    merged = []
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        dtype = leaf.dtype if shape.dtype == "float32" else shape.dtype
+        sizes = (leaf.shape[0], *shape.shape[1:])
+        merged.append(keras.KerasTensor(sizes, dtype, name=leaf.name))
     return keras.tree.pack_sequence_as(own, merged)
-
-
-def _dtype(own, given):
-    return own.dtype if given.dtype == "float32" else given.dtype
 
 
 def _one_sample(spec):
@@ -190,13 +174,9 @@ def _recorded(layer, call, found):
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if hasattr(leaf, "shape")]
         itemsizes = [_itemsize(tensor.dtype) for tensor in tensors]
         shapes = [tuple(tensor.shape) for tensor in tensors]
-        sizes = [math.prod(shape) * n for shape, n in zip(shapes, itemsizes, strict=True)]
-        this = Call(
-            {name: _shapes(value) for name, value in list(arguments.items())[1:]},
-            shapes,
-            next(iter(itemsizes), 0),
-            sum(sizes),
-        )
+        size = sum(math.prod(shape) * n for shape, n in zip(shapes, itemsizes, strict=True))
+        given = {name: _shapes(value) for name, value in list(arguments.items())[1:]}
+        this = Call(given, shapes, next(iter(itemsizes), 0), size)
         found.setdefault(id(layer), []).append(this)
         for child in _directions(layer):
             if len(found.get(id(child), [])) == before[id(child)]:

@@ -1,8 +1,9 @@
 """A pruned network against the dense one reduced to the same ranks, or to as many weights."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,12 +13,12 @@ from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
 from activation_pruning.analysis.samples import check_samples
-from activation_pruning.analysis.spectra import matched
+from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.callbacks.keep_pruned import KeepPruned
-from activation_pruning.evidence.spectrum import finite_kernel
 from activation_pruning.graph import copies
 from activation_pruning.sites.unfolding import unfolding
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Layers, Model, Table
 
 
 class LowRankComparison(NamedTuple):
@@ -30,33 +31,32 @@ class LowRankComparison(NamedTuple):
     scree: network ("dense" or "pruned"), layer, site, component, share, cumulative.
 
     Example:
-
-    >>> LowRankComparison._fields
-    ('ranks', 'accuracy', 'scree')
+        >>> LowRankComparison._fields
+        ('ranks', 'accuracy', 'scree')
     """
 
-    ranks: pd.DataFrame
-    accuracy: pd.DataFrame
-    scree: pd.DataFrame
+    ranks: Table
+    accuracy: Table
+    scree: Table
 
 
 def compare_low_rank(
-    dense,
-    pruned,
-    x,
-    y,
-    train=None,
-    epochs=0,
-    learning_rates=None,
-    validation=None,
-    batch_size=32,
-    method="pca",
-    match="rank",
-    include=None,
-    exclude=None,
-    seed=0,
-    verbose=0,
-):
+    dense: Model,
+    pruned: Model,
+    x: Any,
+    y: Any,
+    train: tuple | None = None,
+    epochs: int = 0,
+    learning_rates: float | Sequence[float] | None = None,
+    validation: tuple | None = None,
+    batch_size: int = 32,
+    method: str = "pca",
+    match: str | tuple[str, ...] = "rank",
+    include: Layers = None,
+    exclude: Layers = None,
+    seed: int = 0,
+    verbose: int = 0,
+) -> LowRankComparison:
     """What a pruned network has that the dense one, reduced to the same ranks, has not.
 
     Each kernel of `dense` is reduced (see `low_rank`) to the rank of its counterpart in `pruned`,
@@ -71,8 +71,7 @@ def compare_low_rank(
     Args:
         dense: a compiled, built `keras.Model`; it is not changed.
         pruned: a pruned copy of it; it is not changed.
-        x: test inputs.
-        y: test labels.
+        x, y: test inputs and labels.
         train: (x, y) to fine-tune on; needed with `epochs`.
         epochs: epochs of fine-tuning, 0 for none. Optimizers start fresh, as `dense` was compiled.
         learning_rates: rates to try; each network keeps the one with the lowest loss on
@@ -83,8 +82,7 @@ def compare_low_rank(
         method: "pca" or "svd".
         match: "rank", "weights" or both of them in a tuple: what the reduced networks share with
             `pruned`.
-        include: layers to reduce (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
         seed: for the order of the training samples (sets Keras's global seed).
         verbose: as in `fit`.
 
@@ -99,44 +97,30 @@ def compare_low_rank(
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
-    ...                           keras.layers.Dense(1)])
-    >>> dense.compile("sgd", "mse")
-    >>> pruned = keras.models.clone_model(dense)
-    >>> pruned.set_weights(dense.get_weights())
-    >>> report = ap.prune(pruned, 0.8)
-    >>> found = ap.analysis.compare_low_rank(dense, pruned, np.ones((8, 6)), np.ones((8, 1)))
-    >>> found.accuracy["model"].tolist()
-    ['dense', 'pruned', 'low_rank', 'factorized']
+        >>> import activation_pruning as ap
+        >>> dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
+        ...                           keras.layers.Dense(1)])
+        >>> dense.compile("sgd", "mse")
+        >>> pruned = keras.models.clone_model(dense)
+        >>> pruned.set_weights(dense.get_weights())
+        >>> report = ap.prune(pruned, 0.8)
+        >>> found = ap.analysis.compare_low_rank(dense, pruned, np.ones((8, 6)), np.ones((8, 1)))
+        >>> found.accuracy["model"].tolist()
+        ['dense', 'pruned', 'low_rank', 'factorized']
     """
     matches = (match,) if isinstance(match, str) else tuple(match)
     _check(dense, pruned, (x, y), train, epochs, matches)
     rates = _checked_rates(learning_rates, validation) if epochs else [None]
-    chosen = {"include": include, "exclude": exclude}
-    pairs = matched(dense, pruned, **chosen)
-    networks = {("dense", ""): copies.copy_model(dense)}
-    # Compiled as `dense` is, so that all train alike.
-    networks["pruned", ""] = copies.copy_model(dense)
-    networks["pruned", ""].set_weights(pruned.get_weights())
-    for equal in matches:
-        reduced = {"like": pruned, "method": method, **chosen}
-        if equal == "weights":
-            ranks = {site.name: _as_many(site, twin, method) for site, twin in pairs}
-            reduced = reduced | {"like": None, "rank": ranks}
-        networks["low_rank", equal] = low_rank(dense, **reduced)
-        if sites.is_graph(dense):  # the layers of a subclassed model cannot be exchanged
-            networks["factorized", equal] = factorize(dense, **reduced)
+    chosen = {"method": method, "include": include, "exclude": exclude}
+    pairs = matched(dense, pruned, include, exclude)
     rows = []
-    for (name, equal), network in networks.items():
+    for (name, equal), network in list(_networks(dense, pruned, pairs, matches, chosen)):
         place = {"model": name, "match": equal, "stage": "raw", "epochs": 0, "learning_rate": None}
         rows.append(place | _evaluated(network, (x, y), batch_size))
         if epochs:
-            keeping = [KeepPruned()] if name == "pruned" else []
-            arguments = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
-            arguments["callbacks"] = keeping
-            tuned, rate = _fine_tuned(network, train, validation, rates, seed, arguments)
+            options: dict[str, Any] = {"callbacks": [KeepPruned()] if name == "pruned" else []}
+            options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
+            tuned, rate = _fine_tuned(network, train, validation, rates, seed=seed, options=options)
             place |= {"stage": "fine_tuned", "epochs": epochs, "learning_rate": rate}
             rows.append(place | _evaluated(tuned, (x, y), batch_size))
     found = [_ranks(first, second, method, equal) for equal in matches for first, second in pairs]
@@ -149,7 +133,23 @@ def compare_low_rank(
     return LowRankComparison(pd.DataFrame(found), pd.DataFrame(rows), scree)
 
 
-def _fine_tuned(network, train, validation, rates, seed, arguments):
+def _networks(dense, pruned, pairs, matches, chosen):
+    """((name, match), network) of all that is compared, compiled as `dense` is."""
+    yield ("dense", ""), copies.copy_model(dense)
+    sparse = copies.copy_model(dense)
+    sparse.set_weights(pruned.get_weights())
+    yield ("pruned", ""), sparse
+    for equal in matches:
+        reduced = chosen | {"like": pruned}
+        if equal == "weights":
+            ranks = {site.name: _as_many(site, twin, chosen["method"]) for site, twin in pairs}
+            reduced = chosen | {"rank": ranks}
+        yield ("low_rank", equal), low_rank(dense, **reduced)
+        if sites.is_graph(dense):  # the layers of a subclassed model cannot be exchanged
+            yield ("factorized", equal), factorize(dense, **reduced)
+
+
+def _fine_tuned(network, train, validation, rates, *, seed, options):
     """(a copy of the network, fine-tuned at the rate that suits it best; that rate)."""
     best, lowest = None, math.inf
     for rate in rates:
@@ -157,10 +157,10 @@ def _fine_tuned(network, train, validation, rates, seed, arguments):
         if rate is not None:
             tuned.optimizer.learning_rate = rate
         keras.utils.set_random_seed(seed)  # the same order of samples for all
-        tuned.fit(*train, **arguments)
+        tuned.fit(*train, **options)
         loss = 0.0
         if len(rates) > 1:
-            loss = _evaluated(tuned, validation, arguments["batch_size"])["loss"]
+            loss = _evaluated(tuned, validation, options["batch_size"])["loss"]
         if best is None or loss < lowest:  # False for the NaN of a training that diverged
             best, lowest = (tuned, rate), loss if math.isfinite(loss) else math.inf
     tuned, rate = best
@@ -232,14 +232,12 @@ def _as_many(site, pruned, method):
 
 
 def _ranks(site, pruned, method, match):
-    ranks = ranks_of(pruned)
+    ranks, kernel = ranks_of(pruned), pruned.kernel()
     blocks, rows, columns = unfolding(site).shape
     components = ranks if match == "rank" else [_as_many(site, pruned, method)] * blocks
-    kernel = pruned.kernel()
-    kept = total = 0.0
-    for matrix, r in zip(unfolding(site).unfold(finite_kernel(site)), components, strict=True):
-        squares = linalg.decompose(matrix, method)[2][1] ** 2
-        kept, total = kept + squares[:r].sum(), total + squares.sum()
+    squares = _squares(site, method)
+    kept = sum(own[:r].sum() for own, r in zip(squares, components, strict=True))
+    total = sum(own.sum() for own in squares)
     return {
         "match": match,
         "layer": site.path,
@@ -253,19 +251,15 @@ def _ranks(site, pruned, method, match):
     }
 
 
+def _squares(site, method):
+    """Variances of the components of each matrix of a kernel (squares of its values, for SVD)."""
+    return [linalg.decompose(matrix, method)[2][1] ** 2 for matrix in matrices_of(site)]
+
+
 def _scree(network, site, method):
     """Share of the variance (of the squares, for SVD) by component, all matrices together."""
-    matrices = unfolding(site).unfold(finite_kernel(site))
-    squares = [linalg.decompose(matrix, method)[2][1] ** 2 for matrix in matrices]
-    values = np.sort(np.concatenate(squares))[::-1]
+    values = np.sort(np.concatenate(_squares(site, method)))[::-1]
     share = values / (values.sum() or 1.0)
-    return pd.DataFrame(
-        {
-            "network": network,
-            "layer": site.path,
-            "site": site.name,
-            "component": np.arange(1, len(values) + 1),
-            "share": share,
-            "cumulative": np.cumsum(share),
-        }
-    )
+    place = {"network": network, "layer": site.path, "site": site.name}
+    place |= {"component": np.arange(1, len(values) + 1)}
+    return pd.DataFrame(place | {"share": share, "cumulative": np.cumsum(share)})

@@ -1,6 +1,7 @@
 """What a network costs by its architecture: parameters, multiply-adds, memory of activations."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from activation_pruning import sites
 from activation_pruning.analysis import operations
 from activation_pruning.analysis.calls import record
 from activation_pruning.analysis.parts import parts
+from activation_pruning.support.types import Model, Table
 
 _COUNTS = ["parameters", "weights", "nonzeros"]
 _DONE = ["multiply_adds", "sparse_multiply_adds", "activation_bytes"]
@@ -22,36 +24,30 @@ class Cost:
         which layers' multiply-adds are not in them.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6), keras.layers.Dense(2)])
-    >>> ap.analysis.cost(model).total[["parameters", "multiply_adds"]].tolist()
-    [68, 60]
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6)])
+        >>> ap.analysis.cost(model).total[["parameters", "multiply_adds"]].tolist()
+        [54, 48]
     """
 
-    def __init__(self, table):
+    def __init__(self, table: Table) -> None:
         self._table = table
 
-    def table(self):
+    def table(self) -> Table:
         """Tidy DataFrame, one row for each layer; see `cost` for its columns."""
         return self._table.copy()
 
     @property
-    def total(self):
+    def total(self) -> pd.Series:
         """Sums over the layers."""
         sums = {name: int(self._table[name].sum()) for name in _COUNTS + _DONE}
-        weights = sums["weights"]
-        sparsity = 1 - sums["nonzeros"] / weights if weights else float("nan")
+        sparsity = _sparsity(sums["nonzeros"], sums["weights"])
         unknown = self._table.loc[self._table["multiply_adds"].isna(), "layer"].tolist()
         note = f"without the multiply-adds of {', '.join(unknown)}" if unknown else ""
-        return pd.Series(
-            {name: sums[name] for name in _COUNTS}
-            | {"sparsity": sparsity}
-            | {name: sums[name] for name in _DONE}
-            | {"note": note}
-        )
+        found = pd.Series(sums | {"sparsity": sparsity, "note": note})
+        return found[[*_COUNTS, "sparsity", *_DONE, "note"]]
 
-    def __str__(self):
+    def __repr__(self) -> str:
         total = self.total.to_frame().T.assign(layer="total")
         shown = pd.concat([self._table.astype(object), total.astype(object)])
         shown = shown[self._table.columns]
@@ -60,10 +56,8 @@ class Cost:
         shown["sparsity"] = shown["sparsity"].map("{:.1%}".format, na_action="ignore")
         return shown.to_string(index=False, na_rep="")
 
-    __repr__ = __str__
 
-
-def cost(model, input_shape=None):
+def cost(model: Model, input_shape: Any = None) -> Cost:
     """Parameters, multiply-adds and activation memory of each layer, for one sample.
 
     One multiply-add, w * x added to a sum, counts as 1; in FLOPs that is 2. A kernel of n weights,
@@ -110,12 +104,11 @@ def cost(model, input_shape=None):
         105(12), 2017 (multiply-and-accumulates, of which zeros can be skipped).
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="a"),
-    ...                           keras.layers.Flatten(), keras.layers.Dense(2, name="b")])
-    >>> ap.analysis.cost(model).table()[["layer", "multiply_adds"]].values.tolist()
-    [['a', 1296], ['flatten', 0], ['b', 288]]
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="a"),
+        ...                           keras.layers.Flatten(), keras.layers.Dense(2, name="b")])
+        >>> ap.analysis.cost(model).table()[["layer", "multiply_adds"]].values.tolist()
+        [['a', 1296], ['flatten', 0], ['b', 288]]
     """
     sites.check_model(model)
     found = parts(model)
@@ -151,11 +144,15 @@ def _row(part, calls, alive, batch):
         "parameters": sum(math.prod(weight.shape) for weight in part.weights),
         "weights": weights,
         "nonzeros": nonzeros,
-        "sparsity": 1 - nonzeros / weights if weights else float("nan"),
+        "sparsity": _sparsity(nonzeros, weights),
         "multiply_adds": _multiplied(work, {}) // batch if known else None,
         "sparse_multiply_adds": _multiplied(work, alive) // batch if known else None,
         "activation_bytes": held // batch,
     }
+
+
+def _sparsity(nonzeros, weights):
+    return 1 - nonzeros / weights if weights else float("nan")
 
 
 def _multiplied(work, alive):

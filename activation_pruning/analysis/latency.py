@@ -1,17 +1,20 @@
 """How long models take, measured: one alone, or several in turn on the same machine."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import time
-from numbers import Integral
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.memory import peak_memory
-from activation_pruning.analysis.running import batch_of, runner
+from activation_pruning.analysis.running import batch_of, checked_sizes, runner
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Array, Model, Table
 
 
 class LatencyComparison(NamedTuple):
@@ -23,24 +26,27 @@ class LatencyComparison(NamedTuple):
         ratio.
 
     Example:
-
-    >>> LatencyComparison._fields
-    ('summary', 'times')
+        >>> LatencyComparison._fields
+        ('summary', 'times')
     """
 
     summary: pd.DataFrame
     times: pd.DataFrame
 
-    def __str__(self):
+    def __repr__(self) -> str:
         numbers = self.summary.map(lambda one: f"{one:.3g}" if isinstance(one, float) else one)
         return numbers.to_string(index=False)
 
-    __repr__ = __str__
-
 
 def latency(
-    model, x, batch_sizes=(1, 256), repeats=30, warmup=5, memory=False, clock=time.perf_counter
-):
+    model: Model | Callable[[Any], Any],
+    x: Any,
+    batch_sizes: int | Sequence[int] = (1, 256),
+    repeats: int = 30,
+    warmup: int = 5,
+    memory: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Table:
     """Time of one batch, measured: median and quartiles over repeated calls.
 
     A Keras model is run by `predict_on_batch`: the traced and compiled function that `predict`
@@ -70,19 +76,15 @@ def latency(
         ValueError: for no samples, or counts out of range.
 
     Example:
-
-    >>> ticks = iter(np.cumsum([0.0, 0.002] * 4))
-    >>> table = latency(np.sum, np.ones((8, 2)), 4, repeats=3, clock=lambda: next(ticks))
-    >>> table[["batch_size", "median_ms", "samples_per_s"]].round(6).values.tolist()
-    [[4.0, 2.0, 2000.0]]
+        >>> ticks = iter(np.cumsum([0.0, 0.002] * 4))
+        >>> table = latency(np.sum, np.ones((8, 2)), 4, repeats=3, clock=lambda: next(ticks))
+        >>> table[["batch_size", "median_ms", "samples_per_s"]].round(6).values.tolist()
+        [[4.0, 2.0, 2000.0]]
     """
     check_count("repeats", repeats, 1)
     check_count("warmup", warmup, 1)
-    batch_sizes = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
-    for size in batch_sizes:
-        check_count("batch_sizes", size, 1)
-    run, rows = runner(model), []
-    for size in batch_sizes:
+    sizes, run, rows = checked_sizes(batch_sizes), runner(model), []
+    for size in sizes:
         batch = batch_of(x, size)
         for _ in range(warmup):
             run(batch)
@@ -94,12 +96,19 @@ def latency(
         row["samples_per_s"] = 1000 * size / quartiles["median_ms"]
         rows.append(row)
     table = pd.DataFrame(rows)
-    return table.merge(peak_memory(model, x, batch_sizes)) if memory else table
+    return table.merge(peak_memory(model, x, sizes)) if memory else table
 
 
 def latency_compare(
-    models, x, batch_size=1, rounds=30, warmup=5, seed=0, resamples=10_000, clock=time.perf_counter
-):
+    models: dict[str, Model | Callable[[Any], Any]],
+    x: Any,
+    batch_size: int = 1,
+    rounds: int = 30,
+    warmup: int = 5,
+    seed: int = 0,
+    resamples: int = 10_000,
+    clock: Callable[[], float] = time.perf_counter,
+) -> LatencyComparison:
     """Times of several models, taken in turn, and their ratios to the first.
 
     In every round each model runs one batch, in a new random order; the ratio time / time of the
@@ -128,17 +137,18 @@ def latency_compare(
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Example:
-
-    >>> functions = {"sum": np.sum, "sort": np.sort}
-    >>> found = latency_compare(functions, np.ones((8, 2)), rounds=3)
-    >>> found.summary["name"].tolist(), len(found.times)
-    (['sum', 'sort'], 6)
+        >>> functions = {"sum": np.sum, "sort": np.sort}
+        >>> found = latency_compare(functions, np.ones((8, 2)), rounds=3)
+        >>> found.summary["name"].tolist(), len(found.times)
+        (['sum', 'sort'], 6)
     """
     if not isinstance(models, dict) or len(models) < 2:
         raise ValueError("models must be a dict {name: model} of at least two, to compare with")
-    counts = {"batch_size": (batch_size, 1), "rounds": (rounds, 2), "warmup": (warmup, 1)}
-    for name, (count, least) in (counts | {"seed": (seed, 0), "resamples": (resamples, 1)}).items():
-        check_count(name, count, least)
+    check_count("batch_size", batch_size, 1)
+    check_count("rounds", rounds, 2)
+    check_count("warmup", warmup, 1)
+    check_count("seed", seed, 0)
+    check_count("resamples", resamples, 1)
     random = np.random.default_rng(seed)
     batch, runs = batch_of(x, batch_size), {name: runner(one) for name, one in models.items()}
     for run in runs.values():
@@ -164,24 +174,16 @@ def latency_compare(
     return LatencyComparison(pd.DataFrame(summary), times)
 
 
-def bootstrap_median(values, random, resamples=10_000, level=0.95):
-    """Percentile bootstrap interval of the median.
-
-    Args:
-        values: array of shape (n,).
-        random: a `numpy.random.Generator`.
-        resamples: how many samples of n, drawn with replacement.
-        level: confidence, in (0, 1).
-
-    Returns:
-        (low, high).
+def bootstrap_median(
+    values: Array, random: np.random.Generator, resamples: int = 10_000, level: float = 0.95
+) -> tuple[float, float]:
+    """(low, high), the percentile bootstrap interval of the median at a level in (0, 1).
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Example:
-
-    >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))
-    (2.0, 2.0)
+        >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))
+        (2.0, 2.0)
     """
     drawn = values[random.integers(0, len(values), (resamples, len(values)))]
     low, high = np.quantile(np.median(drawn, axis=1), [(1 - level) / 2, (1 + level) / 2])

@@ -1,44 +1,36 @@
 """Low-rank reconstructions of matrices: arrays in, arrays out."""
 
+from numbers import Real
+
 import numpy as np
 
+from activation_pruning.support.types import Array
 
-def reconstruct(matrix, rank, method="pca", standardize=False):
-    """Best approximation of a matrix by `rank` directions.
 
-    svd: A_r = sum over i <= r of sigma_i u_i v_i^T, the matrix of rank r nearest to A.
-    pca: A_r = 1 m^T + (A - 1 m^T) V_r V_r^T with the column means m and the leading right singular
-    vectors V_r of A - 1 m^T. It is centred, so its rank is up to r + 1 and it is nearer to A
-    than the truncated SVD of the same r. With `standardize` the columns are divided by their
-    standard deviation before and multiplied by it after (scikit-learn's StandardScaler).
+def reconstruct(matrix: Array, rank: int, method: str = "pca", standardize: bool = False) -> Array:
+    """Best approximation A_r of a matrix by `rank` directions in float64: see `low_rank`.
 
-    Args:
-        matrix: array of shape (rows, columns): rows are the samples of the PCA.
-        rank: number of components, in [0, min(rows, columns)].
-        method: "pca" or "svd".
-        standardize: give each column the same weight (pca only).
-
-    Returns:
-        float64 array of the same shape.
+    Rows are the samples of the PCA. With `standardize` its columns are divided by their standard
+    deviation before and multiplied by it after (scikit-learn's StandardScaler).
 
     Example:
-
-    >>> reconstruct(np.array([[1.0, 2.0], [3.0, 4.0]]), 0)  # nothing but the means
-    array([[2., 3.],
-           [2., 3.]])
+        >>> reconstruct(np.array([[1.0, 2.0], [3.0, 4.0]]), 0)  # nothing but the means
+        array([[2., 3.],
+               [2., 3.]])
     """
     mean, scale, (u, values, v) = decompose(matrix, method, standardize)
     return mean + (u[:, :rank] * values[:rank]) @ v[:rank] * scale
 
 
-def decompose(matrix, method="pca", standardize=False):
+def decompose(
+    matrix: Array, method: str = "pca", standardize: bool = False
+) -> tuple[Array, Array, tuple[Array, Array, Array]]:
     """(mean, scale, (U, sigma, V^T)) of the matrix as `method` sees it; see `reconstruct`.
 
     Example:
-
-    >>> mean, scale, (u, values, v) = decompose(np.array([[0.0, 1.0], [0.0, 3.0]]))
-    >>> mean, values.round(6)
-    (array([0., 2.]), array([1.414214, 0.      ]))
+        >>> mean, scale, (u, values, v) = decompose(np.array([[0.0, 1.0], [0.0, 3.0]]))
+        >>> mean, values.round(6)
+        (array([0., 2.]), array([1.414214, 0.      ]))
     """
     matrix = np.asarray(matrix, np.float64)
     mean, scale = np.zeros(matrix.shape[1]), np.ones(matrix.shape[1])
@@ -51,13 +43,18 @@ def decompose(matrix, method="pca", standardize=False):
     return mean, scale, np.linalg.svd((matrix - mean) / scale, full_matrices=False)
 
 
-def components_for(values, energy):
+def check_energy(energy: float) -> None:
+    """Raise unless it is a share in (0, 1]."""
+    if not (isinstance(energy, Real) and 0 < energy <= 1):
+        raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.95 for 95 %")
+
+
+def components_for(values: Array, energy: float) -> int:
     """The fewest components whose squared singular values hold the share `energy` of the sum.
 
     Example:
-
-    >>> components_for(np.array([3.0, 1.0, 0.0]), 0.9)
-    1
+        >>> components_for(np.array([3.0, 1.0, 0.0]), 0.9)
+        1
     """
     share = np.cumsum(values**2)
     if not share[-1]:

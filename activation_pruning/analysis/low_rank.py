@@ -1,31 +1,35 @@
 """Networks whose kernels are replaced by reconstructions of lower rank."""
 
-from numbers import Integral, Real
+from __future__ import annotations
+
+from numbers import Integral
 
 import keras
 import numpy as np
 
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
-from activation_pruning.analysis.spectra import matched
-from activation_pruning.evidence.spectrum import Spectrum, finite_kernel, rank
+from activation_pruning.analysis.spectra import matched, matrices_of
+from activation_pruning.evidence.spectrum import Spectrum, rank
 from activation_pruning.graph import copies
+from activation_pruning.layers import wrapping
 from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.types import Layers, Model
 
 _L = keras.layers
 _CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
 
 
 def low_rank(
-    model,
-    rank=None,
-    like=None,
-    energy=None,
-    method="pca",
-    standardize=False,
-    include=None,
-    exclude=None,
-):
+    model: Model,
+    rank: int | dict[str, int] | None = None,
+    like: Model | None = None,
+    energy: float | None = None,
+    method: str = "pca",
+    standardize: bool = False,
+    include: Layers = None,
+    exclude: Layers = None,
+) -> Model:
     """A copy of the model with each kernel rebuilt from a few directions.
 
     Each matrix of a kernel (see `spectra` for how kernels unfold) is replaced by
@@ -46,8 +50,7 @@ def low_rank(
             the components must hold; the fewest that do are kept.
         method: "pca" or "svd".
         standardize: divide the columns by their standard deviation first (PCA only).
-        include: layers to reduce (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         A new `keras.Model`, compiled alike.
@@ -60,13 +63,12 @@ def low_rank(
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (pruning as dimensionality reduction).
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> small = ap.analysis.low_rank(model, rank=2, method="svd")
-    >>> ap.analysis.norms(small)["rank"].tolist()
-    [2, 2]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> small = ap.analysis.low_rank(model, rank=2, method="svd")
+        >>> ap.analysis.norms(small)["rank"].tolist()
+        [2, 2]
     """
     found = sites.find(model, include, exclude).sites
     ranks = _ranks(model, found, rank, like, energy, method, standardize)
@@ -74,15 +76,15 @@ def low_rank(
 
 
 def factorize(
-    model,
-    rank=None,
-    like=None,
-    energy=None,
-    method="pca",
-    standardize=False,
-    include=None,
-    exclude=None,
-):
+    model: Model,
+    rank: int | dict[str, int] | None = None,
+    like: Model | None = None,
+    energy: float | None = None,
+    method: str = "pca",
+    standardize: bool = False,
+    include: Layers = None,
+    exclude: Layers = None,
+) -> Model:
     """The network of `low_rank` with fewer weights: each kernel as a product of two.
 
     A Dense kernel A_r = B C becomes Dense(r) without bias, then Dense; a Conv kernel becomes a
@@ -104,12 +106,11 @@ def factorize(
         TypeError: for a subclassed model.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((60,)), keras.layers.Dense(50, name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> ap.analysis.factorize(model, rank=4, method="svd").count_params(), model.count_params()
-    (592, 3152)
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((60,)), keras.layers.Dense(50, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> ap.analysis.factorize(model, rank=4, method="svd").count_params(), model.count_params()
+        (592, 3152)
     """
     if not sites.is_graph(model):
         raise TypeError(
@@ -119,16 +120,14 @@ def factorize(
     found = sites.find(model, include, exclude).sites
     ranks = _ranks(model, found, rank, like, energy, method, standardize)
     reduced, twins = _reduced(model, found, ranks, method, standardize)
-    pairs = {}
-    for site, twin in zip(found, twins, strict=True):
-        pair = _factors(site, ranks[site.name], method, standardize)
-        if pair is not None:
-            pairs[id(twin.layer)] = pair
+    factors = [_factors(site, ranks[site.name], method, standardize) for site in found]
+    pairs = {
+        id(twin.layer): pair for twin, pair in zip(twins, factors, strict=True) if pair is not None
+    }
 
     def replace(layer):
-        if id(layer) not in pairs:
-            return copies.copy_layer(layer)
-        return _two_layers(layer, pairs[id(layer)][0].shape[-1])
+        pair = pairs.get(id(layer))
+        return _two_layers(layer, pair[0].shape[-1]) if pair else copies.copy_layer(layer)
 
     def transfer(layer, new):
         if id(layer) in pairs:
@@ -139,7 +138,7 @@ def factorize(
     return copies.rebuild(reduced, replace, transfer)
 
 
-def ranks_of(site):
+def ranks_of(site: sites.LiveSite) -> list[int]:
     """Numerical rank of each matrix of a live site's kernel, by NumPy's tolerance."""
     spectrum = Spectrum.of(site)
     shape = spectrum.unfolding.shape[1:]
@@ -151,24 +150,20 @@ def _reduced(model, found, ranks, method, standardize):
     reduced = copies.copy_model(model)
     twins = {id(site.variable): twin for site, twin in matched(model, reduced)}
     for site in found:
-        unfolded, kernel = unfolding(site), finite_kernel(site)
-        matrices = [
+        before = matrices_of(site)
+        after = [
             # At full rank nothing is to be reduced, and the kernel stays as it is to the last bit.
             matrix if r >= min(matrix.shape) else linalg.reconstruct(matrix, r, method, standardize)
-            for matrix, r in zip(unfolded.unfold(kernel), ranks[site.name], strict=True)
+            for matrix, r in zip(before, ranks[site.name], strict=True)
         ]
-        twins[id(site.variable)].variable.assign(unfolded.fold(matrices).astype(kernel.dtype))
+        kernel = unfolding(site).fold(after).astype(before.dtype)
+        twins[id(site.variable)].variable.assign(kernel)
     return reduced, [twins[id(site.variable)] for site in found]
 
 
 def _ranks(model, found, rank, like, energy, method, standardize):
     """{site name: [components for each matrix]}, from whichever of the three was given."""
-    wrapper = next((site.wrapper for site in found if site.wrapper is not None), None)
-    if wrapper is not None:
-        raise ValueError(
-            f"the model has a {type(wrapper).__name__}, {wrapper.name!r}, whose masks or gates "
-            "would cut the result: ap.strip it"
-        )
+    wrapping.check_plain(found, ", whose masks or gates would cut the result")
     if method not in ("pca", "svd"):
         raise ValueError(f"method={method!r}; choose 'pca' or 'svd'")
     if standardize and method == "svd":
@@ -179,8 +174,7 @@ def _ranks(model, found, rank, like, energy, method, standardize):
         twins = {id(site.variable): twin for site, twin in matched(model, like)}
         return {site.name: ranks_of(twins[id(site.variable)]) for site in found}
     if energy is not None:
-        if not (isinstance(energy, Real) and 0 < energy <= 1):
-            raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.95 for 95 %")
+        linalg.check_energy(energy)
         return {site.name: _enough(site, energy, method, standardize) for site in found}
     wanted = rank if isinstance(rank, dict) else {site.name: rank for site in found}
     unknown = set(wanted) - {name for site in found for name in (site.name, site.path)}
@@ -194,11 +188,8 @@ def _ranks(model, found, rank, like, energy, method, standardize):
 
 
 def _enough(site, energy, method, standardize):
-    matrices = unfolding(site).unfold(finite_kernel(site))
-    return [
-        linalg.components_for(linalg.decompose(matrix, method, standardize)[2][1], energy)
-        for matrix in matrices
-    ]
+    found = [linalg.decompose(matrix, method, standardize)[2] for matrix in matrices_of(site)]
+    return [linalg.components_for(values, energy) for _, values, _ in found]
 
 
 def _given(site, wanted):
@@ -220,24 +211,21 @@ def _factors(site, ranks, method, standardize):
     inner = min(ranks[0] + (method == "pca"), min(rows, columns))
     if not exact or blocks > 1 or inner == 0 or inner * (rows + columns) >= rows * columns:
         return None
-    unfolded, kernel = unfolding(site), finite_kernel(site)
-    matrix = linalg.reconstruct(unfolded.unfold(kernel)[0], ranks[0], method, standardize)
+    matrix = linalg.reconstruct(matrices_of(site)[0], ranks[0], method, standardize)
     u, values, v = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:inner])
     left, right = u[:, :inner] * root, root[:, None] * v[:inner]
     if type(site.layer) is _L.Dense:
         return left, right
     # Rows are filters: the convolution comes first and the filters are mixed from its results.
-    *positions, channels, filters = kernel.shape
+    *positions, channels, filters = site.variable.shape
     first = np.moveaxis(right.reshape(inner, *positions, channels), 0, -1)
     return first, left.T.reshape(*(1 for _ in positions), inner, filters)
 
 
 def _two_layers(layer, inner):
     """A narrow layer without bias, then one of the old width, with the old activation."""
-    config = layer.get_config()
-    for name in ("kernel_regularizer", "kernel_constraint"):
-        config[name] = None
+    config = layer.get_config() | {"kernel_regularizer": None, "kernel_constraint": None}
     name = config.pop("name")
     plain = {"use_bias": False, "activation": None, "activity_regularizer": None}
     if isinstance(layer, _L.Dense):
@@ -246,11 +234,5 @@ def _two_layers(layer, inner):
         ones = 1 if isinstance(layer, _L.Conv1D) else (1,) * layer.rank
         still = {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
         narrow, wide = config | plain | {"filters": inner}, config | still
-    kind = type(layer)
-    return keras.Sequential(
-        [
-            kind.from_config(narrow | {"name": f"{name}_reduce"}),
-            kind.from_config(wide | {"name": f"{name}_expand"}),
-        ],
-        name=name,
-    )
+    pair = narrow | {"name": f"{name}_reduce"}, wide | {"name": f"{name}_expand"}
+    return keras.Sequential([type(layer).from_config(one) for one in pair], name=name)

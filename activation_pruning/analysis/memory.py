@@ -1,25 +1,30 @@
 """How much memory a model takes, measured in a process of its own."""
 
+from __future__ import annotations
+
 import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
-from numbers import Integral
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import pandas as pd
 
-from activation_pruning.analysis.running import batch_of, runner
-from activation_pruning.support.checks import check_count
+from activation_pruning.analysis.running import batch_of, checked_sizes, runner
+from activation_pruning.support.types import Model, Table
 
 _STATUS = Path("/proc/self/status")
 _CALLS = 3  # the first traces and compiles; later ones may hold other buffers
 
 
-def peak_memory(model, x, batch_sizes=(1, 256)):
+def peak_memory(
+    model: Model | Callable[[Any], Any], x: Any, batch_sizes: int | Sequence[int] = (1, 256)
+) -> Table:
     """Peak resident memory of a fresh process that loads a model and runs a batch.
 
     The whole process is measured: Python, Keras with its backend, this package, the model,
@@ -43,28 +48,20 @@ def peak_memory(model, x, batch_sizes=(1, 256)):
         RuntimeError: where the other process fails; with its last words.
 
     Example:
-
-    >>> import numpy as np
-    >>> peak_memory(np.sum, np.ones((8, 2)), 0)
-    Traceback (most recent call last):
-        ...
-    ValueError: batch_sizes=0; it must be an integer of at least 1.
+        >>> import numpy as np
+        >>> peak_memory(np.sum, np.ones((8, 2)), 0)
+        Traceback (most recent call last):
+            ...
+        ValueError: batch_sizes=0; it must be an integer of at least 1.
     """
     runner(model)
-    rows = []
-    for size in [batch_sizes] if isinstance(batch_sizes, Integral) else batch_sizes:
-        check_count("batch_sizes", size, 1)
-        rows.append({"batch_size": size, **_measured(model, batch_of(x, size))})
+    sizes = checked_sizes(batch_sizes)
+    rows = [{"batch_size": size, **_measured(model, batch_of(x, size))} for size in sizes]
     return pd.DataFrame(rows)
 
 
-def measure(given, result):
-    """What the other process does: load, run, and write down its memory.
-
-    Args:
-        given: path of a pickled (model, batch).
-        result: path to write JSON to: loaded_bytes, peak_bytes.
-    """
+def measure(given: str, result: str) -> None:
+    """What the other process does: load, run, and write down its memory (paths of files)."""
     with open(given, "rb") as file:
         model, batch = pickle.load(file)  # written by `peak_memory` itself
     run, loaded = runner(model), _memory("VmRSS")
@@ -87,13 +84,8 @@ def _measured(model, batch):
         code = f"from {__name__} import measure; measure({str(given)!r}, {str(result)!r})"
         path = os.pathsep.join(filter(None, sys.path))
         known = {"KERAS_BACKEND": keras.backend.backend(), "PYTHONPATH": path}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **known},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command, environment = [sys.executable, "-c", code], {**os.environ, **known}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode or not result.exists():
             raise RuntimeError(
                 f"the process that measures memory ended with {done.returncode}: "

@@ -1,9 +1,12 @@
 """How many multiply-adds a call of a layer takes, by class and from the shapes."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
+
+from activation_pruning.analysis.calls import Call
 
 _L = keras.layers
 _CELLS = (_L.LSTMCell, _L.GRUCell, _L.SimpleRNNCell)
@@ -18,41 +21,30 @@ class Work(NamedTuple):
     numbers: how many numbers it holds besides its outputs.
 
     Example:
-
-    >>> Work(products=3).kernels
-    ()
+        >>> Work(products=3).kernels
+        ()
     """
 
-    kernels: tuple = ()
+    kernels: Sequence[tuple[keras.Variable, int]] = ()
     products: int = 0
     numbers: int = 0
 
 
-def work(layer, call):
-    """The `Work` of one call of a layer, batch included; None for classes that are not known.
-
-    Args:
-        layer: a built layer.
-        call: a `calls.Call` of it.
+def work(layer: Any, call: Call) -> Work | None:
+    """The `Work` of one call of a built layer, batch included; None for unknown classes.
 
     Example:
-
-    >>> from activation_pruning.analysis.calls import record
-    >>> model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(3, name="a")])
-    >>> call = record(model, model.layers)[0][id(model.layers[0])][0]
-    >>> [times for kernel, times in work(model.layers[0], call).kernels]
-    [8]
+        >>> from activation_pruning.analysis.calls import record
+        >>> model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(3, name="a")])
+        >>> call = record(model, model.layers)[0][id(model.layers[0])][0]
+        >>> [times for kernel, times in work(model.layers[0], call).kernels]
+        [8]
     """
-    kind = known_class(layer)
     if getattr(layer, "quantization_mode", None) not in (None, *_WHOLE):
         return None  # several weights lie in one number
-    return None if kind is None else _WORK[kind](layer, call)
-
-
-def known_class(layer):
-    """The class by which the work of a layer is counted; None where it has a `call` of its own."""
-    kind = next((kind for kind in type(layer).__mro__ if kind in _WORK), None)
-    return kind if kind is not None and type(layer).call is kind.call else None
+    kind: Any = next((kind for kind in type(layer).__mro__ if kind in _WORK), None)
+    own = kind is None or type(layer).call is not kind.call
+    return None if own else _WORK[kind](layer, call)
 
 
 def _nothing(layer, call):
@@ -151,44 +143,36 @@ def _average(layer, call):
     return Work(products=window * math.prod(call.outputs[0]))
 
 
-def _layers(*names):
-    """The classes of these names that this version of Keras has."""
-    return [getattr(_L, name) for name in names if hasattr(_L, name)]
-
-
-_GLOBAL_AVERAGES = [f"GlobalAveragePooling{n}D" for n in (1, 2, 3)]
-_FREE = [
-    f"{name}{n}D"
-    for name in ("MaxPooling", "GlobalMaxPooling", "ZeroPadding", "Cropping", "UpSampling")
-    for n in (1, 2, 3)
-]
-_FREE += ["Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Identity", "Masking"]
-_FREE += ["Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"]
-_FREE += ["GaussianDropout", "GaussianNoise", "ActivityRegularization", "Flatten", "Reshape"]
-_FREE += ["Permute", "RepeatVector", "Add", "Subtract", "Multiply", "Average", "Maximum"]
-_FREE += ["Minimum", "Concatenate", "Embedding", "TimeDistributed", "Bidirectional"]
-
-_WORK = {
-    **dict.fromkeys(_layers(*_FREE), _nothing),
-    **dict.fromkeys(_layers("Conv1D", "Conv2D", "Conv3D"), _convolution),
-    **dict.fromkeys(_layers("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _transposed),
-    **dict.fromkeys(_layers("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
-    **dict.fromkeys(_layers("SeparableConv1D", "SeparableConv2D"), _separable),
-    **dict.fromkeys(_layers("LSTM", "GRU", "SimpleRNN", "RNN"), _recurrent),
-    **dict.fromkeys(_layers("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _conv_lstm),
-    **dict.fromkeys(_layers("Attention", "AdditiveAttention"), _attention),
-    **dict.fromkeys(_layers("BatchNormalization", "Normalization", "Rescaling"), _each_input(1)),
-    **dict.fromkeys(_layers(*_GLOBAL_AVERAGES), _each_input(1)),
-    **dict.fromkeys(
-        _layers(
-            "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"
-        ),
-        _each_input(2),
-    ),
-    **dict.fromkeys(_layers("AveragePooling1D", "AveragePooling2D", "AveragePooling3D"), _average),
-    _L.Dense: _dense,
-    _L.EinsumDense: _einsum,
-    _L.MultiHeadAttention: _multi_head,
-    _L.GroupQueryAttention: _grouped_query,
-    _L.Dot: _dot,
+_COUNTED = {
+    _nothing: """
+        MaxPooling* GlobalMaxPooling* ZeroPadding* Cropping* UpSampling* Flatten Reshape Permute
+        RepeatVector Identity Masking Activation ReLU LeakyReLU PReLU ELU Softmax
+        ActivityRegularization Dropout SpatialDropout* AlphaDropout GaussianDropout GaussianNoise
+        Add Subtract Multiply Average Maximum Minimum Concatenate
+        Embedding TimeDistributed Bidirectional
+    """,
+    _dense: "Dense",
+    _einsum: "EinsumDense",
+    _convolution: "Conv*",
+    _transposed: "Conv*Transpose",
+    _depthwise: "DepthwiseConv*",
+    _separable: "SeparableConv*",
+    _recurrent: "LSTM GRU SimpleRNN RNN",
+    _conv_lstm: "ConvLSTM*",
+    _multi_head: "MultiHeadAttention",
+    _grouped_query: "GroupQueryAttention",
+    _attention: "Attention AdditiveAttention",
+    _dot: "Dot",
+    _average: "AveragePooling*",
+    _each_input(1): "GlobalAveragePooling* BatchNormalization Normalization Rescaling",
+    _each_input(2): "LayerNormalization GroupNormalization RMSNormalization UnitNormalization",
 }
+
+
+def _classes(names):
+    """The classes of these names that this version of Keras has; * stands for 1D, 2D and 3D."""
+    every = (name.replace("*", n) for name in names.split() for n in ("1D", "2D", "3D"))
+    return [getattr(_L, name) for name in every if hasattr(_L, name)]
+
+
+_WORK = {kind: count for count, names in _COUNTED.items() for kind in _classes(names)}

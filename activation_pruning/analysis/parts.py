@@ -1,6 +1,7 @@
 """The layers of a model one by one, each with the weights of its own."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from activation_pruning import keras_private
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.sites import kernels
+from activation_pruning.support.types import Array
 
 _ATOMS = (keras.layers.RNN,)  # cells run inside of them, and are never called alone
 
@@ -25,13 +27,13 @@ class Part:
     """
 
     path: str
-    layer: object
-    weights: list
-    inside: list
+    layer: Any
+    weights: list[keras.Variable]
+    inside: list[Any]
     wrapper: keras.Layer | None = None
 
     @property
-    def kernels(self):
+    def kernels(self) -> list[keras.Variable]:
         """Its weights that pruning is about: those registered in `sites`, biases never.
 
         Of a class that is not registered, weights with two axes or more.
@@ -41,7 +43,7 @@ class Part:
         known = [variable for variable in self.weights if id(variable) in registered]
         return known or [w for w in self.weights if len(w.shape) > 1 and "bias" not in w.name]
 
-    def values(self, variable):
+    def values(self, variable: keras.Variable) -> Array:
         """The values that act now, as a NumPy array: 0 behind a closed mask or gate."""
         values = keras.ops.convert_to_numpy(variable)
         if self.wrapper is None or not any(variable is kernel for kernel in self.kernels):
@@ -51,25 +53,22 @@ class Part:
         return np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
 
 
-def parts(model):
+def parts(model: keras.Layer) -> list[Part]:
     """The parts of a model in its order, whatever is nested in it; shared layers come once.
 
     Wrappers with masks or gates stand for the layer in them: what they hold besides is not
     counted among its weights.
 
-    Args:
-        model: a built model or layer.
-
-    Returns:
-        List of `Part`; a Sequential or Functional model is no part itself.
+    A Sequential or Functional model is no part itself.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
-    >>> [(part.path, len(part.weights)) for part in parts(model)]
-    [('a', 2)]
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
+        >>> [(part.path, len(part.weights)) for part in parts(model)]
+        [('a', 2)]
     """
-    found, seen, owned = [], set(), set()
+    found: list[Part] = []
+    seen: set[int] = set()
+    owned: set[int] = set()
 
     def visit(layer, path, wrapper):
         if id(layer) in seen:
@@ -81,13 +80,10 @@ def parts(model):
             visit(layer.layer, path, layer)
             return
         inside = _inside(layer)
-        theirs = {
-            id(w) for child in inside if isinstance(child, keras.Layer) for w in child.weights
-        }
-        taken = owned | theirs
-        weights = [w for w in getattr(layer, "weights", []) if id(w) not in taken]
+        theirs = {id(weight) for child in inside for weight in getattr(child, "weights", [])}
+        weights = [w for w in getattr(layer, "weights", []) if id(w) not in owned | theirs]
         owned.update(id(w) for w in weights)
-        if weights or not is_container(layer):
+        if weights or not _is_container(layer):
             found.append(Part(path or layer.name, layer, weights, inside, wrapper))
         for child in inside:
             visit(child, f"{path}/{child.name}".lstrip("/"), wrapper)
@@ -96,7 +92,7 @@ def parts(model):
     return found
 
 
-def is_container(layer):
+def _is_container(layer):
     """Whether a layer only runs others, one after the other: a Sequential or Functional model."""
     plain = type(layer).call.__qualname__ in ("Sequential.call", "Functional.call")
     return isinstance(layer, keras.Model) and plain

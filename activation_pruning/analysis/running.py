@@ -1,22 +1,27 @@
 """Models and other callables as functions of a batch, run to the end."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
 import keras
 import numpy as np
 
+from activation_pruning.analysis.samples import lengths
+from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Model
 
-def runner(model):
+
+def runner(model: Model | Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The function that is timed: from a batch to its finished outputs.
 
-    Args:
-        model: a `keras.Model`, by its `predict_on_batch`, or any callable of a batch.
-
-    Raises:
-        TypeError: for what cannot be called.
+    A `keras.Model` is run by its `predict_on_batch`; TypeError for what cannot be called.
 
     Example:
-
-    >>> runner(np.sum)(np.ones(3)).item()
-    3.0
+        >>> runner(np.sum)(np.ones(3)).item()
+        3.0
     """
     if isinstance(model, keras.Model):
         return model.predict_on_batch
@@ -38,27 +43,22 @@ def runner(model):
     return run
 
 
-def batch_of(x, size):
+def batch_of(x: Any, size: int) -> Any:
     """The first `size` samples; where there are fewer they are repeated.
 
-    Args:
-        x: an array, or a list, tuple or dict of arrays, samples first.
-        size: how many.
-
-    Raises:
-        ValueError: for something else, or no samples.
-
     Example:
-
-    >>> batch_of(np.arange(3), 5).tolist()
-    [0, 1, 2, 0, 1]
+        >>> batch_of(np.arange(3), 5).tolist()
+        [0, 1, 2, 0, 1]
     """
-    leaves = keras.tree.flatten(x)
-    if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
-        raise ValueError("x must be an array (or a list or dict of arrays) with samples first")
-    samples = sorted({len(leaf) for leaf in leaves})
+    samples = lengths("x", x)
     if len(samples) > 1 or samples == [0]:
-        raise ValueError(
-            f"x has {samples} samples; give the same number, at least 1, of each input"
-        )
+        raise ValueError(f"x has {samples} samples; give as many, at least 1, of each input")
     return keras.tree.map_structure(lambda a: np.asarray(a)[np.arange(size) % samples[0]], x)
+
+
+def checked_sizes(batch_sizes: Any) -> list[int]:
+    """Batch sizes, one or several, as a list; raises for one below 1."""
+    sizes: list = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
+    for size in sizes:
+        check_count("batch_sizes", size, 1)
+    return sizes

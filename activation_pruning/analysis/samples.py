@@ -1,31 +1,34 @@
-"""Checks of the data that a model is evaluated on."""
+"""Checks of the data that a model is run or evaluated on."""
+
+from typing import Any
 
 import keras
 
 
-def check_samples(x, y):
-    """Raise unless inputs and labels hold the same number of samples, at least one.
-
-    Args:
-        x: an array, or a list or dict of arrays.
-        y: likewise.
+def lengths(name: str, data: Any) -> list[int]:
+    """The different numbers of samples in `data`, an array or a list or dict of arrays.
 
     Raises:
-        ValueError: names both lengths.
+        ValueError: for anything else; `name` is that of the argument.
+    """
+    leaves = keras.tree.flatten(data)
+    if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
+        kinds = "an array (or a list or dict of arrays) with samples first"
+        raise ValueError(f"{name} must be {kinds}; use np.asarray")
+    return sorted({int(leaf.shape[0]) for leaf in leaves})
+
+
+def check_samples(x: Any, y: Any) -> None:
+    """Raise a ValueError unless inputs and labels hold as many samples, at least one.
 
     Example:
-
-    >>> import numpy as np
-    >>> check_samples(np.zeros((3, 2)), np.zeros(2))
-    Traceback (most recent call last):
-        ...
-    ValueError: x has [3] samples and y has [2] labels; give one label for each sample
+        >>> import numpy as np
+        >>> check_samples(np.zeros((3, 2)), np.zeros(2))
+        Traceback (most recent call last):
+            ...
+        ValueError: x has [3] samples and y has [2] labels; give one label for each sample
     """
-    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
-        raise ValueError("x and y must be arrays (or lists or dicts of arrays); use np.asarray")
-    inputs, labels = (
-        sorted({int(leaf.shape[0]) for leaf in keras.tree.flatten(part)}) for part in (x, y)
-    )
+    inputs, labels = lengths("x", x), lengths("y", y)
     if len({*inputs, *labels}) != 1:
         raise ValueError(
             f"x has {inputs} samples and y has {labels} labels; give one label for each sample"

@@ -1,7 +1,6 @@
 """How many bytes the weights of a network take, by how they are written down."""
 
 import gzip
-import heapq
 import math
 import tempfile
 from pathlib import Path
@@ -11,11 +10,14 @@ import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.analysis.parts import parts
+from activation_pruning.compression import huffman
+from activation_pruning.support.types import Array, Model, Table
 
 _FLOAT = 4  # bytes of a float32
+_LONGEST = 64  # bits: no limit to a code, whose symbols would have to occur 2^44 times
 
 
-def sizes(model):
+def sizes(model: Model) -> Table:
     """Bytes of a model's weights in several encodings, zeros used or not.
 
     Each encoding holds all weights of the model; only the kernels (of two axes or more, biases
@@ -48,13 +50,12 @@ def sizes(model):
     Source: Han et al., "Deep Compression", ICLR 2016 (index and value coding, Huffman codes).
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(10, use_bias=False)])
-    >>> report = ap.prune(model, 0.75, exclude=())
-    >>> table = ap.analysis.sizes(model).set_index("encoding")
-    >>> table.loc[["float32", "csr", "bitmask", "int8"], "size_bytes"].tolist()
-    [1280, 411, 360, 324]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(10, use_bias=False)])
+        >>> report = ap.prune(model, 0.75, exclude=())
+        >>> table = ap.analysis.sizes(model).set_index("encoding")
+        >>> table.loc[["float32", "csr", "bitmask", "int8"], "size_bytes"].tolist()
+        [1280, 411, 360, 324]
     """
     sites.check_model(model)
     kernels, rest = _weights(model)
@@ -76,18 +77,14 @@ def sizes(model):
     return table
 
 
-def csr(matrix):
+def csr(matrix: Array) -> int:
     """Bytes of a matrix by compressed rows, or columns where those are smaller.
 
     4 n + a n + b (rows + 1) for n values that are not zero; a bytes hold columns - 1, b hold n.
 
-    Args:
-        matrix: array of two axes.
-
     Example:
-
-    >>> csr(np.eye(3))  # 3 values, 3 indices, 4 positions of a byte each
-    19
+        >>> csr(np.eye(3))  # 3 values, 3 indices, 4 positions of a byte each
+        19
     """
     nonzeros = int(np.count_nonzero(matrix))
 
@@ -97,90 +94,46 @@ def csr(matrix):
     return min(size(*matrix.shape), size(*matrix.shape[::-1]))
 
 
-def bitmask(matrix):
+def bitmask(matrix: Array) -> int:
     """Bytes of a matrix as a bit for each entry and 4 bytes for each that is not zero.
 
-    Args:
-        matrix: array.
-
     Example:
-
-    >>> bitmask(np.eye(3))
-    14
+        >>> bitmask(np.eye(3))
+        14
     """
     return -(-matrix.size // 8) + _FLOAT * int(np.count_nonzero(matrix))
 
 
-def int8(matrix):
+def int8(matrix: Array) -> int:
     """Bytes of a matrix in 8 bits each, with its scale.
 
-    Args:
-        matrix: array.
-
     Example:
-
-    >>> int8(np.eye(3))
-    13
+        >>> int8(np.eye(3))
+        13
     """
     return matrix.size + _FLOAT
 
 
-def int8_huffman(matrix):
-    """Bytes of a matrix in 8 bits each, in a Huffman code of its own.
-
-    Args:
-        matrix: array of finite numbers.
+def int8_huffman(matrix: Array) -> int:
+    """Bytes of a matrix of finite numbers in 8 bits each, in a Huffman code of its own.
 
     Example:
-
-    >>> int8_huffman(np.eye(3))  # 9 bits: 2 bytes; 4 for the scale, 2 x 2 + 1 for the code
-    11
+        >>> int8_huffman(np.eye(3))  # 9 bits: 2 bytes; 4 for the scale, 2 x 2 + 1 for the code
+        11
     """
     counts = np.unique_counts(quantised(matrix)).counts
-    return -(-huffman_bits(counts) // 8) + _FLOAT + 2 * len(counts) + 1
+    return -(-huffman.bits(counts, _LONGEST) // 8) + _FLOAT + 2 * len(counts) + 1
 
 
-def quantised(matrix):
+def quantised(matrix: Array) -> Array:
     """q = round(w / s), s = max |w| / 127: integers in [-127, 127]; zero stays zero.
 
-    Args:
-        matrix: array of finite numbers.
-
     Example:
-
-    >>> quantised(np.array([-2.0, 0.0, 0.5, 2.0])).tolist()
-    [-127, 0, 32, 127]
+        >>> quantised(np.array([-2.0, 0.0, 0.5, 2.0])).tolist()
+        [-127, 0, 32, 127]
     """
     scale = np.abs(matrix).max(initial=0.0) / 127
     return np.rint(matrix / (scale or 1.0)).astype(np.int8)
-
-
-def huffman_bits(counts):
-    """Bits of a message in the Huffman code of its symbols: the least of any prefix code.
-
-    Each time the two rarest are joined, every symbol below them takes one bit more, so that the
-    sum of all joint counts is the length. A single symbol takes one bit each time.
-
-    Args:
-        counts: how often each symbol occurs.
-
-    Source: Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952.
-
-    Example:
-
-    >>> huffman_bits([5, 2, 1])  # codes of 1, 2 and 2 bits
-    11
-    """
-    heap = [int(count) for count in counts if count]
-    if len(heap) < 2:
-        return sum(heap)
-    heapq.heapify(heap)
-    bits = 0
-    while len(heap) > 1:
-        joint = heapq.heappop(heap) + heapq.heappop(heap)
-        bits += joint
-        heapq.heappush(heap, joint)
-    return bits
 
 
 def _weights(model):

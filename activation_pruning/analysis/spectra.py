@@ -8,9 +8,10 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.evidence.spectrum import NORMS, Spectrum, finite_kernel
 from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.types import Array, Layers, Model, Table
 
 
-def spectra(model, include=None, exclude=()):
+def spectra(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """Singular values of each prunable kernel, largest first.
 
     A kernel is unfolded into a matrix as the column `unfolding` says: convolutions into filters x
@@ -19,8 +20,7 @@ def spectra(model, include=None, exclude=()):
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         Tidy DataFrame, one row for each singular value: layer, site, unfolding, block, index (from
@@ -31,20 +31,19 @@ def spectra(model, include=None, exclude=()):
         ValueError: for NaN or infinite weights, an unbuilt model or an unknown layer name.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
-    >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
-    >>> ap.analysis.spectra(model)[["layer", "index", "value", "cumulative_energy"]]
-      layer  index  value  cumulative_energy
-    0     a      1    4.0               0.64
-    1     a      2    3.0               1.00
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
+        >>> ap.analysis.spectra(model)[["layer", "index", "value", "cumulative_energy"]]
+          layer  index  value  cumulative_energy
+        0     a      1    4.0               0.64
+        1     a      2    3.0               1.00
     """
     found = sites.find(model, include, exclude).sites
     return pd.concat([Spectrum.of(site).table() for site in found], ignore_index=True)
 
 
-def norms(model, include=None, exclude=()):
+def norms(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """Norms and ranks of each prunable kernel, from its singular values s_1 >= s_2 >= ...
 
     spectral = s_1; frobenius = sqrt(sum s_i^2); nuclear = sum s_i; rank = number of s_i above
@@ -54,8 +53,7 @@ def norms(model, include=None, exclude=()):
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         Tidy DataFrame, one row for each kernel: layer, site, unfolding, blocks, rows, columns,
@@ -67,26 +65,24 @@ def norms(model, include=None, exclude=()):
     Source: Rudelson & Vershynin 2007 (stable rank); Roy & Vetterli 2007 (effective rank).
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
-    >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
-    >>> ap.analysis.norms(model)[["spectral", "frobenius", "nuclear", "rank", "sparsity"]].round(2)
-       spectral  frobenius  nuclear  rank  sparsity
-    0       4.0        5.0      7.0     2      0.67
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[0].set_weights([np.array([[3.0, 0], [0, 4], [0, 0]]), np.zeros(2)])
+        >>> ap.analysis.norms(model)[["spectral", "frobenius", "rank", "sparsity"]].round(2)
+           spectral  frobenius  rank  sparsity
+        0       4.0        5.0     2      0.67
     """
     found = sites.find(model, include, exclude).sites
     return pd.DataFrame([Spectrum.of(site).norms() for site in found])
 
 
-def compare(before, after, include=None, exclude=()):
+def compare(before: Model, after: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """How the norms and ranks of two models of one architecture differ, layer by layer.
 
     Args:
         before: a built `keras.Model`.
         after: a model with kernels of the same shapes in the same order, such as a pruned copy.
-        include: layers to compare, as `before` names them; None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, as `before` names them.
 
     Returns:
         DataFrame with one row for each kernel and norm: layer, site, norm, before, after,
@@ -98,33 +94,30 @@ def compare(before, after, include=None, exclude=()):
         ValueError: for models of different architecture, naming the first layer that differs.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a")])
-    >>> table = ap.analysis.compare(model, model)
-    >>> table.loc[table["norm"] == "difference_nuclear", "after"].tolist()
-    [0.0]
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a")])
+        >>> table = ap.analysis.compare(model, model)
+        >>> table.loc[table["norm"] == "difference_nuclear", "after"].tolist()
+        [0.0]
     """
     rows = []
     for site, other in matched(before, after, include, exclude):
         old, new = finite_kernel(site), finite_kernel(other)
         first, second = Spectrum.of(site).norms(), Spectrum.of(other).norms()
         change = Spectrum.of(site, new.astype(np.float64) - old).norms()
-        for norm in NORMS:
-            rows.append(_change(site, norm, first[norm], second[norm]))
+        rows += [_change(site, norm, first[norm], second[norm]) for norm in NORMS]
         for norm in NORMS[:3]:
             row = _change(site, f"difference_{norm}", 0.0, change[norm])
             rows.append(row | {"ratio": _ratio(change[norm], first[norm])})
     return pd.DataFrame(rows)
 
 
-def matrices(model, include=None, exclude=()):
+def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict[str, Array]:
     """Each prunable kernel as one matrix, inputs x units, for pictures and counts of one's own.
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include: layers to take (names, patterns, layers); None takes all.
-        exclude: layers to leave out; the default `()` leaves out nothing.
+        include, exclude: layers to take and to leave out, see `sites.find`.
 
     Returns:
         dict from site name to an array of shape (inputs, units); groups and channels of
@@ -134,11 +127,10 @@ def matrices(model, include=None, exclude=()):
         ValueError: for an unbuilt model or an unknown layer name.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2, name="a")])
-    >>> {site: matrix.shape for site, matrix in ap.analysis.matrices(model).items()}
-    {'a/kernel': (12, 5)}
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 2, name="a")])
+        >>> {site: matrix.shape for site, matrix in ap.analysis.matrices(model).items()}
+        {'a/kernel': (12, 5)}
     """
     found = {}
     for site in sites.find(model, include, exclude).sites:
@@ -150,12 +142,15 @@ def matrices(model, include=None, exclude=()):
     return found
 
 
-def matched(before, after, include=None, exclude=()):
-    """[(site of `before`, the same site of `after`)] of two models of one architecture.
+def matrices_of(site: sites.LiveSite) -> Array:
+    """The kernel of a live site as it lies in matrices: (blocks, rows, columns), finite."""
+    return unfolding(site).unfold(finite_kernel(site))
 
-    Raises:
-        ValueError: where their kernels differ in number or shape.
-    """
+
+def matched(
+    before: Model, after: Model, include: Layers = None, exclude: Layers = ()
+) -> list[tuple[sites.LiveSite, sites.LiveSite]]:
+    """[(site of `before`, the same site of `after`)]; ValueError for other numbers or shapes."""
     every = sites.find(before, exclude=()).sites
     others = sites.find(after, exclude=()).sites
     for site, other in zip(every, others, strict=False):

@@ -1,4 +1,10 @@
-"""Compaction: pruned units really leave the model, and its outputs stay the same."""
+"""Compaction: pruned units really leave the model, and its outputs stay the same.
+
+rewriting: `compact` and `removable`, the smaller model and the table.
+removal: which channels can go.
+How channels pass through a layer is a rule by class in `graph/channels`: products.py for Dense,
+Conv, DepthwiseConv and other kernels, sequences.py for recurrent layers and attention.
+"""
 
 from activation_pruning.compaction.rewriting import compact, removable
 

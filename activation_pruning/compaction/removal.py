@@ -1,6 +1,10 @@
 """Decides which channels can go without changing the outputs of a model."""
 
+import keras
 import numpy as np
+
+from activation_pruning.graph.channels import Flow
+from activation_pruning.support.types import Array, Mask
 
 
 class Removal:
@@ -12,20 +16,19 @@ class Removal:
     nothing changes; no layer loses all of its units.
 
     Args:
-        flow: a `channels.Flow`.
+        flow: what is known of the channels, see `graph.channels.follow`.
 
     Example:
-
-    >>> import keras
-    >>> from activation_pruning.graph import channels
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2), keras.layers.Dense(1)])
-    >>> zeros, ones = np.zeros, np.ones
-    >>> model.set_weights([np.array([[1.0, 0.0]]), ones(2), ones((2, 1)), zeros(1)])
-    >>> Removal(channels.follow(model)).channels.tolist()  # the input, two units, the output
-    [False, False, True, False]
+        >>> from activation_pruning.graph import channels
+        >>> dense = keras.layers.Dense
+        >>> model = keras.Sequential([keras.Input((1,)), dense(2), dense(1)])
+        >>> zeros, ones = np.zeros, np.ones
+        >>> model.set_weights([np.array([[1.0, 0.0]]), ones(2), ones((2, 1)), zeros(1)])
+        >>> Removal(channels.follow(model)).channels.tolist()  # the input, two units, the output
+        [False, False, True, False]
     """
 
-    def __init__(self, flow):
+    def __init__(self, flow: Flow) -> None:
         self.flow, self._labels = flow, flow.labels()
         classes = self._labels.max(initial=-1) + 1
         self._gone = np.ones(classes, bool)
@@ -35,20 +38,20 @@ class Removal:
             pass
 
     @property
-    def channels(self):
-        """Bool array: which channels go."""
+    def channels(self) -> Mask:
+        """Which channels go."""
         return self._gone[self._labels]
 
-    def of(self, ids):
-        """Which of these channels go, a bool array."""
+    def of(self, ids: Array) -> Mask:
+        """Which of these channels go."""
         return self._gone[self._labels[ids]]
 
-    def touches(self, layer):
+    def touches(self, layer: keras.Layer) -> bool:
         """Whether anything goes that the weights of a layer belong to."""
         axes = [self.flow.slices[id(v)][1] for v in layer.weights if id(v) in self.flow.slices]
         return any(self.of(ids).any() for own in axes for ids in own.values())
 
-    def fold(self, layer):
+    def fold(self, layer: keras.Layer) -> Array | None:
         """What the constants that go contributed to each unit of a layer; None where nothing."""
         use = next((use for use in self.flow.uses if use.layer is layer), None)
         if use is None or use.weights is None:
@@ -59,13 +62,13 @@ class Removal:
         found = values @ use.weights.astype(np.float64)
         return found if found.any() else None
 
-    def folding(self, layer):
+    def folding(self, layer: keras.Layer) -> list[keras.Layer]:
         """The layers among `layer` and those inside that take constants into their biases."""
         own = {id(variable) for variable in layer.weights}
         inside = dict.fromkeys(use.layer for use in self.flow.uses if use.weights is not None)
         return [one for one in inside if id(getattr(one, "bias", None)) in own]
 
-    def reasons(self, ids, most=3):
+    def reasons(self, ids: Array, most: int = 3) -> list[str]:
         """Why these channels stay, as texts."""
         wanted = np.zeros(len(self._gone), bool)
         wanted[self._labels[ids]] = True

@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import keras_private, sites
-from activation_pruning.compaction import removal
+from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies
-from activation_pruning.layers import pruned_layer
+from activation_pruning.layers import wrapping
+from activation_pruning.support.types import Model, Table
+
+_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
 
 
-def compact(model):
+def compact(model: Model) -> Model:
     """A smaller plain copy of a model with the same outputs: pruned units are really gone.
 
     A unit goes when no layer reads it (all the weights that leave it are zeros), or when it is a
@@ -36,33 +39,31 @@ def compact(model):
         UserWarning: nothing can be removed, with the reasons; the copy is then just that.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> report = ap.prune(model, 0.5, granularity="unit")
-    >>> small = ap.compact(model)
-    >>> small.layers[0].units, model.count_params(), small.count_params()
-    (3, 68, 35)
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> report = ap.prune(model, 0.5, granularity="unit")
+        >>> small = ap.compact(model)
+        >>> small.layers[0].units, model.count_params(), small.count_params()
+        (3, 68, 35)
     """
     plain = _plain(model)
-    flow = channels.follow(plain)
-    gone = removal.Removal(flow)
+    gone = Removal(channels.follow(plain))
     if not gone.channels.any():
-        reasons = _table(plain, flow, gone)["reason"]
+        reasons = _table(plain, gone)["reason"]
         said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
             "no unit is pruned as a whole (those of recurrent layers always stay)"
         )
         warnings.warn(f"compact: no unit can be removed: {said}", stacklevel=2)
     return copies.rebuild(
         plain,
-        lambda layer: _smaller(layer, flow, gone),
-        lambda layer, new: _transfer(layer, new, flow, gone),
-        lambda inner: _inputs(inner, flow, gone),
+        lambda layer: _smaller(layer, gone),
+        lambda layer, new: _transfer(layer, new, gone),
+        lambda inner: _inputs(inner, gone),
     )
 
 
-def removable(model):
+def removable(model: Model) -> Table:
     """What `compact` would remove from each layer, and why it leaves the rest of the pruned units.
 
     Args:
@@ -77,17 +78,15 @@ def removable(model):
         TypeError, ValueError: as `compact`.
 
     Example:
-
-    >>> import activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
-    ...                           keras.layers.Dense(2, name="b")])
-    >>> report = ap.prune(model, 0.5, granularity="unit")
-    >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
-    [['a', 6, 3, 0], ['b', 2, 0, 0]]
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu", name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> report = ap.prune(model, 0.5, granularity="unit")
+        >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
+        [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
     plain = _plain(model)
-    flow = channels.follow(plain)
-    return _table(plain, flow, removal.Removal(flow))
+    return _table(plain, Removal(channels.follow(plain)))
 
 
 def _plain(model):
@@ -103,35 +102,22 @@ def _plain(model):
             values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
             if not np.isfinite(values).all():
                 raise ValueError(f"{variable.path} holds NaN or infinite values: nothing to keep")
-    inner = keras_private.with_sublayers(model)
-    wrapped = any(isinstance(layer, pruned_layer.KernelWrapper) for layer in inner)
-    return pruned_layer.strip(model) if wrapped else model
+    return wrapping.plain(model)
 
 
-_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
-
-
-def _table(model, flow, gone):
+def _table(model, gone):
     paths = {id(layer): path for layer, path in _named(model)}
     rows = []
-    for size in flow.sizes.values():
+    for size in gone.flow.sizes.values():
         if size.key == "target_shape":
             continue
-        value = flow.units.get(id(size.layer), (None, None, np.full(len(size.ids), np.nan)))[2]
+        value = gone.flow.units.get(id(size.layer), (None, None, np.full(len(size.ids), np.nan)))[2]
         constant = np.isfinite(value) if size.key != "num_heads" else np.zeros(len(size.ids), bool)
         removed = gone.of(size.ids)
         left = constant & ~removed
-        rows.append(
-            {
-                "layer": paths.get(id(size.layer), size.layer.name),
-                "kind": _KINDS.get(size.key, size.key),
-                "units": len(size.ids),
-                "constant": int(constant.sum()),
-                "removed": int(removed.sum()),
-                "left": int(left.sum()),
-                "reason": "; ".join(gone.reasons(size.ids[left])),
-            }
-        )
+        place = paths.get(id(size.layer), size.layer.name), _KINDS.get(size.key, size.key)
+        counts = len(size.ids), *(int(some.sum()) for some in (constant, removed, left))
+        rows.append((*place, *counts, "; ".join(gone.reasons(size.ids[left]))))
     columns = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -142,9 +128,9 @@ def _named(model, prefix=""):
         yield from _named(layer, f"{prefix}{layer.name}/")
 
 
-def _smaller(layer, flow, gone):
+def _smaller(layer, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
-    own = [size for size in flow.sizes.values() if size.layer is layer]
+    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         return copies.copy_layer(layer)
     changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
@@ -154,7 +140,7 @@ def _smaller(layer, flow, gone):
     return copies.resized_layer(layer, **changes)
 
 
-def _transfer(layer, new, flow, gone):
+def _transfer(layer, new, gone):
     """Give `new` the weights of `layer` that stay, and what constants contributed."""
     added = getattr(layer, "bias", None) is None and getattr(new, "bias", None) is not None
     targets = [v for v in new.weights if not (added and v is new.bias)]
@@ -165,11 +151,11 @@ def _transfer(layer, new, flow, gone):
         values = keras.ops.convert_to_numpy(old)
         if folds.get(id(old)) is not None:
             values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
-        for axis, ids in flow.slices.get(id(old), (old, {}))[1].items():
+        for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)
     if added:
-        new.bias.assign(gone.fold(layer)[~gone.of(flow.units[id(layer)][1])])
+        new.bias.assign(gone.fold(layer)[~gone.of(gone.flow.units[id(layer)][1])])
     copies.finalize(layer, new)
 
 
@@ -180,9 +166,9 @@ def _as_bias(fold, shape):
     return fold.reshape(shape)
 
 
-def _inputs(model, flow, gone):
+def _inputs(model, gone):
     """Inputs for a nested model whose channels have become fewer; None where they are the same."""
-    taken = flow.inputs[id(model)]
+    taken = gone.flow.inputs[id(model)]
     if not any(gone.of(x.ids).any() for x in taken):
         return None
     found = []

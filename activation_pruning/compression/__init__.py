@@ -1,6 +1,13 @@
-"""Deep Compression (Han, Mao & Dally, ICLR 2016): pruned, weights shared, Huffman-coded."""
+"""Deep Compression (Han, Mao & Dally, ICLR 2016): pruned, weights shared, Huffman-coded.
 
-from activation_pruning.compression.compressed import Compressed, compress, load_compressed
+compressing: `compress`. compressed: `Compressed` and `load_compressed`.
+clusters: k-means. huffman, gaps: codes of numbers and of positions. stages: what each step saves.
+tensors: one weight as bytes. architecture: the model as plain data. container: the file of both,
+sections with checksums.
+"""
+
+from activation_pruning.compression.compressed import Compressed, load_compressed
+from activation_pruning.compression.compressing import compress
 from activation_pruning.compression.container import CompressedFileError
 
 __all__ = ["Compressed", "CompressedFileError", "compress", "load_compressed"]

@@ -3,14 +3,16 @@
 import copy
 import json
 import textwrap
+from typing import Any
 
 import keras
 
 from activation_pruning import keras_private
 from activation_pruning.compression.container import CompressedFileError
+from activation_pruning.support.types import Model
 
 
-def describe(model):
+def describe(model: Model) -> dict[str, Any]:
     """What Keras needs to make a model like this one: plain data, without weights or compilation.
 
     Raises:
@@ -41,12 +43,8 @@ def describe(model):
     return config
 
 
-def build(config, custom_objects=None):
-    """A model from what `describe` said, in safe mode, with weights as its initializers make them.
-
-    Raises:
-        CompressedFileError: when Keras cannot, with what it says.
-    """
+def build(config: dict[str, Any], custom_objects: dict[str, type] | None = None) -> Model:
+    """A model from what `describe` said, in safe mode, with fresh weights; CompressedFileError."""
     try:
         lambdas = _lambdas(config)
     except RecursionError as error:

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from activation_pruning.support.types import Array
 
-def share(values, most, rounds=300):
-    """Group numbers around at most `most` centroids by k-means with linear initialisation.
+
+def share(values: Array, most: int, rounds: int = 300) -> tuple[Array, Array]:
+    """Group finite numbers around at most `most` centroids, k-means with linear initialisation.
 
     Minimises sum_i (w_i - c_j(i))^2 from c_j = min + j (max - min) / (k - 1), j = 0 .. k - 1, by
     Lloyd's steps until no weight changes its cluster. On sorted numbers a cluster is an interval:
@@ -13,21 +15,15 @@ def share(values, most, rounds=300):
     zero), the one with the largest squared error is cut in two at its mean instead. Where there are
     no more than `most` different numbers, they are the centroids.
 
-    Args:
-        values: finite numbers, a flat array.
-        most: clusters at most, k, at least 1.
-        rounds: Lloyd's steps at most.
-
     Returns:
         (rising float64 centroids, int64 index of the centroid of each number)
 
     Source: Han, Mao & Dally, Deep Compression, ICLR 2016, section 3 and 3.2.
 
     Example:
-
-    >>> centroids, index = share(np.array([0.0, 1.0, 9.0, 11.0]), most=2)
-    >>> centroids.tolist(), index.tolist()
-    ([0.5, 10.0], [0, 0, 1, 1])
+        >>> centroids, index = share(np.array([0.0, 1.0, 9.0, 11.0]), most=2)
+        >>> centroids.tolist(), index.tolist()
+        ([0.5, 10.0], [0, 0, 1, 1])
     """
     known, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     inverse, known = inverse.ravel(), known.astype(np.float64)

@@ -1,21 +1,22 @@
-"""Deep Compression of a model: what it is, how it is made, saved and loaded."""
+"""A compressed model: what it is, how it is saved and loaded."""
 
+import dataclasses
 import itertools
 import os
-from numbers import Integral
-from pathlib import Path
+import pathlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import keras_private, masks, sites
-from activation_pruning.compression import architecture, clusters, files, stages
+from activation_pruning import masks
+from activation_pruning.compression import architecture, container, stages, tensors
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.compression.tensors import Raw, Shared, stored_as
+from activation_pruning.graph import copies
 from activation_pruning.support.files import replacing
-
-_MOST_BITS = 11
+from activation_pruning.support.types import Array, Model, Path, Table
 
 
 class Compressed:
@@ -25,84 +26,68 @@ class Compressed:
         weights: [`Raw` or `Shared`], the model's weights in its order.
 
     Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> from activation_pruning import compression
-    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-    >>> report = ap.prune(model, 0.9, exclude=())
-    >>> compressed = compression.compress(model, bits=4)
-    >>> len(set(compressed.model().get_weights()[0].ravel().tolist()))
-    17
+        >>> import keras, activation_pruning as ap
+        >>> from activation_pruning import compression
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+        >>> report = ap.prune(model, 0.9, exclude=())
+        >>> compressed = compression.compress(model, bits=4)
+        >>> len(set(compressed.model().get_weights()[0].ravel().tolist()))
+        17
     """
 
-    def __init__(self, config, weights):
-        self.config, self.weights, self._written = config, list(weights), None
+    def __init__(self, config: dict, weights: Iterable[Raw | Shared]) -> None:
+        self.config, self.weights = config, list(weights)
+        self._written: tuple | None = None
 
-    def model(self, custom_objects=None):
-        """A new `keras.Model` with these weights, not compiled.
+    def model(self, custom_objects: dict[str, type] | None = None) -> Model:
+        """A new `keras.Model` with these weights, not compiled; see `load_compressed`."""
+        model = architecture.build(self.config, custom_objects)
+        check_shapes(model.weights, self.weights)
+        model.set_weights([tensor.array for tensor in self.weights])
+        copies.derive(model)
+        return model
 
-        Args:
-            custom_objects: {name: class} of your own classes that are not registered.
-        """
-        return _filled(architecture.build(self.config, custom_objects), self.weights)
-
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """The file's content."""
         return self._write()[0]
 
-    def save(self, path):
+    def save(self, path: Path) -> None:
         """Write the file, complete or not at all. Usual ending: .apz."""
         with replacing(path) as temporary:
-            Path(temporary).write_bytes(self.to_bytes())
+            temporary.write_bytes(self.to_bytes())
 
-    def take(self, model):
+    def take(self, model: Model) -> None:
         """Take the weights of `model`, trained on meanwhile: codes stay, centroids follow.
 
         c_j = mean of the weights with code j, which are equal after a fit with `SharedWeights`.
-
-        Args:
-            model: what `self.model()` returned, or another model of that architecture.
-
-        Raises:
-            ValueError: for other shapes, and weights that are not finite.
+        Raises a ValueError for a model of other shapes, and for weights that are not finite.
         """
-        variables = list(model.weights)
-        _check_shapes(variables, self.weights)
-        taken = []
-        for variable, known in zip(variables, self.weights, strict=True):
-            array = _array(variable)
-            if isinstance(known, Shared):
-                masks.check_finite(known.name, array, "weights")
-                codes, size = known.codes.ravel(), len(known.codebook) + 1
-                sums = np.bincount(codes, array.ravel(), size)[1:]
-                means = sums / np.bincount(codes, minlength=size)[1:]
-                codebook = _rounded(means, known.dtype)
-                taken.append(Shared(known.name, known.dtype, known.codes, codebook, known.bits))
-            else:
-                taken.append(Raw(known.name, known.dtype, array))
-        self.weights, self._written = taken, None
+        check_shapes(model.weights, self.weights)
+        pairs = zip(model.weights, self.weights, strict=True)
+        self.weights = [_taken(known, values_of(variable)) for variable, known in pairs]
+        self._written = None
 
     @property
-    def size_bytes(self):
+    def size_bytes(self) -> int:
         """Bytes of the file."""
         return len(self.to_bytes())
 
     @property
-    def raw_bytes(self):
+    def raw_bytes(self) -> int:
         """Bytes of all the weights as the model holds them."""
         return int(sum(stages.raw_bytes(tensor) for tensor in self.weights))
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """raw_bytes / size_bytes."""
         return self.raw_bytes / self.size_bytes
 
     @property
-    def ratio_of_weights(self):
+    def ratio_of_weights(self) -> float:
         """raw_bytes / bytes of the stored weights: without architecture, header and checksums."""
         return self.raw_bytes / sum(self._write()[2])
 
-    def table(self):
+    def table(self) -> Table:
         """DataFrame of what each stage makes of each tensor, and a last row for the header.
 
         Columns: tensor; weights; nonzeros; form ("raw", "packed" by zlib, "dense" or "sparse"
@@ -123,7 +108,7 @@ class Compressed:
         ratio = table["raw_bytes"] / table["huffman_bytes"]
         return table.assign(ratio=ratio.astype(float))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"Compressed: {self.raw_bytes:,} bytes of weights in a file of {self.size_bytes:,} "
             f"bytes, {self.ratio:.1f} times smaller ({self.ratio_of_weights:.1f} without its "
@@ -131,65 +116,17 @@ class Compressed:
         )
 
     def _write(self):
+        """(the bytes of the file, [what its header says of each weight], [bytes of each])"""
         if self._written is None:
-            self._written = files.write(self.config, self.weights)
+            encoded = [tensor.encode() for tensor in self.weights]
+            described, sections = [one for one, _ in encoded], [section for _, section in encoded]
+            data = container.pack({"config": self.config, "tensors": described}, sections)
+            tensors.check_expansion(described, len(data))
+            self._written = data, described, [len(section) for section in sections]
         return self._written
 
 
-def compress(model, bits=5, custom_objects=None):
-    """Deep Compression: weights shared by k-means, positions as distances, all Huffman-coded.
-
-    The non-zeros of each kernel are grouped around at most 2^bits centroids (see
-    `compression.clusters.share`); of a pruned kernel only the non-zeros are stored, each by its
-    code and its distance from the one before. The bits of a distance, the order of the weights and
-    whether distances pay at all are chosen for the smallest file. Everything else (biases,
-    statistics of BatchNormalization, kernels smaller than their codebook) is stored as it is, to
-    the last bit. Prune first: `prune` or `PruningCallback`, then fine-tune with `KeepPruned`.
-
-    Args:
-        model: a built `keras.Model` that Keras can make anew from its configuration; it is not
-            changed.
-        bits: 1 to 11 for all kernels, or {name or pattern of layers: bits}, the first match
-            counting: kernels that none names keep their weights. Published: 8 for convolutions, 5
-            for the others.
-        custom_objects: {name: class} of your own classes that are not registered.
-
-    Returns:
-        A `Compressed`: print it, or take `.table()`, `.model()`, `.save(path)`.
-
-    Raises:
-        TypeError: for something that is not a Keras 3 model.
-        ValueError: for bits out of range, an unknown name, weights that are not finite, and models
-            whose architecture cannot be stored (Python lambdas, learnt vocabularies, wrappers of
-            this package).
-
-    Source: Han, Mao & Dally, Deep Compression: Compressing Deep Neural Networks with Pruning,
-    Trained Quantization and Huffman Coding, ICLR 2016.
-
-    Example:
-
-    >>> import keras, activation_pruning as ap
-    >>> from activation_pruning import compression
-    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-    >>> report = ap.prune(model, 0.9, exclude=())
-    >>> compression.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
-    16
-    """
-    sites.check_model(model)
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model, received the layer {model.name!r}")
-    widths = _widths(model, bits)
-    config = architecture.describe(model)
-    weights = []
-    for variable in model.weights:
-        name, width = widths.get(id(variable), (variable.path, None))
-        weights.append(_compressed(name, variable, width))
-    made = architecture.build(config, custom_objects)  # what cannot be loaded shall not be saved
-    _check_shapes(made.weights, weights)
-    return Compressed(config, weights)
-
-
-def load_compressed(path, custom_objects=None):
+def load_compressed(path: Path, custom_objects: dict[str, type] | None = None) -> Model:
     """The model in a file that `Compressed.save` wrote.
 
     Nothing in the file is run: its configuration is data, read in Keras's safe mode.
@@ -207,71 +144,44 @@ def load_compressed(path, custom_objects=None):
         OSError: when there is no such file.
 
     Example:
-
-    >>> import keras, os, tempfile
-    >>> from activation_pruning import compression
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
-    >>> path = os.path.join(tempfile.mkdtemp(), "model.apz")
-    >>> compression.compress(model).save(path)
-    >>> compression.load_compressed(path).count_params()
-    27
+        >>> import keras, os, tempfile
+        >>> from activation_pruning import compression
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.apz")
+        >>> compression.compress(model).save(path)
+        >>> compression.load_compressed(path).count_params()
+        27
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
     try:
-        config, weights = files.read(Path(path).read_bytes())
-        return _filled(architecture.build(config, custom_objects), weights)
+        return read(pathlib.Path(path).read_bytes()).model(custom_objects)
     except CompressedFileError as error:
         raise CompressedFileError(f"{str(path)!r} cannot be loaded: {error}") from error
 
 
-def _widths(model, bits):
-    """{id(variable): (site name, bits, or None where a kernel is to be left as it is)}."""
-    found = sites.find(model, exclude=()).sites
-    wrapper = next((site.wrapper for site in found if site.wrapper is not None), None)
-    if wrapper is not None:
-        raise ValueError(f"the model has a {type(wrapper).__name__}, {wrapper.name!r}: ap.strip it")
-    widths = {id(site.variable): (site.name, None) for site in found}
-    for pattern, width in (bits if isinstance(bits, dict) else {"*": bits}).items():
-        whole = isinstance(width, Integral) and not isinstance(width, bool)
-        if not whole or not 1 <= width <= _MOST_BITS:
-            raise ValueError(
-                f"bits={bits!r}; bits must be an integer in [1, {_MOST_BITS}] (5 allows 32 "
-                "different weights), or a dict of such by layer"
-            )
-        for site in sites.matching("bits", pattern, found):
-            if widths[id(site.variable)][1] is None:
-                widths[id(site.variable)] = site.name, int(width)
-    return widths
+def read(data: bytes) -> Compressed:
+    """The `Compressed` of a file's bytes, of which nothing is trusted; CompressedFileError."""
+    header, sections = container.unpack(data)
+    known = header if isinstance(header, dict) else {}
+    config, described = known.get("config"), known.get("tensors")
+    if not isinstance(config, dict) or not isinstance(described, list):
+        raise CompressedFileError("it is damaged: its header describes no model")
+    if len(described) != len(sections):
+        numbers = f"{len(sections)} sections for {len(described)} tensors"
+        raise CompressedFileError(f"it is damaged: {numbers}")
+    tensors.check_expansion(described, len(data))
+    pairs = zip(described, sections, strict=True)
+    return Compressed(config, [tensors.decode(one, section) for one, section in pairs])
 
 
-def _compressed(name, variable, bits):
-    """One variable as `Shared` where bits are given and that is smaller, else as `Raw`."""
-    array, dtype = _array(variable), keras.backend.standardize_dtype(variable.dtype)
-    raw = Raw(name, dtype, array)
-    if bits is None:
-        return raw
-    masks.check_finite(name, array, "weights")
-    flat = array.ravel().astype(np.float64 if dtype == "float64" else np.float32)
-    alive = np.flatnonzero(flat)
-    centroids, index = np.zeros(0), np.zeros(0, np.int64)
-    if len(alive):
-        centroids, index = clusters.share(flat[alive], 1 << bits)
-    # Centroids that the kernel's own type cannot tell apart are one.
-    codebook, merged = np.unique(_rounded(centroids, dtype), return_inverse=True)
-    codes = np.zeros(flat.size, np.uint16)
-    codes[alive] = merged.ravel()[index] + 1
-    shared = Shared(name, dtype, codes.reshape(array.shape), codebook, bits)
-    return shared if len(shared.encode()[1]) < stages.raw_bytes(raw) else raw
-
-
-def _array(variable):
+def values_of(variable: keras.Variable) -> Array:
     """The values of a variable, in NumPy's type of that name or, where it has none, float32."""
     values = keras.ops.convert_to_numpy(variable)
     return values.astype(stored_as(keras.backend.standardize_dtype(variable.dtype)))
 
 
-def _rounded(values, dtype):
+def rounded(values: Array, dtype: str) -> Array:
     """Numbers as a variable of that dtype will hold them, in float32 (float64 for float64)."""
     if dtype == "float64":
         return np.asarray(values, np.float64)
@@ -279,7 +189,8 @@ def _rounded(values, dtype):
     return keras.ops.convert_to_numpy(values).astype(np.float32)
 
 
-def _check_shapes(variables, weights):
+def check_shapes(variables: Iterable[keras.Variable], weights: list[Raw | Shared]) -> None:
+    """Raise unless the variables have the shapes and dtypes of the weights, one by one."""
     here = [(tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for v in variables]
     stored = [(tensor.shape, tensor.dtype) for tensor in weights]
     if here == stored:
@@ -292,10 +203,12 @@ def _check_shapes(variables, weights):
     )
 
 
-def _filled(model, weights):
-    _check_shapes(model.weights, weights)
-    model.set_weights([tensor.array for tensor in weights])
-    for layer in keras_private.with_sublayers(model):
-        if hasattr(layer, "finalize_state"):  # Normalization computes with what it derived
-            layer.finalize_state()
-    return model
+def _taken(known, array):
+    """The weights `array` in the form of `known`; codes stay, centroids are means."""
+    if isinstance(known, Raw):
+        return Raw(known.name, known.dtype, array)
+    masks.check_finite(known.name, array, "weights")
+    codes, size = known.codes.ravel(), len(known.codebook) + 1
+    sums = np.bincount(codes, array.ravel(), size)[1:]
+    means = sums / np.bincount(codes, minlength=size)[1:]
+    return dataclasses.replace(known, codebook=rounded(means, known.dtype))

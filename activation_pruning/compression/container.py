@@ -12,6 +12,8 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 MAGIC = b"\x89APZ\r\n\x1a\n"  # as PNG's: transfers as text would show
 VERSION = 1
@@ -25,16 +27,8 @@ class CompressedFileError(ValueError):
     """A file that cannot be read: not of this kind, damaged, or too new."""
 
 
-def pack(header, sections):
-    """The bytes of a file.
-
-    Args:
-        header: what JSON can hold.
-        sections: [bytes].
-
-    Returns:
-        bytes.
-    """
+def pack(header: Any, sections: Iterable[bytes]) -> bytes:
+    """The bytes of a file; `header` is what JSON can hold."""
     text = json.dumps(header, separators=(",", ":")).encode()
     if len(text) > _LARGEST_HEADER:
         raise ValueError(f"the model's configuration takes {len(text):,} bytes, too many to store")
@@ -46,22 +40,12 @@ def pack(header, sections):
     return whole + hashlib.sha256(whole).digest()
 
 
-def unpack(data):
-    """What `pack` was given.
-
-    Args:
-        data: bytes of a file.
-
-    Returns:
-        (header, [memoryview of each section])
-
-    Raises:
-        CompressedFileError: says which part is damaged, or what else is wrong.
+def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
+    """(header, sections) that `pack` was given; CompressedFileError says what is damaged.
 
     Example:
-
-    >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
-    {'a': 1}
+        >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
+        {'a': 1}
     """
     if data[: len(MAGIC)] != MAGIC:
         raise CompressedFileError("it is not a compressed model, or its beginning is damaged")
@@ -75,15 +59,15 @@ def unpack(data):
         )
     if version != VERSION:
         raise CompressedFileError(f"it is damaged: there is no format {version}")
-    data = memoryview(data)
-    content, digest = data[:-_DIGEST], data[-_DIGEST:]
+    view = memoryview(data)
+    content, digest = view[:-_DIGEST], view[-_DIGEST:]
     place = _HEAD.size + packed
     if place > len(content) or size > _LARGEST_HEADER:
         raise CompressedFileError("it is damaged: it ends within its header")
     if zlib.crc32(content[_HEAD.size : place]) != checksum:
         raise CompressedFileError("it is damaged: checksum of the header")
     header = _json(inflate(content[_HEAD.size : place], size))
-    sections = []
+    sections: list[memoryview] = []
     while place < len(content):
         sections.append(_section(content, place, len(sections) + 1))
         place += _SECTION.size + len(sections[-1])
@@ -92,17 +76,13 @@ def unpack(data):
     return header, sections
 
 
-def deflate(data):
+def deflate(data: bytes) -> bytes:
     """The bytes as zlib packs them."""
     return zlib.compress(data, 9)
 
 
-def inflate(data, size):
-    """Unpack what shall be exactly `size` bytes, never making more of it than that.
-
-    Raises:
-        CompressedFileError: when it is not.
-    """
+def inflate(data: bytes | memoryview, size: int) -> bytes:
+    """Unpack what shall be exactly `size` bytes, never making more; else CompressedFileError."""
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(data, size + 1)  # 0 would mean: without limit

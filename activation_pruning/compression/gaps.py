@@ -6,28 +6,22 @@ symbol of their own fillers need no place among the weights.)
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from activation_pruning.compression import huffman
+from activation_pruning.support.types import Array
 
 MOST_BITS = 11  # 2^bits symbols, within the alphabet of `huffman`
 
 
-def symbols(positions, bits):
-    """The symbols of rising positions.
-
-    Args:
-        positions: rising integers from 0 on.
-        bits: of a symbol, 1 to 11.
-
-    Returns:
-        int64 array; as many of its entries are positive as there are positions.
+def symbols(positions: ArrayLike, bits: int) -> Array:
+    """The symbols, each of 1 to 11 bits, of positions that rise from 0 on.
 
     Source: Han, Mao & Dally, ICLR 2016, section 2, figure 2.
 
     Example:
-
-    >>> symbols([1, 4, 15], bits=3).tolist()
-    [2, 3, 0, 4]
+        >>> symbols([1, 4, 15], bits=3).tolist()
+        [2, 3, 0, 4]
     """
     distances = np.diff(np.asarray(positions, np.int64), prepend=-1)
     fillers = (distances - 1) // _longest(bits)
@@ -37,26 +31,24 @@ def symbols(positions, bits):
     return found
 
 
-def positions(symbols, bits):
+def positions(symbols: ArrayLike, bits: int) -> Array:
     """The positions behind symbols.
 
     Example:
-
-    >>> positions([2, 3, 0, 4], bits=3).tolist()
-    [1, 4, 15]
+        >>> positions([2, 3, 0, 4], bits=3).tolist()
+        [1, 4, 15]
     """
     symbols = np.asarray(symbols, np.int64)
     reached = np.cumsum(np.where(symbols == 0, _longest(bits), symbols)) - 1
     return reached[symbols > 0]
 
 
-def cheapest(positions):
+def cheapest(positions: ArrayLike) -> tuple[int, int]:
     """(the bits with which the encoded symbols take the fewest bytes, those bytes).
 
     Example:
-
-    >>> cheapest(range(0, 300, 3))
-    (2, 27)
+        >>> cheapest(range(0, 300, 3))
+        (2, 27)
     """
     distances, counts = np.unique(np.diff(positions, prepend=-1), return_counts=True)
     sizes = {}
@@ -66,7 +58,7 @@ def cheapest(positions):
         frequencies = np.bincount(rest, weights=counts, minlength=1).astype(np.int64)
         frequencies[0] = int(fillers @ counts)
         sizes[bits] = huffman.size(frequencies)
-    best = min(sizes, key=sizes.get)
+    best = min(sizes, key=sizes.__getitem__)
     return best, sizes[best]
 
 

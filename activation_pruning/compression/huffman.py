@@ -12,6 +12,9 @@ in lockstep: one step of the loop decodes one symbol of each of them.
 import struct
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from activation_pruning.support.types import Array
 
 CHUNK = 4096
 LONGEST = 15  # bits of a code: 4 bits tell its length, and a chunk has less than 2^16 bytes
@@ -20,15 +23,11 @@ _HEAD = struct.Struct("<QH")
 _BLOCK = 256 * CHUNK  # symbols encoded at a time: bounds the memory that single bits take
 
 
-def code_lengths(counts, longest=LONGEST):
+def code_lengths(counts: ArrayLike, longest: int = LONGEST) -> Array:
     """Lengths of an optimal prefix code none of whose codes is longer than `longest`.
 
     Minimises sum_i counts_i length_i subject to sum_i 2^-length_i <= 1 and length_i <= longest
-    (package-merge).
-
-    Args:
-        counts: how often each symbol occurs, integers of at least 0; at most 2^longest above 0.
-        longest: bits of the longest code.
+    (package-merge). At most 2^longest counts are above 0.
 
     Returns:
         uint8 array, one length per symbol: 0 where the count is 0, 1 where it is the only one.
@@ -37,9 +36,8 @@ def code_lengths(counts, longest=LONGEST):
     Journal of the ACM 37(3), 1990.
 
     Example:
-
-    >>> code_lengths([10, 1, 0, 1, 4]).tolist()
-    [1, 3, 0, 3, 2]
+        >>> code_lengths([10, 1, 0, 1, 4]).tolist()
+        [1, 3, 0, 3, 2]
     """
     counts = np.asarray(counts, np.int64)
     lengths = np.zeros(len(counts), np.uint8)
@@ -65,35 +63,34 @@ def code_lengths(counts, longest=LONGEST):
     return lengths
 
 
-def size(counts):
+def bits(counts: ArrayLike, longest: int = LONGEST) -> int:
+    """Bits that symbols with these counts take in the code of `code_lengths`.
+
+    Example:
+        >>> bits([5, 2, 1])  # codes of 1, 2 and 2 bits
+        11
+    """
+    return int(np.asarray(counts, np.int64) @ code_lengths(counts, longest).astype(np.int64))
+
+
+def size(counts: ArrayLike) -> int:
     """Bytes that a stream of symbols with these counts takes (up to a byte per chunk).
 
     Example:
-
-    >>> size([3, 1]), len(encode([0, 0, 1, 0]))
-    (14, 14)
+        >>> size([3, 1]), len(encode([0, 0, 1, 0]))
+        (14, 14)
     """
     counts = np.asarray(counts, np.int64)
-    bits = int(counts @ code_lengths(counts).astype(np.int64))
-    return _HEAD.size + -(-len(counts) // 2) + 2 * -(-int(counts.sum()) // CHUNK) + -(-bits // 8)
+    chunks, coded = -(-int(counts.sum()) // CHUNK), -(-bits(counts) // 8)
+    return _HEAD.size + -(-len(counts) // 2) + 2 * chunks + coded
 
 
-def encode(symbols):
-    """The stream of a sequence of symbols.
-
-    Args:
-        symbols: integers in [0, 4096).
-
-    Returns:
-        bytes.
-
-    Raises:
-        ValueError: for a symbol out of range.
+def encode(symbols: ArrayLike) -> bytes:
+    """The stream of a sequence of symbols in [0, 4096); ValueError for others.
 
     Example:
-
-    >>> decode(encode([2, 0, 2, 2]), most=4)[0].tolist()
-    [2, 0, 2, 2]
+        >>> decode(encode([2, 0, 2, 2]), most=4)[0].tolist()
+        [2, 0, 2, 2]
     """
     symbols = np.asarray(symbols, np.int64)
     if symbols.size and not (symbols.min() >= 0 and symbols.max() < ALPHABET):
@@ -111,18 +108,11 @@ def encode(symbols):
     return b"".join([head, table, *blocks])
 
 
-def decode(buffer, most):
-    """The symbols of a stream at the beginning of a buffer.
-
-    Args:
-        buffer: bytes, a stream and perhaps more.
-        most: how many symbols there may be; a stream that claims more is refused unread.
-
-    Returns:
-        (uint16 array of symbols, length of the stream in bytes)
+def decode(buffer: bytes | memoryview, most: int) -> tuple[Array, int]:
+    """(uint16 symbols of the stream at the beginning of a buffer, its length in bytes).
 
     Raises:
-        ValueError: when it is not a stream.
+        ValueError: when it is not a stream, or claims more than `most` symbols.
     """
     if len(buffer) < _HEAD.size:
         raise ValueError("a Huffman stream is cut off")

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from activation_pruning.compression import container, gaps, huffman
 from activation_pruning.compression.container import CompressedFileError
+from activation_pruning.support.types import Array
 
 _STORED = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
            "uint32", "uint64", "bool")  # fmt: skip
@@ -21,14 +24,19 @@ class Raw:
 
     name: str
     dtype: str
-    array: np.ndarray
+    array: Array
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Of the weights."""
         return self.array.shape
 
-    def encode(self):
+    @property
+    def nonzeros(self) -> int:
+        """Weights that are not zero."""
+        return int(np.count_nonzero(self.array))
+
+    def encode(self) -> tuple[dict[str, Any], bytes]:
         """(what the header says of it, its section)"""
         data = self.array.astype(_little(self.array.dtype)).tobytes()
         packed = container.deflate(data)
@@ -47,26 +55,26 @@ class Shared:
 
     name: str
     dtype: str
-    codes: np.ndarray
-    codebook: np.ndarray
+    codes: Array
+    codebook: Array
     bits: int
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Of the weights."""
         return self.codes.shape
 
     @property
-    def array(self):
+    def array(self) -> Array:
         """The weights."""
         return np.append(np.zeros(1, self.codebook.dtype), self.codebook)[self.codes]
 
     @property
-    def nonzeros(self):
+    def nonzeros(self) -> int:
         """Weights that are not pruned."""
         return int(np.count_nonzero(self.codes))
 
-    def encode(self):
+    def encode(self) -> tuple[dict[str, Any], bytes]:
         """(what the header says of it, its section), in whatever form takes the fewest bytes."""
         codebook = self.codebook.astype(_little(self.codebook.dtype)).tobytes()
         form, order, index_bits = self._form()
@@ -94,19 +102,8 @@ class Shared:
         return min(choices, key=lambda choice: choice[0])[1:]
 
 
-def decode(described, section):
-    """The tensor that `encode` made into these.
-
-    Args:
-        described: a dict from the header; it is not trusted.
-        section: bytes.
-
-    Returns:
-        `Raw` or `Shared`.
-
-    Raises:
-        CompressedFileError: when they do not describe a tensor.
-    """
+def decode(described: Any, section: bytes | memoryview) -> Raw | Shared:
+    """The tensor that `encode` made into these, which are not trusted; CompressedFileError."""
     name, dtype, shape, form = _checked(described)
     stored, size = _little(stored_as(dtype)), math.prod(shape)
     try:
@@ -119,16 +116,8 @@ def decode(described, section):
         raise CompressedFileError(f"weights of {name!r} cannot be decoded: {error}") from error
 
 
-def check_expansion(described, size):
-    """Refuse tensors that are out of all proportion to the file they come from.
-
-    Args:
-        described: dicts from the header; they are not trusted.
-        size: bytes of the file.
-
-    Raises:
-        CompressedFileError: when they claim more than 64 MiB and 4096 bytes per byte of the file.
-    """
+def check_expansion(described: Iterable[Any], size: int) -> None:
+    """Refuse tensors that claim more than 64 MiB and 4096 bytes per byte of the file's `size`."""
     claimed = 0
     for one in described:
         _, dtype, shape, _ = _checked(one)
@@ -140,7 +129,7 @@ def check_expansion(described, size):
         )
 
 
-def stored_as(dtype):
+def stored_as(dtype: str) -> str:
     """The NumPy type that holds values of a Keras dtype exactly: itself, or float32."""
     return dtype if dtype in _STORED else "float32"
 

@@ -1,20 +1,25 @@
 """Exported files as functions: LiteRT and ONNX Runtime behind one call."""
 
-import importlib
+from __future__ import annotations
+
 import os
+import pathlib
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.optional import optional
+from activation_pruning.support.types import Array, Path
 
 FORMATS = {".tflite": "LiteRT", ".onnx": "ONNX"}
 _NEEDS = {".tflite": ("litert", ["ai_edge_litert"]), ".onnx": ("onnx", ["onnx", "onnxruntime"])}
 _DYNAMIC = -1  # size of an axis that the file leaves open
 
 
-def load_exported(path, threads=1):
+def load_exported(path: Path, threads: int = 1) -> Runner:
     """A `.tflite` or `.onnx` file as a function of its inputs.
 
     Args:
@@ -34,50 +39,43 @@ def load_exported(path, threads=1):
         FileNotFoundError: when there is no such file.
 
     Example:
-
-    >>> import tempfile, keras, numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = ap.export(model, f"{folder}/model.tflite")
-    ...     run = ap.load_exported(f"{folder}/model.tflite")
-    >>> run(np.zeros((3, 4))).tolist()
-    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        >>> import tempfile, keras, numpy as np, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = ap.export(model, f"{folder}/model.tflite")
+        ...     run = ap.load_exported(f"{folder}/model.tflite")
+        >>> run(np.zeros((3, 4))).tolist()
+        [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     suffix = check_suffix(path)
     check_count("threads", threads, 1)
     check_installed(suffix)
-    if not Path(path).is_file():
-        what = "it is a folder" if Path(path).is_dir() else "there is no such file"
+    file = pathlib.Path(path)
+    if not file.is_file():
+        what = "it is a folder" if file.is_dir() else "there is no such file"
         raise FileNotFoundError(f"path={str(path)!r}: {what}")
-    runner = {".tflite": LiteRTRunner, ".onnx": ONNXRunner}[suffix]
     try:
-        return runner(Path(path).read_bytes(), threads)
+        return (LiteRTRunner if suffix == ".tflite" else ONNXRunner)(file.read_bytes(), threads)
     except Exception as error:  # each runtime raises classes of its own
         raise ValueError(f"path={str(path)!r} is no {FORMATS[suffix]} file: {error}") from error
 
 
-def check_suffix(path):
+def check_suffix(path: Path) -> str:
     """The suffix of `path`; raises unless it names a format."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
-    suffix = Path(path).suffix.lower()
+    suffix = pathlib.Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(f"{suffix!r} ({name})" for suffix, name in FORMATS.items())
         raise ValueError(f"path={str(path)!r} ends in {suffix!r}; it must end in one of {known}")
     return suffix
 
 
-def check_installed(suffix, *more):
+def check_installed(suffix: str, *more: str) -> None:
     """Import what files of this suffix need, and `more` modules; raises where one is missing."""
     extra, modules = _NEEDS[suffix]
     for module in [*modules, *more]:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ImportError(
-                f"{FORMATS[suffix]} files need the module {module!r}, which cannot be imported "
-                f"({error}): pip install 'activation-pruning[{extra}]'"
-            ) from error
+        optional(module, extra)
 
 
 class Runner:
@@ -87,23 +85,31 @@ class Runner:
     a list of arrays is taken, and run one batch: {name: array} -> [array].
     """
 
-    inputs = None
+    inputs: dict[str, tuple[tuple, np.dtype]]
 
-    def run(self, arrays):
+    def run(self, arrays: dict[str, Array]) -> list[Array]:
         """The outputs of one batch."""
         raise NotImplementedError
 
-    def __call__(self, x):
+    def sparse_tensors(self) -> int:
+        """How many tensors the file holds in sparse encoding, which ONNX has not."""
+        return 0
+
+    def __call__(self, x: Any) -> Any:
+        outputs = self.outputs(x)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def outputs(self, x: Any) -> list[Array]:
+        """All outputs for `x`, of whatever number of samples."""
         arrays = self._arrays(x)
         lengths = {len(array) for array in arrays.values()}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"x holds inputs of {sorted(lengths)} samples; give as many of each")
         samples = lengths.pop()
         parts = [self.run(batch) for batch in self._batches(arrays, samples)]
-        outputs = [np.concatenate(part)[:samples] for part in zip(*parts, strict=True)]
-        return outputs[0] if len(outputs) == 1 else outputs
+        return [np.concatenate(part)[:samples] for part in zip(*parts, strict=True)]
 
-    def _batches(self, arrays, samples):
+    def _batches(self, arrays: dict[str, Array], samples: int) -> Iterator[dict[str, Array]]:
         sizes = {shape[0] for shape, _ in self.inputs.values()} - {_DYNAMIC}
         if not sizes:
             yield arrays
@@ -145,7 +151,7 @@ class Runner:
 class LiteRTRunner(Runner):
     """A LiteRT model, from the bytes of its file."""
 
-    def __init__(self, content, threads=1):
+    def __init__(self, content: bytes, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self.interpreter = Interpreter(model_content=content, num_threads=threads)
@@ -159,9 +165,9 @@ class LiteRTRunner(Runner):
         self._places = {name: found[name]["index"] for name in sorted(found, key=_numbered)}
         self._outputs = [outputs[name]["index"] for name in sorted(outputs, key=_numbered)]
         self.inputs = {name: _litert_input(found[name]) for name in self._places}
-        self._sizes = None
+        self._sizes: dict | None = None
 
-    def run(self, arrays):
+    def run(self, arrays: dict[str, Array]) -> list[Array]:
         """The outputs of one batch."""
         sizes = {name: array.shape for name, array in arrays.items()}
         if sizes != self._sizes:  # planning the memory anew takes longer than a small model
@@ -174,8 +180,7 @@ class LiteRTRunner(Runner):
         self.interpreter.invoke()
         return [self.interpreter.get_tensor(place) for place in self._outputs]
 
-    def sparse_tensors(self):
-        """How many tensors the file holds in sparse encoding."""
+    def sparse_tensors(self) -> int:
         details = self.interpreter.get_tensor_details()
         return sum(bool(item["sparsity_parameters"]) for item in details)
 
@@ -183,7 +188,7 @@ class LiteRTRunner(Runner):
 class ONNXRunner(Runner):
     """An ONNX model on the CPU, from the bytes of its file."""
 
-    def __init__(self, content, threads=1):
+    def __init__(self, content: bytes, threads: int = 1) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -191,7 +196,7 @@ class ONNXRunner(Runner):
         self.session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
         self.inputs = {item.name: _onnx_input(item) for item in self.session.get_inputs()}
 
-    def run(self, arrays):
+    def run(self, arrays: dict[str, Array]) -> list[Array]:
         """The outputs of one batch."""
         return self.session.run(None, arrays)
 

@@ -2,20 +2,20 @@
 
 import dataclasses
 import math
+import pathlib
 import warnings
 from numbers import Real
-from pathlib import Path
 
 import keras
 import numpy as np
 
-from activation_pruning import keras_private, sites
+from activation_pruning import sites
 from activation_pruning.exchange import converters, exported
-from activation_pruning.graph import copies
-from activation_pruning.layers import pruned_layer
-from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.exchange.signature import gap, given, in_float32, signature
+from activation_pruning.layers import wrapping
 from activation_pruning.support import files
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Data, Model, Path
 
 _QUANTIZE = (None, "dynamic", "int8")
 _TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ class Exported:
         compared: max |file - model as it is|; None elsewhere.
     """
 
-    path: Path
+    path: pathlib.Path
     format: str
     size_bytes: int
     largest_difference: float
@@ -44,7 +44,7 @@ class Exported:
     batch_size: int | None = None
     difference_from_model: float | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         parts = [f"{self.format}, {self.size_bytes:,} bytes"]
         parts += [f"quantised ({self.quantize})"] if self.quantize else []
         parts += [f"{self.sparse_tensors} sparse tensors"] if self.sparse_tensors else []
@@ -58,16 +58,16 @@ class Exported:
 
 
 def export(
-    model,
-    path,
-    quantize=None,
-    sparse=False,
-    data=None,
-    samples=256,
-    batch_size=None,
-    tolerance=None,
-    seed=0,
-):
+    model: Model,
+    path: Path,
+    quantize: str | None = None,
+    sparse: bool = False,
+    data: Data = None,
+    samples: int = 256,
+    batch_size: int | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> Exported:
     """Write the model as a LiteRT or ONNX file, run that file and compare it with Keras.
 
     What is written is inference in float32: wrappers are stripped, their masks and gates applied,
@@ -107,28 +107,35 @@ def export(
         OSError: when the path cannot be written.
 
     Example:
-
-    >>> import tempfile, keras, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(300, "relu"),
-    ...                           keras.layers.Dense(10, "softmax")])
-    >>> report = ap.prune(model, 0.9)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     dense = ap.export(model, f"{folder}/dense.tflite")
-    ...     small = ap.export(model, f"{folder}/small.tflite", sparse=True)
-    >>> small.size_bytes / dense.size_bytes < 0.2, small.largest_difference < 1e-5
-    (True, True)
+        >>> import tempfile, keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(300, "relu"),
+        ...                           keras.layers.Dense(10, "softmax")])
+        >>> report = ap.prune(model, 0.9)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     dense = ap.export(model, f"{folder}/dense.tflite")
+        ...     small = ap.export(model, f"{folder}/small.tflite", sparse=True)
+        >>> small.size_bytes / dense.size_bytes < 0.2, small.largest_difference < 1e-5
+        (True, True)
     """
-    suffix = _check(model, path, quantize, sparse, data, samples, batch_size, tolerance)
+    suffix = exported.check_suffix(path)
+    _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
+    check_count("samples", samples, 1)
+    if batch_size is not None:
+        check_count("batch_size", batch_size, 1)
+    sites.check_model(model)
+    _check_place(path, suffix)
     if tolerance is None:
         tolerance = math.inf if quantize else _TOLERANCE
-    acting = _stripped(model)
-    plain = _in_float32(acting)
-    found = None if data is None else converters.given(plain, data, samples)
-    signature = converters.signature(plain, found, batch_size)
-    found = signature.random(samples, seed) if found is None else found
-    wanted = [signature.outputs(batch) for batch in found]
+    acting = wrapping.plain(model) if sites.is_graph(model) else model
+    plain = in_float32(acting)
+    found = None if data is None else given(plain, data, samples)
+    called = signature(plain, found, batch_size)
+    found = called.random(samples, seed) if found is None else found
+    wanted = [called.outputs(batch) for batch in found]
+    if not all(np.isfinite(output).all() for outputs in wanted for output in outputs):
+        raise ValueError("the outputs of the model are NaN or infinite on these samples")
     with files.replacing(path) as temporary:
-        _convert(signature, suffix, temporary, quantize, sparse, found)
+        _convert(called, suffix, temporary, quantize=quantize, sparse=sparse, found=found)
         runner = exported.load_exported(temporary)
         difference, largest = _compare(runner, found, wanted)
         if not difference <= tolerance * max(1.0, largest):
@@ -137,17 +144,17 @@ def export(
                 f"by up to {difference:.3g} (outputs up to {largest:.3g}), tolerance={tolerance:g};"
                 " no file was written. Give typical inputs as data=, or a larger tolerance="
             )
-        given = None if acting is plain else _from_given(acting, signature, runner, found)
+        own = None
+        if acting is not plain:
+            as_it_is = dataclasses.replace(called, model=acting)
+            own = _compare(runner, found, [as_it_is.outputs(batch) for batch in found])[0]
         size = temporary.stat().st_size
-    encoded = runner.sparse_tensors() if suffix == ".tflite" else 0
+    encoded = runner.sparse_tensors()
     if sparse and not encoded:
-        warnings.warn(
-            "sparse=True: no kernel of this model has zeros enough for sparse encoding to pay; the "
-            "file is a dense one",
-            stacklevel=2,
-        )
+        text = "sparse=True: no kernel of this model has zeros enough for sparse encoding to pay"
+        warnings.warn(f"{text}; the file is a dense one", stacklevel=2)
     return Exported(
-        path=Path(path),
+        path=pathlib.Path(path),
         format=exported.FORMATS[suffix],
         size_bytes=size,
         largest_difference=difference,
@@ -156,16 +163,12 @@ def export(
         quantize=quantize,
         sparse_tensors=encoded,
         batch_size=batch_size,
-        difference_from_model=given,
+        difference_from_model=own,
     )
 
 
-def _check(model, path, quantize, sparse, data, samples, batch_size, tolerance):
-    """Refuse what can be refused before any work; the suffix of the path."""
-    suffix = exported.check_suffix(path)
-    check_count("samples", samples, 1)
-    if batch_size is not None:
-        check_count("batch_size", batch_size, 1)
+def _check(path, suffix, *, quantize, sparse, data, tolerance):
+    """Refuse options that are wrong, or do not go together, before any work."""
     if tolerance is not None and not (isinstance(tolerance, Real) and tolerance >= 0):
         raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0, or None")
     if quantize not in _QUANTIZE:
@@ -182,48 +185,28 @@ def _check(model, path, quantize, sparse, data, samples, batch_size, tolerance):
             "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
             "activations are measured on them. quantize='dynamic' needs none"
         )
-    sites.check_model(model)
-    _check_place(path, suffix)
-    return suffix
 
 
 def _check_place(path, suffix):
     """Refuse where nothing can be converted, or written."""
-    backend = keras.backend.backend()
+    backend, onnx = keras.backend.backend(), suffix == ".onnx"
     if backend != "tensorflow":
+        extras = "tensorflow,onnx" if onnx else "tensorflow,litert"
         raise RuntimeError(
             f"export converts on the TensorFlow backend, this is {backend}. Save the model, "
             "model.save('model.keras'), and export it in a process with KERAS_BACKEND=tensorflow: "
-            f"ap.export(keras.saving.load_model('model.keras'), {str(path)!r})"
+            f"ap.export(keras.saving.load_model('model.keras'), {str(path)!r}). That needs "
+            f"pip install 'activation-pruning[{extras}]'"
         )
-    exported.check_installed(suffix, *(["tf2onnx"] if suffix == ".onnx" else []))
+    exported.check_installed(suffix, *(["tf2onnx"] if onnx else []))
 
 
-def _stripped(model):
-    """The model that acts in inference: without wrappers."""
-    parts = keras_private.with_sublayers(model)
-    wrapped = any(isinstance(part, KernelWrapper) for part in parts)
-    return pruned_layer.strip(model) if wrapped and sites.is_graph(model) else model
-
-
-def _in_float32(model):
-    parts = keras_private.with_sublayers(model)
-    if all(part.compute_dtype in (None, "float32") for part in parts):
-        return model
-    if not sites.is_graph(model):
-        raise ValueError(
-            f"the subclassed model {type(model).__name__} computes in {model.compute_dtype}; files "
-            "are written in float32. Make it with dtype='float32' and copy the weights"
-        )
-    return copies.rebuild(model, copies.copy_in_float32, copies.copy_weights)
-
-
-def _convert(signature, suffix, path, quantize, sparse, found):
+def _convert(signature, suffix, path, **options):
     try:
         if suffix == ".onnx":
             converters.onnx(signature, path)
         else:
-            converters.litert(signature, path, quantize, sparse, found)
+            converters.litert(signature, path, **options)
     except Exception as error:  # each converter raises classes of its own
         name, kind, why = signature.model.name, exported.FORMATS[suffix], _reason(error)
         raise ValueError(f"model {name!r} cannot be converted to {kind}: {why}") from error
@@ -239,31 +222,12 @@ def _reason(error):
     return reason
 
 
-def _from_given(model, signature, runner, found):
-    """Largest difference between the file's outputs and those of the model in its own dtype."""
-    own, gaps = dataclasses.replace(signature, model=model), []
-    for batch in found:
-        outputs = runner(batch)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        for output, expected in zip(outputs, own.outputs(batch), strict=True):
-            gaps.append(np.abs(output - expected.astype("float64")).max(initial=0.0))
-    return float(np.max(gaps))
-
-
 def _compare(runner, found, wanted):
-    """Largest difference between the file's outputs and those of Keras, and the largest output."""
-    differences, largest = [], []
-    for batch, expected in zip(found, wanted, strict=True):
-        outputs = runner(batch)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        for output, keras_output in zip(outputs, expected, strict=True):
-            if output.shape != keras_output.shape:
-                raise ValueError(
-                    f"the file returns shape {output.shape}, Keras {keras_output.shape}"
-                )
-            if not np.isfinite(keras_output).all():
-                raise ValueError("the outputs of the model are NaN or infinite on these samples")
-            gap = np.subtract(output, keras_output, dtype="float64")
-            differences.append(float(np.abs(gap).max(initial=0.0)))
-            largest.append(float(np.abs(keras_output, dtype="float64").max(initial=0.0)))
-    return float(np.max(differences)), max(largest)
+    """(largest difference between outputs of the file and those wanted, the largest of these)"""
+    gaps = [
+        gap(output, expected)
+        for batch, outputs in zip(found, wanted, strict=True)
+        for output, expected in zip(runner.outputs(batch), outputs, strict=True)
+    ]
+    difference, largest = np.max(gaps, axis=0)
+    return float(difference), float(largest)

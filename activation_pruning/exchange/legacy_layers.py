@@ -1,52 +1,36 @@
 """Single layers of legacy tf_keras, made anew in Keras 3 from their configurations."""
 
 import inspect
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
 
+from activation_pruning.support.optional import optional
+
 _RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
 # What legacy configurations hold beside arguments; none of it changes what a layer computes.
-_HARMLESS = {
-    "batch_input_shape",
-    "implementation",
-    "input_length",
-    "key_shape",
-    "query_shape",
-    "rng_type",
-    "trainable",  # unknown to some layers without weights only
-    "value_shape",
-}
+_HARMLESS = {"batch_input_shape", "implementation", "input_length", "rng_type"}
+_HARMLESS |= {"key_shape", "query_shape", "value_shape"}
+_HARMLESS |= {"trainable"}  # unknown to some layers without weights only
 
 
-def tf_keras():
-    """The package tf_keras, an extra.
-
-    Raises:
-        ImportError: where it is not installed; names the command.
-    """
-    try:
-        import tf_keras as package
-    except ImportError as error:
-        raise ImportError(
-            "legacy models need tf_keras: pip install 'activation-pruning[tfmot]'"
-        ) from error
-    return package
+def tf_keras() -> ModuleType:
+    """The package tf_keras, an extra; ImportError where it is not installed."""
+    return optional("tf_keras", "tfmot")
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
-def legacy_hard_sigmoid(x):
+def legacy_hard_sigmoid(x: Any) -> Any:
     """clip(0.2 x + 0.5, 0, 1), tf_keras's "hard_sigmoid"; Keras 3's has a slope of 1/6."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
-def make(legacy, config, custom_objects):
-    """The Keras 3 layer for a legacy class and configuration; not built.
+def make(legacy: type, config: dict, custom_objects: dict[str, type]) -> keras.Layer:
+    """The Keras 3 layer for a legacy class and what its `get_config` returned; not built.
 
-    Args:
-        legacy: the class.
-        config: what its `get_config` returned; layers in it may be new ones already.
-        custom_objects: {name of a legacy class: Keras 3 class}, asked first.
+    Layers in `config` may be new ones already; `custom_objects` are asked first.
 
     Raises:
         ValueError: for an argument that Keras 3 lacks and that is not at its default, or a class
@@ -84,7 +68,7 @@ def make(legacy, config, custom_objects):
         ) from error
 
 
-def valid(name):
+def valid(name: str) -> str:
     """A legacy name as Keras 3 allows it."""
     return name.replace("/", "_")
 

@@ -1,11 +1,15 @@
 """Legacy tf_keras models, as TensorFlow Model Optimization prunes them, made anew in Keras 3."""
 
 from numbers import Real
+from typing import Any
 
 import keras
 import numpy as np
 
-from activation_pruning.exchange import converters, legacy_layers
+from activation_pruning.exchange.legacy_layers import make, tf_keras, valid
+from activation_pruning.exchange.signature import gap, signature
+from activation_pruning.graph import copies
+from activation_pruning.support.types import Model
 
 _SAMPLES = 16  # random inputs that both models are compared on
 _OPERATORS = "is an operator or function of TensorFlow: build the model with layers instead (Add, "
@@ -20,7 +24,12 @@ _ADVICE = {
 }
 
 
-def from_tfmot(model, custom_objects=None, tolerance=1e-5, seed=0):
+def from_tfmot(
+    model: Any,
+    custom_objects: dict[str, type] | None = None,
+    tolerance: float = 1e-5,
+    seed: int = 0,
+) -> Model:
     """A Keras 3 copy of a legacy `tf_keras` model, pruned by tfmot or not.
 
     Wrappers of `prune_low_magnitude` are stripped and their masks applied, so pruned weights are
@@ -47,19 +56,18 @@ def from_tfmot(model, custom_objects=None, tolerance=1e-5, seed=0):
             outputs that differ.
 
     Example:
-
-    >>> import tf_keras, activation_pruning as ap
-    >>> legacy = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,), name="a")])
-    >>> ap.from_tfmot(legacy).layers[0].name
-    'a'
+        >>> import tf_keras, activation_pruning as ap
+        >>> legacy = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,), name="a")])
+        >>> ap.from_tfmot(legacy).layers[0].name
+        'a'
     """
     if not (isinstance(tolerance, Real) and tolerance >= 0):
         raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0")
     custom_objects = dict(custom_objects or {})
     _check(model, custom_objects)
-    conversion_ = _Conversion(custom_objects)
-    new = conversion_.model(model)
-    conversion_.transfer()
+    conversion = _Conversion(custom_objects)
+    new = conversion.model(model)
+    conversion.transfer()
     _compare(model, new, tolerance, seed)
     return new
 
@@ -74,11 +82,11 @@ class _Conversion:
 
     def model(self, model):
         """The new model, without the weights."""
-        if isinstance(model, legacy_layers.tf_keras().Sequential):
+        if isinstance(model, tf_keras().Sequential):
             start = model.inputs[0]
             first = keras.Input(batch_shape=tuple(start.shape), dtype=start.dtype.name)
             layers = [self.layer(layer) for layer in model.layers]
-            new = keras.Sequential([first, *layers], name=_name(model))
+            new = keras.Sequential([first, *layers], name=valid(model.name))
             if not getattr(new, "inputs", None):  # Keras stays silent where it loses the shapes
                 raise ValueError(
                     f"the shapes within {model.name!r} cannot be followed: a class in "
@@ -102,13 +110,13 @@ class _Conversion:
                 options = {key: item for key, item in node.call_kwargs.items() if item is not None}
                 given = keras.tree.map_structure(known, [list(node.call_args), options])
                 outputs = self.layer(layer)(*given[0], **given[1])
-                pairs = zip(_flat(node.outputs), _flat(outputs), strict=True)
-                tensors |= {id(old): new for old, new in pairs}
+                pair = keras.tree.flatten(node.outputs), keras.tree.flatten(outputs)
+                tensors |= {id(old): new for old, new in zip(*pair, strict=True)}
             if len(left) == len(waiting):
                 raise ValueError(f"the graph of {model.name!r} cannot be followed to its outputs")
             waiting = left
         ends = [keras.tree.map_structure(known, part) for part in (model.input, model.output)]
-        return keras.Model(*ends, name=_name(model))
+        return keras.Model(*ends, name=valid(model.name))
 
     def layer(self, layer):
         """The new layer in place of a legacy one."""
@@ -124,7 +132,7 @@ class _Conversion:
         config = layer.get_config()
         if type(layer).__name__ == "TimeDistributed":
             config["layer"] = self.layer(layer.layer)  # it may be a whole model
-        return legacy_layers.make(type(layer), config, self.custom_objects)
+        return make(type(layer), config, self.custom_objects)
 
     def transfer(self):
         """Give the new layers the weights, those under a mask as zeros."""
@@ -142,12 +150,11 @@ class _Conversion:
                     "class with the same weights"
                 )
             new.set_weights(arrays)
-            if hasattr(new, "finalize_state"):  # Normalization computes with what it derives
-                new.finalize_state()
+            copies.derive(new)
 
 
 def _check(model, custom_objects):
-    if not isinstance(model, legacy_layers.tf_keras().Model):
+    if not isinstance(model, tf_keras().Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise TypeError(f"model must be a legacy tf_keras model, received {kind}")
     if not _is_model(model):
@@ -178,28 +185,23 @@ def _unknown(model, custom_objects):
 
 
 def _compare(model, new, tolerance, seed):
-    signature = converters.signature(new)
-    samples = new.inputs[0].shape[0] or _SAMPLES
-    (batch,) = signature.random(samples, seed)
+    called = signature(new)
+    (batch,) = called.random(new.inputs[0].shape[0] or _SAMPLES, seed)
     inputs = keras.tree.pack_sequence_as(model.input, batch)
-    expected = [np.asarray(item) for item in _flat(model(inputs, training=False))]
-    for found, wanted in zip(signature.outputs(batch), expected, strict=True):
-        gap = np.abs(np.subtract(found, wanted, dtype="float64")).max(initial=0.0)
-        if not gap <= tolerance * max(1.0, np.abs(wanted).max(initial=0.0)):
+    expected = [np.asarray(item) for item in keras.tree.flatten(model(inputs, training=False))]
+    for found, wanted in zip(called.outputs(batch), expected, strict=True):
+        difference, largest = gap(found, wanted)
+        if not difference <= tolerance * max(1.0, largest):
             raise ValueError(
                 f"the outputs of the Keras 3 copy of {model.name!r} differ from the legacy ones by "
-                f"up to {gap:.3g}, tolerance={tolerance:g}: a layer computes something else in "
-                "Keras 3. Compare the layers' outputs, and give custom_objects= for that one"
+                f"up to {difference:.3g}, tolerance={tolerance:g}: a layer computes something else "
+                "in Keras 3. Compare the layers' outputs, and give custom_objects= for that one"
             )
-
-
-def _flat(structure):
-    return keras.tree.flatten(structure)
 
 
 def _is_model(layer):
     """Whether it is a model with a graph: a subclassed one, or one not built, has no inputs."""
-    return isinstance(layer, legacy_layers.tf_keras().Model) and bool(layer.inputs)
+    return isinstance(layer, tf_keras().Model) and bool(layer.inputs)
 
 
 def _is_pruned(layer):
@@ -212,15 +214,10 @@ def _input(model, tensor):
         layer.name
         for layer in model.layers
         for node in layer.inbound_nodes
-        if node.is_input and any(tensor is output for output in _flat(node.outputs))
+        if node.is_input and any(tensor is output for output in keras.tree.flatten(node.outputs))
     )
-    return keras.Input(
-        batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=legacy_layers.valid(name)
-    )
-
-
-def _name(model):
-    return legacy_layers.valid(model.name)
+    shape, dtype = tuple(tensor.shape), tensor.dtype.name
+    return keras.Input(batch_shape=shape, dtype=dtype, name=valid(name))
 
 
 def _masked(weight, mask):

@@ -97,7 +97,12 @@ def copy_weights(layer: keras.Layer, new: keras.Layer) -> None:
 def finalize(layer: keras.Layer, new: keras.Layer) -> None:
     """What weights do not say: which layers inside train, and what they derive from weights."""
     _keep_trainable(layer, new)
-    for inner in keras_private.with_sublayers(new):
+    derive(new)
+
+
+def derive(layer):
+    """Have a layer and those inside compute anew what they derive from their weights."""
+    for inner in keras_private.with_sublayers(layer):
         if hasattr(inner, "finalize_state"):  # Normalization computes with what it derived
             inner.finalize_state()
 

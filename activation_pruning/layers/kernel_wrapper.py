@@ -1,6 +1,7 @@
 """What the wrappers share: a layer that runs with its kernels multiplied by something."""
 
 import inspect
+from typing import Any
 
 import keras
 
@@ -23,14 +24,14 @@ class KernelWrapper(keras.layers.Wrapper):
         ValueError: when the layer turns out to hold nothing prunable, or a wrapper already.
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.Layer, **kwargs: Any) -> None:
         # Kernels meet their factors in full precision; the layer casts by its own policy.
         kwargs.setdefault("dtype", layer.variable_dtype)
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
-        self._kernels = {}
+        self._kernels: dict[str, sites.LiveSite] = {}
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         for site in sites.find(self.layer, exclude=()).sites:
             if site.wrapper is not None:
@@ -41,27 +42,28 @@ class KernelWrapper(keras.layers.Wrapper):
             name = site.name.removeprefix(f"{self.layer.name}/").replace("/", "_")
             self._kernels[name] = site
 
-    def factor(self, name, training=False):
+    def factor(self, name: str, training: bool = False) -> Any:
         """What the kernel `name` is multiplied by: a tensor that broadcasts to its shape."""
         raise NotImplementedError
 
-    def factor_of(self, variable):
+    def factor_of(self, variable: keras.Variable) -> Any:
         """The factor that acts in inference, for one of the layer's kernels."""
         return self.factor(self._name_of(variable))
 
-    def mask_of(self, variable):
+    def mask_of(self, variable: keras.Variable) -> keras.Variable | None:
         """The mask variable of one of the layer's kernels; None here, where there are no masks."""
+        return None
 
     def _name_of(self, variable):
         return next((name for name, s in self._kernels.items() if s.variable is variable), None)
 
-    def call(self, inputs, training=None, **kwargs):
+    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if "training" in inspect.signature(self.layer.call).parameters:
             kwargs["training"] = training
         values = {id(variable): variable.value for variable in self.layer.variables}
         for name, site in self._kernels.items():
             key = id(site.variable)
-            values[key] = keras_private.masked(values[key], self.factor(name, training))
+            values[key] = keras_private.masked(values[key], self.factor(name, bool(training)))
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         updatable = self.layer.non_trainable_variables
         with keras_private.stateless_scope(mapping, collect_losses=True) as scope:
@@ -75,5 +77,5 @@ class KernelWrapper(keras.layers.Wrapper):
             self.add_loss(loss + 0)  # a tensor of its own: Keras knows the layer's by identity
         return outputs
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)

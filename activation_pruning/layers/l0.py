@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from numbers import Real
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ from keras import ops
 
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.support import names
+from activation_pruning.support.checks import check_number
+from activation_pruning.support.types import Array
 
 _EPS = 1e-6  # keeps the uniform samples off 0 and 1, where their logits are infinite
 
@@ -28,16 +31,15 @@ class HardConcrete:
     Source: Louizos, Welling & Kingma, ICLR 2018 (arXiv:1712.01312), section 2.
 
     Example:
-
-    >>> gate = HardConcrete()
-    >>> [float(gate.deterministic(log_alpha)) for log_alpha in (-3.0, 0.0, 3.0)]
-    [0.0, 0.5, 1.0]
+        >>> gate = HardConcrete()
+        >>> [float(gate.deterministic(log_alpha)) for log_alpha in (-3.0, 0.0, 3.0)]
+        [0.0, 0.5, 1.0]
     """
 
     temperature: float = 2 / 3
     limits: tuple[float, float] = (-0.1, 1.1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         beta = self.temperature
         if not (isinstance(beta, Real) and 0 < beta <= 1):
             raise ValueError(f"temperature={beta!r}; it must be a number in (0, 1], 2/3 as a rule")
@@ -50,23 +52,18 @@ class HardConcrete:
             )
         object.__setattr__(self, "limits", limits)
 
-    def sample(self, log_alpha, u):
+    def sample(self, log_alpha: Any, u: Any) -> Any:
         """z = clip(s (zeta - gamma) + gamma, 0, 1), s = sigmoid((logit(u) + log_alpha) / beta).
 
-        Args:
-            log_alpha: location of each gate.
-            u: uniform samples in (0, 1), one for each gate.
-
-        Returns:
-            Gates in [0, 1], differentiable in `log_alpha` where they are neither 0 nor 1.
+        u are uniform samples in (0, 1); z in [0, 1] is differentiable between 0 and 1.
         """
         return self._stretch((ops.log(u) - ops.log1p(-u) + log_alpha) / self.temperature)
 
-    def deterministic(self, log_alpha):
+    def deterministic(self, log_alpha: Any) -> Any:
         """The gate of inference: clip(sigmoid(log_alpha) (zeta - gamma) + gamma, 0, 1)."""
         return self._stretch(log_alpha)
 
-    def open_probability(self, log_alpha):
+    def open_probability(self, log_alpha: Any) -> Any:
         """P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta)), in (0, 1)."""
         gamma, zeta = self.limits
         return ops.sigmoid(log_alpha - self.temperature * math.log(-gamma / zeta))
@@ -125,30 +122,29 @@ class L0Layer(KernelWrapper):
     Regularization", ICLR 2018 (arXiv:1712.01312), section 2; with a constant start of log_alpha.
 
     Example:
-
-    >>> import keras, numpy as np, activation_pruning as ap
-    >>> layer = ap.L0Layer(keras.layers.Dense(3, use_bias=False), penalty=0.01)
-    >>> y = layer(np.ones((2, 4)))
-    >>> layer.gates()["kernel"][0].tolist()
-    [0.5, 0.5, 0.5]
-    >>> round(layer.expected_l0(), 2), layer.closed()
-    (9.98, 0.0)
+        >>> import keras, numpy as np, activation_pruning as ap
+        >>> layer = ap.L0Layer(keras.layers.Dense(3, use_bias=False), penalty=0.01)
+        >>> y = layer(np.ones((2, 4)))
+        >>> layer.gates()["kernel"][0].tolist()
+        [0.5, 0.5, 0.5]
+        >>> round(layer.expected_l0(), 2), layer.closed()
+        (9.98, 0.0)
     """
 
     def __init__(
         self,
-        layer,
-        penalty=1e-5,
-        granularity="weight",
-        temperature=2 / 3,
-        droprate=0.5,
-        limits=(-0.1, 1.1),
-        seed=None,
-        **kwargs,
-    ):
-        if not (isinstance(penalty, Real) and 0 <= penalty < math.inf):
-            raise ValueError(f"penalty={penalty!r}; it must be a finite number of at least 0")
-        if not (isinstance(droprate, Real) and 0 < droprate < 1):
+        layer: keras.Layer,
+        penalty: float = 1e-5,
+        granularity: str = "weight",
+        temperature: float = 2 / 3,
+        droprate: float = 0.5,
+        limits: tuple[float, float] = (-0.1, 1.1),
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_number("penalty", penalty, 0)
+        known = isinstance(droprate, Real) and 0 < droprate < 1
+        if not known:
             raise ValueError(f"droprate={droprate!r}; it must be a number in (0, 1)")
         names.lookup("granularity", granularity, {"weight": 0, "unit": 1})
         distribution = HardConcrete(temperature, limits)
@@ -157,18 +153,18 @@ class L0Layer(KernelWrapper):
         self.penalty, self.granularity, self.droprate = float(penalty), granularity, droprate
         self.distribution, self.seed = distribution, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._log_alpha, self._sizes = {}, {}
+        self._log_alpha: dict[str, keras.Variable] = {}
+        self._sizes: dict[str, Any] = {}
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
+        start = math.log1p(-self.droprate) - math.log(self.droprate)
         for name, site in self._kernels.items():
             shape, sizes = self._gates_of(site)
             self._sizes[name] = sizes
             self._log_alpha[name] = self.add_weight(
                 shape=shape,
-                initializer=keras.initializers.Constant(
-                    math.log1p(-self.droprate) - math.log(self.droprate)
-                ),
+                initializer=keras.initializers.Constant(start),
                 # A regularizer rather than `add_loss`: a shared layer pays once.
                 regularizer=_Price(self.distribution, self.penalty, sizes),
                 dtype="float32",
@@ -183,7 +179,7 @@ class L0Layer(KernelWrapper):
         units = np.broadcast_to(site.units, site.variable.shape)
         return (site.n_units,), np.bincount(units.ravel()).astype("float32")
 
-    def factor(self, name, training=False):
+    def factor(self, name: str, training: bool = False) -> Any:
         log_alpha = self._log_alpha[name]
         if training:
             u = keras.random.uniform(
@@ -194,16 +190,16 @@ class L0Layer(KernelWrapper):
             gates = self.distribution.deterministic(log_alpha)
         return ops.take(gates, self._kernels[name].units) if self.granularity == "unit" else gates
 
-    def gates(self):
+    def gates(self) -> dict[str, Array]:
         """{kernel: its gates in inference}, arrays of the kernel's shape or one for each unit."""
         return self._of_gates(self.distribution.deterministic)
 
-    def expected_l0(self):
+    def expected_l0(self) -> float:
         """The expected number of non-zero weights in training: what the penalty is a price on."""
         opened = self._of_gates(self.distribution.open_probability)
         return sum(float(np.sum(opened[name] * self._sizes[name], dtype=float)) for name in opened)
 
-    def closed(self):
+    def closed(self) -> float:
         """The share of gates that are exactly zero in inference, in [0, 1]."""
         return float(np.mean(np.concatenate([g.ravel() for g in self.gates().values()]) == 0))
 
@@ -212,7 +208,7 @@ class L0Layer(KernelWrapper):
             raise ValueError(f"layer {self.name!r} is not built: call it on data once")
         return {name: ops.convert_to_numpy(function(v)) for name, v in self._log_alpha.items()}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "penalty": self.penalty,

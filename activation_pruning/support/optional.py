@@ -1,4 +1,4 @@
-"""Modules that come with an extra."""
+"""Modules that come with an extra of this package."""
 
 import importlib
 from types import ModuleType
@@ -9,17 +9,15 @@ def optional(module: str, extra: str) -> ModuleType:
 
     Args:
         module: its dotted name.
-        extra: of this package, which brings it.
-
-    Returns:
-        The module.
+        extra: what to install it with.
 
     Raises:
-        ImportError: it cannot be imported; names the command that installs it.
+        ImportError: it cannot be imported; names the command.
 
     Example:
-        >>> optional("json", "text").dumps([1])
-        '[1]'
+
+    >>> optional("json", "json").dumps([1])
+    '[1]'
     """
     try:
         return importlib.import_module(module)

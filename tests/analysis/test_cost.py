@@ -8,7 +8,8 @@ import pytest
 from keras import layers
 
 import activation_pruning as ap
-from activation_pruning.analysis.sizes import bitmask, csr, huffman_bits, int8_huffman, quantised
+from activation_pruning.analysis.sizes import bitmask, csr, int8_huffman, quantised
+from activation_pruning.compression import huffman
 
 
 def row(model, layer, input_shape=None):
@@ -476,17 +477,17 @@ def test_huffman_bits_are_those_of_the_tree_and_near_the_entropy(seed):
     counts = np.random.default_rng(seed).integers(1, 1000, 1 + 17 * (seed + 1))
     lengths = code_lengths(counts)
     assert sum(2.0**-n for n in lengths) == 1  # Kraft: a complete prefix code
-    bits, share = huffman_bits(counts), counts / counts.sum()
+    bits, share = huffman.bits(counts), counts / counts.sum()
     assert bits == np.dot(lengths, counts)
     entropy = -(share * np.log2(share)).sum() * counts.sum()
     assert entropy <= bits < entropy + counts.sum()
 
 
 def test_huffman_of_few_symbols():
-    assert huffman_bits([]) == 0
-    assert huffman_bits([7]) == 7
-    assert huffman_bits([7, 0, 1]) == 8
-    assert huffman_bits([1, 1, 1, 1]) == 8
+    assert huffman.bits([]) == 0
+    assert huffman.bits([7]) == 7
+    assert huffman.bits([7, 0, 1]) == 8
+    assert huffman.bits([1, 1, 1, 1]) == 8
 
 
 def test_quantised_keeps_zeros_and_ends():

@@ -12,7 +12,8 @@ import zlib
 import numpy as np
 import pytest
 
-from activation_pruning.compression import clusters, container, files, gaps, huffman, tensors
+from activation_pruning.compression import clusters, compressed, container, gaps, huffman, tensors
+from activation_pruning.compression.compressed import Compressed
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.compression.tensors import Raw, Shared
 
@@ -296,13 +297,12 @@ WEIGHTS = [shared(), shared((7, 9), 1.0, 3, 1), Raw("bias", "float32", np.arange
 
 
 def file():
-    return files.write(CONFIG, WEIGHTS)[0]
+    return Compressed(CONFIG, WEIGHTS).to_bytes()
 
 
 def same(found):
-    config, weights = found
-    arrays = [tensor.array.tobytes() for tensor in weights]
-    return config == CONFIG and arrays == [tensor.array.tobytes() for tensor in WEIGHTS]
+    arrays = [tensor.array.tobytes() for tensor in found.weights]
+    return found.config == CONFIG and arrays == [tensor.array.tobytes() for tensor in WEIGHTS]
 
 
 def signed(data):
@@ -314,7 +314,7 @@ def signed(data):
 
 
 def test_files_round_trip():
-    assert same(files.read(file()))
+    assert same(compressed.read(file()))
     assert file() == file()
 
 
@@ -322,27 +322,27 @@ def test_what_is_wrong_is_said():
     data = file()
     for empty in (b"", b"PK\x03\x04 something else", data[1:]):
         with pytest.raises(CompressedFileError, match="not a compressed model"):
-            files.read(empty)
+            compressed.read(empty)
     with pytest.raises(CompressedFileError, match="ends within its header"):
-        files.read(data[:40])
+        compressed.read(data[:40])
     newer = data[:8] + struct.pack("<H", 2) + data[10:]
     with pytest.raises(CompressedFileError, match="newer version, format 2; this version reads 1"):
-        files.read(newer)
+        compressed.read(newer)
     with pytest.raises(CompressedFileError, match="no format 0"):
-        files.read(data[:8] + struct.pack("<H", 0) + data[10:])
-    sizes = files.write(CONFIG, WEIGHTS)[2]
+        compressed.read(data[:8] + struct.pack("<H", 0) + data[10:])
+    sizes = [len(tensor.encode()[1]) for tensor in WEIGHTS]
     for number, place in enumerate(np.cumsum(sizes[::-1]).tolist()):
         flipped = bytearray(data)
         flipped[len(data) - 32 - place - 12 * number] ^= 1  # the first byte of a section
         with pytest.raises(CompressedFileError, match=f"checksum of section {3 - number}$"):
-            files.read(bytes(flipped))
+            compressed.read(bytes(flipped))
     with pytest.raises(CompressedFileError, match="checksum of the header"):
-        files.read(data[:30] + b"xx" + data[32:])
+        compressed.read(data[:30] + b"xx" + data[32:])
     with pytest.raises(CompressedFileError, match="checksum of the whole file"):
-        files.read(data[:-1] + bytes([data[-1] ^ 1]))
+        compressed.read(data[:-1] + bytes([data[-1] ^ 1]))
     for short in (data[:-40], data[:-10]):
         with pytest.raises(CompressedFileError, match="damaged"):
-            files.read(short)
+            compressed.read(short)
 
 
 def test_lengths_are_not_believed():
@@ -352,10 +352,10 @@ def test_lengths_are_not_believed():
         wrong = bytearray(data)
         struct.pack_into(form, wrong, place, size)
         with pytest.raises(CompressedFileError, match="damaged"):
-            files.read(signed(bytes(wrong)))
+            compressed.read(signed(bytes(wrong)))
     struct.pack_into("<Q", data, 22 + packed, 2**63)
     with pytest.raises(CompressedFileError, match="ends within section 1"):
-        files.read(signed(bytes(data)))
+        compressed.read(signed(bytes(data)))
 
 
 def test_packed_data_cannot_grow_beyond_what_is_declared():
@@ -381,7 +381,7 @@ def test_shapes_out_of_all_proportion_are_refused_before_they_take_memory(shape)
     section = huffman.encode([]) + huffman.encode([])
     data = container.pack({"config": CONFIG, "tensors": [one]}, [section])
     with pytest.raises(CompressedFileError, match="cannot stand for weights of"):
-        files.read(data)
+        compressed.read(data)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_shapes_out_of_all_proportion_are_refused_before_they_take_memory(shape)
 )  # fmt: skip
 def test_headers_that_describe_nothing(header):
     with pytest.raises(CompressedFileError):
-        files.read(container.pack(header, [b"x"]))
+        compressed.read(container.pack(header, [b"x"]))
 
 
 # -- fuzzing ------------------------------------------------------------------------------------
@@ -419,13 +419,13 @@ def mutated(data, generator, other):
 
 
 def test_no_injury_goes_unnoticed():
-    data, other = file(), files.write(CONFIG, [shared(seed=3), *WEIGHTS[1:]])[0]
+    data, other = file(), Compressed(CONFIG, [shared(seed=3), *WEIGHTS[1:]]).to_bytes()
     generator = np.random.default_rng(0)
     refused = 0
     for _ in range(10_000):
         injured = mutated(data, generator, other)
         try:
-            found = files.read(injured)
+            found = compressed.read(injured)
         except CompressedFileError:
             refused += 1
         else:
@@ -455,7 +455,7 @@ def test_forged_files_are_read_or_refused():
             sections[chosen] = mutated(sections[chosen], generator, other)
         data = container.pack({"config": CONFIG, "tensors": header}, sections)
         try:
-            weights = files.read(data)[1]
+            weights = compressed.read(data).weights
         except CompressedFileError:
             continue
         read += 1

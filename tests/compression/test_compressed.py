@@ -8,8 +8,10 @@ from keras import layers
 
 import activation_pruning as ap
 from activation_pruning import compression
-from activation_pruning.compression import CompressedFileError, container, files
+from activation_pruning.compression import CompressedFileError, container
+from activation_pruning.compression.compressed import read
 from activation_pruning.compression.tensors import Raw, Shared
+from activation_pruning.hooks import attachment
 
 pytestmark = pytest.mark.backend
 
@@ -361,7 +363,7 @@ def test_a_step_of_sgd_is_one_on_the_centroids(reduction):
     model.compile(keras.optimizers.SGD(0.05), "mse")
     model.fit(
         x, y, batch_size=16, epochs=3, verbose=0,
-        callbacks=[compression.SharedWeights(compressed, reduction)],
+        callbacks=[ap.SharedWeights(compressed, reduction)],
     )  # fmt: skip
     np.testing.assert_allclose(compressed.weights[0].codebook, expected, rtol=1e-5)
     assert np.abs(expected - tensor.codebook).max() > 1e-3
@@ -381,7 +383,7 @@ def test_steps_of_adam_are_those_on_the_centroids():
     model.compile(keras.optimizers.Adam(0.01), "mse")
     model.fit(
         x, y, batch_size=16, epochs=5, verbose=0,
-        callbacks=[compression.SharedWeights(compressed)],
+        callbacks=[ap.SharedWeights(compressed)],
     )  # fmt: skip
     np.testing.assert_allclose(compressed.weights[0].codebook, expected, rtol=1e-4)
 
@@ -394,7 +396,7 @@ def test_training_keeps_codes_and_zeros(kind, tmp_path):
     models.compiled(model, keras.optimizers.AdamW(0.01))
     x, y = models.data({"convolutional": (8, 8, 2), "embedded": (4,)}.get(kind, (6,)))
     x = np.abs(x).astype("int32") if kind == "embedded" else x
-    keep, share = ap.KeepPruned(), compression.SharedWeights(compressed)
+    keep, share = ap.KeepPruned(), ap.SharedWeights(compressed)
     model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[keep, share])
     found, changed = model.get_weights(), 0
     for tensor, old, array, zero in zip(compressed.weights, before, found, zeros, strict=True):
@@ -408,7 +410,7 @@ def test_training_keeps_codes_and_zeros(kind, tmp_path):
     assert weights(compression.load_compressed(tmp_path / "model.apz")) == weights(model)
     model.fit(x, y, verbose=0)  # the hooks are gone: weights part
     assert any((a != b).any() for a, b in zip(found, model.get_weights(), strict=True))
-    assert not ap.attachment.attachment(model).owners
+    assert not attachment.attachment(model).owners
 
 
 def test_the_model_to_train_is_that_which_was_compressed():
@@ -417,11 +419,11 @@ def test_the_model_to_train_is_that_which_was_compressed():
     for other, what in ((biased, "2 weight tensors, not 1"), (linear(1)[0].model(), "differ")):
         other.compile("sgd", "mse")
         with pytest.raises(ValueError, match=what):
-            other.fit(x, y, verbose=0, callbacks=[compression.SharedWeights(compressed)])
+            other.fit(x, y, verbose=0, callbacks=[ap.SharedWeights(compressed)])
     with pytest.raises(ValueError, match="choose 'sum' or 'mean'"):
-        compression.SharedWeights(compressed, reduction="max")
+        ap.SharedWeights(compressed, reduction="max")
     with pytest.raises(TypeError, match=r"received a NoneType; give what ap.compress"):
-        compression.SharedWeights(None)
+        ap.SharedWeights(None)
 
 
 def test_training_that_diverges_leaves_what_was_compressed():
@@ -429,13 +431,13 @@ def test_training_that_diverges_leaves_what_was_compressed():
     before, model = compressed.to_bytes(), compressed.model()
     model.compile(keras.optimizers.SGD(1e30), "mse")
     with pytest.raises(ValueError, match="a/kernel"):
-        model.fit(x, y, epochs=5, verbose=0, callbacks=[compression.SharedWeights(compressed)])
+        model.fit(x, y, epochs=5, verbose=0, callbacks=[ap.SharedWeights(compressed)])
     assert compressed.to_bytes() == before
 
 
 def test_files_are_read_without_keras():
     compressed = compression.compress(wide())
-    config, found = files.read(compressed.to_bytes())
-    assert config == compressed.config
-    for one, other in zip(found, compressed.weights, strict=True):
+    found = read(compressed.to_bytes())
+    assert found.config == compressed.config
+    for one, other in zip(found.weights, compressed.weights, strict=True):
         assert one.array.tobytes() == other.array.tobytes()

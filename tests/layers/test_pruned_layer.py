@@ -118,7 +118,7 @@ def test_wrap_and_strip_keep_the_outputs(kind):
 def test_pruned_models_stay_pruned_through_wrap_save_load_and_strip(kind, tmp_path):
     make, data = MODELS[kind]
     model, x = make(), data()
-    report = ap.prune(model, 0.6)
+    pruned = ap.prune(model, 0.6)
     expected = outputs(model, x)
     wrapped = ap.wrap(model)
     for name, mask in masks_of(wrapped).items():
@@ -133,7 +133,7 @@ def test_pruned_models_stay_pruned_through_wrap_save_load_and_strip(kind, tmp_pa
     stripped = ap.strip(loaded)
     close(outputs(stripped, x), expected)
     measured = report.measure(sites.find(stripped).sites)
-    assert report.total_sparsity(measured) == report.sparsity
+    assert report.total_sparsity(measured) == pruned.sparsity
 
 
 def test_strip_leaves_the_wrapped_model_as_it_is():

@@ -1,0 +1,114 @@
+"""`compress`: which weights are shared, and how."""
+
+from numbers import Integral
+
+import keras
+import numpy as np
+
+from activation_pruning import masks, sites
+from activation_pruning.compression import architecture, clusters, stages
+from activation_pruning.compression.compressed import (
+    Compressed,
+    check_shapes,
+    rounded,
+    values_of,
+)
+from activation_pruning.compression.tensors import Raw, Shared
+from activation_pruning.layers import wrapping
+from activation_pruning.support.types import Model
+
+_MOST_BITS = 11
+
+
+def compress(
+    model: Model,
+    bits: int | dict[str, int] = 5,
+    custom_objects: dict[str, type] | None = None,
+) -> Compressed:
+    """Deep Compression: weights shared by k-means, positions as distances, all Huffman-coded.
+
+    The non-zeros of each kernel are grouped around at most 2^bits centroids (see
+    `compression.clusters.share`); of a pruned kernel only the non-zeros are stored, each by its
+    code and its distance from the one before. The bits of a distance, the order of the weights and
+    whether distances pay at all are chosen for the smallest file. Everything else (biases,
+    statistics of BatchNormalization, kernels smaller than their codebook) is stored as it is, to
+    the last bit. Prune first: `prune` or `PruningCallback`, then fine-tune with `KeepPruned`.
+
+    Args:
+        model: a built `keras.Model` that Keras can make anew from its configuration; it is not
+            changed.
+        bits: 1 to 11 for all kernels, or {name or pattern of layers: bits}, the first match
+            counting: kernels that none names keep their weights. Published: 8 for convolutions, 5
+            for the others.
+        custom_objects: {name: class} of your own classes that are not registered.
+
+    Returns:
+        A `Compressed`: print it, or take `.table()`, `.model()`, `.save(path)`.
+
+    Raises:
+        TypeError: for something that is not a Keras 3 model.
+        ValueError: for bits out of range, an unknown name, weights that are not finite, and models
+            whose architecture cannot be stored (Python lambdas, learnt vocabularies, wrappers of
+            this package).
+
+    Source: Han, Mao & Dally, Deep Compression: Compressing Deep Neural Networks with Pruning,
+    Trained Quantization and Huffman Coding, ICLR 2016.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> from activation_pruning import compression
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+        >>> report = ap.prune(model, 0.9, exclude=())
+        >>> compression.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
+        16
+    """
+    sites.check_model(model)
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model, received the layer {model.name!r}")
+    widths = _widths(model, bits)
+    config = architecture.describe(model)
+    weights = []
+    for variable in model.weights:
+        name, width = widths.get(id(variable), (variable.path, None))
+        weights.append(_compressed(name, variable, width))
+    made = architecture.build(config, custom_objects)  # what cannot be loaded shall not be saved
+    check_shapes(made.weights, weights)
+    return Compressed(config, weights)
+
+
+def _widths(model, bits):
+    """{id(variable): (site name, bits, or None where a kernel is to be left as it is)}."""
+    found = sites.find(model, exclude=()).sites
+    wrapping.check_plain(found)
+    widths = {id(site.variable): (site.name, None) for site in found}
+    for pattern, width in (bits if isinstance(bits, dict) else {"*": bits}).items():
+        whole = isinstance(width, Integral) and not isinstance(width, bool)
+        if not whole or not 1 <= width <= _MOST_BITS:
+            raise ValueError(
+                f"bits={bits!r}; bits must be an integer in [1, {_MOST_BITS}] (5 allows 32 "
+                "different weights), or a dict of such by layer"
+            )
+        for site in sites.matching("bits", pattern, found):
+            if widths[id(site.variable)][1] is None:
+                widths[id(site.variable)] = site.name, int(width)
+    return widths
+
+
+def _compressed(name, variable, bits):
+    """One variable as `Shared` where bits are given and that is smaller, else as `Raw`."""
+    array, dtype = values_of(variable), keras.backend.standardize_dtype(variable.dtype)
+    raw = Raw(name, dtype, array)
+    if bits is None:
+        return raw
+    masks.check_finite(name, array, "weights")
+    flat = array.ravel().astype(np.float64 if dtype == "float64" else np.float32)
+    alive = np.flatnonzero(flat)
+    centroids, index = np.zeros(0), np.zeros(0, np.int64)
+    if len(alive):
+        centroids, index = clusters.share(flat[alive], 1 << bits)
+    # Centroids that the kernel's own type cannot tell apart are one.
+    codebook, merged = np.unique(rounded(centroids, dtype), return_inverse=True)
+    codes = np.zeros(flat.size, np.uint16)
+    codes[alive] = merged.ravel()[index] + 1
+    shared = Shared(name, dtype, codes.reshape(array.shape), codebook, bits)
+    return shared if len(shared.encode()[1]) < stages.raw_bytes(raw) else raw

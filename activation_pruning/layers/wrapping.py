@@ -1,0 +1,154 @@
+"""Models with their layers in wrappers, and out of them again."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from activation_pruning import keras_private, sites
+from activation_pruning.graph import copies
+from activation_pruning.hooks.masking import assign_mask
+from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.layers.pruned_layer import PrunedLayer
+from activation_pruning.pruning import report
+from activation_pruning.support.types import Layers, Model
+
+
+def wrap(
+    model: Model,
+    include: Layers = None,
+    exclude: Layers = None,
+    wrapper: type[KernelWrapper] = PrunedLayer,
+    **arguments: Any,
+) -> Model:
+    """A copy of a Sequential or Functional model with its prunable layers in wrappers.
+
+    Weights are copied (in a `PrunedLayer` exact zeros become pruned), and a compiled model is
+    compiled alike (with a fresh optimizer state). Layers that are wrapped already stay as they are.
+
+    Args:
+        model: a built Sequential or Functional model, nested ones included.
+        include, exclude: layers to wrap and to leave alone, see `sites.find`.
+        wrapper: `PrunedLayer` or `L0Layer`, the class.
+        **arguments: for each wrapper, such as `penalty=1e-5`.
+
+    Returns:
+        A new `keras.Model` with equal outputs; in an `L0Layer` that takes a `droprate` at which
+        gates start fully open.
+
+    Raises:
+        TypeError: for a subclassed model; use `PruningCallback` on it as it is. For a `wrapper`
+            of any other kind.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> [layer.name for layer in ap.wrap(model).layers]
+        ['pruned_a', 'b']
+    """
+    _check_graph(model, "wrap")
+    if not (isinstance(wrapper, type) and issubclass(wrapper, KernelWrapper)):
+        raise TypeError(f"wrapper={wrapper!r}; give the class ap.PrunedLayer or ap.L0Layer")
+    wanted = sites.find(model, include, exclude).sites
+    left = {id(site.variable) for site in wanted if site.wrapper is None}
+    missed: list[str] = []
+
+    def replace(layer):
+        copy = copies.copy_layer(layer)
+        if not any(id(v) in left for v in layer.variables):
+            return copy
+        if isinstance(layer, keras.layers.MultiHeadAttention):
+            missed.append(layer.name)
+            return copy
+        return wrapper(copy, **arguments)
+
+    def transfer(layer, new):
+        if not isinstance(new, KernelWrapper) or isinstance(layer, KernelWrapper):
+            copies.copy_weights(layer, new)
+            return
+        copies.copy_weights(layer, new.layer)
+        live = sites.find(new, exclude=()).sites
+        alive = report.alive_masks(live)
+        for site in live:
+            assign_mask(site, alive[site.name])
+
+    wrapped = copies.rebuild(model, replace, transfer)
+    if missed:
+        why = "the projections inside MultiHeadAttention cannot be reached by a wrapper"
+        text = f"not wrapped: {missed}: {why}; ap.PruningCallback prunes them in place"
+        warnings.warn(text, stacklevel=2)
+    return wrapped
+
+
+def strip(model: Model) -> Model:
+    """A copy of the model without wrappers: plain layers with the weights that act in inference.
+
+    Weights under a mask or behind a closed gate of `L0Layer` are exact zeros, those behind an
+    open gate are multiplied by it. Biases stay as they are.
+
+    Args:
+        model: a Sequential or Functional model.
+
+    Returns:
+        A new plain `keras.Model` with equal outputs, compiled alike; it loads without this
+        package.
+
+    Raises:
+        TypeError: for a subclassed model.
+        ValueError: for a wrapper that is itself inside of another layer.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+        ...                           keras.layers.Dense(2, name="b")])
+        >>> [layer.name for layer in ap.strip(ap.wrap(model)).layers]
+        ['a', 'b']
+    """
+    _check_graph(model, "strip")
+
+    def replace(layer):
+        plain = layer.layer if isinstance(layer, KernelWrapper) else layer
+        for inner in keras_private.with_sublayers(plain):
+            if isinstance(inner, KernelWrapper):
+                raise ValueError(
+                    f"strip(model) cannot take {inner.name!r} out of {layer.name!r}; put the "
+                    f"wrapper around that layer instead: {type(inner).__name__}({layer.name})"
+                )
+        return copies.copy_layer(plain)
+
+    def transfer(layer, new):
+        if not isinstance(layer, KernelWrapper):
+            copies.copy_weights(layer, new)
+            return
+        copies.copy_weights(layer.layer, new)
+        pair = [sites.find(one, exclude=()).sites for one in (layer, new)]
+        for wrapped, plain in zip(*pair, strict=True):
+            plain.variable.assign(wrapped.kernel())
+
+    return copies.rebuild(model, replace, transfer)
+
+
+def plain(model: Model) -> Model:
+    """The model itself, or `strip(model)` where wrappers are in it."""
+    inner = keras_private.with_sublayers(model)
+    return strip(model) if any(isinstance(one, KernelWrapper) for one in inner) else model
+
+
+def check_plain(found: Iterable[sites.LiveSite], why: str = "") -> None:
+    """Raise where a wrapper multiplies one of these sites; `why` says what is wrong with that."""
+    wrapper = next((site.wrapper for site in found if site.wrapper is not None), None)
+    if wrapper is not None:
+        kind = type(wrapper).__name__
+        raise ValueError(f"the model has a {kind}, {wrapper.name!r}{why}: ap.strip it")
+
+
+def _check_graph(model, name):
+    sites.check_model(model)
+    if not sites.is_graph(model):
+        raise TypeError(
+            f"{name}(model) needs a Sequential or Functional model, received the subclassed "
+            f"{type(model).__name__}: it cannot be taken apart. Use ap.PruningCallback, "
+            "ap.prune or ap.KeepPruned on it in place."
+        )
