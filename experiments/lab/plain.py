@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import activation_pruning as ap
-from lab import command_line, datasets, dense, network
+from lab import command_line, datasets, dense, network, publication
 
 SHARED = ("dataset", "hidden", "images", "epochs", "learning_rate", "batch_size")
 
@@ -129,7 +129,7 @@ def calibration(settings: dict, data: datasets.Data):
 def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
     """One row per record: some of its settings, and the single values of its result."""
     return pd.DataFrame(
-        {name: record["settings"][name] for name in names}
+        {publication.TARGET.get(name, name): record["settings"][name] for name in names}
         | {k: v for k, v in record["result"].items() if not isinstance(v, (list, dict))}
         for record in records
     )
@@ -138,7 +138,7 @@ def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
 def of_events(table: pd.DataFrame) -> dict:
     """Where the events in the table of a `PruningCallback` ended, and how many there were."""
     measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
-    return {"measured_sparsity": measured, "events_fired": int(table["event"].nunique())}
+    return {"sparsity": measured, "events_fired": int(table["event"].nunique())}
 
 
 def users(told) -> bool:

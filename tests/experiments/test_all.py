@@ -25,7 +25,7 @@ print("ran with", sys.argv[1:])
 def test_every_script_with_a_main_says_its_quick_options(tmp_path):
     found = {path.stem: quick for path, quick in together.experiments().items()}
     assert set(found) >= {"activation_vs_magnitude", "compression_report", "compact_cnn"}
-    assert not set(found) & {"all", "tfmot_peer"}
+    assert not set(found) & {"all", "activation_vs_magnitude_tfmot"}
     assert all(option.startswith("--") for quick in found.values() for option in quick[:1])
     (tmp_path / "fine.py").write_text(FINE)
     (tmp_path / "helper.py").write_text("x = 1")

@@ -12,7 +12,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-report = importlib.import_module("lab.compression_report")
+report = importlib.import_module("deep_compression_report")
 experiment = importlib.import_module("deep_compression")
 
 

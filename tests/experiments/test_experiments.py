@@ -20,7 +20,7 @@ sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 datasets = importlib.import_module("lab.datasets")
 runner = importlib.import_module("lab.runner")
 storage = importlib.import_module("lab.storage")
-tfmot_peer = importlib.import_module("tfmot_peer")
+tfmot = importlib.import_module("activation_vs_magnitude_tfmot")
 
 
 # -- data ----------------------------------------------------------------------------------
@@ -369,11 +369,11 @@ def test_stopping_rules_wait_for_the_end_of_pruning(network, target, epochs):
 
 
 def test_tfmots_last_update_is_on_its_last_step():
-    plan = tfmot_peer.plan(samples=54_000, batch_size=32, epochs=30, end_share=0.5)
+    plan = tfmot.plan(samples=54_000, batch_size=32, epochs=30, end_share=0.5)
     assert plan == {"begin_step": 0, "end_step": 25_300, "frequency": 100}  # of 50,640 steps
-    short = tfmot_peer.plan(samples=1293, batch_size=32, epochs=2, end_share=0.5)
+    short = tfmot.plan(samples=1293, batch_size=32, epochs=2, end_share=0.5)
     assert short == {"begin_step": 0, "end_step": 40, "frequency": 4}
-    tiny = tfmot_peer.plan(samples=10, batch_size=32, epochs=1, end_share=0.5)
+    tiny = tfmot.plan(samples=10, batch_size=32, epochs=1, end_share=0.5)
     assert tiny == {"begin_step": 0, "end_step": 1, "frequency": 1}
 
 

@@ -16,8 +16,8 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
 comparison = importlib.import_module("lab.comparison")
-nuclear_report = importlib.import_module("lab.nuclear_report")
-spectra_report = importlib.import_module("lab.spectra_report")
+nuclear_report = importlib.import_module("nuclear_norm_equivalence_report")
+spectra_report = importlib.import_module("spectra_under_pruning_report")
 
 RUN = {"arm": "magnitude", "sparsity": 0.8, "events": 1, "seed": 0, "event": 1, "site": "a"}
 

@@ -13,7 +13,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-report = importlib.import_module("lab.speed_report")
+report = importlib.import_module("unit_pruning_speed_report")
 dense = importlib.import_module("lab.dense")
 speed = importlib.import_module("unit_pruning_speed")
 

@@ -13,7 +13,7 @@ import activation_pruning as ap
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-tables = importlib.import_module("lab.strategies_tables")
+tables = importlib.import_module("pruning_strategies_tables")
 arms_report = importlib.import_module("lab.arms_report")
 command_line = importlib.import_module("lab.command_line")
 datasets = importlib.import_module("lab.datasets")
@@ -180,11 +180,11 @@ def test_pruning_strategies(tmp_path, monkeypatch):
     more = ("--strategies", "single_80", "fixed_1000", "--arms", "class_blind", "lobs")
     more += ("--retraining", "2_epochs", "--epochs", "2", "--calibration", "100", "--seeds", "1")
     with_damping = ap.surgeons.LayerwiseOBS(damping=0.1)  # a hundred images are few
-    strategies = importlib.import_module("lab.strategies")
+    strategies = importlib.import_module("pruning_strategies_trial")
     monkeypatch.setitem(strategies.CRITERIA, "lobs", strategies.Criterion(with_damping, looks=True))
     few = {"plain": (0.0,), "dropout": (0.5,), "early_stopping": (0.0,)}
-    monkeypatch.setattr(importlib.import_module("lab.regularised"), "ARMS", few)
-    monkeypatch.setattr(importlib.import_module("lab.regularised"), "MORE_EPOCHS", 2)
+    monkeypatch.setattr(importlib.import_module("pruning_strategies_regularised"), "ARMS", few)
+    monkeypatch.setattr(importlib.import_module("pruning_strategies_regularised"), "MORE_EPOCHS", 2)
     records, options = run(pruning_strategies, tmp_path, monkeypatch, *SMALL, *more)
     pruned = [r["result"] for r in records if "curve" in r["result"]]
     assert len(records) == 3 + 4
@@ -194,7 +194,7 @@ def test_pruning_strategies(tmp_path, monkeypatch):
     assert [row["weights_alive"] for row in pruned[2]["curve"]] == [weights, 500]  # one is tried
     plain = next(r["result"] for r in records if r["settings"]["criterion"] == "plain")
     assert len(plain["history"]) == 4
-    importlib.import_module("lab.strategies_report").publish(records, tmp_path, options)
+    importlib.import_module("pruning_strategies_report").publish(records, tmp_path, options)
     assert (tmp_path / "pruning_strategies.xlsx").exists()
     assert (tmp_path / "pruning_strategies.html").exists()
 

@@ -38,6 +38,7 @@ CRITERIA = {
 SINGLE = {f"single_{share:.0%}".rstrip("%"): share for share in (0.8, 0.85, 0.9)}
 ITERATIVE = {f"iterative_{share:.0%}".rstrip("%"): share for share in (0.25, 0.5, 0.75)}
 FIXED = {f"fixed_{number}": number for number in (1000, 5000, 10000)}
+KINDS = {"single": SINGLE, "iterative": ITERATIVE, "fixed": FIXED}
 STRATEGIES = SINGLE | ITERATIVE | FIXED
 RETRAINING = {
     "2_epochs": ap.retraining.Epochs(2),
@@ -47,7 +48,7 @@ RETRAINING = {
 
 def kind(strategy: str) -> str:
     """single, iterative or fixed."""
-    return strategy.partition("_")[0]
+    return next(name for name, members in KINDS.items() if strategy in members)
 
 
 def family(strategy: str, weights: int) -> tuple:
