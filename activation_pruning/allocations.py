@@ -3,16 +3,20 @@
 An allocation is `f(sites, items, sparsity) -> {site name: number of items to prune}`: it says how
 many, always the lowest of the ranking below, counting those already pruned. `masks.select` makes
 the masks; it protects the last item of a site and asks again for the others with what is left.
+Each takes and returns what `class_blind` does. To add one, write it and name it in `ALLOCATIONS`.
 
 The ranking, the same everywhere: low scores first; among equal scores the higher index first (of
 several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from activation_pruning.support.names import lookup
+from activation_pruning.support.names import chosen
+from activation_pruning.support.types import Array, Named, Scores, Site, Sites
 
 _SAMPLE = 1 << 16  # values drawn to bracket a rank
 _CHUNK = 1 << 16  # values looked at together: fits a core's cache
@@ -28,11 +32,20 @@ class Items:
             nothing is left); or the int 1: each item is one weight.
     """
 
-    scores: np.ndarray
-    sizes: np.ndarray | int = 1
+    scores: Scores
+    sizes: Array | int = 1
+
+    @property
+    def dead(self) -> int:
+        """The number of items with nothing left to prune."""
+        return int(np.count_nonzero(self.scores == -np.inf))
 
 
-def kth_lowest(arrays, k):
+SiteItems: TypeAlias = Mapping[str, Items]  # by the names of the sites
+Allocation: TypeAlias = Callable[[Sites, SiteItems, float], dict[str, int]]
+
+
+def kth_lowest(arrays: Sequence[Array], k: int) -> Any:
     """Return the k-th lowest value (k from 0) of several arrays, without copying them.
 
     A random sample brackets the value; one pass counts what lies below and gathers what lies
@@ -55,13 +68,13 @@ def kth_lowest(arrays, k):
     if total > 4 * _SAMPLE:
         low, high = _bracket(arrays, k, total)
         below = to_low = to_high = 0
-        inside = []
+        inside: Any = []
         for a in arrays:
             for chunk in (a[i : i + _CHUNK] for i in range(0, a.size, _CHUNK)):
                 above = chunk > low
-                below += np.count_nonzero(chunk < low)
-                to_low += chunk.size - np.count_nonzero(above)
-                to_high += np.count_nonzero(chunk <= high)
+                below += int(np.count_nonzero(chunk < low))
+                to_low += chunk.size - int(np.count_nonzero(above))
+                to_high += int(np.count_nonzero(chunk <= high))
                 inside.append(chunk[above & (chunk < high)])
         if below <= k < to_low:
             return low
@@ -74,7 +87,7 @@ def kth_lowest(arrays, k):
     return np.partition(np.concatenate(arrays), k)[k]
 
 
-def _bracket(arrays, k, total):
+def _bracket(arrays: Sequence[Array], k: int, total: int) -> tuple[Any, Any]:
     """Return two values between which the k-th lowest lies but for about one case in 10**9."""
     # Drawn at random (fixed seed), not with a stride: kernels have a period, that of their columns.
     draw = np.random.default_rng(0)
@@ -88,14 +101,10 @@ def _bracket(arrays, k, total):
     return low, high
 
 
-def ranking(scores):
+def ranking(scores: Scores) -> Array:
     """Return the indices of `scores` in the order of pruning.
 
-    Args:
-        scores: 1-D array, no NaN.
-
-    Returns:
-        Permutation of the indices: low scores first, the higher index first among equal ones.
+    Low scores come first, the higher index first among equal ones; no NaN.
 
     Example:
         >>> ranking(np.array([2.0, 1.0, 1.0])).tolist()
@@ -104,7 +113,7 @@ def ranking(scores):
     return scores.size - 1 - np.argsort(scores[::-1], kind="stable")
 
 
-def rounded(sparsity, weights):
+def rounded(sparsity: float, weights: int) -> int:
     """Return the exact budget k = floor(sparsity * weights + 0.5).
 
     Example:
@@ -114,7 +123,19 @@ def rounded(sparsity, weights):
     return int(np.floor(sparsity * weights + 0.5))
 
 
-def class_blind(sites, items, sparsity):
+def counted(sites: Sites) -> tuple[int, int]:
+    """Return (weights, those of them that are pruned) of some sites.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> counted([Site(mask=np.array([True, False, True]))])
+        (3, 1)
+    """
+    weights = sum(site.mask.size for site in sites)
+    return weights, weights - sum(int(np.count_nonzero(site.mask)) for site in sites)
+
+
+def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """One ranking over all sites ("global", class-blind; See et al. 2016).
 
     The k = floor(sparsity * n + 0.5) lowest weights of all n; for bigger items the longest prefix
@@ -137,10 +158,11 @@ def class_blind(sites, items, sparsity):
     """
     names = [site.name for site in sites]
     scores = [items[name].scores for name in names]
-    budget = rounded(sparsity, sum(site.mask.size for site in sites))
+    weights, pruned = counted(sites)
+    budget = rounded(sparsity, weights)
     if all(isinstance(items[name].sizes, int) for name in names):
         return dict(zip(names, _share_of_lowest(scores, budget), strict=True))
-    budget -= sum(_pruned(site) for site in sites)
+    budget -= pruned
     order = ranking(np.concatenate(scores))
     taken = order[: _prefix(np.concatenate([items[name].sizes for name in names])[order], budget)]
     ends = np.cumsum([s.size for s in scores])
@@ -148,10 +170,8 @@ def class_blind(sites, items, sparsity):
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def uniform(sites, items, sparsity):
+def uniform(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """The same fraction of every site (class-uniform): floor(sparsity * n_i + 0.5) of its n_i.
-
-    Args, returns: as `class_blind`.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -163,13 +183,11 @@ def uniform(sites, items, sparsity):
     return {s.name: _fitting(s, items[s.name], rounded(sparsity, s.mask.size)) for s in sites}
 
 
-def distributed(sites, items, sparsity):
+def distributed(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """Global after dividing each site's scores by the standard deviation of its alive weights.
 
     Class-distributed (See et al. 2016). A site whose alive weights are all equal has no deviation;
     its scores stay as they are.
-
-    Args, returns: as `class_blind`.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -188,13 +206,11 @@ def distributed(sites, items, sparsity):
     return class_blind(sites, scaled, sparsity)
 
 
-def erk(sites, items, sparsity):
+def erk(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """Erdos-Renyi-Kernel: density of a site proportional to sum(shape) / prod(shape).
 
     (in + out) / (in * out) for Dense, all dimensions for Conv. Densities over 1 are cut to 1 and
     the rest is shared among the others, so that the total is met exactly (largest remainder).
-
-    Args, returns: as `class_blind`.
 
     Source: Evci et al., ICML 2020 (RigL), section 3; Mocanu et al. 2018.
 
@@ -226,38 +242,21 @@ def erk(sites, items, sparsity):
 ALLOCATIONS = {"global": class_blind, "uniform": uniform, "distributed": distributed, "erk": erk}
 
 
-def get(spec):
-    """Return the allocation for a name; a callable is returned as it is.
-
-    Args:
-        spec: a name in `ALLOCATIONS`, or a callable with the arguments of `class_blind`.
-
-    Returns:
-        The callable.
+def get(spec: Named) -> Allocation:
+    """Return the allocation for a name in `ALLOCATIONS`; a callable is returned as it is.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor a callable.
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
 
     Example:
         >>> get("global") is class_blind
         True
     """
-    if isinstance(spec, str):
-        return lookup("allocation", spec, ALLOCATIONS)
-    if callable(spec):
-        return spec
-    raise TypeError(
-        f"allocation={spec!r} is a {type(spec).__name__}; give one of {sorted(ALLOCATIONS)} "
-        "or a function of (sites, items, sparsity)."
-    )
+    hint = "a function of (sites, items, sparsity)"
+    return chosen("allocation", spec, ALLOCATIONS, hint)
 
 
-def _pruned(site):
-    return site.mask.size - int(np.count_nonzero(site.mask))
-
-
-def _share_of_lowest(arrays, count):
+def _share_of_lowest(arrays: Sequence[Array], count: int) -> list[int]:
     """Return how many of the `count` lowest values of all arrays lie in each."""
     if count == 0:
         return [0] * len(arrays)
@@ -271,13 +270,13 @@ def _share_of_lowest(arrays, count):
     return shares
 
 
-def _prefix(sizes, budget):
+def _prefix(sizes: Array, budget: int) -> int:
     """Return the length of the longest prefix of `sizes` that sums to at most `budget`."""
     return int(np.searchsorted(np.cumsum(sizes), budget, side="right"))
 
 
-def _fitting(site, items, weights):
+def _fitting(site: Site, items: Items, weights: int) -> int:
     """Return how many of the site's lowest items leave at most `weights` of its weights pruned."""
     if isinstance(items.sizes, int):
         return weights
-    return _prefix(items.sizes[ranking(items.scores)], weights - _pruned(site))
+    return _prefix(items.sizes[ranking(items.scores)], weights - counted([site])[1])

@@ -3,12 +3,13 @@
 At an exchange each site drops a fraction of its alive weights, those with the smallest |w|, and
 grows as many: the highest scores among all weights that are not kept. A rule says how large the
 fraction is and gives the scores; it is a small frozen dataclass without state, so a resumed run
-goes on where it was. The tie rule is that of `masks.lowest`: among equals the lower index is alive.
+goes on where it was. To add one, write it and name it in `REGROWTHS`. The tie rule is that of
+`masks.lowest`: among equals the lower index is alive.
 """
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
+from typing import ClassVar, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -18,8 +19,18 @@ from activation_pruning.criteria.base import needed
 from activation_pruning.masks.selection import check_finite, lowest
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.names import lookup
+from activation_pruning.support.types import Mask, Masks, Scores, Site
 
-__all__ = ["REGROWTHS", "SET", "RigL", "exchange", "get", "shortfall"]
+__all__ = ["REGROWTHS", "SET", "RigL", "Rule", "exchange", "get", "shortfall"]
+
+
+class Rule(Protocol):
+    """What a rule of regrowth is; `needs` holds names in `tracking.TRACKED`."""
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+    def fraction_at(self, time: int, end: int | None) -> float: ...
+    def scores(self, site: Site, time: int) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,9 @@ class SET:
     fraction: float = 0.3
     decay: str = "constant"
     end: int | None = None
-    needs: ClassVar[frozenset] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (isinstance(self.fraction, Real) and 0 < self.fraction < 1):
             raise ValueError(
                 f"fraction={self.fraction!r}; it must be a fraction in (0, 1), 0.3 for 30 %."
@@ -61,7 +72,7 @@ class SET:
         if self.end is not None:
             check_count("end", self.end, 1)
 
-    def fraction_at(self, time, end):
+    def fraction_at(self, time: int, end: int | None) -> float:
         """Return the fraction to exchange at `time`; `end` is the default for `self.end`.
 
         Raises:
@@ -69,7 +80,7 @@ class SET:
         """
         end = end if self.end is None else self.end
         if self.decay == "constant":
-            return self.fraction if self.end is None or time < end else 0.0
+            return self.fraction if self.end is None or time < self.end else 0.0
         if end is None:
             raise ValueError(
                 f"{self}: the length of an epoch is not known, so neither is the end of the decay; "
@@ -77,7 +88,7 @@ class SET:
             )
         return self.fraction / 2 * (1 + np.cos(np.pi * time / end).item()) if time < end else 0.0
 
-    def scores(self, site, time):
+    def scores(self, site: Site, time: int) -> Scores:
         """Return one score for each weight of the kernel; the highest are grown."""
         generator = np.random.default_rng([site.seed, crc32(site.name.encode()), time])
         return generator.random(site.kernel.shape)
@@ -107,27 +118,20 @@ class RigL(SET):
     """
 
     decay: str = "cosine"
-    needs: ClassVar[frozenset] = frozenset({"last_gradient"})
+    needs: ClassVar[frozenset[str]] = frozenset({"last_gradient"})
 
-    def scores(self, site, time):
+    def scores(self, site: Site, time: int) -> Scores:
         """Return one score for each weight of the kernel; the highest are grown."""
         gradient = needed(site, "last_gradient")
         check_finite(site.name, gradient, "gradients")
         return np.abs(gradient)
 
 
-REGROWTHS = {"set": SET, "rigl": RigL}
+REGROWTHS: dict[str, type[SET]] = {"set": SET, "rigl": RigL}
 
 
-def get(spec):
-    """Return the rule for a name, with its defaults; a rule and None are returned as they are.
-
-    Args:
-        spec: a name in `REGROWTHS`, or an object with `needs` (names in `tracking.TRACKED`),
-            `fraction_at(time, end)` and `scores(site, time)`.
-
-    Returns:
-        The rule.
+def get(spec: str | Rule | None) -> Rule | None:
+    """Return the rule for a name in `REGROWTHS`; a `Rule` and None are returned as they are.
 
     Raises:
         ValueError: unknown name.
@@ -148,7 +152,7 @@ def get(spec):
     )
 
 
-def exchange(site, fraction, scores, missing=0):
+def exchange(site: Site, fraction: float, scores: Scores, missing: int = 0) -> Mask:
     """Return the mask of one site after an exchange.
 
     Of n places for alive weights floor(fraction * n + 0.5) are given anew (never all): those of
@@ -181,7 +185,7 @@ def exchange(site, fraction, scores, missing=0):
     return mask.reshape(site.mask.shape)
 
 
-def shortfall(found, wanted):
+def shortfall(found: Masks, wanted: Masks) -> dict[str, int]:
     """Return how many weights each site lacks: {name: count}, no more than all lack together.
 
     For masks read from weights, where grown ones that never moved are zeros and look pruned.

@@ -4,12 +4,24 @@ A policy is asked at the end of each epoch with the metrics of the epochs since 
 dicts, and answers whether that was enough. `at_most` is the most epochs it ever takes.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, Protocol, TypeAlias
 
 from activation_pruning.support.checks import check_count, check_number
 
-__all__ = ["Epochs", "UntilFlat", "get"]
+__all__ = ["Epochs", "Policy", "UntilFlat", "get"]
+
+Logs: TypeAlias = Sequence[Mapping[str, Any]]  # metrics of the epochs since the event
+
+
+class Policy(Protocol):
+    """What a retraining policy is."""
+
+    @property
+    def at_most(self) -> int: ...
+    def __call__(self, logs: Logs) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -29,11 +41,11 @@ class Epochs:
 
     at_most: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("at_most", self.at_most, 0)
 
-    def __call__(self, logs):
-        """Return whether the epochs since the event, one dict of metrics each, are enough."""
+    def __call__(self, logs: Logs) -> bool:
+        """Return whether the epochs since the event are enough."""
         return len(logs) >= self.at_most
 
 
@@ -63,14 +75,14 @@ class UntilFlat:
     at_most: int = 20
     monitor: str = "val_accuracy"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("at_most", self.at_most, 1)
         check_number("improvement", self.improvement, 0, "0.001 is 0.1 point of accuracy")
         if not isinstance(self.monitor, str):
             raise TypeError(f"monitor={self.monitor!r}; give the name of a metric in the logs.")
 
-    def __call__(self, logs):
-        """Return whether the epochs since the event, one dict of metrics each, are enough."""
+    def __call__(self, logs: Logs) -> bool:
+        """Return whether the epochs since the event are enough."""
         if logs and self.monitor not in logs[-1]:
             raise ValueError(
                 f"monitor={self.monitor!r} is not among the metrics of this fit: "
@@ -85,7 +97,7 @@ class UntilFlat:
         return len(values) > 1 and not values[-1] - max(values[:-1]) >= self.improvement
 
 
-def get(spec):
+def get(spec: Policy | int) -> Policy:
     """Return a policy; an integer is that many epochs.
 
     Raises:

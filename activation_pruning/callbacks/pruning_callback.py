@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from activation_pruning import masks, regrowth, schedules
+from activation_pruning import amounts, masks, regrowth, schedules
 from activation_pruning.callbacks import weight_exchange
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
@@ -95,7 +95,7 @@ class PruningCallback(KeepPruned):
                 f"regrow={regrow!r} with granularity={granularity!r}: only single weights change "
                 "places; leave granularity at 'weight'"
             )
-        if self.regrow is not None and getattr(self.schedule, "relative", False):
+        if self.regrow is not None and self.schedule.relative:
             raise ValueError(
                 f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
                 "each event; use one with a target, such as schedules.Constant"
@@ -225,7 +225,7 @@ class PruningCallback(KeepPruned):
             # Resumed from weights that may have been saved just before the event of their
             # epoch; it is made up for when the schedule is asked next and activity is counted.
             # Not where a schedule takes from what is there: it would take it a second time.
-            if not getattr(self.schedule, "relative", False):
+            if not self.schedule.relative:
                 self._owed = self._answer({}, self._step)
             if self.regrow is not None and self._owed is not None and self._sparsity() > 0:
                 self._due = self._owed, self._time()
@@ -248,7 +248,7 @@ class PruningCallback(KeepPruned):
 
     def _ask(self, logs, steps):
         """Prune to the last target that the schedule gives for `steps`, if any."""
-        if getattr(self.schedule, "relative", False) and len(steps) > 1:
+        if self.schedule.relative and len(steps) > 1:
             for step in steps:  # each takes from what the one before has left
                 self._ask(logs, [step])
             return
@@ -274,7 +274,7 @@ class PruningCallback(KeepPruned):
         coupling = self._silencer.coupling if self.settings.couples else None
         known = self._sites, self._masks, target, gathered, progress
         chosen, kernels = self.settings.decide(*known, coupling)
-        if callable(target):  # an amount: what the scores said it comes to
+        if amounts.is_amount(target):  # an amount: what the scores said it comes to
             pruned = sum(int(np.count_nonzero(~mask)) for mask in chosen.values())
             target = pruned / self._weights
         self._target, self._fired, self._since = target, self._fired + 1, []
@@ -349,7 +349,7 @@ class PruningCallback(KeepPruned):
         """Before the first step no activity has been counted: prune when asked next."""
         self._owed = target
         if self._lacks(target):
-            how = f"by {target}" if callable(target) else f"to {target:.4f}"
+            how = f"by {target}" if amounts.is_amount(target) else f"to {target:.4f}"
             warnings.warn(
                 f"the schedule prunes {how} before any training step, when nothing of "
                 f"what the criterion needs is there: done after the first {self.schedule.by} "
@@ -374,7 +374,7 @@ class PruningCallback(KeepPruned):
 
     def _lacks(self, target):
         """Whether `target` is further off than whole weights, units or blocks can explain."""
-        if callable(target):
+        if amounts.is_amount(target):
             return True
         return target * self._weights - (self._weights - self._alive) >= self._granule
 

@@ -1,13 +1,21 @@
 """What every criterion is made with: the registry, and values of a unit spread over its weights."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
+from numpy.typing import ArrayLike
 
-from activation_pruning.support.names import lookup
+from activation_pruning.support.names import chosen
+from activation_pruning.support.types import Array, Criterion, Scores, Site
 
-CRITERIA = {}
+Function: TypeAlias = Callable[[Site], Scores]
+CRITERIA: dict[str, Function] = {}
 
 
-def criterion(needs=(), rounds=1, not_for=()):
+def criterion(
+    needs: Iterable[str] = (), rounds: int = 1, not_for: Sequence[str] = ()
+) -> Callable[[Function], Function]:
     """Register the decorated function under its own name and declare what it needs.
 
     Args:
@@ -18,9 +26,7 @@ def criterion(needs=(), rounds=1, not_for=()):
         not_for: names of the granularities ("unit", "block", "nm") whose items it cannot tell
             apart.
 
-    Returns:
-        A decorator that sets `needs` (a frozenset), `rounds` and `not_for` on the function and
-        returns the function.
+    Returns a decorator that sets these on the function, `needs` as a frozenset.
 
     Example:
         >>> from activation_pruning import criteria
@@ -28,7 +34,7 @@ def criterion(needs=(), rounds=1, not_for=()):
         (frozenset(), ['frequency'])
     """
 
-    def register(function):
+    def register(function: Any) -> Function:
         function.needs, function.rounds, function.not_for = frozenset(needs), rounds, not_for
         CRITERIA[function.__name__] = function
         return function
@@ -36,37 +42,27 @@ def criterion(needs=(), rounds=1, not_for=()):
     return register
 
 
-def get(spec):
+def get(spec: Criterion) -> Function:
     """Return the criterion for a name; a callable is returned as it is.
 
     Args:
         spec: a name in `CRITERIA`, or a callable `site -> scores`. A callable without a `needs`
             attribute needs nothing.
 
-    Returns:
-        The callable.
-
     Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor a callable.
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
 
     Example:
         >>> from activation_pruning import criteria
         >>> get("magnitude") is criteria.magnitude
         True
     """
-    if isinstance(spec, str):
-        return lookup("criterion", spec, CRITERIA)
-    if callable(spec):
-        return spec
-    raise TypeError(
-        f"criterion={spec!r} is a {type(spec).__name__}; give one of {sorted(CRITERIA)} "
-        "or a function that takes a site and returns an array of scores."
-    )
+    hint = "a function that takes a site and returns an array of scores"
+    return chosen("criterion", spec, CRITERIA, hint)
 
 
-def unit_sums(site, values):
-    """Sum `values` over the alive weights of each unit.
+def unit_sums(site: Site, values: Array) -> Array:
+    """Sum `values` over the alive weights of each unit, in float64.
 
     Axes along which `site.units` does not vary are summed first, so that the unit ids are never
     spread to the size of the kernel.
@@ -74,9 +70,6 @@ def unit_sums(site, values):
     Args:
         site: a Site; `units` and `mask` are read.
         values: array of the kernel's shape, numbers or booleans.
-
-    Returns:
-        float64 array, one sum for each unit.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -91,15 +84,8 @@ def unit_sums(site, values):
     return np.bincount(ids.ravel(), weights=sums.ravel())
 
 
-def needed(site, name):
+def needed(site: Site, name: str) -> Any:
     """Return one of `site.statistics`, which the caller must have gathered.
-
-    Args:
-        site: a Site; `name` and `statistics` are read.
-        name: of the statistic.
-
-    Returns:
-        What was gathered under that name.
 
     Raises:
         ValueError: it was not gathered; says how to.
@@ -119,15 +105,12 @@ def needed(site, name):
     return found
 
 
-def by_weight(site, per_unit):
+def by_weight(site: Site, per_unit: ArrayLike) -> Array:
     """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`.
 
     Args:
         site: a Site; `name` and `units` are read.
         per_unit: array of shape (units,).
-
-    Returns:
-        Array that broadcasts to the kernel's shape.
 
     Raises:
         ValueError: fewer values than units.
@@ -137,11 +120,10 @@ def by_weight(site, per_unit):
         >>> by_weight(Site(name="a", units=np.array([[1, 0]])), [5.0, 7.0])
         array([[7., 5.]])
     """
-    """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`."""
-    needed = int(site.units.max()) + 1
-    if len(per_unit) < needed:
+    values, units = np.asarray(per_unit), int(site.units.max()) + 1
+    if len(values) < units:
         raise ValueError(
-            f"{site.name}: activity of {len(per_unit)} units for a kernel with {needed} units; "
+            f"{site.name}: activity of {len(values)} units for a kernel with {units} units; "
             "count the layer's own output."
         )
-    return np.asarray(per_unit)[site.units]
+    return values[site.units]

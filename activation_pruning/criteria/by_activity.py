@@ -3,10 +3,11 @@
 import numpy as np
 
 from activation_pruning.criteria.base import by_weight, criterion, needed
+from activation_pruning.support.types import Array, Scores, Site
 
 
 @criterion(needs=("frequency",))
-def activation(site):
+def activation(site: Site) -> Scores:
     """Activation frequency of the weight's unit; equal frequencies are ordered by |w|.
 
     score = f + d * |w| / max|w|, with d half of the smallest gap between two frequencies of the
@@ -15,15 +16,7 @@ def activation(site):
     are told apart when their |w| / max|w| differ by more than about 1e-16 / d (1e-9 at a million
     samples), closer ones tie.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        float64 scores in [0, 1.5), shape of the kernel.
-
-    Raises:
-        ValueError: `site.activity` is None, or has fewer units than the kernel.
-
+    Returns float64 scores in [0, 1.5), shape of the kernel.
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron").
 
     Example:
@@ -37,18 +30,10 @@ def activation(site):
 
 
 @criterion(needs=("frequency",))
-def activation_magnitude(site):
+def activation_magnitude(site: Site) -> Scores:
     """Activation frequency times magnitude: score = f * |w|.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
-
-    Raises:
-        ValueError: `site.activity` is None, or has fewer units than the kernel.
-
+    Returns scores >= 0, shape and dtype of the kernel.
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron + weights").
 
     Example:
@@ -62,21 +47,13 @@ def activation_magnitude(site):
 
 
 @criterion(needs=("mean",))
-def mean_activation(site):
+def mean_activation(site: Site) -> Scores:
     """Mean output of the unit times magnitude: score = |mean| * |w|.
 
     The absolute value, because units with a linear, tanh or leaky activation may have a negative
     mean, and an output that is far below zero matters as much as one far above.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
-
-    Raises:
-        ValueError: `site.activity` is None, or has fewer units than the kernel.
-
+    Returns scores >= 0, shape and dtype of the kernel.
     Source: Molchanov et al., ICLR 2017, section 2.2 (mean activation), here times |w|.
 
     Example:
@@ -90,21 +67,14 @@ def mean_activation(site):
 
 
 @criterion(needs=("frequency",))
-def inactivity(site):
+def inactivity(site: Site) -> Scores:
     """The inverted count, for the ablation only: the most active units are pruned first.
 
     score = (1 - f) + d * |w| / max|w|, with d and the limits as in `activation`. The code published
     with the paper counts zeros at its newest commit; the paper counts activations, and so does
     `activation`. Use this one to see the difference, not to prune.
 
-    Args:
-        site: a Site with `activity`.
-
-    Returns:
-        float64 scores in [0, 1.5), shape of the kernel.
-
-    Raises:
-        ValueError: `site.activity` is None, or has fewer units than the kernel.
+    Returns float64 scores in [0, 1.5), shape of the kernel.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -117,21 +87,13 @@ def inactivity(site):
 
 
 @criterion(needs=("outgoing", "sigmoid"))
-def n2ps(site):
+def n2ps(site: Site) -> Scores:
     """Significance of the node: score = mean sigmoid of its pre-activation * sum of |w| leaving it.
 
     All weights of a unit get the same score; it is meant for unit granularity. `ap.n2ps` removes
     by threshold instead of to a target, and inputs, too.
 
-    Args:
-        site: a Site with the statistics "sigmoid" and "outgoing", each of shape (units,).
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
-    Raises:
-        ValueError: a statistic was not gathered.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Augasta & Kathirvalavakumar, Neural Processing Letters 34, 2011; see `ap.n2ps` for what
     of it could be checked.
 
@@ -145,7 +107,7 @@ def n2ps(site):
     return np.array(np.broadcast_to(by_weight(site, significance), site.kernel.shape))
 
 
-def _counted(site, statistic):
+def _counted(site: Site, statistic: str) -> Array:
     """Return one statistic of the site's units, which the caller must have gathered."""
     if getattr(site.activity, statistic, None) is None:
         raise ValueError(
@@ -156,13 +118,13 @@ def _counted(site, statistic):
     return getattr(site.activity, statistic)
 
 
-def _times_magnitude(site, per_unit):
+def _times_magnitude(site: Site, per_unit: Array) -> Scores:
     scores = np.abs(site.kernel)
     # Cast the few unit values, not the kernel: a float32 kernel keeps float32 scores.
     return np.multiply(scores, by_weight(site, per_unit).astype(scores.dtype), out=scores)
 
 
-def _ordered_by_magnitude(site, per_unit):
+def _ordered_by_magnitude(site: Site, per_unit: Array) -> Scores:
     first = by_weight(site, np.asarray(per_unit, np.float64))
     gaps = np.diff(np.unique(first))
     delta = 0.5 * min([1.0 / max(site.activity.samples, 1), *gaps])

@@ -3,10 +3,11 @@
 import numpy as np
 
 from activation_pruning.criteria.base import criterion, needed
+from activation_pruning.support.types import Scores, Site
 
 
 @criterion(needs=("input_norm",), not_for=("unit",))
-def wanda(site):
+def wanda(site: Site) -> Scores:
     """|w| times the norm of its input, compared within the unit: score = rank / weights of unit.
 
     The rank is that of |w_ij| * ||x_i||_2 among the weights of unit j, in (0, 1], so that every
@@ -17,12 +18,7 @@ def wanda(site):
     Args:
         site: a Site; `kernel`, `mask` and `units` are read, and the statistic "input_norm".
 
-    Returns:
-        float64 scores in (0, 1], shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns float64 scores in (0, 1], shape of the kernel.
     Source: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", ICLR
     2024, equation 1 and section 3.
 

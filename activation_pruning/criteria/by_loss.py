@@ -3,23 +3,16 @@
 import numpy as np
 
 from activation_pruning.criteria.base import by_weight, criterion, needed
+from activation_pruning.support.types import Scores, Site
 
 
 @criterion(needs=("gauss_newton",))
-def obd(site):
+def obd(site: Site) -> Scores:
     """Optimal Brain Damage: score = h_ii w_i^2 / 2, what the loss gains when only w_i goes.
 
     h is the diagonal of the Gauss-Newton matrix, which is never negative.
 
-    Args:
-        site: a Site with the statistic "gauss_newton".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns scores >= 0, shape of the kernel.
     Source: LeCun, Denker & Solla, NIPS 1989, equation 5.
 
     Example:
@@ -32,39 +25,31 @@ def obd(site):
 
 
 @criterion(needs=("hessian_diagonal",))
-def obd_exact(site):
+def obd_exact(site: Site) -> Scores:
     """`obd` with the exact diagonal of the Hessian, for small networks; scores may be negative.
 
-    Args, returns, raises, source: as for `obd`, with the statistic "hessian_diagonal".
+    Args, returns, source: as for `obd`, with the statistic "hessian_diagonal".
     """
     return _saliency(site, "hessian_diagonal")
 
 
 @criterion(needs=("hutchinson",))
-def obd_hutchinson(site):
+def obd_hutchinson(site: Site) -> Scores:
     """`obd` with Hutchinson's estimate of the Hessian's diagonal, for any model and loss.
 
-    Args, returns, raises, source: as for `obd`, with the statistic "hutchinson"; scores may be
+    Args, returns, source: as for `obd`, with the statistic "hutchinson"; scores may be
     negative.
     """
     return _saliency(site, "hutchinson")
 
 
 @criterion(needs=("squared_gradient",))
-def taylor(site):
+def taylor(site: Site) -> Scores:
     """First-order Taylor: score = E[(g w)^2], the squared change of the loss, over minibatches.
 
     Units score the mean over their weights.
 
-    Args:
-        site: a Site with the statistic "squared_gradient".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Molchanov et al., CVPR 2019, equations 4 and 8.
 
     Example:
@@ -77,21 +62,13 @@ def taylor(site):
 
 
 @criterion(needs=("activation_gradient",))
-def taylor_activation(site):
+def taylor_activation(site: Site) -> Scores:
     """First-order Taylor in the unit's output: score = mean of |a dL/da|, that of the unit.
 
     Divided by the L2 norm of the scores of the site's units, so that layers compare. All weights
     of a unit get the same score; it is meant for unit granularity.
 
-    Args:
-        site: a Site with the statistic "activation_gradient" (units,).
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Molchanov et al., ICLR 2017, equations 8 and 9.
 
     Example:
@@ -106,20 +83,12 @@ def taylor_activation(site):
 
 
 @criterion(needs=("gradient",))
-def snip(site):
+def snip(site: Site) -> Scores:
     """Connection sensitivity: score = |g w|; made for pruning before training.
 
     The published score divides by its sum over the network, which changes no ranking.
 
-    Args:
-        site: a Site with the statistic "gradient".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Lee, Ajanthan & Torr, ICLR 2019, equation 6.
 
     Example:
@@ -132,21 +101,13 @@ def snip(site):
 
 
 @criterion(needs=("hessian_gradient",))
-def grasp(site):
+def grasp(site: Site) -> Scores:
     """Gradient signal preservation: score = w (H g); made for pruning before training.
 
     -w (H g) is what removing w does to the squared gradient norm, to first order; weights whose
     removal raises it most have the lowest scores and go first.
 
-    Args:
-        site: a Site with the statistic "hessian_gradient".
-
-    Returns:
-        Scores of either sign, shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns scores of either sign, shape of the kernel.
     Source: Wang, Zhang & Grosse, ICLR 2020, equation 8. Their code divides the logits by a
     temperature of 200 first; this does not.
 
@@ -160,22 +121,14 @@ def grasp(site):
 
 
 @criterion(needs=("synaptic_flow",), rounds=100)
-def synflow(site):
+def synflow(site: Site) -> Scores:
     """Synaptic flow: score = |w| dR/d|w|; made for pruning before training, without data.
 
     R is the sum of the outputs for inputs of ones with all weights positive. `prune` goes to each
     target in 100 rounds: in one, whole layers would go. An event of `PruningCallback` is one round:
     give it a gradual schedule.
 
-    Args:
-        site: a Site with the statistic "synaptic_flow".
-
-    Returns:
-        Scores >= 0, shape of the kernel.
-
-    Raises:
-        ValueError: the statistic was not gathered.
-
+    Returns scores >= 0, shape of the kernel.
     Source: Tanaka, Kunin, Yamins & Ganguli, NeurIPS 2020, equation 2 and algorithm 1.
 
     Example:
@@ -188,7 +141,7 @@ def synflow(site):
 
 
 @criterion(needs=("movement",))
-def movement(site):
+def movement(site: Site) -> Scores:
     """Where training takes the weight: score = -sum over training steps of (dL/dw) * w.
 
     A gradient step moves w by a multiple of -dL/dw, so a weight that moves away from zero scores
@@ -196,15 +149,7 @@ def movement(site):
     `PruningCallback` only, over all steps of this `fit` so far, or since the last event with
     `reset_counts=True`. Pruned weights stay pruned (the paper lets them come back).
 
-    Args:
-        site: a Site with "movement" in `statistics`.
-
-    Returns:
-        Scores of either sign, shape of the kernel.
-
-    Raises:
-        ValueError: the movement was not gathered.
-
+    Returns scores of either sign, shape of the kernel.
     Source: Sanh, Wolf & Rush, NeurIPS 2020, arXiv:2005.07683, section 4.
 
     Example:
@@ -215,5 +160,5 @@ def movement(site):
     return np.array(needed(site, "movement"))
 
 
-def _saliency(site, diagonal):
+def _saliency(site: Site, diagonal: str) -> Scores:
     return 0.5 * needed(site, diagonal) * np.square(site.kernel, dtype=np.float64)

@@ -5,17 +5,17 @@ from zlib import crc32
 import numpy as np
 
 from activation_pruning.criteria.base import criterion, unit_sums
+from activation_pruning.support.types import Scores, Site
 
 
 @criterion()
-def magnitude(site):
+def magnitude(site: Site) -> Scores:
     """Absolute value of the weight: score = |w| (Han et al. 2015).
 
     Args:
         site: a Site; only `kernel` is read.
 
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
+    Returns scores >= 0, shape and dtype of the kernel.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -26,7 +26,7 @@ def magnitude(site):
 
 
 @criterion()
-def random(site):
+def random(site: Site) -> Scores:
     """Uniform random scores in [0, 1): the baseline that every criterion should beat.
 
     The generator is seeded with `site.seed` and the CRC-32 of `site.name`: the same seed gives the
@@ -35,8 +35,7 @@ def random(site):
     Args:
         site: a Site; `name`, `seed` and the shape and dtype of `kernel` are read.
 
-    Returns:
-        Scores in [0, 1), shape of the kernel; float32 for kernels up to float32, else float64.
+    Returns scores in [0, 1), shape of the kernel; float32 for kernels up to float32, else float64.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -50,7 +49,7 @@ def random(site):
 
 
 @criterion()
-def unit_norm(site):
+def unit_norm(site: Site) -> Scores:
     """L2 norm of the incoming weights of the weight's unit: score = sqrt(sum of w^2 over the unit).
 
     Pruned weights count as zero. All weights of a unit get the same score, so with weight
@@ -59,8 +58,7 @@ def unit_norm(site):
     Args:
         site: a Site; `kernel`, `mask` and `units` are read.
 
-    Returns:
-        Scores >= 0, shape and dtype of the kernel.
+    Returns scores >= 0, shape and dtype of the kernel.
 
     Example:
         >>> from types import SimpleNamespace as Site

@@ -1,12 +1,18 @@
-"""Masks: which weights go, exactly as many as the target says, and what is removed as one."""
+"""Masks: which weights go, exactly as many as the target says, and what is removed as one.
 
-from activation_pruning.masks.granularities import NM, Block, Unit, Weight, granularity
+`granularities` says what is removed as one, `selection` which of these go and what happens with
+ties, `bounds` that no site is emptied; `coupled` ranks units that can only go together. To add a
+granularity, derive it from `Granularity`, in `granularities`, and name it there.
+"""
+
+from activation_pruning.masks.granularities import NM, Block, Granularity, Unit, Weight, granularity
 from activation_pruning.masks.selection import EmptiedWarning, check_finite, granule, lowest, select
 
 __all__ = [
     "NM",
     "Block",
     "EmptiedWarning",
+    "Granularity",
     "Unit",
     "Weight",
     "check_finite",

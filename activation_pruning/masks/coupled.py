@@ -1,11 +1,19 @@
 """Sites whose units are coupled, such as the branches of a residual block, ranked as one."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from activation_pruning.support.types import Masks, Scores, Site, Sites
 
-def merge(sites, scores):
+Parts = dict[str, list[Any]]  # of which Sites one is made; Any: `replace` knows no protocols
+
+
+def merge(
+    sites: Sites, scores: Mapping[str, Scores]
+) -> tuple[list[Site], dict[str, Scores], Parts]:
     """One site for all those that share channels; what they share is a unit of it.
 
     The weights lie flat, one site's after the other's.
@@ -37,7 +45,7 @@ def merge(sites, scores):
     return merged, found, parts
 
 
-def split(masks, parts):
+def split(masks: Masks, parts: Parts) -> Masks:
     """The inverse of `merge` for masks: {site name: mask of the kernel's shape}."""
     found = {}
     for name, own in parts.items():
@@ -47,9 +55,9 @@ def split(masks, parts):
     return found
 
 
-def _clusters(sites):
+def _clusters(sites: Sites) -> list[list[Any]]:
     """Lists of sites that share channels, directly or through others, in the order given."""
-    clusters = []
+    clusters: list[tuple[list[Any], set[int]]] = []
     for site in sites:
         own = set() if site.channels is None else set(site.channels.tolist())
         touching = [c for c in clusters if c[1] & own]
@@ -63,11 +71,11 @@ def _clusters(sites):
     return sorted(lists, key=lambda own: order[own[0].name])
 
 
-def _apart(site):
+def _apart(site: Site) -> bool:
     return site.channels is None or len(np.unique(site.channels)) == len(site.channels)
 
 
-def _joined(sites):
+def _joined(sites: list[Any]) -> Any:
     labels = [np.broadcast_to(site.channels[site.units], site.kernel.shape) for site in sites]
     units = np.unique(np.concatenate([own.reshape(-1) for own in labels]), return_inverse=True)[1]
     return dataclasses.replace(
@@ -81,7 +89,7 @@ def _joined(sites):
     )
 
 
-def refilled(sites, masks, scores):
+def refilled(sites: Sites, masks: Masks, scores: Mapping[str, Scores]) -> tuple[Masks, list[str]]:
     """Masks in which no site is empty: the best unit of such a one stays, wherever it is.
 
     Args:
@@ -96,7 +104,7 @@ def refilled(sites, masks, scores):
     for site in emptied:
         alive = np.where(site.mask, scores[site.name], -np.inf)
         best = np.unravel_index(np.argmax(alive), alive.shape)  # the first among equals
-        channel = site.channels[np.broadcast_to(site.units, alive.shape)[best]]
+        channel = np.asarray(site.channels)[np.broadcast_to(site.units, alive.shape)[best]]
         for other in sites:
             if other.channels is not None:
                 masks[other.name] |= other.mask & (other.channels == channel)[other.units]

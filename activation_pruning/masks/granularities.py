@@ -1,24 +1,47 @@
-"""Granularities: what is removed as one, a weight, a unit, a block or an N:M group.
-
-A granularity turns a site and its scores into `allocations.Items` and, once items are chosen, these
-into a mask. `masks` does the choosing.
-"""
+"""Granularities: what is removed as one, a weight, a unit, a block or an N:M group."""
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from activation_pruning.allocations import Items
 from activation_pruning.criteria import unit_sums
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.types import Array, Mask, Scores, Site
 
 CHUNK = 1 << 16  # weights handled together: fits a core's cache
 
 
+class Granularity:
+    """What is removed as one: the base of all granularities.
+
+    It turns a site and its scores into `allocations.Items` and, once items are chosen (see
+    `selection`), these into a mask. protected: items of a site that are never pruned. note: what a
+    report says of it.
+    """
+
+    protected: int = 1
+    note: str = ""
+
+    @property
+    def max_sparsity(self) -> float:
+        """The sparsity when all items are pruned."""
+        return 1.0
+
+    def items(self, site: Site, scores: Scores) -> Items:
+        """Return what is ranked; units and blocks score the mean of their alive weights."""
+        raise NotImplementedError
+
+    def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
+        """Return the mask, kernel-shaped, of the weights that the chosen items prune."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Weight:
+class Weight(Granularity):
     """Single weights.
 
     Example:
@@ -26,11 +49,8 @@ class Weight:
         Weight()
     """
 
-    max_sparsity: ClassVar[float] = 1.0
-    protected: ClassVar[int] = 1  # items of a site that are never pruned
-
-    def items(self, site, scores):
-        """Return the weights as Items: the flat scores themselves, -inf where already pruned."""
+    def items(self, site: Site, scores: Scores) -> Items:
+        """See `Granularity.items`: the flat scores themselves, -inf where already pruned."""
         flat = scores.reshape(-1)
         if site.mask.all():
             return Items(flat)
@@ -43,13 +63,12 @@ class Weight:
             np.minimum(flat[part], bounds.take(mask[part], mode="clip"), out=ranked[part])
         return Items(ranked)
 
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+    def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         return chosen.reshape(site.kernel.shape)
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(Granularity):
     """Output units: all weights with the same index in `site.units`.
 
     In a Sequential or Functional model, units that can only be removed together (the branches of
@@ -70,42 +89,32 @@ class Unit:
 
     round_to: int = 1
 
-    max_sparsity: ClassVar[float] = 1.0
-    protected: ClassVar[int] = 1
-
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("round_to", self.round_to, 1)
+        if self.round_to > 1:
+            kept = f"Each layer keeps a multiple of {self.round_to:,} units, or all that it had."
+            object.__setattr__(self, "note", kept)
 
-    @property
-    def note(self):
-        """What a report says of the units that stay."""
-        if self.round_to == 1:
-            return ""
-        return f"Each layer keeps a multiple of {self.round_to:,} units, or all that it had."
-
-    def rounded(self, items, count):
+    def rounded(self, items: Items, count: int) -> int:
         """Return how many of the lowest items go so that a multiple of `round_to` stays.
 
         Units pruned before stay so; half of a step is kept.
         """
-        dead, alive = (int(np.count_nonzero(items.scores == -np.inf)), items.scores.size - count)
-        if self.round_to == 1 or count <= dead:
+        if self.round_to == 1 or count <= items.dead:
             return count
-        kept = max(int(alive / self.round_to + 0.5), 1) * self.round_to
-        return items.scores.size - min(kept, items.scores.size - dead)
+        kept = max(int((items.scores.size - count) / self.round_to + 0.5), 1) * self.round_to
+        return items.scores.size - min(kept, items.scores.size - items.dead)
 
-    def items(self, site, scores):
-        """Return the units as Items; the score is the mean score of the unit's alive weights."""
+    def items(self, site: Site, scores: Scores) -> Items:
         alive = unit_sums(site, np.broadcast_to(np.True_, scores.shape))
         return _mean_items(unit_sums(site, scores), alive)
 
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+    def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         return np.array(np.broadcast_to(chosen[site.units], site.kernel.shape))
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(Granularity):
     """Blocks of `height` x `width` over the kernel reshaped to (-1, last axis).
 
     Blocks at the lower and right edge may be smaller. They are numbered row by row.
@@ -123,38 +132,30 @@ class Block:
 
     height: int
     width: int
-    max_sparsity: ClassVar[float] = 1.0
-    protected: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("block height", self.height, 1)
         check_count("block width", self.width, 1)
 
-    def items(self, site, scores):
-        """Return the blocks as Items; the score is the mean score of the block's alive weights."""
+    def items(self, site: Site, scores: Scores) -> Items:
         sums = self._sums(np.where(site.mask, scores, 0), np.float64)
         return _mean_items(sums, self._sums(site.mask, np.int64))
 
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+    def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         rows, columns = site.kernel.size // site.kernel.shape[-1], site.kernel.shape[-1]
         grid = chosen.reshape(-1, -(-columns // self.width))
         tall = grid.repeat(self.height, axis=0)[:rows]
         return tall.repeat(self.width, axis=1)[:, :columns].reshape(site.kernel.shape)
 
-    def _sums(self, values, dtype):
+    def _sums(self, values: Array, dtype: DTypeLike) -> Array:
         matrix = values.reshape(-1, values.shape[-1])
-        starts = [np.arange(0, n, step) for n, step in zip(matrix.shape, self._shape, strict=True)]
-        tall = np.add.reduceat(matrix, starts[0], axis=0, dtype=dtype)
-        return np.add.reduceat(tall, starts[1], axis=1).reshape(-1)
-
-    @property
-    def _shape(self):
-        return self.height, self.width
+        rows, columns = matrix.shape
+        tall = np.add.reduceat(matrix, np.arange(0, rows, self.height), axis=0, dtype=dtype)
+        return np.add.reduceat(tall, np.arange(0, columns, self.width), axis=1).reshape(-1)
 
 
 @dataclass(frozen=True)
-class NM:
+class NM(Granularity):
     """N:M groups: of each `m` consecutive weights along the input axis, `n` are kept.
 
     An item is one group; choosing it prunes its m - n lowest weights, those already pruned first.
@@ -176,9 +177,9 @@ class NM:
 
     n: int
     m: int
-    protected: ClassVar[int] = 0  # n weights of each group are kept anyway
+    protected = 0  # n weights of each group are kept anyway
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.n < self.m:
             raise ValueError(
                 f"N:M granularity {self.n}:{self.m}; it must keep n of m weights with 0 < n < m, "
@@ -186,21 +187,19 @@ class NM:
             )
 
     @property
-    def max_sparsity(self):
-        """Return 1 - n/m, the sparsity when all groups are pruned."""
+    def max_sparsity(self) -> float:
+        """See `Granularity.max_sparsity`: 1 - n/m."""
         return 1.0 - self.n / self.m
 
-    def items(self, site, scores):
-        """Return the groups as Items; the score is the summed score of the weights to be pruned."""
-        alive = self._groups(site, site.mask)
-        groups = np.where(alive, self._groups(site, scores), -np.inf)
-        going = self._going(groups)
+    def items(self, site: Site, scores: Scores) -> Items:
+        """See `Granularity.items`: a group scores the sum over the weights to be pruned."""
+        groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
+        going = np.take_along_axis(groups, self._order(groups), axis=1)
         cost = np.where(np.isfinite(going), going, 0).sum(axis=1, dtype=np.float64)
         sizes = np.isfinite(going).sum(axis=1)
         return Items(np.where(sizes > 0, cost, -np.inf), sizes)
 
-    def expand(self, site, scores, chosen):
-        """Return the bool mask, kernel-shaped, of the weights that the chosen items prune."""
+    def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
         pruned = np.zeros(groups.shape, bool)
         picked = np.flatnonzero(chosen)
@@ -208,15 +207,12 @@ class NM:
         moved = np.moveaxis(site.kernel, site.input_axis, -1).shape
         return np.moveaxis(pruned.reshape(moved), -1, site.input_axis)
 
-    def _order(self, groups):
+    def _order(self, groups: Array) -> Array:
         """Return the positions, in each group, of its m - n lowest weights."""
         backwards = np.argsort(groups[:, ::-1], axis=1, kind="stable")  # ties: higher index first
         return self.m - 1 - backwards[:, : self.m - self.n]
 
-    def _going(self, groups):
-        return np.take_along_axis(groups, self._order(groups), axis=1)
-
-    def _groups(self, site, values):
+    def _groups(self, site: Site, values: Array) -> Array:
         length = values.shape[site.input_axis]
         if length % self.m:
             raise ValueError(
@@ -226,15 +222,15 @@ class NM:
         return np.moveaxis(values, site.input_axis, -1).reshape(-1, self.m)
 
 
-def granularity(spec):
+GRANULARITIES = {"weight": Weight, "unit": Unit}
+
+
+def granularity(spec: Any) -> Granularity:
     """Return the granularity for a name, a block shape or an object.
 
     Args:
         spec: "weight", "unit", "n:m" such as "2:4", a tuple (height, width), or an object with
-            `items`, `expand`, `max_sparsity` and `protected`.
-
-    Returns:
-        The granularity object.
+            what `Granularity` has.
 
     Raises:
         ValueError: anything else.
@@ -247,8 +243,8 @@ def granularity(spec):
         pair = re.fullmatch(r"(\d+):(\d+)", spec)
         if pair:
             return NM(int(pair[1]), int(pair[2]))
-        if spec in ("weight", "unit"):
-            return Weight() if spec == "weight" else Unit()
+        if spec in GRANULARITIES:
+            return GRANULARITIES[spec]()
     elif isinstance(spec, tuple) and len(spec) == 2:
         return Block(*spec)
     elif hasattr(spec, "items") and hasattr(spec, "expand") and not isinstance(spec, type):
@@ -259,6 +255,6 @@ def granularity(spec):
     )
 
 
-def _mean_items(sums, alive):
+def _mean_items(sums: Array, alive: Array) -> Items:
     scores = np.divide(sums, alive, out=np.full(alive.size, -np.inf), where=alive > 0)
     return Items(scores, alive.astype(np.int64))

@@ -1,38 +1,29 @@
 """Exact masks: which weights go.
 
-`select` turns scores into masks. What is removed as one (weight, unit, block, N:M group) is said by
-`granularities`, whose names stand here, too. The tie rule is that of `allocations.ranking`,
-everywhere: among equal scores the lower index is kept.
+`select` turns scores into masks. The tie rule is that of `allocations.ranking`, everywhere: among
+equal scores the lower index is kept.
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from activation_pruning import allocations
-from activation_pruning.allocations import kth_lowest, rounded
+from activation_pruning.allocations import Allocation, Items, counted, kth_lowest, rounded
+from activation_pruning.amounts import ByScores
 from activation_pruning.masks import coupled, granularities
-from activation_pruning.masks.granularities import CHUNK, NM, Block, Unit, Weight, granularity
-
-__all__ = [
-    "NM",
-    "Block",
-    "EmptiedWarning",
-    "Unit",
-    "Weight",
-    "check_finite",
-    "granularity",
-    "granule",
-    "lowest",
-    "select",
-]
+from activation_pruning.masks.bounds import counts_within_bounds
+from activation_pruning.masks.granularities import CHUNK, Granularity, Unit
+from activation_pruning.support.types import Array, Mask, Masks, Named, Scores, Sites
 
 
 class EmptiedWarning(UserWarning):
     """A layer would have lost its last item, which was kept instead."""
 
 
-def lowest(scores, count):
+def lowest(scores: Scores, count: int) -> Mask:
     """Mark the `count` lowest scores, exactly, whatever the ties.
 
     Args:
@@ -63,13 +54,12 @@ def lowest(scores, count):
     return chosen
 
 
-def check_finite(name, values, what="scores"):
+def check_finite(name: str, values: Array, what: str = "scores") -> None:
     """Raise if an array holds a NaN or an infinity; allocates nothing.
 
     Args:
-        name: of the site, for the message.
+        name: of the site, for the message, as `what`: "scores" or which weights.
         values: numeric array.
-        what: "scores" or which weights, for the message.
 
     Raises:
         ValueError: names the site.
@@ -89,7 +79,13 @@ def check_finite(name, values, what="scores"):
         raise ValueError(f"{name}: the {what} hold NaN or infinite values; {cause}")
 
 
-def select(sites, scores, sparsity, granularity, allocation):
+def select(
+    sites: Sites,
+    scores: Mapping[str, Scores],
+    sparsity: float | ByScores,
+    granularity: Any,
+    allocation: Named,
+) -> Masks:
     """Return the new masks at a target sparsity; pruned weights stay pruned.
 
     k = floor(sparsity * n + 0.5) of the n weights of all sites end up pruned, those pruned before
@@ -131,16 +127,17 @@ def select(sites, scores, sparsity, granularity, allocation):
     if not sites:
         raise ValueError("there are no sites to prune; look at include and exclude.")
     scores, items = _checked(sites, scores), None
-    if callable(sparsity):  # an amount that looks at the scores
+    if isinstance(sparsity, ByScores):
         items = {s.name: grain.items(s, scores[s.name]) for s in sites}
         sparsity, share = sparsity(sites, items, share)
     elif not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
-    budget = rounded(sparsity, sum(s.mask.size for s in sites))
-    if budget <= sum(s.mask.size - np.count_nonzero(s.mask) for s in sites):
+    weights, pruned = counted(sites)
+    budget = rounded(sparsity, weights)
+    if budget <= pruned:
         return {s.name: s.mask.copy() for s in sites}
     items = items or {s.name: grain.items(s, scores[s.name]) for s in sites}
-    counts, guarded = _counts(sites, items, sparsity, grain.protected, share)
+    counts, guarded = counts_within_bounds(sites, items, sparsity, grain.protected, share)
     masks, rounding = {}, 0
     for site in sites:
         own = items.pop(site.name)  # freed as the mask is made
@@ -155,12 +152,18 @@ def select(sites, scores, sparsity, granularity, allocation):
     return masks
 
 
-def _coupled(sites, grain):
+def _coupled(sites: Sites, grain: Granularity) -> bool:
     known = (getattr(site, "channels", None) is not None for site in sites)
     return isinstance(grain, Unit) and any(known)
 
 
-def _select_coupled(sites, scores, sparsity, grain, share):
+def _select_coupled(
+    sites: Sites,
+    scores: Mapping[str, Scores],
+    sparsity: float | ByScores,
+    grain: Granularity,
+    share: Allocation,
+) -> Masks:
     merged, joined, parts = coupled.merge(sites, scores)
     found = coupled.split(select(merged, joined, sparsity, grain, share), parts)
     found, emptied = coupled.refilled(sites, found, scores)
@@ -173,18 +176,13 @@ def _select_coupled(sites, scores, sparsity, grain, share):
     return found
 
 
-def granule(sites, granularity):
+def granule(sites: Sites, granularity: Any) -> int:
     """Return by how many weights a target must rise so that surely something more is pruned.
 
     Rounding may leave up to half a weight for each site unpruned, or nearly its largest item: so
     sites // 2 + 1 for weights, else the sum of the largest items. Holds for every allocation.
 
-    Args:
-        sites: sequence of Site.
-        granularity: see `granularity`.
-
-    Returns:
-        Number of weights, at least 1, for `schedules.Progress`.
+    Returns at least 1, for `schedules.Progress`.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -200,14 +198,14 @@ def granule(sites, granularity):
     return max(1, sum(int(np.max(own.sizes, initial=0)) for own in items))
 
 
-def _largest(items, among):
+def _largest(items: Items, among: Mask) -> int:
     """Return the size of the largest of the items marked in `among`."""
     if isinstance(items.sizes, int):
         return int(among.any())
     return int(items.sizes.max(where=among, initial=0))
 
 
-def _checked(sites, scores):
+def _checked(sites: Sites, scores: Mapping[str, Scores]) -> dict[str, Scores]:
     """Return the scores as arrays of one float dtype, so that all sites compare exactly."""
     arrays = {}
     for site in sites:
@@ -225,45 +223,11 @@ def _checked(sites, scores):
     return {name: own.astype(dtype, copy=False) for name, own in arrays.items()}
 
 
-def _counts(sites, items, sparsity, protected, share):
-    """Ask the allocation; where it goes out of a site's bounds, fix that site and ask again.
-
-    A site's lower bound are the items pruned before, its upper bound all but the protected ones.
-    """
-    low = {s.name: int(np.count_nonzero(items[s.name].scores == -np.inf)) for s in sites}
-    high = {s.name: max(items[s.name].scores.size - protected, low[s.name]) for s in sites}
-    budget = rounded(sparsity, sum(s.mask.size for s in sites))
-    counts, guarded, open_sites, target = {}, [], list(sites), sparsity
-    while open_sites:
-        wanted = share(open_sites, items, target)
-        # What pruned sites hold beyond their share is taken from the others first.
-        fixed = {s.name: low[s.name] for s in open_sites if wanted[s.name] < low[s.name]}
-        if not fixed:
-            fixed = {s.name: high[s.name] for s in open_sites if wanted[s.name] > high[s.name]}
-            guarded += fixed
-        counts |= {s.name: wanted[s.name] for s in open_sites} | fixed
-        if not fixed:
-            break
-        for site in open_sites:
-            if site.name in fixed:
-                budget -= _pruned_by(site, items[site.name], fixed[site.name])
-        open_sites = [s for s in open_sites if s.name not in fixed]
-        weights = sum(s.mask.size for s in open_sites)
-        target = min(max(budget, 0) / max(weights, 1), 1.0)
-    return counts, guarded
-
-
-def _pruned_by(site, items, count):
-    """Return how many weights of the site are pruned once its `count` lowest items are."""
-    if isinstance(items.sizes, int):
-        return count
-    before = site.mask.size - int(np.count_nonzero(site.mask))
-    return before + int(items.sizes[lowest(items.scores, count)].sum())
-
-
-def _warn(sites, masks, sparsity, budget, rounding, guarded):
+def _warn(
+    sites: Sites, masks: Masks, sparsity: float, budget: int, rounding: int, guarded: Sequence[str]
+) -> None:
     reached = sum(int(np.count_nonzero(~m)) for m in masks.values())
-    total = sum(s.mask.size for s in sites)
+    total = counted(sites)[0]
     if guarded:
         cause = "the best item is kept, so that nothing is emptied, in "
     elif abs(budget - reached) > rounding:

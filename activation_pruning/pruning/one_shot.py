@@ -247,7 +247,7 @@ def prune(
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
     notes += [coupling.note(found.sites, alive)] if coupling else []
     note = " ".join(filter(None, notes))
-    return report.report(model, found, None if callable(target) else target, note)
+    return report.report(model, found, None if amounts.is_amount(target) else target, note)
 
 
 def scores(model, criterion, data=None, include=None, exclude=None, seed=0, verbose=1):
@@ -306,7 +306,7 @@ def _resolved(target, alive, settings):
     """The target as a sparsity, but for amounts that have to see the scores."""
     pruned = sum(int(np.count_nonzero(~mask)) for mask in alive.values())
     target = amounts.resolved(target, sum(mask.size for mask in alive.values()), pruned)
-    if callable(target) and getattr(settings.criterion, "rounds", 1) > 1:
+    if amounts.is_amount(target) and getattr(settings.criterion, "rounds", 1) > 1:
         raise ValueError(
             f"sparsity={target!r} looks at one set of scores, but this criterion goes to its "
             "target in rounds, scoring anew in each; give a fraction in [0, 1)"

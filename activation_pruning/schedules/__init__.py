@@ -1,18 +1,20 @@
-"""Schedules: when to prune, and to which sparsity."""
+"""Schedules: when to prune, and to which sparsity.
+
+A schedule is a small frozen dataclass that derives from `base.Schedule`: `due` says when an event
+falls, `target` what it goes to. `base` also says what recurs and comes too late; `fixed` holds
+curves, `accuracy_triggered` waits for a metric, `by_amount` takes shares or numbers of what is
+alive; `tfmot` and `own` adapt the schedules of others. To add one, write it in one of these files
+and list it in `SCHEDULES`.
+"""
+
+from typing import Any
 
 from activation_pruning.schedules.accuracy_triggered import AccuracyTriggered
+from activation_pruning.schedules.base import UNITS, Progress, Schedule
 from activation_pruning.schedules.by_amount import Every, Iterative
-from activation_pruning.schedules.fixed import (
-    SCHEDULES,
-    Constant,
-    Exponential,
-    FromTfmot,
-    Linear,
-    OneShot,
-    Polynomial,
-    Progress,
-    get,
-)
+from activation_pruning.schedules.fixed import Constant, Exponential, Linear, OneShot, Polynomial
+from activation_pruning.schedules.own import FromFunction
+from activation_pruning.schedules.tfmot import FromTfmot, is_tfmot
 
 __all__ = [
     "SCHEDULES",
@@ -20,11 +22,47 @@ __all__ = [
     "Constant",
     "Every",
     "Exponential",
+    "FromFunction",
     "FromTfmot",
     "Iterative",
     "Linear",
     "OneShot",
     "Polynomial",
     "Progress",
+    "Schedule",
     "get",
 ]
+
+SCHEDULES = {
+    kind.__name__: kind
+    for kind in (
+        OneShot, Constant, Linear, Polynomial, Exponential, AccuracyTriggered, Every, Iterative
+    )
+}  # fmt: skip
+
+
+def get(schedule: Any) -> Schedule:
+    """Return a schedule; those of others are wrapped.
+
+    Args:
+        schedule: a `Schedule`, any callable `progress -> sparsity or None` with a `by` attribute,
+            or a tfmot `PruningSchedule`, which is recognised without importing tfmot.
+
+    Raises:
+        TypeError: anything else.
+
+    Example:
+        >>> get(OneShot(0.5))
+        OneShot(final_sparsity=0.5, at=1, by='epoch')
+    """
+    if isinstance(schedule, Schedule):
+        return schedule
+    if callable(schedule) and not isinstance(schedule, type):
+        if getattr(schedule, "by", None) in UNITS:
+            return FromFunction(schedule)
+        if is_tfmot(schedule):
+            return FromTfmot(schedule)
+    raise TypeError(
+        f"schedule={schedule!r} is not a schedule; give an object such as schedules.OneShot(0.8), "
+        f"one of {', '.join(SCHEDULES)}, or a tfmot schedule object."
+    )

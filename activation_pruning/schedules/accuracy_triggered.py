@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
-from typing import ClassVar
 
 import numpy as np
 
+from activation_pruning.schedules.base import Progress, Schedule
 from activation_pruning.support.checks import check_count, check_sparsity
+from activation_pruning.support.types import Array
 
 
 @dataclass(frozen=True)
-class AccuracyTriggered:
+class AccuracyTriggered(Schedule):
     """Prune at an epoch's end when the watched metric has reached a rising level.
 
     The levels are `events` equally spaced ones with both ends: event i = 0 .. events-1 waits for
@@ -51,9 +52,8 @@ class AccuracyTriggered:
     final_sparsity: float
     monitor: str = "accuracy"
     decay: float = 0.8
-    by: ClassVar[str] = "epoch"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sparsity("final_sparsity", self.final_sparsity)
         check_count("events", self.events, 1)
         for name, level in (("start", self.start), ("stop", self.stop)):
@@ -68,46 +68,48 @@ class AccuracyTriggered:
             )
 
     @property
-    def levels(self):
+    def levels(self) -> Array:
         """Return the metric's level that each event waits for."""
         return np.linspace(self.start, self.stop, self.events)
 
     @property
-    def targets(self):
+    def targets(self) -> Array:
         """Return the cumulated target sparsity of each event."""
         shares = np.cumsum(float(self.decay) ** np.arange(self.events))
         return self.final_sparsity * (shares / shares[-1])
 
-    def __call__(self, progress):
-        """Return the target sparsity, or None for nothing now."""
+    def due(self, progress: Progress) -> bool:
+        """See `Schedule.due`: when the metric has reached the level of the next event."""
         if not progress.logs:  # before training
-            return None
+            return False
         if self.monitor not in progress.logs:
             if self.monitor.startswith("val_"):  # validation_freq: not in every epoch
-                return None
+                return False
             raise ValueError(
                 f"monitor={self.monitor!r} is not among the metrics of this fit: "
                 f"{sorted(progress.logs)}; add it to compile(metrics=[...]) or watch one of these."
             )
-        event = self._next_event(progress)
-        if event is None:
-            return None
-        value, level = float(progress.logs[self.monitor]), self.levels[event]
+        pending = self._pending(progress)
+        if not pending.any():
+            return False
+        value, level = float(progress.logs[self.monitor]), self.levels[np.argmax(pending)]
         falls = "loss" in self.monitor or self.start > self.stop
-        reached = value <= level if falls else value >= level
-        return float(self.targets[event]) if reached else None
+        return bool(value <= level if falls else value >= level)
 
-    def _next_event(self, progress):
+    def target(self, progress: Progress) -> float:
+        """See `Schedule.target`: that of the next event."""
+        return float(self.targets[np.argmax(self._pending(progress))])
+
+    def _pending(self, progress: Progress) -> Array:
+        """Which events are still to come, by the sparsity measured."""
         targets = self.targets
         if progress.weights is None:
-            pending = targets - progress.sparsity > np.diff(targets, prepend=0.0) / 2
-        else:  # in whole weights, as the budget itself is rounded
-            budgets = np.floor(targets * progress.weights + 0.5)
-            pending = budgets - round(progress.sparsity * progress.weights) >= progress.granule
-        return int(np.argmax(pending)) if pending.any() else None
+            return targets - progress.sparsity > np.diff(targets, prepend=0.0) / 2
+        # In whole weights, as the budget itself is rounded.
+        budgets = np.floor(targets * progress.weights + 0.5)
+        return budgets - round(progress.sparsity * progress.weights) >= progress.granule
 
-    def unreachable(self, epochs, steps_per_epoch):
-        """Return why this schedule does nothing, or not all, in such a fit; None if it is fine."""
+    def unreachable(self, epochs: int | None, steps_per_epoch: int | None) -> str | None:
         if epochs is not None and self.events > epochs:
             return (
                 f"{self}: {self.events} events need at least {self.events} epochs, but this fit "

@@ -1,25 +1,50 @@
 """Schedules that say by how much, not to which sparsity: one amount per event."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from activation_pruning import amounts, retraining
 from activation_pruning.allocations import rounded
+from activation_pruning.schedules.base import Progress, Recurring, Schedule
 from activation_pruning.support.checks import check_count, check_sparsity
 
 
+class _ByAmount(Schedule):
+    """What takes an amount of what is alive at each event, as far as `final_sparsity`."""
+
+    amount: amounts.Amount | float
+    relative = True
+
+    def check_amount(self) -> None:
+        """Look the amount up, or raise."""
+        object.__setattr__(self, "amount", amounts.get(self.amount))
+        if self.final_sparsity is not None:
+            check_sparsity("final_sparsity", self.final_sparsity)
+
+    def event(self, progress: Progress) -> int:
+        """Return the number of the event, from 0."""
+        raise NotImplementedError
+
+    def target(self, progress: Progress) -> float | amounts.ByScores | None:
+        final, weights = self.final_sparsity, progress.weights
+        if weights is None:
+            raise ValueError(f"{self} takes from the weights alive: give Progress(weights=...)")
+        pruned = round(progress.sparsity * weights)
+        if final is not None and rounded(final, weights) - pruned < progress.granule:
+            return None  # as near as whole weights, units or blocks surely come
+        # A number of weights may be all that are left: the layers' last ones are protected anyway.
+        most = (weights - 1) / weights if final is None else final
+        return amounts.resolved(self.amount, weights, pruned, self.event(progress), most)
+
+
 @dataclass(frozen=True)
-class Every:
+class Every(_ByAmount, Recurring):
     """Prune by `amount` at `begin`, `begin + frequency`, ... until `end`.
 
     Args:
         amount: a share of the weights alive in (0, 1), a number of weights, or an object of
             `amounts`; `InTurn` takes the next layer at each event.
-        frequency: time between two events, at least 1.
-        begin: first event; 0 is before training.
-        end: last time, None for the whole training.
+        frequency, begin, end, by: as in `Constant`.
         final_sparsity: no further than this, in [0, 1); None for no limit.
-        by: "epoch" or "step".
 
     Raises:
         ValueError: an argument out of range; `end` before `begin`.
@@ -35,39 +60,24 @@ class Every:
         [0.5, None, 0.7, None]
     """
 
-    amount: Any
+    amount: amounts.Amount | float
     frequency: int = 1
     begin: int = 1
     end: int | None = None
     final_sparsity: float | None = None
     by: str = "epoch"
-    relative: ClassVar[bool] = True  # asked twice it prunes twice
 
-    def __post_init__(self):
-        _check(self)
-        check_count("frequency", self.frequency, 1)
-        if self.end is not None and self.end < self.begin:
-            raise ValueError(
-                f"end={self.end} is before begin={self.begin}; end must not be smaller."
-            )
-        if self.by not in ("epoch", "step"):
-            raise ValueError(f"by={self.by!r}; it must be 'epoch' or 'step'.")
+    def __post_init__(self) -> None:
+        self.check_amount()
+        self.check_times()
 
-    def __call__(self, progress):
-        """Return the target sparsity, an amount that looks at the scores, or None."""
-        now = progress.epoch if self.by == "epoch" else progress.step
-        if now < self.begin or (self.end is not None and now > self.end):
-            return None
-        event, rest = divmod(now - self.begin, self.frequency)
-        return None if rest else _answer(self, progress, event)
-
-    def unreachable(self, epochs, steps_per_epoch):
-        """Return why this schedule does nothing in such a fit; None if it is fine."""
-        return _too_late(self, epochs, steps_per_epoch)
+    def event(self, progress: Progress) -> int:
+        """Return the number of the event, from 0."""
+        return (self.now(progress) - self.begin) // self.frequency
 
 
 @dataclass(frozen=True)
-class Iterative:
+class Iterative(_ByAmount):
     """Prune by `amount`, retrain, and again: an event when the retraining policy has enough.
 
     What a policy knows is the epochs of this fit since the last event: a resumed run begins its
@@ -94,57 +104,25 @@ class Iterative:
         0.75
     """
 
-    amount: Any
-    retrain: Any = 2
+    amount: amounts.Amount | float
+    retrain: retraining.Policy | int = 2
     begin: int = 1
     final_sparsity: float | None = None
-    by: ClassVar[str] = "epoch"
-    relative: ClassVar[bool] = True
+    times = ("begin",)
 
-    def __post_init__(self):
-        _check(self)
-        object.__setattr__(self, "retrain", retraining.get(self.retrain))
+    def __post_init__(self) -> None:
+        self.check_amount()
+        check_count("begin", self.begin, 0)
+        policy = retraining.get(self.retrain)
+        object.__setattr__(self, "retrain", policy)
+        object.__setattr__(self, "monitor", getattr(policy, "monitor", None))
 
-    def __call__(self, progress):
-        """Return the target sparsity, an amount that looks at the scores, or None."""
+    def due(self, progress: Progress) -> bool:
+        """See `Schedule.due`: when the retraining since the last event is enough."""
         if progress.epoch < self.begin:
-            return None
-        if progress.events and not self.retrain(list(progress.since)):
-            return None
-        return _answer(self, progress, progress.events)
+            return False
+        return not progress.events or retraining.get(self.retrain)(list(progress.since))
 
-    @property
-    def monitor(self):
-        """Return the metric that the policy watches, or None."""
-        return getattr(self.retrain, "monitor", None)
-
-    def unreachable(self, epochs, steps_per_epoch):
-        """Return why this schedule does nothing in such a fit; None if it is fine."""
-        return _too_late(self, epochs, steps_per_epoch)
-
-
-def _check(schedule):
-    object.__setattr__(schedule, "amount", amounts.get(schedule.amount))
-    check_count("begin", schedule.begin, 0)
-    if schedule.final_sparsity is not None:
-        check_sparsity("final_sparsity", schedule.final_sparsity)
-
-
-def _answer(schedule, progress, event):
-    final, weights = schedule.final_sparsity, progress.weights
-    pruned = round(progress.sparsity * weights)
-    if final is not None and rounded(final, weights) - pruned < progress.granule:
-        return None  # as near as whole weights, units or blocks surely come
-    # A number of weights may be all that are left: the layers' last ones are protected anyway.
-    most = (weights - 1) / weights if final is None else final
-    return amounts.resolved(schedule.amount, weights, pruned, event, most)
-
-
-def _too_late(schedule, epochs, steps_per_epoch):
-    per_epoch = 1 if schedule.by == "epoch" else steps_per_epoch
-    if epochs is None or per_epoch is None or schedule.begin <= epochs * per_epoch:
-        return None
-    return (
-        f"{schedule}: begin={schedule.begin} lies after the last {schedule.by} of this fit, "
-        f"{epochs * per_epoch}; it never prunes. Train longer or give a smaller begin."
-    )
+    def event(self, progress: Progress) -> int:
+        """Return the number of the event, from 0."""
+        return progress.events

@@ -1,160 +1,34 @@
 """Iterative pruning outside of one `fit`: prune an amount, retrain, and again."""
 
-import dataclasses
 import time
 import warnings
-from numbers import Integral, Real
-
-import keras
-import numpy as np
-import pandas as pd
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from activation_pruning import amounts, masks, retraining, sites
-from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.pruning import report
 from activation_pruning.pruning.one_shot import prune
-from activation_pruning.support.checks import check_count, check_number, check_sparsity
-
-TINY = 1e-9  # differences of metrics below this are rounding
-
-
-@dataclasses.dataclass(frozen=True)
-class Until:
-    """Where iterative pruning stops: at the first of these that is reached.
-
-    It stops as well where a layer would be emptied, and where the amount takes nothing more.
-
-    Args:
-        weights: alive, at least 1; the last step is cut so that no fewer stay.
-        sparsity: in [0, 1); the last step is cut, too.
-        metric: floor; the step after which the metric is below it is the last.
-        steps: how many, at least 1.
-
-    Raises:
-        ValueError: an argument out of range; none given.
-
-    Example:
-        >>> Until(weights=500, metric=0.9)
-        Until(weights=500, sparsity=None, metric=0.9, steps=None)
-    """
-
-    weights: int | None = None
-    sparsity: float | None = None
-    metric: float | None = None
-    steps: int | None = None
-
-    def __post_init__(self):
-        given = {n: v for n, v in dataclasses.asdict(self).items() if v is not None}
-        if not given:
-            raise ValueError("Until() stops nowhere; give weights=, sparsity=, metric= or steps=")
-        for name in given.keys() & {"weights", "steps"}:
-            check_count(name, given[name], 1)
-        if "sparsity" in given:
-            check_sparsity("sparsity", self.sparsity)
-        if "metric" in given:
-            check_number("metric", self.metric)
-
-    def most(self, weights):
-        """Return the highest sparsity of a network with so many prunable weights."""
-        found = [(weights - 1) / weights]
-        found += [] if self.sparsity is None else [self.sparsity]
-        found += [] if self.weights is None else [max(weights - self.weights, 0) / weights]
-        return min(found)
-
-
-@dataclasses.dataclass
-class Kept:
-    """A network worth keeping: one step of an iterative pruning, with its weights.
-
-    step: its number. metric: after retraining. sparsity: measured. `restore()` puts its weights
-    into the model that was pruned.
-    """
-
-    step: int
-    metric: float
-    sparsity: float
-    model: keras.Model = dataclasses.field(repr=False)
-    weights: list = dataclasses.field(repr=False)
-
-    def restore(self):
-        """Put these weights into the model, and return it."""
-        self.model.set_weights(self.weights)
-        return self.model
-
-
-class IterativePruning:
-    """What `iterative_prune` did: one row per step, and two networks of interest.
-
-    smallest: the `Kept` network with the fewest weights whose metric is within `max_loss` of the
-    dense one; None if there is none but the dense one. most_accurate: the one with the best metric
-    of those with `min_sparsity` or more. stopped: why it ended.
-    """
-
-    def __init__(self, max_loss, min_sparsity):
-        self.max_loss, self.min_sparsity = max_loss, min_sparsity
-        self.smallest = self.most_accurate = None
-        self.stopped = ""
-        self._rows = []
-
-    def table(self):
-        """DataFrame, a row per step, 0 being the dense network.
-
-        Columns: step, weights_alive, weights_pruned (in this step), sparsity, compression (weights
-        / weights alive), metric_pruned (before retraining), metric, epochs, time_s (of pruning and
-        retraining), epochs_total, time_total_s.
-        """
-        table = pd.DataFrame(self._rows)
-        table["epochs_total"] = table["epochs"].cumsum()
-        table["time_total_s"] = table["time_s"].cumsum()
-        return table
-
-    @property
-    def dense_metric(self):
-        """The metric before any pruning."""
-        return self._rows[0]["metric"]
-
-    def add(self, model, row):
-        """Put a step on record, and keep its network if it is the best of its kind so far."""
-        self._rows.append(row)
-        step, metric, sparsity = row["step"], row["metric"], row["sparsity"]
-        if not step:
-            return
-        kept = Kept(step, metric, sparsity, model, [])
-        if metric >= self.dense_metric - self.max_loss - TINY:
-            self.smallest = kept  # each step is smaller than those before
-        best = self.most_accurate
-        if sparsity >= self.min_sparsity and (best is None or metric > best.metric):
-            self.most_accurate = kept
-        if kept in (self.smallest, self.most_accurate):
-            kept.weights = model.get_weights()
-
-    def __str__(self):
-        lines = [self.table().to_string(index=False), f"stopped: {self.stopped}"]
-        lines.append(f"smallest within {self.max_loss:g} of the dense metric: {self.smallest}")
-        lines.append(f"best at {self.min_sparsity:.0%} or more: {self.most_accurate}")
-        return "\n".join(lines)
-
-    __repr__ = __str__
+from activation_pruning.strategies.record import IterativePruning
+from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
+from activation_pruning.strategies.until import Until, limits
+from activation_pruning.support.checks import check_number, check_sparsity
+from activation_pruning.support.types import Model
 
 
 def iterative_prune(
-    model,
-    fit,
-    evaluate,
-    amount=0.2,
-    until=0.9,
-    criterion="magnitude",
-    retrain=2,
-    allocation="global",
-    granularity="weight",
-    data=None,
-    include=None,
-    exclude=None,
-    seed=0,
-    max_loss=0.01,
-    min_sparsity=0.5,
-    verbose=1,
-):
+    model: Model,
+    fit: Callable[..., Any],
+    evaluate: Callable[[Model], Any],
+    amount: amounts.Amount | float = 0.2,
+    until: Until | float = 0.9,
+    *,
+    retrain: retraining.Policy | int = 2,
+    max_loss: float = 0.01,
+    min_sparsity: float = 0.5,
+    on_step: Callable[[Model, dict[str, Any]], Mapping[str, Any] | None] | None = None,
+    verbose: int = 1,
+    **pruning: Any,
+) -> IterativePruning:
     """Prune by an amount, retrain, and again, until a limit is reached; in place.
 
     Scores are made anew in every step. The optimizer keeps its state from step to step.
@@ -168,11 +42,15 @@ def iterative_prune(
             of `amounts` (`Bucket`, `Threshold`, `InTurn`, ...). A number inside of `OneLayer` or
             `InTurn` is a sparsity of that layer.
         until: a sparsity in (0, 1), a number of weights alive, or an `Until`.
-        criterion, allocation, granularity, data, include, exclude, seed: as for `prune`.
         retrain: epochs after each step, or an object of `retraining`, such as `UntilFlat`.
         max_loss: how far below the dense metric the smallest network of interest may be.
         min_sparsity: from where on the most accurate network is looked for.
+        on_step: function called as `on_step(model, row)` when a step is over, and before the first
+            one with the dense network as step 0. `row` is what `.table()` will hold of the step
+            (step, weights_alive, sparsity, metric, ...); a dict that it returns becomes further
+            columns, such as the accuracy on test data.
         verbose: 0 for silence; else a line per step.
+        **pruning: criterion, allocation, granularity, data, ...: handed on to `prune`.
 
     Returns:
         An `IterativePruning`: `.table()`, `.smallest`, `.most_accurate`, `.stopped`. The model is
@@ -180,7 +58,7 @@ def iterative_prune(
 
     Raises:
         TypeError, ValueError: as `prune`; a `fit` that does not hand the callbacks on; a metric
-            that is not finite.
+            that is not finite; a name that `prune` does not know.
 
     Source: Han et al., NIPS 2015, section 3.4.
 
@@ -192,143 +70,80 @@ def iterative_prune(
         >>> x, y = np.ones((8, 4)), np.ones((8, 1))
         >>> fit = lambda model, **more: model.fit(x, y, verbose=0, **more)
         >>> evaluate = lambda model: -model.evaluate(x, y, verbose=0)
-        >>> done = ap.iterative_prune(model, fit, evaluate, amount=0.5, until=8, verbose=0)
-        >>> done.table()["weights_alive"].tolist()
-        [32, 16, 8]
+        >>> largest = lambda model, row: {"largest": np.abs(model.layers[0].kernel).max()}
+        >>> done = ap.iterative_prune(model, fit, evaluate, amount=0.5, until=8, verbose=0,
+        ...                           on_step=largest)
+        >>> done.table()["weights_alive"].tolist(), done.table()["largest"].all()
+        ([32, 16, 8], np.True_)
     """
-    amount, policy, until = amounts.get(amount), retraining.get(retrain), _until(until)
-    check_functions(fit, evaluate)
+    taken, policy, end = amounts.get(amount), retraining.get(retrain), limits(until)
+    tell = on_step or (lambda model, row: None)
+    check_functions(fit=fit, evaluate=evaluate, on_step=tell)
     check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
     check_sparsity("min_sparsity", min_sparsity)
-    how = {"criterion": criterion, "allocation": allocation, "granularity": granularity}
-    how |= {"data": data, "include": include, "exclude": exclude, "seed": seed, "verbose": verbose}
-    live_sites = sites.find(model, include, exclude).sites
+    options = prune_options(pruning) | {"verbose": verbose}
+    live_sites = sites.find(model, options["include"], options["exclude"]).sites
     done = IterativePruning(max_loss, min_sparsity)
     weights, alive = _counted(live_sites)
-    row = {"step": 0, "weights_alive": alive, "weights_pruned": 0, "sparsity": 1 - alive / weights}
-    row |= {"compression": weights / alive, "metric_pruned": measured(evaluate, model)}
-    done.add(model, row | {"metric": row["metric_pruned"], "epochs": 0, "time_s": 0.0})
+    row = _row(0, weights, alive, alive) | {"metric_pruned": measured(evaluate, model)}
+    row |= {"metric": row["metric_pruned"], "epochs": 0, "time_s": 0.0}
+    done.add(model, row | _more(tell, model, row))
     turn, idle = 0, 0  # of an amount that goes from layer to layer; turns that took nothing
-    turns = len(live_sites) if hasattr(amount, "at") else 1
+    turns = len(live_sites) if isinstance(taken, amounts.InTurn) else 1
     while not done.stopped:
-        target, done.stopped = _next(row, weights, amount, until, turn)
+        target, done.stopped = _next(row, weights, taken, end, turn)
         if done.stopped:
             break
         begun = time.perf_counter()
-        emptied = _pruned(model, target, how)
+        emptied = _pruned(model, target, options)
         weights, left = _counted(live_sites)
         turn, idle = turn + 1, idle + 1 if left == alive else 0
         if emptied or idle == turns:
-            done.stopped = emptied or f"{amount} takes nothing more"
-            break
-        if idle:
+            done.stopped = emptied or f"{taken} takes nothing more"
+        if done.stopped or idle:
             continue
-        pruning = time.perf_counter() - begun
-        row = {"step": row["step"] + 1, "weights_alive": left, "weights_pruned": alive - left}
-        row |= {"sparsity": 1 - left / weights, "compression": weights / left}
+        spent = time.perf_counter() - begun
+        row = _row(row["step"] + 1, weights, left, alive)
         row["metric_pruned"], alive = measured(evaluate, model), left
         begun = time.perf_counter()
         row["epochs"] = retrained(model, fit, policy)
-        row["time_s"] = time.perf_counter() - begun + pruning
+        row["time_s"] = time.perf_counter() - begun + spent
         row["metric"] = measured(evaluate, model)
-        done.add(model, row)
+        done.add(model, row | _more(tell, model, row))
         if verbose:
             _tell(row)
     return done
 
 
-def retrained(model, fit, policy):
-    """Train with the pruned weights kept at zero until the policy has enough; returns the epochs.
-
-    Args:
-        model: compiled.
-        fit: called as `fit(model, epochs=..., callbacks=[...])`.
-        policy: see `retraining`.
-
-    Raises:
-        ValueError: the callbacks were not handed on, or to the training of another model.
-    """
-    if not policy.at_most:
-        return 0
-    watching = _Watching(policy)
-    fit(model, epochs=policy.at_most, callbacks=[KeepPruned(), watching])
-    if not watching.logs:
-        raise ValueError(
-            "fit= trained without the callbacks it was given, so nothing kept pruned weights at "
-            "zero: hand them on, as in fit=lambda model, **more: model.fit(x, y, **more)"
-        )
-    trained = {id(variable) for variable in watching.model.variables}
-    if not trained.issuperset(map(id, model.variables)):  # it may be a part of a greater model
-        raise ValueError(
-            f"fit= trained {watching.model.name!r}, another model than the {model.name!r} that it "
-            "was given: train that one, in place"
-        )
-    return len(watching.logs)
+def _row(step: int, weights: int, alive: int, before: int) -> dict[str, Any]:
+    """What the table says of the size of the network after a step."""
+    row = {"step": step, "weights_alive": alive, "weights_pruned": before - alive}
+    return row | {"sparsity": 1 - alive / weights, "compression": weights / alive}
 
 
-def measured(evaluate, model):
-    """The metric as a float.
-
-    Raises:
-        ValueError: it is none, or not finite.
-    """
-    found = evaluate(model)
-    try:
-        value = float(found)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"evaluate= returned {found!r}; it must return one number, higher is better"
-        ) from error
-    if not np.isfinite(value):
-        raise ValueError(
-            f"evaluate= returned {value}: the training diverged; lower the learning rate"
-        )
-    return value
-
-
-def check_functions(fit, evaluate):
-    """Raise unless both can be called.
-
-    Raises:
-        TypeError: names the one that cannot.
-    """
-    for name, value in (("fit", fit), ("evaluate", evaluate)):
-        if not callable(value):
-            raise TypeError(f"{name}={value!r}; it must be a function, called with the model.")
-
-
-class _Watching(keras.callbacks.Callback):
-    """Ends a `fit` when the retraining policy has enough."""
-
-    def __init__(self, policy):
-        super().__init__()
-        self.policy, self.logs = policy, []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.logs.append(dict(logs or {}))
-        if self.policy(self.logs):
-            self.model.stop_training = True
-
-
-def _until(spec):
-    if isinstance(spec, Until):
-        return spec
-    if isinstance(spec, Integral) and not isinstance(spec, bool):
-        return Until(weights=int(spec))
-    if isinstance(spec, Real) and not isinstance(spec, bool):
-        return Until(sparsity=float(spec))
-    raise TypeError(
-        f"until={spec!r}; give a sparsity, a number of weights alive, or strategies.Until(...)"
+def _more(tell: Callable[..., Any], model: Model, row: dict[str, Any]) -> dict[str, Any]:
+    """Further columns of the table: what `on_step` returns."""
+    found = tell(model, dict(row))
+    taken = {*row, "epochs_total", "time_total_s"}
+    if found is None:
+        return {}
+    if isinstance(found, Mapping) and not taken & found.keys():
+        return dict(found)
+    raise ValueError(
+        f"on_step= returned {found!r}; it must return None, or a dict of columns other than "
+        f"{sorted(taken)}"
     )
 
 
-def _counted(live_sites):
+def _counted(live_sites: Sequence[Any]) -> tuple[int, int]:
     """(prunable weights, those alive)."""
     found = report.alive_masks(live_sites).values()
     return sum(mask.size for mask in found), sum(int(mask.sum()) for mask in found)
 
 
-def _next(row, weights, amount, until, turn):
+def _next(
+    row: Mapping[str, Any], weights: int, amount: amounts.Amount, until: Until, turn: int
+) -> tuple[Any, str]:
     """(the target of the next step, why there is none)."""
     most = until.most(weights)
     if until.steps is not None and row["step"] >= until.steps:
@@ -341,20 +156,20 @@ def _next(row, weights, amount, until, turn):
     return amounts.resolved(amount, weights, pruned, turn, most), ""
 
 
-def _pruned(model, target, how):
+def _pruned(model: Model, target: Any, options: dict[str, Any]) -> str:
     """Prune one step; returns what was warned of if a layer would have been emptied."""
     before = model.get_weights()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", masks.EmptiedWarning)
-            prune(model, target, **how)
+            prune(model, target, **options)
     except masks.EmptiedWarning as warning:
         model.set_weights(before)
         return str(warning)
     return ""
 
 
-def _tell(row):
+def _tell(row: Mapping[str, Any]) -> None:
     print(
         f"step {row['step']}: {row['weights_alive']:,} weights alive ({1 - row['sparsity']:.1%}), "
         f"metric {row['metric']:.4f} ({row['metric_pruned']:.4f} before retraining), "

@@ -1,9 +1,13 @@
 """The largest sparsity that costs no more than a given loss of a metric."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,9 +15,12 @@ import pandas as pd
 
 from activation_pruning import retraining
 from activation_pruning.pruning.one_shot import prune
-from activation_pruning.strategies.iterative import TINY, check_functions, measured, retrained
+from activation_pruning.strategies.record import TINY
+from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
+from activation_pruning.support import types
 from activation_pruning.support.checks import check_number, check_sparsity
 from activation_pruning.support.files import check_folder, replacing
+from activation_pruning.support.types import Array, Model, Table
 
 FORMAT = 1
 
@@ -25,20 +32,20 @@ class SparsitySearch:
     dense_metric: before any pruning.
     """
 
-    def __init__(self, dense_metric, trials):
+    def __init__(self, dense_metric: float, trials: list[dict[str, Any]]) -> None:
         self.dense_metric, self._trials = dense_metric, trials
         held = [trial for trial in trials if trial["within"]]
         best = max(held, key=lambda trial: trial["sparsity"], default=None)
-        self.sparsity = best["sparsity"] if best else 0.0
-        self.metric = best["metric"] if best else dense_metric
+        self.sparsity: float = best["sparsity"] if best else 0.0
+        self.metric: float = best["metric"] if best else dense_metric
 
-    def table(self):
+    def table(self) -> Table:
         """DataFrame, a row per trial: sparsity, metric, loss, within, epochs, time_s."""
         return pd.DataFrame(
             self._trials, columns=["sparsity", "metric", "loss", "within", "epochs", "time_s"]
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.table().to_string(index=False)}\nlargest sparsity: {self.sparsity:.4f}, metric "
             f"{self.metric:.4f} (dense {self.dense_metric:.4f})"
@@ -48,24 +55,19 @@ class SparsitySearch:
 
 
 def find_sparsity(
-    model,
-    fit,
-    evaluate,
-    max_loss=0.01,
-    criterion="magnitude",
-    retrain=2,
-    low=0.0,
-    high=0.99,
-    tolerance=0.01,
-    allocation="global",
-    granularity="weight",
-    data=None,
-    include=None,
-    exclude=None,
-    seed=0,
-    folder=None,
-    verbose=1,
-):
+    model: Model,
+    fit: Callable[..., Any],
+    evaluate: Callable[[Model], Any],
+    max_loss: float = 0.01,
+    *,
+    retrain: retraining.Policy | int = 2,
+    low: float = 0.0,
+    high: float = 0.99,
+    tolerance: float = 0.01,
+    folder: types.Path | None = None,
+    verbose: int = 1,
+    **pruning: Any,
+) -> SparsitySearch:
     """Find the largest sparsity within a given loss of a metric, by bisection with retraining.
 
     Each trial starts from the dense weights and a fresh optimizer state, is pruned in one step and
@@ -78,15 +80,15 @@ def find_sparsity(
             dense ones where none held.
         fit, evaluate: as for `iterative_prune`.
         max_loss: of the metric, in its unit, at least 0: 0.01 is one point of accuracy.
-        criterion, allocation, granularity, data, include, exclude, seed: as for `prune`; the seed
-            is that of Keras in each trial as well (on JAX a second `fit` of a process shuffles
-            otherwise whatever the seed: for equal trials give `fit` batches in an order of yours).
         retrain: epochs, or an object of `retraining`.
         low, high: sparsities to look between, in [0, 1).
         tolerance: at least 1e-6.
         folder: where finished trials and the best weights are kept; the same call with the dense
             model goes on from there. None keeps nothing.
         verbose: 0 for silence; else a line per trial.
+        **pruning: criterion, allocation, granularity, data, ...: handed on to `prune`. The seed
+            is that of Keras in each trial as well (on JAX a second `fit` of a process shuffles
+            otherwise whatever the seed: for equal trials give `fit` batches in an order of yours).
 
     Returns:
         A `SparsitySearch`: `.sparsity`, `.metric`, `.table()`.
@@ -108,13 +110,12 @@ def find_sparsity(
         0.495
     """
     _check(max_loss, low, high, tolerance)
-    check_functions(fit, evaluate)
-    policy = retraining.get(retrain)
-    how = {"criterion": criterion, "allocation": allocation, "granularity": granularity}
-    how |= {"include": include, "exclude": exclude, "seed": seed}
-    start = _Start(model)
+    check_functions(fit=fit, evaluate=evaluate)
+    policy, options, start = retraining.get(retrain), prune_options(pruning), _Start(model)
     asked = {"max_loss": max_loss, "low": low, "high": high, "retrain": policy, "model": start.name}
-    kept = _Kept(folder, how | asked)
+    # False is as good as not said: folders may be older than the option.
+    said = {name: v for name, v in options.items() if name != "data" and v is not False}
+    kept = _Kept(folder, said | asked)
     dense = kept.dense_metric(measured(evaluate, model))
     trials = kept.state["trials"]
     known = {trial["sparsity"]: trial for trial in trials}
@@ -122,9 +123,9 @@ def find_sparsity(
         if sparsity in known:
             raise ValueError(f"sparsity {sparsity} came up twice; give a greater tolerance")
         start.restore()
-        keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(options["seed"])
         begun = time.perf_counter()
-        prune(model, sparsity, data=data, verbose=verbose, **how)
+        prune(model, sparsity, verbose=verbose, **options)
         epochs = retrained(model, fit, policy)
         trial = {"sparsity": sparsity, "epochs": epochs, "time_s": time.perf_counter() - begun}
         trial["metric"] = measured(evaluate, model)
@@ -139,7 +140,7 @@ def find_sparsity(
     return SparsitySearch(dense, list(trials))
 
 
-def _check(max_loss, low, high, tolerance):
+def _check(max_loss: float, low: float, high: float, tolerance: float) -> None:
     check_sparsity("low", low)
     check_sparsity("high", high)
     if high <= low:
@@ -148,7 +149,9 @@ def _check(max_loss, low, high, tolerance):
     check_number("tolerance", tolerance, 1e-6, "0.01 is one percent of the weights")
 
 
-def _middle(trials, low, high, tolerance):
+def _middle(
+    trials: list[dict[str, Any]], low: float, high: float, tolerance: float
+) -> float | None:
     """The next sparsity to try, None when it is found."""
     held = [trial["sparsity"] for trial in trials if trial["within"]]
     failed = [trial["sparsity"] for trial in trials if not trial["within"]]
@@ -161,7 +164,7 @@ def _middle(trials, low, high, tolerance):
 class _Start:
     """The dense network: weights and optimizer state, to begin every trial from."""
 
-    def __init__(self, model):
+    def __init__(self, model: Model) -> None:
         self.model, self.weights = model, [np.array(w) for w in model.get_weights()]
         digest = hashlib.sha256()
         for array in self.weights:
@@ -174,7 +177,7 @@ class _Start:
         # Copies: on JAX an array may be a view of memory that a training step uses again.
         self._state = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in known]
 
-    def restore(self):
+    def restore(self) -> None:
         self.model.set_weights(self.weights)
         for variable, values in self._state:
             variable.assign(values)
@@ -183,27 +186,30 @@ class _Start:
 class _Kept:
     """What is known so far, in a folder if there is one."""
 
-    def __init__(self, folder, settings):
+    def __init__(self, folder: types.Path | None, settings: dict[str, Any]) -> None:
         self.folder = None if folder is None else Path(check_folder(folder))
         # Of functions the name: their addresses are others in each process.
         settings = {k: getattr(v, "__qualname__", str(v)) for k, v in settings.items()}
-        self.state, self.best = {"format": FORMAT, "settings": settings, "trials": []}, None
+        self.state: dict[str, Any] = {"format": FORMAT, "settings": settings, "trials": []}
+        self.best: list[Array] | None = None
         path = self.folder and self.folder / "search.json"
         if path and path.exists():
             self._read(path, settings)
 
-    def dense_metric(self, value):
+    def dense_metric(self, value: float) -> float:
         """The dense metric as it was kept, which must be what it is now."""
         kept = self.state.setdefault("dense_metric", value)
         if not np.isclose(kept, value, rtol=0, atol=1e-3):
-            raise ValueError(
-                f"folder={str(self.folder)!r} holds another search: its dense model measured "
-                f"{kept:g}, evaluate= returned {value:g}. Give the same metric and data, or "
-                "another folder"
+            self._refuse(
+                f" holds another search: its dense model measured {kept:g}, evaluate= returned "
+                f"{value:g}. Give the same metric and data, or another folder"
             )
         return kept
 
-    def _read(self, path, settings):
+    def _refuse(self, reason: str) -> None:
+        raise ValueError(f"folder={str(self.folder)!r}{reason}")
+
+    def _read(self, path: Path, settings: dict[str, str]) -> None:
         try:
             found = json.loads(path.read_text())
             version = found["format"]
@@ -211,28 +217,29 @@ class _Kept:
         except (ValueError, TypeError, KeyError):
             known = False
         if not known:
-            raise ValueError(
-                f"folder={str(self.folder)!r}: {path.name} cannot be read, it is damaged or no "
-                "file of a search; delete it, or give another folder"
+            self._refuse(
+                f": {path.name} cannot be read, it is damaged or no file of a search; delete it, "
+                "or give another folder"
             )
         if version != FORMAT:
-            raise ValueError(
-                f"folder={str(self.folder)!r}: {path.name} is of format {version!r}, "
-                f"this version reads {FORMAT}; give another folder"
+            self._refuse(
+                f": {path.name} is of format {version!r}, this version reads {FORMAT}; give "
+                "another folder"
             )
-        other = [name for name in settings if found["settings"].get(name) != settings[name]]
+        then = found["settings"]
+        other = [n for n in {**settings, **then} if then.get(n) != settings.get(n)]
         if other:
-            raise ValueError(
-                f"folder={str(self.folder)!r} holds another search: {', '.join(other)} differ"
-                f"{' (the model must be the dense one again)' if other == ['model'] else ''}; give "
-                "another folder, or delete this one"
+            hint = " (the model must be the dense one again)" if other == ["model"] else ""
+            self._refuse(
+                f" holds another search: {', '.join(other)} differ{hint}; give another folder, or "
+                "delete this one"
             )
         self.state = found
         if any(trial["within"] for trial in found["trials"]):
-            with np.load(self.folder / "best.npz") as arrays:
+            with np.load(path.parent / "best.npz") as arrays:
                 self.best = [arrays[name] for name in arrays.files]
 
-    def add(self, trial, weights):
+    def add(self, trial: dict[str, Any], weights: list[Array] | None) -> None:
         """Keep a trial; the weights of one that held, which are the best so far."""
         self.best = self.best if weights is None else weights
         if self.folder is None:
@@ -244,7 +251,7 @@ class _Kept:
             Path(path).write_text(json.dumps(self.state, indent=1))
 
 
-def _tell(trial):
+def _tell(trial: dict[str, Any]) -> None:
     held = "held" if trial["within"] else "lost too much"
     print(
         f"sparsity {trial['sparsity']:.4f}: metric {trial['metric']:.4f}, {trial['epochs']} epochs,"

@@ -1,6 +1,8 @@
-"""One helper for everything that is chosen by name."""
+"""The one way in which things are chosen by name."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 def lookup(kind, name, table):
@@ -30,3 +32,29 @@ def lookup(kind, name, table):
     close = get_close_matches(name, table, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     raise ValueError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(table))}.")
+
+
+def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> Any:
+    """Return `table[spec]` for a name; a callable is returned as it is.
+
+    Args:
+        kind, table: as for `lookup`.
+        spec: a name, or a callable.
+        otherwise: what may be given in place of a name, for the message.
+
+    Raises:
+        ValueError, TypeError: an unknown name; neither a name nor a callable.
+
+    Example:
+        >>> chosen("criterion", 5, {"magnitude": abs}, "a function")
+        Traceback (most recent call last):
+            ...
+        TypeError: criterion=5 is a int; give one of ['magnitude'] or a function.
+    """
+    if isinstance(spec, str):
+        return lookup(kind, spec, table)
+    if callable(spec):
+        return spec
+    raise TypeError(
+        f"{kind}={spec!r} is a {type(spec).__name__}; give one of {sorted(table)} or {otherwise}."
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +27,29 @@ Data: TypeAlias = Any  # an array, (x, y), a tf.data.Dataset, a PyDataset, an it
 Criterion: TypeAlias = "str | Callable[[Any], Scores]"  # a registered name, or site -> scores
 Named: TypeAlias = "str | Callable[..., Any]"  # a registered name, or such an object itself
 Progress: TypeAlias = Callable[[int, int], None]  # called with (work done, work in all)
+
+
+class Site(Protocol):
+    """What decisions read of a `sites.Site`: names and plain arrays."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kernel(self) -> Array: ...
+    @property
+    def mask(self) -> Mask: ...
+    @property
+    def units(self) -> Array: ...
+    @property
+    def input_axis(self) -> int: ...
+    @property
+    def activity(self) -> Any: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def statistics(self) -> Mapping[str, Any]: ...
+    @property
+    def channels(self) -> Array | None: ...
+
+
+Sites: TypeAlias = Sequence[Site]

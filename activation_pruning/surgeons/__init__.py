@@ -1,6 +1,19 @@
-"""Surgeons: criteria that also change the surviving weights to make up for those that go."""
+"""Surgeons: criteria that also change the surviving weights to make up for those that go.
 
-from activation_pruning.surgeons.base import SURGEONS, Selection, Surgeon, get, register
+`layerwise` (with `economical`, its former variant), `sparsegpt`, `units` and `full` hold one
+surgeon each, `base` what all are, `obs` the mathematics, `problems` a site as problems of least
+squares. To add one, derive it from `Surgeon` (or `Damped`) in a file of its own, and give it a name
+in `SURGEONS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from activation_pruning import criteria
+from activation_pruning.support.names import lookup
+from activation_pruning.support.types import Criterion
+from activation_pruning.surgeons.base import Damped, Selection, Surgeon
 from activation_pruning.surgeons.full import OptimalBrainSurgeon
 from activation_pruning.surgeons.layerwise import LayerwiseOBS
 from activation_pruning.surgeons.sparsegpt import SparseGPT
@@ -8,6 +21,7 @@ from activation_pruning.surgeons.units import UnitOBS
 
 __all__ = [
     "SURGEONS",
+    "Damped",
     "LayerwiseOBS",
     "OptimalBrainSurgeon",
     "Selection",
@@ -17,3 +31,38 @@ __all__ = [
     "get",
     "register",
 ]
+
+SURGEONS: dict[str, Surgeon] = {
+    "obs": OptimalBrainSurgeon(),
+    "lobs": LayerwiseOBS(),
+    "sparsegpt": SparseGPT(),
+    "unit_obs": UnitOBS(),
+}
+
+
+def register(name: str, surgeon: Surgeon) -> None:
+    """Make a surgeon of your own known under a name."""
+    SURGEONS[name] = surgeon
+
+
+def get(spec: Criterion | Surgeon) -> Surgeon | criteria.base.Function:
+    """Return the criterion or surgeon for a name; an object is returned as it is.
+
+    Args:
+        spec: a name in `SURGEONS` or `criteria.CRITERIA`, a `Surgeon`, or a callable
+            `site -> scores`.
+
+    Raises:
+        ValueError: unknown name.
+        TypeError: none of these.
+
+    Example:
+        >>> get("lobs")
+        LayerwiseOBS(damping=None, recalculate_every=1)
+    """
+    if isinstance(spec, str):
+        return lookup("criterion", spec, criteria.CRITERIA | SURGEONS)
+    kind: Any = spec
+    if isinstance(kind, type) and issubclass(kind, Surgeon):
+        raise TypeError(f"criterion={kind.__name__} is a class; give an object: {kind.__name__}()")
+    return spec if isinstance(spec, Surgeon) else criteria.get(spec)

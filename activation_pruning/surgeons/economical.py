@@ -5,26 +5,27 @@ import heapq
 import numpy as np
 
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Progress
 from activation_pruning.surgeons import obs
+from activation_pruning.surgeons.problems import Problem
 
 
-def remove_economically(problems, budget, every, progress=no_progress):
+def remove_economically(
+    problems: list[Problem], budget: int, every: int, progress: Progress = no_progress
+) -> tuple[list[Array], list[Array]]:
     """Remove the least costly weights with inverses computed anew only once in `every` removals.
 
     In between, costs and compensations are those of inverses that still know removed weights.
 
     Args:
-        problems: list of `problems.Problem`.
         budget: how many alive weights to remove.
         every: how many of them between two calculations of the inverses.
-        progress: see `base.Selection`.
 
     Returns:
         (ranks, weights), each a list of arrays of shape (units, inputs): when each weight was
         removed, from 0 (`budget` for those that were not), and the weights after it.
 
     Example:
-        >>> from activation_pruning.surgeons.problems import Problem
         >>> one = Problem("a", np.eye(2), np.array([[2.0, 1.0]]), np.ones((1, 2), bool))
         >>> remove_economically([one], 1, 1)
         ([array([[1., 0.]])], [array([[2., 0.]])])
@@ -52,26 +53,26 @@ def remove_economically(problems, budget, every, progress=no_progress):
 class _Unit:
     """The weights of one unit, and an inverse Hessian of those alive when it was calculated."""
 
-    def __init__(self, problem, unit):
+    def __init__(self, problem: Problem, unit: int) -> None:
         self.problem = problem
         self.weights, self.alive = problem.weights[unit].copy(), problem.alive[unit].copy()
-        self.index = None
+        self.index = np.empty(0, int)  # those that the inverse knows
 
-    def recalculate(self):
+    def recalculate(self) -> None:
         """Invert anew, unless nothing was removed meanwhile."""
         index = np.flatnonzero(self.alive)
-        if len(index) and (self.index is None or len(index) < len(self.index)):
+        if len(index) and len(index) != len(self.index):
             hessian = self.problem.hessian[np.ix_(index, index)]
             self.index, self.inverse = index, obs.inverse(hessian, self.problem.name)
 
-    def cheapest(self):
+    def cheapest(self) -> tuple[float, int]:
         """(error, weight) of the alive weight that costs least."""
         w = self.weights[self.index]
         errors = np.where(self.alive[self.index], 0.5 * w * w / np.diagonal(self.inverse), np.inf)
         least = int(errors.argmin())
         return float(errors[least]), int(self.index[least])
 
-    def remove(self, p):
+    def remove(self, p: int) -> None:
         """Remove weight `p`, compensate the others as far as the inverse knows how."""
         own = int(np.searchsorted(self.index, p))
         row = self.inverse[own]

@@ -1,26 +1,19 @@
 """Optimal Brain Surgeon with the Hessian of the whole network, for small ones."""
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 
 from activation_pruning.criteria.base import needed
 from activation_pruning.masks.granularities import NM, Block, Unit, Weight
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import (
-    DAMPING,
-    Surgeon,
-    check_damping,
-    check_rows,
-    damping_note,
-    register,
-)
+from activation_pruning.surgeons.base import Damped, Kernels, Selection
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimalBrainSurgeon(Surgeon):
+class OptimalBrainSurgeon(Damped):
     """Remove the weight of the whole network that costs least, compensate all others; repeat.
 
     H is the Gauss-Newton matrix of the loss in all the weights to be pruned, plus
@@ -44,18 +37,10 @@ class OptimalBrainSurgeon(Surgeon):
 
     damping: float | None = None
 
-    needs: ClassVar = frozenset({"gauss_newton_matrix"})
-    granularities: ClassVar = (Weight, Unit, NM, Block)
+    needs = frozenset({"gauss_newton_matrix"})
+    granularities = (Weight, Unit, NM, Block)
 
-    def __post_init__(self):
-        check_damping(self.damping)
-
-    @property
-    def note(self):
-        """What a report says of it."""
-        return damping_note(self.damping)
-
-    def scores(self, sites, progress=no_progress):
+    def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
         """See `Surgeon.scores`: the error at which each weight goes."""
         hessian, weights, alive = self._problem(sites)
         found = np.zeros(weights.shape)
@@ -64,8 +49,7 @@ class OptimalBrainSurgeon(Surgeon):
         progress(1, 1)
         return _split(sites, found)
 
-    def operate(self, sites, selection):
-        """See `Surgeon.operate`."""
+    def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         masks = selection.masks(sites, self.scores(sites, selection.progress))
         hessian, weights, _ = self._problem(sites)
         kept = np.concatenate([masks[site.name].reshape(-1) for site in sites])
@@ -73,22 +57,19 @@ class OptimalBrainSurgeon(Surgeon):
         found = obs.compensated(hessian, inverse, weights[None], kept[None])[0]
         return masks, _split(sites, found)
 
-    def _problem(self, sites):
+    def _problem(self, sites: Sites) -> tuple[Array, Array, Mask]:
+        """(H, the weights of all sites in a row, which of them are alive)."""
         matrix = needed(sites[0], "gauss_newton_matrix")
-        share = DAMPING if self.damping is None else self.damping
         own = matrix.part([site.name for site in sites])
-        check_rows("the network", matrix.rows, len(own), self.damping, "samples times outputs")
         alive = np.concatenate([site.mask.reshape(-1) for site in sites])
         weights = np.concatenate([site.kernel.reshape(-1) for site in sites]).astype(np.float64)
-        return obs.damped(own, share, "the network"), np.where(alive, weights, 0.0), alive
+        hessian = self.hessian("the network", own, matrix.rows, "samples times outputs")
+        return hessian, np.where(alive, weights, 0.0), alive
 
 
-def _split(sites, flat):
+def _split(sites: Sites, flat: Array) -> dict[str, Array]:
     ends = np.cumsum([site.kernel.size for site in sites])
     parts = np.split(flat, ends[:-1])
     return {
         site.name: part.reshape(site.kernel.shape) for site, part in zip(sites, parts, strict=True)
     }
-
-
-register("obs", OptimalBrainSurgeon())

@@ -1,24 +1,26 @@
 """Layer-wise Optimal Brain Surgeon: each unit is one least-squares problem."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from activation_pruning.allocations import rounded
+from activation_pruning.allocations import counted, rounded
+from activation_pruning.amounts import ByScores
 from activation_pruning.criteria.base import needed
-from activation_pruning.masks.granularities import NM, Block, Weight
+from activation_pruning.masks.granularities import NM, Block, Granularity, Weight
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Site, Sites
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
+from activation_pruning.surgeons.base import Damped, Kernels, Selection
 from activation_pruning.surgeons.economical import remove_economically
-from activation_pruning.surgeons.problems import join, parts, split
+from activation_pruning.surgeons.problems import Problem, join, parts, split
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerwiseOBS(Surgeon):
+class LayerwiseOBS(Damped):
     """Remove the weight with the least error, compensate the others, update the inverse; repeat.
 
     For a unit with weights w and inputs X, H = X^T X / n + damping * mean(diag) * I. Removing
@@ -48,22 +50,16 @@ class LayerwiseOBS(Surgeon):
 
     damping: float | None = None
     recalculate_every: int = 1
-    known_scores: Mapping | None = dataclasses.field(default=None, repr=False)
+    known_scores: Mapping[str, Scores] | None = dataclasses.field(default=None, repr=False)
 
-    needs: ClassVar = frozenset({"input_hessian"})
-    granularities: ClassVar = (Weight, NM, Block)
+    needs = frozenset({"input_hessian"})
+    granularities = (Weight, NM, Block)
 
-    def __post_init__(self):
-        check_damping(self.damping)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_count("recalculate_every", self.recalculate_every, 1)
 
-    @property
-    def note(self):
-        """What a report says of it."""
-        return damping_note(self.damping)
-
-    def check(self, granularity):
-        """See `Surgeon.check`."""
+    def check(self, granularity: Granularity) -> None:
         super().check(granularity)
         if self.recalculate_every > 1 and not isinstance(granularity, Weight):
             raise ValueError(
@@ -71,13 +67,13 @@ class LayerwiseOBS(Surgeon):
                 f"granularity='weight', not {granularity}, or recalculate_every=1"
             )
 
-    def scores(self, sites, progress=no_progress):
+    def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
         """See `Surgeon.scores`: the error at which each weight goes."""
         done, total = 0, sum(site.mask.size // _unfolding(site).inputs for site in sites)
         found = {}
         for site in sites:
             blocks = []
-            for problem in split(site, self.damping):
+            for problem in split(site, self):
                 errors = np.zeros(problem.weights.shape)
                 for unit, values in _errors_by_unit(problem):
                     errors[unit] = values
@@ -87,22 +83,19 @@ class LayerwiseOBS(Surgeon):
             found[site.name] = join(site, blocks)
         return found
 
-    def operate(self, sites, selection):
-        """See `Surgeon.operate`."""
+    def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         if self.recalculate_every > 1:
             return self._economical(sites, selection)
-        if self.known_scores is None:
-            scores = self.scores(sites, selection.progress)
-        else:
-            scores = self._known(sites)
-        masks = selection.masks(sites, scores)
+        masks = selection.masks(sites, self._known(sites) or self.scores(sites, selection.progress))
         kernels = {}
         for site in sites:
-            own = zip(split(site, self.damping), parts(site, masks[site.name]), strict=True)
+            own = zip(split(site, self), parts(site, masks[site.name]), strict=True)
             kernels[site.name] = join(site, [_compensated(p, alive) for p, alive in own])
         return masks, kernels
 
-    def _known(self, sites):
+    def _known(self, sites: Sites) -> Mapping[str, Scores] | None:
+        if self.known_scores is None:
+            return None
         missing = [site.name for site in sites if site.name not in self.known_scores]
         if missing:
             raise ValueError(
@@ -111,16 +104,15 @@ class LayerwiseOBS(Surgeon):
             )
         return self.known_scores
 
-    def _economical(self, sites, selection):
-        if callable(selection.sparsity):
+    def _economical(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
+        if isinstance(selection.sparsity, ByScores):
             raise ValueError(
                 f"sparsity={selection.sparsity!r} looks at the scores before anything is removed; "
                 f"with recalculate_every={self.recalculate_every} give a fraction in [0, 1), or "
                 "set recalculate_every=1"
             )
-        problems = {site.name: split(site, self.damping) for site in sites}
-        weights = sum(site.mask.size for site in sites)
-        dead = weights - sum(int(np.count_nonzero(site.mask)) for site in sites)
+        problems = {site.name: split(site, self) for site in sites}
+        weights, dead = counted(sites)
         budget = max(rounded(selection.sparsity, weights) - dead, 0)
         every = [problem for site in sites for problem in problems[site.name]]
         step = self.recalculate_every
@@ -141,7 +133,7 @@ class LayerwiseOBS(Surgeon):
         return masks, {name: np.where(masks[name], kernels[name], 0.0) for name in kernels}
 
 
-def _errors_by_unit(problem):
+def _errors_by_unit(problem: Problem) -> Iterator[tuple[int, Array]]:
     """Yield (unit, error of each of its weights); dead weights keep 0, their score is not read."""
     for mask, units in obs.by_alive(problem.alive):
         if not mask.any():
@@ -153,13 +145,10 @@ def _errors_by_unit(problem):
             yield unit, errors
 
 
-def _compensated(problem, alive):
+def _compensated(problem: Problem, alive: Mask) -> Array:
     inverse = obs.inverse(problem.hessian, problem.name)
     return obs.compensated(problem.hessian, inverse, problem.weights, alive)
 
 
-def _unfolding(site):
+def _unfolding(site: Site) -> Any:
     return needed(site, "input_hessian").unfolding
-
-
-register("lobs", LayerwiseOBS())

@@ -4,25 +4,21 @@ Rows of weights w share a Hessian H; the error of changed weights v is (v - w)^T
 Removing weight p and compensating the others costs w_p^2 / (2 [H^-1]_pp).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.linalg
+
+from activation_pruning.support.types import Array, Mask
 
 _BLOCK = 48  # removals between two updates of the whole inverse: their vectors stay in the cache
 
 
-def damped(hessian, damping, name):
-    """H + damping * mean(diag H) * I.
-
-    Args:
-        hessian: array of shape (inputs, inputs), symmetric and positive semi-definite.
-        damping: share of the mean of the diagonal, >= 0.
-        name: of the site, for the message.
-
-    Returns:
-        float64 array of the same shape.
+def damped(hessian: Array, damping: float, name: str) -> Array:
+    """H + damping * mean(diag H) * I, in float64.
 
     Raises:
-        ValueError: the Hessian is zero: the inputs are zeros for all the data.
+        ValueError: names the site whose Hessian is zero: its inputs are zeros for all the data.
 
     Example:
         >>> damped(np.diag([1.0, 3.0]), 0.5, "a")
@@ -41,18 +37,11 @@ def damped(hessian, damping, name):
     return hessian
 
 
-def cholesky(hessian, name):
-    """The lower Cholesky factor of H.
-
-    Args:
-        hessian: array of shape (n, n).
-        name: of the site, for the message.
-
-    Returns:
-        Lower triangular array L with L L^T = H.
+def cholesky(hessian: Array, name: str) -> Array:
+    """The lower triangular L with L L^T = H.
 
     Raises:
-        ValueError: H is singular to working precision.
+        ValueError: names the site whose H is singular to working precision.
 
     Example:
         >>> cholesky(np.diag([4.0, 9.0]), "a")
@@ -72,7 +61,7 @@ def cholesky(hessian, name):
     return factor
 
 
-def inverse(hessian, name):
+def inverse(hessian: Array, name: str) -> Array:
     """H^-1 by Cholesky; raises as `cholesky`.
 
     Example:
@@ -85,7 +74,7 @@ def inverse(hessian, name):
     return found
 
 
-def by_alive(alive):
+def by_alive(alive: Mask) -> Iterator[tuple[Mask, Array]]:
     """Yield (mask, indices of the rows that have it), so that rows with one mask share their work.
 
     Example:
@@ -98,7 +87,7 @@ def by_alive(alive):
         yield mask, np.flatnonzero(which.ravel() == number)
 
 
-def removal_errors(inverse_hessian, weights):
+def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
     """At which error each weight goes, when the least costly is removed again and again.
 
     After every removal the others are compensated and the inverse is downdated,
@@ -106,12 +95,7 @@ def removal_errors(inverse_hessian, weights):
     had to be paid up to its removal: sorted by it, the weights of many rows come in the very
     order in which a search over all rows at once removes them.
 
-    Args:
-        inverse_hessian: array of shape (n, n).
-        weights: array of shape (n,).
-
-    Returns:
-        float64 array of shape (n,), no two alike; its argsort is the order of removal.
+    Returns one error for each weight, no two alike; their argsort is the order of removal.
 
     Source: Hassibi & Stork, NIPS 1993, eq. 5; Frantar & Alistarh, NeurIPS 2022, algorithm 1.
 
@@ -151,7 +135,7 @@ def removal_errors(inverse_hessian, weights):
     return found
 
 
-def _check(pivot):
+def _check(pivot: float) -> None:
     if not pivot > 0:
         raise ValueError(
             f"an entry of the diagonal of the inverse Hessian became {pivot:.3g}: rounding has "
@@ -159,7 +143,7 @@ def _check(pivot):
         )
 
 
-def compensated(hessian, inverse_hessian, weights, alive):
+def compensated(hessian: Array, inverse_hessian: Array, weights: Array, alive: Mask) -> Array:
     """The weights that make the least error with the dead ones at zero.
 
     With a the alive and d the dead: v_a = w_a + H_aa^-1 H_ad w_d, or the same by
@@ -167,13 +151,8 @@ def compensated(hessian, inverse_hessian, weights, alive):
     by one with compensation ends, in whatever order.
 
     Args:
-        hessian: array of shape (n, n).
-        inverse_hessian: its inverse.
-        weights: array of shape (rows, n).
-        alive: bool array of the same shape.
-
-    Returns:
-        float64 array of that shape, exact zeros where dead.
+        hessian, inverse_hessian: arrays of shape (n, n).
+        weights, alive: arrays of shape (rows, n); the result is float64, with exact zeros.
 
     Source: Hassibi & Stork, NIPS 1993, for several weights at once.
 
@@ -199,5 +178,5 @@ def compensated(hessian, inverse_hessian, weights, alive):
     return result
 
 
-def _solve(system, rows):
+def _solve(system: Array, rows: Array) -> Array:
     return scipy.linalg.solve(system, rows.T, assume_a="pos", overwrite_a=True).T

@@ -1,12 +1,14 @@
 """A site as least-squares problems, one for each block of its kernel."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from activation_pruning.criteria.base import needed
-from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import DAMPING, check_rows
+from activation_pruning.support.types import Array, Mask, Site
+from activation_pruning.surgeons.base import Damped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,38 +22,36 @@ class Problem:
     """
 
     name: str
-    hessian: np.ndarray
-    weights: np.ndarray
-    alive: np.ndarray
+    hessian: Array
+    weights: Array
+    alive: Mask
 
 
-def split(site, damping, dtype=np.float64):
+def split(site: Site, surgeon: Damped, dtype: Any = np.float64) -> list[Problem]:
     """The problems of a site, block by block.
 
     Args:
         site: a Site with the statistic "input_hessian".
-        damping: see `base.check_damping`.
+        surgeon: which adds the damping.
         dtype: of the weights; Hessians are always float64.
 
     Raises:
         ValueError: the statistic is missing, has too few rows, or is zero.
     """
     found = needed(site, "input_hessian")
-    check_rows(site.name, found.rows, found.unfolding.inputs, damping)
-    share = DAMPING if damping is None else damping
     weights = found.unfolding.by_unit(site.kernel.astype(dtype))
     alive = found.unfolding.by_unit(site.mask)
     return [
-        Problem(site.name, obs.damped(hessian, share, site.name), np.where(a, w, dtype(0)), a)
-        for hessian, w, a in zip(found.hessian, weights, alive, strict=True)
+        Problem(site.name, surgeon.hessian(site.name, h, found.rows), np.where(a, w, dtype(0)), a)
+        for h, w, a in zip(found.hessian, weights, alive, strict=True)
     ]
 
 
-def join(site, blocks):
+def join(site: Site, blocks: Sequence[Array]) -> Array:
     """One array of the kernel's shape from arrays of shape (units, inputs), block by block."""
     return needed(site, "input_hessian").unfolding.from_units(np.stack(blocks))
 
 
-def parts(site, values):
+def parts(site: Site, values: Array) -> list[Array]:
     """The inverse of `join`: one array of shape (units, inputs) for each block."""
     return list(needed(site, "input_hessian").unfolding.by_unit(values))

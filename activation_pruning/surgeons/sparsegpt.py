@@ -1,7 +1,6 @@
 """SparseGPT: one pass over the inputs, for layers too large for one inverse per unit."""
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -10,13 +9,14 @@ from activation_pruning.masks.granularities import NM, Weight
 from activation_pruning.masks.selection import lowest
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Site, Sites
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import Surgeon, check_damping, damping_note, register
-from activation_pruning.surgeons.problems import join, parts, split
+from activation_pruning.surgeons.base import Damped, Kernels, Selection
+from activation_pruning.surgeons.problems import Problem, join, parts, split
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseGPT(Surgeon):
+class SparseGPT(Damped):
     """Go through the inputs once, from first to last; each removal is made up for by later inputs.
 
     All units share H^-1 = U^T U with U upper triangular: [H^-1] of the inputs from i on has
@@ -43,23 +43,18 @@ class SparseGPT(Surgeon):
     block_size: int = 128
     damping: float | None = None
 
-    needs: ClassVar = frozenset({"input_hessian"})
-    granularities: ClassVar = (Weight, NM)
+    needs = frozenset({"input_hessian"})
+    granularities = (Weight, NM)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("block_size", self.block_size, 1)
-        check_damping(self.damping)
+        super().__post_init__()
 
-    @property
-    def note(self):
-        """What a report says of it."""
-        return damping_note(self.damping)
-
-    def scores(self, sites, progress=no_progress):
+    def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
         """See `Surgeon.scores`: the costs w^2 / (2 [H^-1]_ii) of each weight alone."""
         return {site.name: self._costs(site, self._factored(site)) for site in sites}
 
-    def operate(self, sites, selection):
+    def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         """See `Surgeon.operate`: the allocation decides how many weights each site loses."""
         factored = {site.name: self._factored(site) for site in sites}
         scores = {site.name: self._costs(site, factored[site.name]) for site in sites}
@@ -73,18 +68,18 @@ class SparseGPT(Surgeon):
             selection.progress(number + 1, len(sites))
         return masks, kernels
 
-    def _factored(self, site):
+    def _factored(self, site: Site) -> list[tuple[Problem, Array]]:
         # The factors come from float64, where Hessians are nearly singular; the pass over the
         # weights is stable and goes in their own precision, in half of the time for float32.
         own = site.kernel.dtype.type
-        return [(p, factor(p).astype(own)) for p in split(site, self.damping, own)]
+        return [(p, factor(p).astype(own)) for p in split(site, self, own)]
 
-    def _costs(self, site, factored):
+    def _costs(self, site: Site, factored: list[tuple[Problem, Array]]) -> Scores:
         costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in factored]
         return join(site, costs)
 
 
-def factor(problem):
+def factor(problem: Problem) -> Array:
     """U, upper triangular, with H^-1 = U^T U.
 
     H = R R^T with R upper triangular (Cholesky from the last row up) gives U = R^-1: no inverse of
@@ -94,20 +89,24 @@ def factor(problem):
     return scipy.linalg.lapack.dtrtri(lower, lower=True)[0][::-1, ::-1]
 
 
-def solve(weights, alive, factor, wanted, block_size=128, group=None):
+def solve(
+    weights: Array,
+    alive: Mask,
+    factor: Array,
+    wanted: Mask,
+    block_size: int = 128,
+    group: int | None = None,
+) -> tuple[Array, Mask]:
     """Remove as many weights as `wanted` does, in one pass over the inputs.
 
     Args:
-        weights: float array of shape (units, inputs), whose precision is computed with.
-        alive: bool array of that shape: True where weights are not pruned yet.
+        weights, alive: arrays of shape (units, inputs); the precision is that of the weights.
         factor: U of shape (inputs, inputs), see `SparseGPT`.
-        wanted: bool array of the shape of `weights`, a subset of `alive`: how many stay alive
-            and, with groups, in which groups something goes.
+        wanted: a subset of `alive`: how many stay alive and, with groups, in which something goes.
         block_size: inputs chosen together; rounded up to a multiple of `group`.
         group: M of N:M, or None: each unit's groups of M inputs keep as many as in `wanted`.
 
-    Returns:
-        (new weights, new alive mask), arrays of the same shape; zeros where not alive.
+    Returns (new weights, new alive mask), arrays of the same shape; zeros where not alive.
 
     Example:
         >>> w, alive = np.array([[1.0, 3.0], [2.0, 4.0]]), np.ones((2, 2), bool)
@@ -130,7 +129,7 @@ def solve(weights, alive, factor, wanted, block_size=128, group=None):
     return np.where(kept, w, 0).T, kept.T
 
 
-def _quotas(before, wanted, block_size):
+def _quotas(before: Mask, wanted: Mask, block_size: int) -> Array:
     """How many alive weights go in each block: the same share of every one, exact in the sum."""
     sizes = np.add.reduceat(
         np.count_nonzero(before, axis=1), range(0, len(before), block_size), dtype=np.int64
@@ -140,7 +139,7 @@ def _quotas(before, wanted, block_size):
     return np.diff(ends, prepend=0)
 
 
-def _choose(w, before, factor, start, count):
+def _choose(w: Array, before: Mask, factor: Array, start: int, count: int) -> Mask:
     """The mask of one block with its `count` least costly alive weights gone."""
     corner = np.diagonal(factor)[start : start + len(w), None]
     # By unit, not by input: among equal costs the higher flat index goes first, as everywhere.
@@ -149,7 +148,9 @@ def _choose(w, before, factor, start, count):
     return before & ~gone
 
 
-def _pass_block(w, before, wanted, kept, factor, block, group):
+def _pass_block(
+    w: Array, before: Mask, wanted: Mask, kept: Mask, factor: Array, block: slice, group: int | None
+) -> Array:
     """Remove within one block, input by input; returns what later blocks are to make up for."""
     errors = np.zeros((block.stop - block.start, w.shape[1]), w.dtype)
     for i in range(block.start, block.stop):
@@ -161,13 +162,12 @@ def _pass_block(w, before, wanted, kept, factor, block, group):
     return errors
 
 
-def _choose_in_groups(w, before, wanted, factor, start, group):
+def _choose_in_groups(
+    w: Array, before: Mask, wanted: Mask, factor: Array, start: int, group: int
+) -> Mask:
     """The mask of one group of inputs: each unit keeps as many of them as in `wanted`."""
     own = slice(start, start + group)
     costs = np.where(before[own], (w[own] / np.diagonal(factor)[own, None]) ** 2, -np.inf)
     # Sorted backwards so that among equal costs the higher index is ranked, and goes, first.
     ranks = np.argsort(np.argsort(costs[::-1], axis=0, kind="stable"), axis=0)[::-1]
     return ranks >= np.count_nonzero(~wanted[own], axis=0)
-
-
-register("sparsegpt", SparseGPT())

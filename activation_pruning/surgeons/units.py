@@ -1,7 +1,9 @@
 """Removing whole units, made up for by the layers that take them."""
 
+from __future__ import annotations
+
 import dataclasses
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.linalg import blas
@@ -9,19 +11,13 @@ from scipy.linalg import blas
 from activation_pruning.criteria.base import by_weight, needed
 from activation_pruning.masks.granularities import Unit
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.base import (
-    DAMPING,
-    Surgeon,
-    check_damping,
-    check_rows,
-    damping_note,
-    register,
-)
+from activation_pruning.surgeons.base import Damped, Kernels, Selection
 
 
 @dataclasses.dataclass(frozen=True)
-class UnitOBS(Surgeon):
+class UnitOBS(Damped):
     """Remove the unit that the next layers miss least, compensate in these; repeat.
 
     With H = X^T X / n + damping * mean(diag) * I of a layer that takes the units, W its weights
@@ -48,22 +44,18 @@ class UnitOBS(Surgeon):
 
     damping: float | None = None
 
-    needs: ClassVar = frozenset({"consumers"})
-    granularities: ClassVar = (Unit,)
-
-    def __post_init__(self):
-        check_damping(self.damping)
+    needs = frozenset({"consumers"})
+    granularities = (Unit,)
 
     @property
-    def note(self):
-        """What a report says of it."""
+    def note(self) -> str:
         return (
             "Layers that take the units were compensated, those left out as well; the weights that "
             "leave removed units are zeros, too, and count as pruned where their layer is. "
-            + damping_note(self.damping)
+            + super().note
         )
 
-    def scores(self, sites, progress=no_progress):
+    def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
         """See `Surgeon.scores`: the error at which each unit goes, for all of its weights."""
         found = {}
         for number, site in enumerate(sites):
@@ -74,10 +66,9 @@ class UnitOBS(Surgeon):
             progress(number + 1, len(sites))
         return found
 
-    def operate(self, sites, selection):
-        """See `Surgeon.operate`."""
+    def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         masks = selection.masks(sites, self.scores(sites, selection.progress))
-        changed = {}
+        changed: Kernels = {}
         for site in sites:
             alive = np.zeros(site.units.max() + 1, bool)
             alive[np.broadcast_to(site.units, masks[site.name].shape)[masks[site.name]]] = True
@@ -86,12 +77,10 @@ class UnitOBS(Surgeon):
         kernels = {site.name: changed.pop(site.name, site.kernel) for site in sites}
         return masks, {n: np.where(masks[n], kernels[n], 0) for n in kernels} | changed
 
-    def _problem(self, consumer):
+    def _problem(self, consumer: Any) -> Problem:
         """(H, W, the unit of each input, -1 for that of the bias) of one consumer."""
         found = consumer.moments
-        check_rows(consumer.name, found.rows, found.unfolding.inputs, self.damping)
-        share = DAMPING if self.damping is None else self.damping
-        hessian = obs.damped(found.hessian[0], share, consumer.name)
+        hessian = self.hessian(consumer.name, found.hessian[0], found.rows)
         weights = found.unfolding.by_unit(consumer.kernel)[0].astype(np.float64)
         units = consumer.units
         if consumer.bias is not None:
@@ -101,7 +90,7 @@ class UnitOBS(Surgeon):
             units = np.append(units, -1)
         return Problem(consumer.name, hessian, weights, units)
 
-    def _compensated(self, consumer, alive, changed):
+    def _compensated(self, consumer: Any, alive: Array, changed: Kernels) -> Kernels:
         """{name: new values} of the consumer's kernel and bias, from what has changed already."""
         now = {"kernel": changed.get(consumer.name, consumer.kernel)}
         if consumer.bias is not None:
@@ -125,21 +114,20 @@ class Problem:
     """One layer that takes the units: damped Hessian, weights (outputs, inputs), unit by input."""
 
     name: str
-    hessian: np.ndarray
-    weights: np.ndarray
-    units: np.ndarray
+    hessian: Array
+    weights: Array
+    units: Array
 
 
-def unit_errors(problems, count):
+def unit_errors(problems: list[Problem], count: int) -> Array:
     """At which error each unit goes, when the least costly is removed again and again.
 
     Args:
-        problems: list of `Problem`, the layers that take the units.
+        problems: of the layers that take the units.
         count: number of units.
 
-    Returns:
-        float64 array of shape (count,): the largest error paid up to a unit's removal, no two
-        alike; its argsort is the order of removal.
+    Returns for each unit the largest error paid up to its removal, in float64, no two alike; their
+    argsort is the order of removal.
 
     Example:
         >>> one = Problem("b", np.eye(2), np.array([[2.0, 1.0]]), np.array([0, 1]))
@@ -150,7 +138,7 @@ def unit_errors(problems, count):
     found, largest = np.empty(count), 0.0
     left = np.arange(count)
     while len(left):
-        errors = sum(state.errors(left) for state in states)
+        errors = sum((state.errors(left) for state in states), np.zeros(len(left)))
         cheapest = int(errors.argmin())
         largest = max(np.nextafter(largest, np.inf), float(errors[cheapest]))
         found[left[cheapest]] = largest
@@ -163,14 +151,14 @@ def unit_errors(problems, count):
 class _State:
     """Weights and inverse Hessian of one layer while units go."""
 
-    def __init__(self, problem, count):
+    def __init__(self, problem: Problem, count: int) -> None:
         self.weights = problem.weights.copy()
         self.inverse = np.asfortranarray(obs.inverse(problem.hessian, problem.name))
         # A row for each unit: where its inputs are, as many for each.
         self.places = np.stack([np.flatnonzero(problem.units == unit) for unit in range(count)])
         self.gone = np.zeros(len(problem.units), bool)
 
-    def errors(self, units):
+    def errors(self, units: Array) -> Array:
         """What removing each of `units` costs."""
         own = self.places[units]
         if own.shape[1] == 1:
@@ -180,7 +168,7 @@ class _State:
         weights = self.weights[:, own].transpose(1, 2, 0)
         return 0.5 * np.sum(weights * np.linalg.solve(blocks, weights), axis=(1, 2))
 
-    def remove(self, unit):
+    def remove(self, unit: int) -> None:
         """Take one unit out, with compensation."""
         own = self.places[unit]
         rows = np.asfortranarray(self.inverse[own])
@@ -192,13 +180,10 @@ class _State:
         if 4 * np.count_nonzero(self.gone) > len(self.gone):
             self._compact()
 
-    def _compact(self):
+    def _compact(self) -> None:
         kept = np.flatnonzero(~self.gone)
         new = np.cumsum(~self.gone) - 1
         self.places = new[self.places]  # those of units that are gone are not read again
         self.weights = self.weights[:, kept]
         self.inverse = np.asfortranarray(self.inverse[np.ix_(kept, kept)])
         self.gone = self.gone[kept]
-
-
-register("unit_obs", UnitOBS())

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+import activation_pruning as ap
 from activation_pruning import allocations, masks
 from activation_pruning.sites import Site
 
@@ -344,3 +345,8 @@ def test_unknown_allocation():
 def test_multiples_are_integers(round_to):
     with pytest.raises(ValueError, match=rf"round_to={round_to}; it must be an integer"):
         masks.Unit(round_to=round_to)
+
+
+def test_the_category_of_the_warning_is_public():
+    assert issubclass(ap.masks.EmptiedWarning, UserWarning)
+    assert masks.EmptiedWarning is ap.masks.EmptiedWarning

@@ -143,7 +143,7 @@ def test_fractions_and_numbers_are_exact(share, number, dead):
         (ap.amounts.Fraction(share), int(np.floor(share * alive + 0.5))),
         (ap.amounts.Number(number), min(number, alive)),
     ):
-        target = amount.sparsity(weights, dead)
+        target = amount.target(weights, dead)
         assert int(np.floor(target * weights + 0.5)) == dead + taken
 
 

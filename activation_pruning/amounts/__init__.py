@@ -1,0 +1,29 @@
+"""Amounts: how much one pruning event takes, where a fixed sparsity is not what is wanted.
+
+All derive from `Amount` (`base`) and have one method, `target`: the sparsity that the amount comes
+to, or a `ByScores`, which finds it once there are scores. `by_count` holds those that follow from
+how many weights are alive, `by_scores` those that look at the scores, `combined` those made of
+others. To add one, derive it from `Amount` or `ByScores` in one of these files and list it here.
+"""
+
+from activation_pruning.amounts.base import Amount, ByScores, check, is_amount
+from activation_pruning.amounts.by_count import Fraction, Number, get
+from activation_pruning.amounts.by_scores import BelowMean, Bucket, Threshold
+from activation_pruning.amounts.combined import InTurn, OneLayer, UpTo, resolved
+
+__all__ = [
+    "Amount",
+    "BelowMean",
+    "Bucket",
+    "ByScores",
+    "Fraction",
+    "InTurn",
+    "Number",
+    "OneLayer",
+    "Threshold",
+    "UpTo",
+    "check",
+    "get",
+    "is_amount",
+    "resolved",
+]

@@ -1,0 +1,76 @@
+"""What an amount is."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, TypeAlias
+
+from activation_pruning.allocations import Allocation, SiteItems
+from activation_pruning.support.types import Sites
+
+Share: TypeAlias = tuple[float, Allocation]  # a target over all sites, and how they share it
+
+
+class Amount:
+    """How much one pruning event takes: the base of all amounts."""
+
+    def target(self, weights: int, pruned: int, event: int = 0) -> float | ByScores:
+        """Return what the amount comes to now: a sparsity, or what finds it from scores.
+
+        Args:
+            weights, pruned: how many there are now.
+            event: number of the event, from 0.
+        """
+        raise NotImplementedError
+
+
+class ByScores(Amount):
+    """An amount that looks at the scores of the event: called with them, it says what they mean."""
+
+    def target(self, weights: int, pruned: int, event: int = 0) -> float | ByScores:
+        """See `Amount.target`: the amount itself."""
+        return self
+
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
+        """Return (target sparsity over all sites, the allocation that shares it).
+
+        Args:
+            sites: sequence of Site, in the order of the model.
+            items: {site name: what the granularity ranks in it}.
+            allocation: the one asked for; a `ByScores` may answer with one of its own.
+        """
+        raise NotImplementedError
+
+
+def is_amount(value: Any) -> bool:
+    """Return whether a value is an amount; a sparsity is none."""
+    return isinstance(value, Amount)
+
+
+def check_type(amount: Any) -> None:
+    """Raise a TypeError unless `amount` is one, or a number."""
+    if isinstance(amount, bool) or not isinstance(amount, (Real, Amount)):
+        raise TypeError(
+            f"amount={amount!r}; give amounts.Fraction(0.2), amounts.Number(1000) or another one."
+        )
+
+
+def check(amount: Any) -> None:
+    """Raise unless `amount` is one, or a sparsity.
+
+    Raises:
+        ValueError: a number outside [0, 1).
+        TypeError: anything else.
+
+    Example:
+        >>> check("half")
+        Traceback (most recent call last):
+            ...
+        TypeError: amount='half'; give amounts.Fraction(0.2), amounts.Number(1000) or another one.
+    """
+    check_type(amount)
+    if isinstance(amount, Real) and not 0 <= float(amount) < 1:
+        raise ValueError(
+            f"amount={amount!r}; a number is a sparsity here, in [0, 1): for a number of weights "
+            "give amounts.Number(1000)."
+        )

@@ -1,0 +1,74 @@
+"""Amounts that follow from how many weights are alive."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from activation_pruning.allocations import rounded
+from activation_pruning.amounts.base import Amount, check_type
+from activation_pruning.support.checks import check_count
+
+
+@dataclass(frozen=True)
+class Fraction(Amount):
+    """A share of the weights still alive: floor(share * alive + 0.5) of them.
+
+    Args:
+        share: in (0, 1).
+
+    Raises:
+        ValueError: a share out of range.
+
+    Example:
+        >>> Fraction(0.5).target(weights=100, pruned=60)
+        0.8
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.share, Real) and 0 < self.share < 1):
+            raise ValueError(f"share={self.share!r}; it must be in (0, 1), 0.2 for 20 %.")
+
+    def target(self, weights: int, pruned: int, event: int = 0) -> float:
+        return (pruned + rounded(self.share, weights - pruned)) / weights
+
+
+@dataclass(frozen=True)
+class Number(Amount):
+    """A fixed number of weights; all that are alive if there are fewer.
+
+    Args:
+        weights: at least 1.
+
+    Raises:
+        ValueError: not a positive integer.
+
+    Example:
+        >>> Number(10).target(weights=100, pruned=60)
+        0.7
+    """
+
+    weights: int
+
+    def __post_init__(self) -> None:
+        check_count("weights", self.weights, 1)
+
+    def target(self, weights: int, pruned: int, event: int = 0) -> float:
+        return min(pruned + self.weights, weights) / weights
+
+
+def get(spec: Amount | float) -> Amount:
+    """Return an amount: a fraction in (0, 1) is a share of what is alive, an integer a number.
+
+    Raises:
+        ValueError: a number that is neither.
+        TypeError: anything else.
+
+    Example:
+        >>> get(0.2), get(500)
+        (Fraction(share=0.2), Number(weights=500))
+    """
+    check_type(spec)
+    if isinstance(spec, Amount):
+        return spec
+    return Number(int(spec)) if isinstance(spec, Integral) else Fraction(float(spec))

@@ -1,0 +1,146 @@
+"""Amounts that look at the scores of the event."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from activation_pruning.allocations import Allocation, Items, SiteItems, counted, ranking
+from activation_pruning.amounts.base import ByScores, Share
+from activation_pruning.support.checks import check_number
+from activation_pruning.support.types import Array, Scores, Site, Sites
+
+
+@dataclass(frozen=True)
+class Bucket(ByScores):
+    """As many as fit into a bucket: the most weights whose scores sum to at most `saliency`.
+
+    Of each item the score counts times its weights; what the allocation would take first goes
+    first, under any allocation.
+
+    Args:
+        saliency: at least 0, in the unit of the scores.
+
+    Raises:
+        ValueError: a saliency below 0; when called with scores below 0, whose sum says nothing.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning import allocations
+        >>> site = Site(name="a", mask=np.ones(4, bool))
+        >>> items = {"a": allocations.Items(np.array([1.0, 2.0, 3.0, 4.0]))}
+        >>> Bucket(3.5)([site], items, allocations.class_blind)[0]
+        0.5
+    """
+
+    saliency: float
+
+    def __post_init__(self) -> None:
+        check_number("saliency", self.saliency, 0)
+
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
+        sums = {site.name: self._sums(site, items[site.name]) for site in sites}
+        weights, pruned = counted(sites)
+        low, high = pruned, weights - 1
+        while low < high:  # the largest budget that fits; its sum rises with it
+            middle = (low + high + 1) // 2
+            counts = allocation(sites, items, middle / weights)
+            total = sum(sums[name][min(n, sums[name].size - 1)] for name, n in counts.items())
+            low, high = (middle, high) if total <= self.saliency else (low, middle - 1)
+        return low / weights, allocation
+
+    def _sums(self, site: Site, items: Items) -> Array:
+        """What the first 0, 1, 2, ... items of the ranking sum to; those pruned before count 0."""
+        alive = items.scores > -np.inf
+        if (items.scores[alive] < 0).any():
+            raise ValueError(
+                f"{site.name}: Bucket adds scores up, but some are below 0 (the lowest is "
+                f"{items.scores[alive].min():.3g}); choose a criterion with scores of at least 0, "
+                "such as 'obd' or 'magnitude', or another amount."
+            )
+        values = np.where(alive, items.scores, 0).astype(np.float64) * items.sizes
+        return np.concatenate([[0.0], np.cumsum(values[ranking(items.scores)])])
+
+
+@dataclass(frozen=True)
+class Threshold(ByScores):
+    """Everything that scores below `score`, in each layer; the allocation has no say.
+
+    Args:
+        score: in the unit of the scores.
+
+    Raises:
+        ValueError: not a finite number.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning.allocations import Items
+        >>> site = Site(name="a", mask=np.ones(4, bool))
+        >>> Threshold(2.0)([site], {"a": Items(np.array([1.0, 2.0, 3.0, 4.0]))}, None)[0]
+        0.25
+    """
+
+    score: float
+
+    def __post_init__(self) -> None:
+        check_number("score", self.score)
+
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
+        """See `ByScores`; the allocation takes just these."""
+        return _below(sites, items, {s.name: self.score for s in sites})
+
+
+@dataclass(frozen=True)
+class BelowMean(ByScores):
+    """What scores below mean - k * standard deviation of its layer's scores, over what is alive.
+
+    With criterion "activation" and granularity "unit": the units that fire that rarely.
+
+    Args:
+        deviations: k, a finite number; negative ones lie above the mean.
+
+    Raises:
+        ValueError: not a finite number.
+
+    Source: the layer-wise pruning in the code of Ganguli & Chong, Algorithms 17(1):48, 2024.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning.allocations import Items
+        >>> site = Site(name="a", mask=np.ones(4, bool))
+        >>> BelowMean(1.0)([site], {"a": Items(np.array([0.0, 4.0, 4.0, 4.0]))}, None)[0]
+        0.25
+    """
+
+    deviations: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("deviations", self.deviations)
+
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
+        """See `ByScores`; the allocation takes just these."""
+        return _below(sites, items, {s.name: self._level(items[s.name].scores) for s in sites})
+
+    def _level(self, scores: Scores) -> float:
+        alive = scores[scores > -np.inf].astype(np.float64)
+        if not alive.size:
+            return -np.inf
+        # Of equal scores the mean may come out a rounding error above them all.
+        return min(alive.mean() - self.deviations * alive.std(), alive.max())
+
+
+def _below(sites: Sites, items: SiteItems, levels: Mapping[str, float]) -> Share:
+    """What lies below a level in each site, and what is pruned already."""
+    counts = {name: int(np.count_nonzero(items[name].scores < at)) for name, at in levels.items()}
+    return exactly(sites, items, {n: max(count, items[n].dead) for n, count in counts.items()})
+
+
+def exactly(sites: Sites, items: SiteItems, counts: Mapping[str, int]) -> Share:
+    """Return (the sparsity that so many items of each site come to, an allocation that says so)."""
+    weights, pruned = counted(sites)
+    for site in sites:
+        own = items[site.name]
+        taken = ranking(own.scores)[: counts[site.name]]
+        alive = own.scores[taken] > -np.inf
+        pruned += int(np.broadcast_to(own.sizes, own.scores.shape)[taken][alive].sum())
+    return pruned / weights, lambda sites, items, sparsity: {s.name: counts[s.name] for s in sites}

@@ -1,0 +1,140 @@
+"""Amounts made of others: of one layer, of each layer in its turn, up to a limit."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from activation_pruning.allocations import Allocation, SiteItems, class_blind, counted, ranking
+from activation_pruning.amounts.base import Amount, ByScores, Share, check
+from activation_pruning.amounts.by_scores import exactly
+from activation_pruning.support.checks import check_count, check_sparsity
+from activation_pruning.support.types import Sites
+
+
+@dataclass(frozen=True)
+class OneLayer(ByScores):
+    """An amount of one layer alone; the others stay as they are.
+
+    Args:
+        index: of the layer among those pruned, in the order of the model; counted round and round.
+        amount: an amount, or a sparsity in [0, 1) of that layer.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning.allocations import Items, class_blind
+        >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
+        >>> items = {n: Items(np.array([1.0, 2.0])) for n in "ab"}
+        >>> sparsity, share = OneLayer(1, 0.5)(sites, items, class_blind)
+        >>> sparsity, share(sites, items, sparsity)
+        (0.25, {'a': 0, 'b': 1})
+    """
+
+    index: int
+    amount: Amount | float
+
+    def __post_init__(self) -> None:
+        check_count("index", self.index, 0)
+        check(self.amount)
+
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
+        """See `ByScores`; the allocation takes from this layer only."""
+        site = sites[self.index % len(sites)]
+        counts = {s.name: items[s.name].dead for s in sites}
+        target = resolved(self.amount, *counted([site]))
+        if isinstance(target, ByScores):
+            target, allocation = target([site], items, allocation)
+        counts[site.name] = max(allocation([site], items, target)[site.name], counts[site.name])
+        return exactly(sites, items, counts)
+
+
+@dataclass(frozen=True)
+class InTurn(Amount):
+    """An amount of one layer per event, each layer in its turn.
+
+    Args:
+        amount: an amount, or a sparsity in [0, 1) of each layer.
+
+    Raises:
+        ValueError: an amount out of range.
+
+    Example:
+        >>> InTurn(0.5).target(weights=100, pruned=0, event=3)
+        OneLayer(index=3, amount=0.5)
+    """
+
+    amount: Amount | float
+
+    def __post_init__(self) -> None:
+        check(self.amount)
+
+    def target(self, weights: int, pruned: int, event: int = 0) -> OneLayer:
+        """See `Amount.target`: the amount of one layer."""
+        return OneLayer(event, self.amount)
+
+
+@dataclass(frozen=True)
+class UpTo(ByScores):
+    """An amount, but no further than a sparsity: what would go beyond it stays, the best first.
+
+    Args:
+        amount: any but `InTurn`, of which it goes inside: `InTurn(UpTo(...))`.
+        most: the highest sparsity over all sites, in [0, 1).
+
+    Raises:
+        TypeError, ValueError: an argument out of range.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning.allocations import Items
+        >>> from activation_pruning.amounts import Threshold
+        >>> site, items = Site(name="a", mask=np.ones(4, bool)), {"a": Items(np.arange(4.0))}
+        >>> UpTo(Threshold(9.0), 0.5)([site], items, None)[0]
+        0.5
+    """
+
+    amount: Amount | float
+    most: float
+
+    def __post_init__(self) -> None:
+        check(self.amount)
+        check_sparsity("most", self.most)
+        if isinstance(self.amount, InTurn):
+            raise TypeError(f"UpTo({self.amount!r}, ...): write InTurn(UpTo(...)), not the reverse")
+
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
+        found = resolved(self.amount, *counted(sites))
+        if not isinstance(found, ByScores):
+            return min(found, self.most), allocation
+        sparsity, share = found(sites, items, allocation)
+        if sparsity <= self.most:
+            return sparsity, share
+        allowed = {}
+        for name, count in share(sites, items, sparsity).items():
+            scores = np.array(items[name].scores)
+            scores[ranking(scores)[count:]] = np.inf
+            allowed[name] = replace(items[name], scores=scores)
+        return self.most, lambda sites, items, sparsity: class_blind(sites, allowed, sparsity)
+
+
+def resolved(
+    amount: Amount | float, weights: int, pruned: int, event: int = 0, most: float | None = None
+) -> float | ByScores:
+    """Return what an amount comes to now, see `Amount.target`; a sparsity stays as it is.
+
+    Args:
+        amount: an amount, or a sparsity.
+        weights, pruned, event: as for `Amount.target`.
+        most: the highest sparsity to go to, in [0, 1); None for no limit.
+
+    Example:
+        >>> from activation_pruning.amounts import Bucket, Number
+        >>> resolved(Number(10), 100, 0), resolved(Bucket(1.0), 100, 0)
+        (0.1, Bucket(saliency=1.0))
+    """
+    found = amount.target(weights, pruned, event) if isinstance(amount, Amount) else amount
+    if most is None:
+        return found
+    return UpTo(found, most) if isinstance(found, ByScores) else min(found, most)
