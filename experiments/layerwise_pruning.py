@@ -99,7 +99,7 @@ def work(settings: dict) -> tuple[dict, dict]:
     measure = plain.Measure(data)
     result["validation_accuracy"] = measure(model)
     small = ap.compact(model)
-    result |= {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
+    result |= measure.others()
     result |= {"parameters": small.count_params(), "parameters_before": model.count_params()}
     result |= {"epochs": settings["epochs"], "layers": _layers(pruner.table())}
     return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}

@@ -90,12 +90,11 @@ def work(settings: dict) -> tuple[dict, dict]:
             data=plain.calibration(settings, data) if how.looks else None,
             exclude=(),
             seed=settings["seed"],
+            on_step=lambda model, row: measure.others(),
             verbose=0,
         )
     result = {"time_s": time.perf_counter() - wall, "cpu_time_s": time.process_time() - cpu}
     curve = done.table().rename(columns={"metric": "validation_accuracy"})
-    curve["test_accuracy"] = [measure.tests[0], *measure.tests[2::2]][: len(curve)]
-    curve["train_accuracy"] = [measure.trains[0], *measure.trains[2::2]][: len(curve)]
     result |= {"curve": curve.to_dict("records"), "stopped": done.stopped}
     result |= {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}
     for name, kept in (("smallest", done.smallest), ("most_accurate", done.most_accurate)):

@@ -107,8 +107,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
     result = {"time_s": time.perf_counter() - begun, "validation_accuracy": measure(model)}
     table = pruner.table()
-    result |= {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
-    result |= plain.of_events(table)
+    result |= measure.others() | plain.of_events(table)
     result |= {"last_event_epoch": int(table["epoch"].max()) if len(table) else 0}
     result |= {"events": table.to_dict("records"), "epochs": settings["epochs"]}
     return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}

@@ -36,9 +36,9 @@ ABOUT = (
     "pruned units, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. "
     "target_sparsity is the share of the units pruned in every hidden layer. _speed_up is the time "
     "of the dense network / that of the compacted one, on the wall, by the same runtime in the "
-    "same round: the median over the rounds. Times has its interval, and processor times (cpu_), which other "
-    "programs on the machine disturb less. The times are of one arm and seed: networks of the same "
-    "widths take equally long."
+    "same round: the median over the rounds. Times has its interval, and processor times (cpu_), "
+    "which other programs on the machine disturb less. The times are of one arm and "
+    "seed: networks of the same widths take equally long."
 )
 
 

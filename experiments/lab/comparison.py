@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from lab import publication
+from lab.publication import Show
 
 MEASURED = (
     "test_accuracy",

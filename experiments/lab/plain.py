@@ -46,7 +46,7 @@ def shared(options, data: str) -> dict:
 
 
 class Measure:
-    """Accuracies of a model: returns that on the validation part, keeps the others."""
+    """Accuracies of a model: returns that on the validation part, keeps the last of the others."""
 
     def __init__(self, data: datasets.Data):
         parts = {
@@ -57,16 +57,19 @@ class Measure:
         }
         self._x = keras.ops.convert_to_tensor(np.concatenate([x for x, _ in parts.values()]))
         self._y = [y for _, y in parts.values()]
-        self.tests, self.trains = [], []
+        self.test = self.train = 0.0
 
     def __call__(self, model) -> float:
         found = keras.ops.convert_to_numpy(model(self._x, training=False))
         ends = np.cumsum([len(y) for y in self._y])[:-1]
         pairs = zip(np.split(found, ends), self._y, strict=True)
-        validation, test, train = (network.graded(p, y)["accuracy"] for p, y in pairs)
-        self.tests.append(test)
-        self.trains.append(train)
+        found = (network.graded(p, y)["accuracy"] for p, y in pairs)
+        validation, self.test, self.train = found
         return validation
+
+    def others(self) -> dict[str, float]:
+        """The accuracies on the other parts, of the model that was measured last."""
+        return {"test_accuracy": self.test, "train_accuracy": self.train}
 
 
 def split(settings: dict) -> datasets.Data:

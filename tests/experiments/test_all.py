@@ -89,7 +89,7 @@ def test_rows_of_records_have_the_run_in_front():
         {"settings": settings | {"seed": 3}, "result": {}},
     ]
     table = publication.rows(records, "history")
-    names = ["arm", "run_sparsity", "run_events", "seed", "epoch", "loss"]
+    names = ["arm", "run_target_sparsity", "run_events", "seed", "epoch", "loss"]
     assert table.columns.tolist() == names
     assert table["epoch"].tolist() == [1, 2]
     assert table["loss"].isna().tolist() == [False, True]
