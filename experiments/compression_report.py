@@ -64,12 +64,7 @@ def _parser():
     add(
         "--network", default="lenet_300_100", help=f"{', '.join(images.NETWORKS)}, or a .keras file"
     )
-    add(
-        "--criterion",
-        default="activation_magnitude",
-        choices=bench.CRITERIA,
-        help="to prune by",
-    )
+    add("--criterion", default="activation_magnitude", choices=bench.CRITERIA, help="to prune by")
     share, count = command_line.share, command_line.count
     add(
         "--sparsities",

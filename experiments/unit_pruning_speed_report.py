@@ -212,9 +212,7 @@ def _told(own, clock):
     parts = [
         f"{speed_up:.1f} x [{low:.1f}, {high:.1f}] at {style.share(share)}"
         for share, speed_up, low, high in zip(
-            pruned["target_sparsity"],
-            *(pruned[f"{clock}{name}"] for name in SPEED_UP),
-            strict=True,
+            pruned["target_sparsity"], *(pruned[f"{clock}{name}"] for name in SPEED_UP), strict=True
         )
     ]
     return f"{dense[f'{clock}median_ms']:.0f} ms dense, {', '.join(parts)}"

@@ -15,10 +15,7 @@ from lab import command_line, datasets, network
 CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
 # tfmot's schedule and its equal sparsity per layer, pruned by this package. They tell apart what a
 # criterion does and what a schedule does.
-GRADUAL = {
-    "magnitude_gradual": "magnitude",
-    "activation_magnitude_gradual": "activation_magnitude",
-}
+GRADUAL = {"magnitude_gradual": "magnitude", "activation_magnitude_gradual": "activation_magnitude"}
 # The arms that count how units fire.
 COUNTING = ("activation", "activation_magnitude", "inactivity", "activation_magnitude_gradual")
 SHARED = ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "patience")
