@@ -125,6 +125,26 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     Trials are averaged first over what is not compared (criteria, strategies, retraining), so that
     a pair is a seed. Random pruning is left out but where it is named.
     """
+    tables = [
+        _pairs(table, by, first, second, more, metric).assign(finding=finding)
+        for finding, table, by, firsts, seconds, more, metric in _questions(levels, interest, ways)
+        for first in firsts
+        for second in seconds
+    ]
+    tables = [table for table in tables if len(table)]
+    columns = ["finding", "measure", "first", "second", "level", "strategy"]
+    columns += statistics.columns(NAMED)
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    whole = pd.concat(tables, ignore_index=True).reindex(columns=columns[:-2])
+    # Each finding is a question of its own: corrected for the comparisons that answer it, and
+    # apart from these for the single levels and strategies.
+    parts = whole.groupby(["finding", _overall(whole)], sort=False)
+    judged = [statistics.holm(rows, NAMED) for _, rows in parts]
+    return pd.concat(judged, ignore_index=True)[columns]
+
+
+def _questions(levels, interest, ways):
     chosen = levels[levels["criterion"] != "random"]
     kinds = _means(chosen, "kind", ["level"])
     high = kinds[kinds["level"] >= HIGH]
@@ -132,7 +152,7 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     steps = _means(levels, "criterion", ["strategy"])
     accurate = interest[interest["which"] == "most_accurate"] if len(interest) else interest
     pruning = [name for name in CRITERIA if name != "random"]
-    questions = [  # finding, table, column, firsts, seconds, settings, metric
+    return [  # finding, table, column, firsts, seconds, settings, metric
         (1, high, "kind", ["iterative"], ["fixed"], ["level"], METRIC),
         (2, _most(accurate), "kind", ["fixed"], ["iterative", "single"], [], METRIC),
         (3, kinds, "kind", ["single"], ["iterative", "fixed"], ["level"], METRIC),
@@ -150,23 +170,6 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
         (6, ways, "way", [PRUNED], regularised.ARMS, [], "accuracy_gap"),
         (7, criteria, "criterion", pruning, ["random"], ["level"], METRIC),
     ]
-    tables = [
-        _pairs(table, by, first, second, more, metric).assign(finding=finding)
-        for finding, table, by, firsts, seconds, more, metric in questions
-        for first in firsts
-        for second in seconds
-    ]
-    tables = [table for table in tables if len(table)]
-    columns = ["finding", "measure", "first", "second", "level", "strategy"]
-    columns += statistics.columns(NAMED)
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    whole = pd.concat(tables, ignore_index=True).reindex(columns=columns[:-2])
-    # Each finding is a question of its own: corrected for the comparisons that answer it, and
-    # apart from these for the single levels and strategies.
-    parts = whole.groupby(["finding", _overall(whole)], sort=False)
-    judged = [statistics.holm(rows, NAMED) for _, rows in parts]
-    return pd.concat(judged, ignore_index=True)[columns]
 
 
 def _means(table, by, more):
