@@ -23,11 +23,12 @@ from lab import trial
 
 os.environ.update(trial.ONE_THREAD)  # before Keras is imported, here as in the trials
 
+import activation_vs_magnitude_report as comparison_report
 import analysis
 import keras
 import numpy as np
 
-from lab import arms, comparison_report, runner, storage, study
+from lab import arms, runner, storage, study
 
 WIDTH, SAMPLES, INPUTS, EPOCHS = 300, 6_400, 784, 30
 

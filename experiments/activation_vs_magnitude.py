@@ -23,7 +23,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab import arms, command_line, comparison_report, study
+import activation_vs_magnitude_report as report
+
+from lab import arms, command_line, study
 
 ARMS = ("dense", *arms.CRITERIA, "tfmot")
 QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
@@ -32,7 +34,7 @@ QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsitie
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     parser = command_line.parser(
-        comparison_report.NAME,
+        report.NAME,
         "Prune by activation, by magnitude and at random, and compare.",
         ARMS,
         tuple(arms.GRADUAL),  # not by default
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=0.5,
         help="share of --epochs in which tfmot and the gradual arms prune",
     )
-    return study.run(parser, arguments, settings_grid, work, comparison_report.publish)
+    return study.run(parser, arguments, settings_grid, work, report.publish)
 
 
 def settings_grid(options, data: str) -> list[dict]:
@@ -70,8 +72,8 @@ def _variants(arm, options):
 
 
 def _peer(settings):
-    """Run tfmot_peer.py: importing tfmot switches a whole process to legacy Keras."""
-    script = Path(__file__).with_name("tfmot_peer.py")
+    """Run tfmot in another process: importing it switches a whole process to legacy Keras."""
+    script = Path(__file__).with_name("activation_vs_magnitude_tfmot.py")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "settings.json"), Path(folder, "result.json")
         source.write_text(json.dumps(settings))
@@ -82,7 +84,7 @@ def _peer(settings):
             text=True,
         )
         if done.returncode:
-            raise RuntimeError(f"tfmot_peer.py failed:\n{done.stderr[-4000:]}")
+            raise RuntimeError(f"activation_vs_magnitude_tfmot.py failed:\n{done.stderr[-4000:]}")
         return json.loads(target.read_text()) | {"events": [], "activity": []}
 
 

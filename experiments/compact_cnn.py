@@ -22,11 +22,12 @@ import time
 import warnings
 from pathlib import Path
 
+import compact_cnn_report as report
 import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import command_line, compact_report, dense, images, network, runner, storage, study
+from lab import command_line, dense, images, network, runner, storage, study
 
 DENSE = "dense"
 ARMS = (DENSE, "activation", "mean_activation", "unit_norm", "random")
@@ -42,7 +43,7 @@ QUICK = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Prune units of convolutional networks, take them out, export and measure."
-    parser = command_line.shared_parser(compact_report.NAME, about, ARMS)
+    parser = command_line.shared_parser(report.NAME, about, ARMS)
     add = parser.add_argument
     add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which")
     add("--sparsity", type=command_line.share, default=0.5, help="share of the units of each layer")
@@ -128,7 +129,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
             plan |= {"runs": names, "dataset": options["dataset"], "rounds": options["rounds"]}
             plans.append(plan | _versions())
     timed = runner.run_grid(plans, times, out / "times", 1, lambda result: "measured")
-    compact_report.publish(records, [t for t in timed if "result" in t], out, options)
+    report.publish(records, out, options, [t for t in timed if "result" in t])
 
 
 def times(settings: dict) -> tuple[dict, dict]:
@@ -142,14 +143,15 @@ def times(settings: dict) -> tuple[dict, dict]:
         for stage, suffix in EXPORTS.items():
             models[arm, stage] = ap.load_exported(_file(name, stage, suffix))
     models = {(DENSE, DENSE): models.pop((DENSE, DENSE)), **models}  # ratios are to the first
-    named = {"/".join(key): model for key, model in models.items()}
+    places = {"/".join(key): key for key in models}
+    named = {name: models[key] for name, key in places.items()}
     found = ap.analysis.latency_compare(
         named, arrays["x_test"], LATENCY_BATCH, rounds=settings["rounds"]
     )
     ms = found.times.pivot(index="round", columns="name", values="time_ms")
     rows = []
     for row in found.summary.to_dict("records"):
-        arm, stage = row.pop("name").split("/")
+        arm, stage = places[row.pop("name")]
         peer = f"{DENSE}/{stage if stage in EXPORTS else DENSE}"
         ratio = float((ms[f"{arm}/{stage}"] / ms[peer]).median())
         rows.append({"arm": arm, "stage": stage, **row, "ratio_same_runtime": ratio})

@@ -16,10 +16,12 @@ import hashlib
 import sys
 from pathlib import Path
 
+import compression_report_bench as bench
+import compression_report_tables as tables
 import keras
 
 import activation_pruning as ap
-from lab import command_line, compression, compression_tables, images, study
+from lab import command_line, images, study
 
 SETTINGS = ("dataset", "network", "criterion", "sparsities", "sparsity", "unit_sparsity")
 SETTINGS += ("thresholds", "epochs", "fine_tune", "learning_rate", "batch_size", "rounds", "seed")
@@ -28,9 +30,7 @@ QUICK = "--sparsities 0.5 0.9 --thresholds 5 --rounds 5"
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the report; return the exit code, see `study.run`."""
-    return study.run(
-        _parser(), arguments, grid, compression.work, compression_tables.publish, describe
-    )
+    return study.run(_parser(), arguments, grid, bench.work, tables.publish, describe)
 
 
 def grid(options, data: str) -> list[dict]:
@@ -59,17 +59,12 @@ def describe(result: dict) -> str:
 
 def _parser():
     about = "One report on the compression of one network."
-    parser = command_line.Parser(compression_tables.NAME, about)
+    parser = command_line.Parser(tables.NAME, about)
     add = parser.add_argument
     add(
         "--network", default="lenet_300_100", help=f"{', '.join(images.NETWORKS)}, or a .keras file"
     )
-    add(
-        "--criterion",
-        default="activation_magnitude",
-        choices=compression.CRITERIA,
-        help="to prune by",
-    )
+    add("--criterion", default="activation_magnitude", choices=bench.CRITERIA, help="to prune by")
     share, count = command_line.share, command_line.count
     add(
         "--sparsities",

@@ -21,12 +21,13 @@ import math
 import sys
 import time
 
+import deep_compression_report as report
 import keras
 import numpy as np
 
 import activation_pruning as ap
 from activation_pruning import compression
-from lab import command_line, compression_report, datasets, network, study
+from lab import command_line, datasets, images, network, study
 
 ARMS = ("lenet_300_100", "lenet_5")
 SMALLEST = 16  # pixels to a side that two convolutions and two poolings leave something of
@@ -41,7 +42,7 @@ QUICK = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "How small Deep Compression makes LeNets."
-    parser = command_line.shared_parser(compression_report.NAME, about, ARMS)
+    parser = command_line.shared_parser(report.NAME, about, ARMS)
     parser.set_defaults(dataset="mnist")
     add, count = parser.add_argument, command_line.count
     add("--epochs", type=count, default=15, help="of the dense network")
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--learning-rate", type=command_line.positive, default=1e-3, help="of Adam, falling to 0")
     add("--tuning-rate", type=command_line.positive, default=3e-4, help="of the shared weights")
     add("--l2", type=float, default=1e-4, help="strength of the L2 regularizer of the kernels")
-    return study.run(parser, arguments, grid, work, compression_report.publish, describe)
+    return study.run(parser, arguments, grid, work, report.publish, describe)
 
 
 def grid(options, data: str) -> list[dict]:
@@ -99,9 +100,9 @@ def work(settings: dict) -> tuple[dict, dict]:
         _prune(model, arrays, settings, before, sparsity)
         before = sparsity
         for bits in settings["bits"]:
+            named = {"target_sparsity": sparsity, "bits": bits}
             found, table = _compressed(model, arrays, settings, bits, raw)
-            rows += [row | {"sparsity": sparsity, "bits": bits} for row in found]
-            named = {"sparsity": sparsity, "bits": bits}
+            rows += [row | named for row in found]
             tensors += (
                 table.assign(**named).astype(object).replace({np.nan: None}).to_dict("records")
             )
@@ -112,24 +113,20 @@ def build(arm: str, arrays: dict, l2: float = 0.0) -> keras.Model:
     """The untrained network of an arm, for flat pixels."""
     kept = {"kernel_regularizer": keras.regularizers.L2(l2)} if l2 else {}
     inputs, classes = arrays["x_train"].shape[1], int(arrays["y_train"].max()) + 1
-    layers, side = keras.layers, math.isqrt(inputs)
     if arm == "lenet_300_100":
-        inner = [
-            layers.Dense(300, "relu", name="fc1", **kept),
-            layers.Dense(100, "relu", name="fc2", **kept),
-        ]
-    else:
-        inner = [
-            layers.Reshape((side, side, 1)),
-            layers.Conv2D(20, 5, name="conv1", **kept),
-            layers.MaxPooling2D(),
-            layers.Conv2D(50, 5, name="conv2", **kept),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(500, "relu", name="fc1", **kept),
-        ]
-    output = layers.Dense(classes, "softmax", name="output", **kept)
-    return keras.Sequential([keras.Input((inputs,)), *inner, output], name=arm)
+        return images.lenet_300_100((inputs,), classes, "fc{}", **kept)
+    layers, side = keras.layers, math.isqrt(inputs)
+    inner = [
+        layers.Reshape((side, side, 1)),
+        layers.Conv2D(20, 5, name="conv1", **kept),
+        layers.MaxPooling2D(),
+        layers.Conv2D(50, 5, name="conv2", **kept),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(500, "relu", name="fc1", **kept),
+        layers.Dense(classes, "softmax", name="output", **kept),
+    ]
+    return keras.Sequential([keras.Input((inputs,)), *inner], name=arm)
 
 
 def describe(result: dict) -> str:
@@ -158,7 +155,7 @@ def _compressed(model, arrays, settings, bits, raw):
     rows.append(_row("shared", shared, arrays, raw, *size))
     callbacks = [ap.SharedWeights(compressed)]
     _fit(shared, arrays, settings, settings["tuning_epochs"], settings["tuning_rate"], callbacks)
-    loaded = compression.Compressed(*compression.files.read(compressed.to_bytes())).model()
+    loaded = compression.compressed.read(compressed.to_bytes()).model()
     size = compressed.size_bytes, compressed.ratio_of_weights
     rows.append(_row("trained", loaded, arrays, raw, *size))
     return rows, compressed.table()
@@ -188,9 +185,9 @@ def _row(stage, model, arrays, raw, size, ratio_of_weights=None):
     found = network.scores(model, arrays["x_test"], arrays["y_test"])
     return {
         "stage": stage,
-        "sparsity": 0.0,
+        "target_sparsity": 0.0,
         "bits": 32,
-        "measured_sparsity": 1 - alive / sum(kernel.size for kernel in kernels),
+        "sparsity": 1 - alive / sum(kernel.size for kernel in kernels),
         "test_accuracy": found["accuracy"],
         "test_loss": found["loss"],
         "size_bytes": size,

@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,15 +31,29 @@ from lab import arms_report, command_line, plain, publication, study
 
 NAME = "layerwise_pruning"
 CRITERIA = ("activation", "random", "unit_norm")
-WAYS = ("in_turn_kept", "in_turn_reset", "all_kept", "all_reset")
-ARMS = tuple(f"{criterion}-{way}" for way in WAYS for criterion in CRITERIA)
+
+
+class Way(NamedTuple):
+    """Whether one layer after the other is pruned, and whether counts begin anew after it."""
+
+    in_turn: bool
+    reset: bool
+
+
+WAYS = {
+    "in_turn_kept": Way(in_turn=True, reset=False),
+    "in_turn_reset": Way(in_turn=True, reset=True),
+    "all_kept": Way(in_turn=False, reset=False),
+    "all_reset": Way(in_turn=False, reset=True),
+}
+ARMS = {f"{criterion}-{way}": (criterion, way) for way in WAYS for criterion in CRITERIA}
 QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --deviations 0.5"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Units below a threshold of activity, layer by layer, against others."
-    parser = command_line.shared_parser(NAME, about, ARMS)
+    parser = command_line.shared_parser(NAME, about, tuple(ARMS))
     plain.add_options(parser, hidden=[300, 200, 100], epochs=20, digits=40)
     add = parser.add_argument
     add(
@@ -71,18 +86,20 @@ def grid(options, data: str) -> list[dict]:
 def work(settings: dict) -> tuple[dict, dict]:
     """Train and prune one network; runs in a worker process."""
     logging.getLogger("tensorflow").setLevel("ERROR")
-    criterion, _, way = settings["arm"].partition("-")
+    criterion, way = ARMS[settings["arm"]]
     data = plain.split(settings)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
-        model, pruner, result = _trained(settings, data, "activation", _by_activity(settings, way))
+        model, pruner, result = _trained(
+            settings, data, "activation", _by_activity(settings, WAYS[way])
+        )
         if criterion != "activation":  # the same numbers of units at the same events
             again = _as_recorded(pruner.table(), settings)
             model, pruner, result = _trained(settings, data, criterion, again)
     measure = plain.Measure(data)
     result["validation_accuracy"] = measure(model)
     small = ap.compact(model)
-    result |= {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
+    result |= measure.others()
     result |= {"parameters": small.count_params(), "parameters_before": model.count_params()}
     result |= {"epochs": settings["epochs"], "layers": _layers(pruner.table())}
     return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}
@@ -91,26 +108,28 @@ def work(settings: dict) -> tuple[dict, dict]:
 def describe(result: dict) -> str:
     """Say in a few words how a trial ended."""
     return (
-        f"test accuracy {result['test_accuracy']:.4f} at {result['measured_sparsity']:.2%}, "
+        f"test accuracy {result['test_accuracy']:.4f} at {result['sparsity']:.2%}, "
         f"{result['parameters']:,} parameters left, {result['events_fired']} events"
     )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     runs = plain.runs(records, ("arm", "seed", "deviations"))
-    runs[["arm", "way"]] = runs["arm"].str.split("-", n=1, expand=True)
+    runs["way"] = [ARMS[arm][1] for arm in runs["arm"]]
+    runs["arm"] = [ARMS[arm][0] for arm in runs["arm"]]
     means = runs[runs["arm"] == "activation"].groupby(["way", "deviations"], sort=False)
     told = [
-        f"{way}, k = {k:g}: {rows['measured_sparsity'].mean():.0%} of the weights pruned, "
+        f"{way}, k = {k:g}: {rows['sparsity'].mean():.0%} of the weights pruned, "
         f"{rows['parameters'].mean():,.0f} of {rows['parameters_before'].iloc[0]:,} parameters."
         for (way, k), rows in means
     ]
-    arms_report.publish(
-        records, out, options, runs, NAME, "Layer-wise pruning by activity",
+    return arms_report.compared(
+        runs, NAME, "Layer-wise pruning by activity",
         baseline="activation",
         by=("deviations", "way"),
-        metrics=("train_accuracy", "measured_sparsity", "parameters", "events_fired", "time_s"),
+        metrics=("train_accuracy", "sparsity", "parameters", "events_fired", "time_s"),
         about="deviations: k of the threshold mean - k x standard deviation.",
         more={"Layers": publication.rows(records, "layers")},
         told=told,
@@ -138,8 +157,8 @@ def _every(settings, amount):
 
 def _by_activity(settings, way):
     amount = ap.amounts.BelowMean(settings["deviations"])
-    amount = ap.amounts.InTurn(amount) if way.startswith("in_turn") else amount
-    return {"schedule": _every(settings, amount), "reset_counts": way.endswith("reset")}
+    amount = ap.amounts.InTurn(amount) if way.in_turn else amount
+    return {"schedule": _every(settings, amount), "reset_counts": way.reset}
 
 
 class _Recorded:

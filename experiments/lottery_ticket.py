@@ -31,6 +31,7 @@ from lab import arms_report, command_line, plain, publication, study
 
 NAME = "lottery_ticket"
 ARMS = ("rewind_0", "rewind_k", "random_weights", "random_masks", "continued")
+ANEW = ("random_weights", "random_masks")  # start otherwise, with what rewind_0 has pruned
 OTHER = 1000  # added to the seed: starting weights that no trial has
 SHARE = 0.2  # of the weights alive, per round
 QUICK = "--seeds 2 --hidden 40 20 --epochs 8 --rounds 4 --every 2"
@@ -92,29 +93,30 @@ def work(settings: dict) -> tuple[dict, dict]:
         train(settings["epochs"] - settings["rewind"])
         if number % settings["every"] == 0:
             trained = model.get_weights()
-            if settings["arm"].startswith("random"):
+            if settings["arm"] in ANEW:
                 _start(model, *_other(settings, data, initial, masks))
                 train(settings["epochs"])
             rows.append(_row(measure, model, number, begun))
             model.set_weights(trained)
-    last = {name: rows[-1][name] for name in ("test_accuracy", "measured_sparsity", "time_s")}
+    last = {name: rows[-1][name] for name in ("test_accuracy", "sparsity", "time_s")}
     return {"points": rows} | last, {}
 
 
 def describe(result: dict) -> str:
     """Say in a few words how a trial ended."""
-    points = [f"{p['test_accuracy']:.4f} at {p['sparsity']:.4f}" for p in result["points"]]
+    points = [f"{p['test_accuracy']:.4f} at {p['target_sparsity']:.4f}" for p in result["points"]]
     return f"test accuracy, sparsity: {', '.join(points)}"
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
-    runs = publication.rows(records, "points").drop(columns=["run_sparsity", "run_events"])
-    dense = runs.loc[runs["sparsity"] == 0, "test_accuracy"].mean()
-    arms_report.publish(
-        records, out, options, runs[runs["sparsity"] > 0], NAME, "Lottery tickets",
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
+    runs = publication.rows(records, "points", {})
+    dense = runs.loc[runs["target_sparsity"] == 0, "test_accuracy"].mean()
+    return arms_report.compared(
+        runs[runs["target_sparsity"] > 0], NAME, "Lottery tickets",
         baseline="random_weights" if "random_weights" in set(runs["arm"]) else runs["arm"].iloc[0],
-        metrics=("train_accuracy", "validation_accuracy", "measured_sparsity", "time_s"),
+        metrics=("train_accuracy", "validation_accuracy", "sparsity", "time_s"),
         about=f"Each round takes {SHARE:.0%} of the weights alive in each hidden layer.",
         told=[f"The dense networks: {dense:.2%} test accuracy on average."],
     )  # fmt: skip
@@ -124,9 +126,9 @@ def _row(measure, model, number, begun):
     validation = measure(model)
     kernels = _kernels(model)
     alive, weights = sum(int(np.count_nonzero(k)) for k in kernels), sum(k.size for k in kernels)
-    found = {"round": number, "sparsity": 1 - (1 - SHARE) ** number}
-    found |= {"validation_accuracy": validation, "test_accuracy": measure.tests[-1]}
-    found |= {"train_accuracy": measure.trains[-1], "measured_sparsity": 1 - alive / weights}
+    found = {"round": number, "target_sparsity": 1 - (1 - SHARE) ** number}
+    found |= {"validation_accuracy": validation, "sparsity": 1 - alive / weights}
+    found |= measure.others()
     return found | {"time_s": time.perf_counter() - begun}
 
 

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import sys
 
+import nuclear_norm_equivalence_report as report
+
 import activation_pruning as ap
-from lab import arms, command_line, nuclear_report, spectra, study
+from lab import arms, command_line, spectra, study
 
 WEIGHTING = {"nuclear": "none", "nuclear_index": "index"}
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random", *WEIGHTING)
@@ -32,13 +34,13 @@ QUICK = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Nuclear-norm regularisation against pruning by activation."
-    parser = command_line.parser(nuclear_report.NAME, about, ARMS)
+    parser = command_line.parser(report.NAME, about, ARMS)
     add, positive = parser.add_argument, command_line.positive
     told = "of the penalty, the nuclear norms of the hidden kernels"
     add("--strengths", nargs="+", type=positive, default=[3e-4, 1e-3, 3e-3], help=told)
     told = "of the penalty that weighs each singular value by its index"
     add("--index-strengths", nargs="+", type=positive, default=[1e-5], help=told)
-    return study.run(parser, arguments, settings_grid, work, nuclear_report.publish)
+    return study.run(parser, arguments, settings_grid, work, report.publish)
 
 
 def settings_grid(options, data: str) -> list[dict]:

@@ -17,9 +17,10 @@ from __future__ import annotations
 import sys
 
 import keras
+import pruned_vs_pca_report as report
 
 import activation_pruning as ap
-from lab import arms, command_line, dense, network, pca_report, study
+from lab import arms, command_line, dense, network, study
 
 ARMS = ("activation", "activation_magnitude", "magnitude", "random")
 # What the training of the dense twin does not depend on.
@@ -32,7 +33,7 @@ QUICK = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
-    parser = command_line.parser(pca_report.NAME, "Pruned against PCA-reduced networks.", ARMS)
+    parser = command_line.parser(report.NAME, "Pruned against PCA-reduced networks.", ARMS)
     told = "epochs of fine-tuning of every network"
     parser.add_argument("--fine-tuning", type=command_line.count, default=5, help=told)
     told = "learning rates to try in fine-tuning, in shares of --learning-rate; each network takes "
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rate-shares", nargs="+", type=command_line.positive, default=[1.0, 0.3, 0.1], help=told
     )
-    return study.run(parser, arguments, settings_grid, work, pca_report.publish)
+    return study.run(parser, arguments, settings_grid, work, report.publish)
 
 
 def settings_grid(options, data: str) -> list[dict]:

@@ -23,7 +23,11 @@ from __future__ import annotations
 
 import sys
 
-from lab import command_line, plain, regularised, strategies, strategies_report, study
+import pruning_strategies_regularised as regularised
+import pruning_strategies_report as report
+import pruning_strategies_trial as trial
+
+from lab import command_line, plain, study
 
 QUICK = (
     "--seeds 2 --hidden 20 --epochs 5 --calibration 200"
@@ -34,17 +38,17 @@ QUICK = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Compare pruning strategies, criteria and ways of retraining."
-    parser = command_line.shared_parser(strategies_report.NAME, about, tuple(strategies.CRITERIA))
+    parser = command_line.shared_parser(report.NAME, about, tuple(trial.CRITERIA))
     add = parser.add_argument
-    known = tuple(strategies.STRATEGIES)
+    known = tuple(trial.STRATEGIES)
     add("--strategies", nargs="+", choices=known, default=list(known), metavar="STRATEGY",
         help=f"there are {', '.join(known)}")  # fmt: skip
-    known = tuple(strategies.RETRAINING)
+    known = tuple(trial.RETRAINING)
     add("--retraining", nargs="+", choices=known, default=list(known), help="after each step")
     plain.add_options(parser, hidden=[100], epochs=10, digits=20)
     add("--calibration", type=command_line.count, default=1000, help="images that criteria see")
     add("--without-regularisers", action="store_true", help="leave the other ways out")
-    return study.run(parser, arguments, grid, work, strategies_report.publish, describe)
+    return study.run(parser, arguments, grid, work, report.publish, describe)
 
 
 def grid(options, data: str) -> list[dict]:
@@ -65,12 +69,12 @@ def grid(options, data: str) -> list[dict]:
 
 def work(settings: dict) -> tuple[dict, dict]:
     """One trial; runs in a worker process."""
-    return (regularised if settings["criterion"] in regularised.ARMS else strategies).work(settings)
+    return (regularised if settings["criterion"] in regularised.ARMS else trial).work(settings)
 
 
 def describe(result: dict) -> str:
     """Say in a few words how a trial ended."""
-    return (strategies if "curve" in result else regularised).describe(result)
+    return (trial if "curve" in result else regularised).describe(result)
 
 
 if __name__ == "__main__":

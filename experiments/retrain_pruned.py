@@ -19,9 +19,10 @@ import sys
 
 import keras
 import numpy as np
+import retrain_pruned_report as report
 
 import activation_pruning as ap
-from lab import arms, command_line, network, retrain_report, spectra, study
+from lab import arms, command_line, network, spectra, study
 
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
 OTHER_SEED = 1000  # added to the seed: starting weights that no run has
@@ -34,8 +35,8 @@ QUICK = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Ranks and accuracy of pruned networks trained again."
-    parser = command_line.parser(retrain_report.NAME, about, ARMS)
-    return study.run(parser, arguments, arms.settings_grid, work, retrain_report.publish)
+    parser = command_line.parser(report.NAME, about, ARMS)
+    return study.run(parser, arguments, arms.settings_grid, work, report.publish)
 
 
 def work(settings: dict) -> tuple[dict, dict]:
@@ -74,9 +75,15 @@ def _mask(model, masks):
 
 
 def _numbers(way, result):
-    measured = {"measured_sparsity": result["sparsity"]}
-    names = ("test_accuracy", "test_loss", "validation_accuracy", "train_accuracy", "epochs")
-    return {"way": way} | measured | {name: result[name] for name in names}
+    names = (
+        "sparsity",
+        "test_accuracy",
+        "test_loss",
+        "validation_accuracy",
+        "train_accuracy",
+        "epochs",
+    )
+    return {"way": way} | {name: result[name] for name in (*names, "epochs")}
 
 
 if __name__ == "__main__":

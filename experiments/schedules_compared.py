@@ -107,8 +107,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
     result = {"time_s": time.perf_counter() - begun, "validation_accuracy": measure(model)}
     table = pruner.table()
-    result |= {"test_accuracy": measure.tests[-1], "train_accuracy": measure.trains[-1]}
-    result |= plain.of_events(table)
+    result |= measure.others() | plain.of_events(table)
     result |= {"last_event_epoch": int(table["epoch"].max()) if len(table) else 0}
     result |= {"events": table.to_dict("records"), "epochs": settings["epochs"]}
     return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}
@@ -117,21 +116,22 @@ def work(settings: dict) -> tuple[dict, dict]:
 def describe(result: dict) -> str:
     """Say in a few words how a trial ended."""
     return (
-        f"test accuracy {result['test_accuracy']:.4f} at {result['measured_sparsity']:.2%}, "
+        f"test accuracy {result['test_accuracy']:.4f} at {result['sparsity']:.2%}, "
         f"{result['events_fired']} events, the last after {result['last_event_epoch']} epochs"
     )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     runs = plain.runs(records, ("arm", "seed", "sparsity"))
-    short = runs[runs["measured_sparsity"] < runs["sparsity"] - 1e-3]
+    short = runs[runs["sparsity"] < runs["target_sparsity"] - 1e-3]
     missed = [
         f"{arm} at {sparsity:.0%}: {len(rows)} trial(s) ended at less and are left out."
-        for (arm, sparsity), rows in short.groupby(["arm", "sparsity"], sort=False)
+        for (arm, sparsity), rows in short.groupby(["arm", "target_sparsity"], sort=False)
     ]
-    arms_report.publish(
-        records, out, options, runs.drop(short.index), NAME, "Schedules compared",
+    return arms_report.compared(
+        runs.drop(short.index), NAME, "Schedules compared",
         baseline="polynomial" if "polynomial" in set(runs["arm"]) else runs["arm"].iloc[0],
         metrics=("train_accuracy", "events_fired", "last_event_epoch", "time_s"),
         about=f"Criterion: {options['criterion']}; every training has {options['epochs']} epochs.",

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import sys
 
+import spectra_under_pruning_report as report
+
 import activation_pruning as ap
-from lab import arms, command_line, spectra, spectra_report, study
+from lab import arms, command_line, spectra, study
 
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
 QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
@@ -26,8 +28,8 @@ QUICK = "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsitie
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Singular values around every pruning event."
-    parser = command_line.parser(spectra_report.NAME, about, ARMS)
-    return study.run(parser, arguments, arms.settings_grid, work, spectra_report.publish)
+    parser = command_line.parser(report.NAME, about, ARMS)
+    return study.run(parser, arguments, arms.settings_grid, work, report.publish)
 
 
 def work(settings: dict) -> tuple[dict, dict]:

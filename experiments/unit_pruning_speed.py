@@ -24,11 +24,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import unit_pruning_speed_report as report
+from unit_pruning_speed_report import KERAS, LITERT, ON_BATCH, ONNX, TIMING
 
 import activation_pruning as ap
-from lab import command_line, datasets, dense, oneshot, speed_report, storage, study
+from lab import command_line, datasets, dense, oneshot, storage, study
 from lab.oneshot import Arm
-from lab.speed_report import KERAS, LITERT, ON_BATCH, ONNX, TIMING
 
 SPARSITIES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ARMS = {name: Arm(name, "uniform", "unit") for name in ("unit_norm", "unit_obs")}
@@ -40,7 +41,7 @@ QUICK = "--hidden 100 60 --epochs 20 --seeds 2 --calibration 500 --sparsities 0.
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Time, size and accuracy of networks whose pruned units are taken out."
-    parser = command_line.shared_parser(speed_report.NAME, about, tuple(ARMS))
+    parser = command_line.shared_parser(report.NAME, about, tuple(ARMS))
     add = parser.add_argument
     sizes = [1000, 1000, 500, 200]
     told = "share of the units of every hidden layer"
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--calibration", type=command_line.count, default=2048, help="training images used")
     add("--predict-batch", type=command_line.count, default=1000, help="images in one call")
     add("--rounds", type=command_line.count, default=20, help="of timing, at least 2")
-    return study.run(parser, arguments, grid, work, speed_report.publish, describe, timings)
+    return study.run(parser, arguments, grid, work, report.publish, describe, timings)
 
 
 def grid(options, data: str) -> list[dict]:
@@ -100,7 +101,7 @@ def timed(settings: dict) -> dict:
     """Export the compacted networks and let them predict in turn: sizes and times of each."""
     arrays = datasets.load(settings["dataset"])
     images = arrays["x_test"][np.arange(IMAGES) % len(arrays["x_test"])]
-    runs, sizes = {}, []
+    runs, places, sizes = {}, {}, []
     for share in settings["shares"]:
         paths = _paths(settings["timed"], share)
         model = keras.saving.load_model(paths[KERAS])
@@ -108,14 +109,14 @@ def timed(settings: dict) -> dict:
             ap.export(model, paths[runtime], data=images[:256])
         for runtime, run in _ways(model, paths, settings["predict_batch"]).items():
             runs[f"{runtime} {share}"] = run
+            places[f"{runtime} {share}"] = {"runtime": runtime, "target_sparsity": share}
         found = {f"{runtime}_bytes": path.stat().st_size for runtime, path in paths.items()}
-        sizes.append({"sparsity": share, "units": _units(model)} | found)
+        sizes.append({"target_sparsity": share, "units": _units(model)} | found)
     clock = _Clocks()
     more = {"rounds": settings["rounds"], "warmup": 2, "clock": clock}
     times = ap.analysis.latency_compare(runs, images, IMAGES, **more).times
-    times[["runtime", "sparsity"]] = times["name"].str.split(" ", expand=True)
-    times = times.assign(cpu_ms=clock.cpu_ms()).drop(columns=["name", "ratio"])
-    return {"times": times.astype({"sparsity": float}).to_dict("records"), "sizes": sizes}
+    times = times.assign(cpu_ms=clock.cpu_ms()).drop(columns="ratio").to_dict("records")
+    return {"times": [row | places[row.pop("name")] for row in times], "sizes": sizes}
 
 
 class _Clocks:

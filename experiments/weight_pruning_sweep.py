@@ -15,6 +15,7 @@ What finished is kept under <out>/runs: the same command goes on where it was st
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from lab import command_line, oneshot, oneshot_report, study
 from lab.oneshot import Arm
@@ -78,8 +79,8 @@ def work(settings: dict) -> tuple[dict, dict]:
     return oneshot.from_dense(settings, known[settings["arm"]], SPARSITIES)
 
 
-def publish(records: list[dict], out, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page."""
+def publish(records: list[dict], out: Path, options: dict) -> None:
+    """See `publication.publishing`; on MNIST with the published curve."""
     published = dict(zip(SPARSITIES, PUBLISHED[options["granularity"]], strict=True))
     mnist = options["dataset"] == "mnist"
     oneshot_report.publish_sweep(records, out, options, published if mnist else {})

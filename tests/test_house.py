@@ -116,7 +116,7 @@ def test_reports_know_tables_not_models(path):
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p not in MODULES], ids=name_of)
 def test_experiments_import_the_public_package_only(path):
-    private = {"hooks", "keras_private", "support"}
+    private = {"hooks", "keras_private"}
     assert not inside(path) & private
 
 

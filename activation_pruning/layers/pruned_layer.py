@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from activation_pruning.evidence import gathering
+from activation_pruning.hooks.counting import Counter
 from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.pruning import report
@@ -62,7 +63,7 @@ class PrunedLayer(KernelWrapper):
             live = self._kernels.values()
             seen = [site.source for site in live if site.source.layer is self.layer]
             for index, source in enumerate(dict.fromkeys(seen)):
-                counter = attachment.Counter(source, self.threshold)
+                counter = Counter(source, self.threshold)
                 setattr(self, f"sums_{index}", counter.sums)  # tracked, hence saved
                 self._counters[source] = counter
 

@@ -15,10 +15,9 @@ from lab import command_line, datasets, network
 CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
 # tfmot's schedule and its equal sparsity per layer, pruned by this package. They tell apart what a
 # criterion does and what a schedule does.
-GRADUAL = {
-    "magnitude_gradual": "magnitude",
-    "activation_magnitude_gradual": "activation_magnitude",
-}
+GRADUAL = {"magnitude_gradual": "magnitude", "activation_magnitude_gradual": "activation_magnitude"}
+# The arms that count how units fire.
+COUNTING = ("activation", "activation_magnitude", "inactivity", "activation_magnitude_gradual")
 SHARED = ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "patience")
 SHARED += ("target_accuracy", "steps_per_execution")
 
@@ -93,7 +92,7 @@ def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
         )
     events = [] if pruner is None else pruner.table().to_dict("records")
     activity = []
-    if settings["pictures"] and "activ" in settings["arm"]:  # the others do not count
+    if settings["pictures"] and settings["arm"] in COUNTING:
         activity = pruner.activity().to_dict("records")
     result = network.measured(model, data) | times
     result |= {

@@ -6,7 +6,6 @@ Tables of runs are those of `lab.differences`, with more that was measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
@@ -82,22 +81,19 @@ def pictures(runs: pd.DataFrame, found: dict, name: str, title: str, by: list[st
     return drawn
 
 
-def publish(
-    records: list[dict],
-    out: Path,
-    options: dict,
+def compared(
     runs: pd.DataFrame,
     name: str,
     title: str,
     baseline: str,
-    by: tuple[str, ...] = ("sparsity",),
-    metrics: tuple[str, ...] = ("train_accuracy", "measured_sparsity", "epochs", "time_s"),
+    by: tuple[str, ...] = ("target_sparsity",),
+    metrics: tuple[str, ...] = ("train_accuracy", "sparsity", "epochs", "time_s"),
     about: str = "",
     more: dict | None = None,
     told: list[str] = (),
     where: Callable[..., str] = lambda sparsity: f"{sparsity:.1%} sparsity",
-) -> None:
-    """Write workbook, pictures and page of arms that are compared at settings.
+) -> publication.Publication:
+    """What there is to show of arms that are compared at settings.
 
     runs: see above. baseline: the arm that the others are compared with. by: the columns of a
         setting; the first is a number. more: further sheets. told: further findings. where: the
@@ -105,10 +101,9 @@ def publish(
     """
     by = list(by)
     if runs.empty:
-        print("\n".join(["", *told, "Nothing to compare: no trial ended as asked for."]))
-        return
+        return publication.nothing([*told, "Nothing to compare: no trial ended as asked for."])
     found = tables(runs, by, baseline, list(metrics))
-    publication.Publication(
+    return publication.Publication(
         name=name,
         title=title,
         findings=[*told, *findings(runs, found, by, where)],
@@ -117,4 +112,4 @@ def publish(
         charts=[workbook.Chart("Summary", by[0], METRIC, "arm", panel=(by[1:] or [None])[0])],
         pictures=pictures(runs, found, name, title, by),
         on_page=("Differences overall", "Differences", "Ranks"),
-    ).write(out, publication.settings_table(records, options))
+    )

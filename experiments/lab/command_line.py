@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from activation_pruning.reports.tables import one_of
+from activation_pruning.support.optional import optional
 from lab import datasets
 
 # For options that are not given. The learning rates come from a short look at the dense network
@@ -91,7 +92,7 @@ class Parser(argparse.ArgumentParser):
             try:
                 given = {text.partition("=")[0] for text in arguments}
                 arguments = [*self._of_file(path, given), *arguments]
-            except (OSError, ValueError) as error:
+            except (ImportError, OSError, ValueError) as error:
                 self.error(f"--config {path}: {error}")
         options = super().parse_args(arguments, namespace)
         if options.scheduler and options.local_cluster:
@@ -100,11 +101,7 @@ class Parser(argparse.ArgumentParser):
 
     def _of_file(self, path, given):
         """The options in a YAML file as arguments of a command line that has those given."""
-        try:
-            import yaml
-        except ImportError as error:  # whoever has no such file does without
-            told = 'PyYAML is not installed: pip install "activation-pruning[distributed]"'
-            raise ValueError(told) from error
+        yaml = optional("yaml", "distributed")  # whoever has no such file does without
         try:
             read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except yaml.YAMLError as error:

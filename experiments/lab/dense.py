@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import activation_pruning as ap
+from activation_pruning.support.files import replacing
 from lab import datasets, network
 
 FOLDER = "ACTIVATION_PRUNING_NETWORKS"  # where the workers keep them
@@ -60,7 +60,7 @@ def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> k
             model.set_weights([arrays[f"w{i}"] for i in range(len(arrays.files))])
         return model
     train()
-    with ap.reports.replacing(path) as part:
+    with replacing(path) as part:
         np.savez(part, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
     return model
 

@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 from joblib.externals.loky import ProcessPoolExecutor
 
+from activation_pruning.support.optional import optional
 from lab import trial
 
 ANSWER_S = 10  # how long a scheduler may take to answer
@@ -94,12 +95,7 @@ class Dask:
     def _connect(self):
         if self.client is not None:
             return
-        try:
-            import distributed
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                'Dask is not installed: pip install "activation-pruning[distributed]"'
-            ) from error
+        distributed = optional("distributed", "distributed")
         try:
             if isinstance(self.cluster, int):
                 self.local = distributed.LocalCluster(

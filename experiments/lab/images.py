@@ -78,18 +78,18 @@ def fit(model, arrays: dict, settings: dict, epochs: int, callbacks=()) -> keras
     return model.fit(batches, epochs=epochs, callbacks=list(callbacks), shuffle=False, verbose=0)
 
 
-def lenet_300_100(shape, classes: int) -> keras.Model:
-    """The multilayer perceptron of LeCun et al. (1998), with ReLU."""
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            keras.layers.Flatten(name="flatten"),
-            keras.layers.Dense(300, "relu", name="dense_1"),
-            keras.layers.Dense(100, "relu", name="dense_2"),
-            keras.layers.Dense(classes, "softmax", name="output"),
-        ],
-        name="lenet_300_100",
-    )
+def lenet_300_100(shape, classes: int, names: str = "dense_{}", **options) -> keras.Model:
+    """The multilayer perceptron of LeCun et al. (1998), with ReLU, for images or flat pixels.
+
+    names: of the hidden layers. options: of all Dense layers.
+    """
+    flat = [keras.layers.Flatten(name="flatten")] if len(shape) > 1 else []
+    hidden = [
+        keras.layers.Dense(units, "relu", name=names.format(number), **options)
+        for number, units in enumerate((300, 100), 1)
+    ]
+    output = keras.layers.Dense(classes, "softmax", name="output", **options)
+    return keras.Sequential([keras.Input(shape), *flat, *hidden, output], name="lenet_300_100")
 
 
 def lenet_5(shape, classes: int) -> keras.Model:

@@ -100,13 +100,13 @@ def train(keras, model, data, settings: dict, callbacks=(), finished=lambda: Tru
         not begin fully pruned: the losses before belong to a denser network.
     """
     compile_as(keras, model, settings)
-    observer, *rules = _stopping(keras, finished, settings)
+    observer = _observing(keras, finished)
     wall, cpu = time.perf_counter(), time.process_time()
     model.fit(
         batches(data.x_train, data.y_train, settings["batch_size"], settings["seed"]),
         epochs=settings["epochs"],
         validation_data=(data.x_validation, data.y_validation),
-        callbacks=[*callbacks, observer, *rules],
+        callbacks=[*callbacks, observer, *_stopping(keras, observer, settings)],
         shuffle=False,  # the batches see to it
         verbose=0,
     )
@@ -154,7 +154,7 @@ def measured(model, data) -> dict[str, float]:
     return result | {"test_top_5": parts["test"]["top_5"], "sparsity": sparsity(model)}
 
 
-def _stopping(keras, finished, settings):
+def _observing(keras, finished):
     class Observer(keras.callbacks.Callback):
         """Keep the history, and whether the present epoch began with all pruning done."""
 
@@ -167,19 +167,15 @@ def _stopping(keras, finished, settings):
             self.pruned = finished()
 
         def on_epoch_end(self, epoch, logs=None):
-            self.epochs.append(
-                {
-                    "epoch": epoch + 1,
-                    "train_accuracy": float(logs["accuracy"]),
-                    "train_loss": float(logs["loss"]),
-                    "validation_accuracy": float(logs["val_accuracy"]),
-                    "validation_loss": float(logs["val_loss"]),
-                    "sparsity": sparsity(self.model),
-                }
-            )
+            row = {"epoch": epoch + 1}
+            for part, prefix in (("train", ""), ("validation", "val_")):
+                row |= {f"{part}_{n}": float(logs[f"{prefix}{n}"]) for n in ("accuracy", "loss")}
+            self.epochs.append(row | {"sparsity": sparsity(self.model)})
 
-    observer = Observer()
+    return Observer()
 
+
+def _stopping(keras, observer, settings):
     class EarlyStoppingOncePruned(keras.callbacks.EarlyStopping):
         """EarlyStopping that looks only at epochs of the fully pruned network."""
 
@@ -199,7 +195,6 @@ def _stopping(keras, finished, settings):
             if observer.pruned and logs["accuracy"] >= settings["target_accuracy"]:
                 self.model.stop_training = True
 
-    early = EarlyStoppingOncePruned(
-        monitor="val_loss", patience=settings["patience"], restore_best_weights=True
-    )
-    return observer, early, StopWhenPruned()
+    patience = settings["patience"]
+    more = {"monitor": "val_loss", "restore_best_weights": True}
+    return EarlyStoppingOncePruned(patience=patience, **more), StopWhenPruned()

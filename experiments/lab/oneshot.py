@@ -64,8 +64,8 @@ def measured(model, arrays: dict, sparsity: float, time_s: float) -> dict:
     weights, alive = sum(k.size for k in kernels), sum(int(np.count_nonzero(k)) for k in kernels)
     found = network.scores(model, arrays["x_test"], arrays["y_test"])
     return {
-        "sparsity": sparsity,
-        "measured_sparsity": 1 - alive / weights,
+        "target_sparsity": sparsity,
+        "sparsity": 1 - alive / weights,
         "compression": weights / max(alive, 1),
         "test_accuracy": found["accuracy"],
         "test_loss": found["loss"],
@@ -126,14 +126,15 @@ def prune(model, arm: Arm, sparsities, calibration, seed: int, between=None) -> 
 
 def finished(rows: list[dict], told: list[str]) -> dict:
     """The result of a run."""
-    last = {name: rows[-1][name] for name in ("test_accuracy", "measured_sparsity", "time_s")}
+    last = {name: rows[-1][name] for name in ("test_accuracy", "sparsity", "time_s")}
     return {"curve": rows, "warnings": sorted(set(told))} | last
 
 
 def describe(result: dict) -> str:
     """Say in a few words how a run ended."""
     points = ", ".join(
-        f"{row['test_accuracy']:.4f} at {row['sparsity']:.0%}" for row in result["curve"][-3:]
+        f"{row['test_accuracy']:.4f} at {row['target_sparsity']:.0%}"
+        for row in result["curve"][-3:]
     )
     return f"test accuracy {points}; {result['time_s']:.0f} s"
 

@@ -22,69 +22,70 @@ PANELS = {
                     "synflow"),
 }  # fmt: skip
 ABOUT = (
-    "Test accuracy, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. sparsity "
-    "is the target; measured_sparsity counts zeros in all kernels, the output layer's among them; "
-    "compression is all weights / those that are not zero."
+    "Test accuracy, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. "
+    "target_sparsity is what was asked for; sparsity counts zeros in all kernels, the output "
+    "layer's among them; compression is all weights / those that are not zero."
 )
 
 
-def publish_sweep(records: list[dict], out: Path, options: dict, published: dict) -> None:
-    """Write what one-step pruning gives, beside the published curve {sparsity: accuracy}."""
+@publication.publishing
+def publish_sweep(
+    records: list[dict], out: Path, options: dict, published: dict
+) -> publication.Publication:
+    """What one-step pruning gives, beside the published curve {sparsity: accuracy}."""
     baseline = "magnitude" if options["granularity"] == "weight" else "unit_norm"
     title = f"One-step pruning by {options['granularity']}, without training again"
-    name = f"{SWEEP}_{options['granularity']}"
-    _publish(records, out, options, name, title, baseline, published)
+    return _shown(records, f"{SWEEP}_{options['granularity']}", title, baseline, published)
 
 
-def publish_surgeon(records: list[dict], out: Path, options: dict) -> None:
-    """Write accuracy against compression of the brain surgeons."""
-    _publish(records, out, options, SURGEON, "Brain surgeons on LeNet-300-100", "magnitude", {})
+@publication.publishing
+def publish_surgeon(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """Accuracy against compression of the brain surgeons."""
+    return _shown(records, SURGEON, "Brain surgeons on LeNet-300-100", "magnitude", {})
 
 
 def curves_table(records: list[dict]) -> pd.DataFrame:
     """One row per run and sparsity."""
-    curves = publication.rows(records, "curve")
-    return curves.drop(columns=["run_sparsity", "run_events"])
+    return publication.rows(records, "curve", {})
 
 
 def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy: a row per arm, a column per sparsity."""
-    wide = summary.pivot_table("test_accuracy", "arm", "sparsity", sort=False)
+    wide = summary.pivot_table("test_accuracy", "arm", "target_sparsity", sort=False)
     wide.columns = [f"accuracy_at_{100 * sparsity:g}_percent" for sparsity in wide.columns]
     return wide.reset_index()
 
 
 def findings(curves, each, whole, published) -> list[str]:
     """Say in plain words what the numbers say, whoever wins."""
-    dense = curves.loc[curves["sparsity"] == 0, "test_accuracy"]
+    dense = curves.loc[curves["target_sparsity"] == 0, "test_accuracy"]
     lines = [f"The dense networks: {dense.mean():.2%} test accuracy on average."]
-    pruned = curves[curves["sparsity"] > 0]
-    for sparsity, rows in pruned[pruned["sparsity"] >= 0.5].groupby("sparsity"):
+    pruned = curves[curves["target_sparsity"] > 0]
+    for sparsity, rows in pruned[pruned["target_sparsity"] >= 0.5].groupby("target_sparsity"):
         means = rows.groupby("arm")["test_accuracy"].mean().sort_values(ascending=False)
         order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
         beside = f" (published: {published[sparsity]:.2%})" if sparsity in published else ""
         lines.append(f"{sparsity:.1%} sparsity{beside}, best mean first: {order}.")
-    for arm, rows in pruned[pruned["sparsity"].isin(published)].groupby("arm", sort=False):
-        means = rows.groupby("sparsity")["test_accuracy"].mean()
+    for arm, rows in pruned[pruned["target_sparsity"].isin(published)].groupby("arm", sort=False):
+        means = rows.groupby("target_sparsity")["test_accuracy"].mean()
         above = [s for s, mean in means.items() if mean > published[s]]
         lines.append(f"{arm} is above the published curve at {len(above)} of {len(means)} points.")
     return lines + differences.told(each, whole)
 
 
-def _publish(records, out, options, name, title, baseline, published):
+def _shown(records, name, title, baseline, published):
     curves = curves_table(records)
-    by = ["arm", "sparsity"]
-    numbers = ["test_accuracy", "measured_sparsity", "compression", "test_loss", "time_s"]
+    by = ["arm", "target_sparsity"]
+    numbers = ["test_accuracy", "sparsity", "compression", "test_loss", "time_s"]
     summary = statistics.summary(curves, by, numbers)
-    pairs = differences.to_baseline(curves[curves["sparsity"] > 0], baseline)
-    each = differences.by_setting(pairs, ["sparsity"])
-    whole = differences.overall(pairs, ["sparsity"])
-    told = [text for record in records for text in record["result"]["warnings"]]
+    pairs = differences.to_baseline(curves[curves["target_sparsity"] > 0], baseline)
+    each = differences.by_setting(pairs, ["target_sparsity"])
+    whole = differences.overall(pairs, ["target_sparsity"])
     reference = pd.DataFrame(
         {
             "arm": PUBLISHED,
             "seed": 0,
-            "sparsity": list(published),
+            "target_sparsity": list(published),
             "test_accuracy": published.values(),
         }
     )
@@ -94,18 +95,18 @@ def _publish(records, out, options, name, title, baseline, published):
         "Differences": each,
         "Differences overall": whole,
         "Curves": curves,
-        "Warnings": pd.DataFrame({"warning": sorted(set(told))}),
+        "Warnings": publication.warnings_table(records),
     }
-    publication.Publication(
+    return publication.Publication(
         name=name,
         title=title,
         findings=findings(curves, each, whole, published),
         about=ABOUT,
         tables=tables,
-        charts=[workbook.Chart("Summary", "sparsity", "test_accuracy", "arm")],
+        charts=[workbook.Chart("Summary", "target_sparsity", "test_accuracy", "arm")],
         pictures=_pictures(curves, reference, name, title),
         on_page=("Summary", "Differences overall", "Differences"),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def _pictures(curves, reference, name, title):
@@ -116,9 +117,9 @@ def _pictures(curves, reference, name, title):
     whole = pd.concat([*beside, shown])  # first, so that it looks the same in every panel
     pictures = {}
     for part, rows, from_ in (("", whole, 0.0), ("_closeup", whole, 0.8)):
-        rows = rows[rows["sparsity"] >= from_]
+        rows = rows[rows["target_sparsity"] >= from_]
         figure = figures.mean_curves(
-            rows, "sparsity", "test_accuracy", panel="panel", title=title,
+            rows, "target_sparsity", "test_accuracy", panel="panel", title=title,
             note="no training after pruning, unless named", y_label="test accuracy (%)",
         )  # fmt: skip
         caption = "The published curve is drawn beside." if len(reference) else ""

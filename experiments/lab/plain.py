@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import activation_pruning as ap
-from lab import command_line, datasets, dense, network
+from lab import command_line, datasets, dense, network, publication
 
 SHARED = ("dataset", "hidden", "images", "epochs", "learning_rate", "batch_size")
 
@@ -46,7 +46,7 @@ def shared(options, data: str) -> dict:
 
 
 class Measure:
-    """Accuracies of a model: returns that on the validation part, keeps the others."""
+    """Accuracies of a model: returns that on the validation part, keeps the last of the others."""
 
     def __init__(self, data: datasets.Data):
         parts = {
@@ -57,16 +57,19 @@ class Measure:
         }
         self._x = keras.ops.convert_to_tensor(np.concatenate([x for x, _ in parts.values()]))
         self._y = [y for _, y in parts.values()]
-        self.tests, self.trains = [], []
+        self.test = self.train = 0.0
 
     def __call__(self, model) -> float:
         found = keras.ops.convert_to_numpy(model(self._x, training=False))
         ends = np.cumsum([len(y) for y in self._y])[:-1]
         pairs = zip(np.split(found, ends), self._y, strict=True)
-        validation, test, train = (network.graded(p, y)["accuracy"] for p, y in pairs)
-        self.tests.append(test)
-        self.trains.append(train)
+        found = (network.graded(p, y)["accuracy"] for p, y in pairs)
+        validation, self.test, self.train = found
         return validation
+
+    def others(self) -> dict[str, float]:
+        """The accuracies on the other parts, of the model that was measured last."""
+        return {"test_accuracy": self.test, "train_accuracy": self.train}
 
 
 def split(settings: dict) -> datasets.Data:
@@ -129,7 +132,7 @@ def calibration(settings: dict, data: datasets.Data):
 def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
     """One row per record: some of its settings, and the single values of its result."""
     return pd.DataFrame(
-        {name: record["settings"][name] for name in names}
+        {publication.TARGET.get(name, name): record["settings"][name] for name in names}
         | {k: v for k, v in record["result"].items() if not isinstance(v, (list, dict))}
         for record in records
     )
@@ -138,7 +141,7 @@ def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
 def of_events(table: pd.DataFrame) -> dict:
     """Where the events in the table of a `PruningCallback` ended, and how many there were."""
     measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
-    return {"measured_sparsity": measured, "events_fired": int(table["event"].nunique())}
+    return {"sparsity": measured, "events_fired": int(table["event"].nunique())}
 
 
 def users(told) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from activation_pruning.support.files import replacing
+
 FORMAT = 1
 STUDY = "study.json"
-RECORD = re.compile(r"(.*-)?seed\d+-[0-9a-f]{8}\.(json|npz|part)(\.part)?")
+# With a second number and a point in front, or .part: what a writer that was killed has left.
+RECORD = re.compile(r"\.?(.*-)?seed\d+-[0-9a-f]{8}(-[0-9a-f]{12})?\.(json|npz|part)(\.part)?")
+MOVED = {"lab.compression.work": "compression_report_bench.work"}  # studies of older folders
 FRONT = {"network": "{}", "arm": "{}", "sparsity": "{:.2f}", "events": "{}"}  # of a name
 
 
@@ -65,7 +66,7 @@ def claim(folder: Path, study: str) -> None:
         return
     try:
         found = json.loads(path.read_text())
-        name, version = found["study"], found["format"]
+        name, version = MOVED.get(found["study"], found["study"]), found["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not readable as what a study is ({error!r})") from error
     if name != study:
@@ -106,6 +107,7 @@ def stored(folder: Path, settings: dict) -> dict | None:
         if "traceback" in record:
             print(f"{path.name}: failed last time; runs again", flush=True)
             return None
+        record["result"] = _renamed(record["result"])
         record["result"].keys()
         arrays_of(folder, record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -141,24 +143,18 @@ def keep(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
         part.write_text(json.dumps(record, indent=1))
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which then takes the place of `path`, whole or not at all.
+def _renamed(found):
+    """A result in the words of today: `sparsity` is measured, what is asked for a target.
 
-    Raises OSError that names the file where that fails; what was there before stays.
+    Older records say sparsity for the target wherever they have measured_sparsity as well.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise type(error)(
-            f"cannot write {str(path)!r}: {error.strerror or error}. Make room on the disk, or "
-            "give an --out that can be written"
-        ) from error
+    if isinstance(found, list):
+        return [_renamed(each) for each in found]
+    if not isinstance(found, dict):
+        return found
+    older = {"sparsity": "target_sparsity", "measured_sparsity": "sparsity"}
+    names = older if "measured_sparsity" in found else {}
+    return {names.get(key, key): _renamed(value) for key, value in found.items()}
 
 
 def forget(folder: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-import activation_pruning as ap
-from lab import command_line, datasets, dense, executors, runner, storage
+from activation_pruning.support.files import check_folder, replacing
+from lab import command_line, datasets, dense, executors, publication, runner, storage
 
 TABLE = "trials.csv"
 
@@ -78,7 +78,7 @@ def run(
 
 
 def _prepared(options, out, grid):
-    ap.reports.check_folder(out)
+    check_folder(out)
     if options.data_dir:
         os.environ[datasets.DATA_FOLDER] = os.path.abspath(options.data_dir)  # workers get it
     os.environ[dense.FOLDER] = os.path.abspath(out / "networks")
@@ -94,7 +94,7 @@ def _published(done, out, publish, options):
     failed = [record for record in done if "traceback" in record]
     for record in failed:
         print(f"failed: {record['name']}: {_last_line(record)}", file=sys.stderr)
-    with ap.reports.replacing(out / TABLE) as part:
+    with replacing(out / TABLE) as part:
         table(done).to_csv(part, index=False)
     finished = [record for record in done if "result" in record]
     if finished:
@@ -113,7 +113,9 @@ def table(records: list[dict]) -> pd.DataFrame:
     rows = []
     for record in records:
         settings, result = record["settings"], record.get("result", {})
-        row = {"name": record["name"]} | {key: _cell(value) for key, value in settings.items()}
+        names = publication.TARGET
+        row = {"name": record["name"]}
+        row |= {names.get(key, key): _cell(value) for key, value in settings.items()}
         row["status"] = "failed" if "traceback" in record else "done"
         row |= {
             f"result_{key}" if key in row else key: value

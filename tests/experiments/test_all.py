@@ -25,7 +25,7 @@ print("ran with", sys.argv[1:])
 def test_every_script_with_a_main_says_its_quick_options(tmp_path):
     found = {path.stem: quick for path, quick in together.experiments().items()}
     assert set(found) >= {"activation_vs_magnitude", "compression_report", "compact_cnn"}
-    assert not set(found) & {"all", "tfmot_peer"}
+    assert not set(found) & {"all", "activation_vs_magnitude_tfmot"}
     assert all(option.startswith("--") for quick in found.values() for option in quick[:1])
     (tmp_path / "fine.py").write_text(FINE)
     (tmp_path / "helper.py").write_text("x = 1")
@@ -89,7 +89,7 @@ def test_rows_of_records_have_the_run_in_front():
         {"settings": settings | {"seed": 3}, "result": {}},
     ]
     table = publication.rows(records, "history")
-    names = ["arm", "run_sparsity", "run_events", "seed", "epoch", "loss"]
+    names = ["arm", "run_target_sparsity", "run_events", "seed", "epoch", "loss"]
     assert table.columns.tolist() == names
     assert table["epoch"].tolist() == [1, 2]
     assert table["loss"].isna().tolist() == [False, True]

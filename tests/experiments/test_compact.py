@@ -14,10 +14,10 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-compact_report = importlib.import_module("lab.compact_report")
+compact_report = importlib.import_module("compact_cnn_report")
 compact_cnn = importlib.import_module("compact_cnn")
 compression_report = importlib.import_module("compression_report")
-compression_tables = importlib.import_module("lab.compression_tables")
+compression_tables = importlib.import_module("compression_report_tables")
 dense = importlib.import_module("lab.dense")
 images = importlib.import_module("lab.images")
 network = importlib.import_module("lab.network")

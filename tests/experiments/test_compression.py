@@ -12,20 +12,25 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-report = importlib.import_module("lab.compression_report")
+report = importlib.import_module("deep_compression_report")
 experiment = importlib.import_module("deep_compression")
 
 
 def record(seed, dense, trained):
     """trained: {(sparsity, bits): (accuracy, ratio)}."""
-    plain = {"measured_sparsity": 0.0, "test_loss": 0.1, "ratio_of_weights": None}
+    plain = {"sparsity": 0.0, "test_loss": 0.1, "ratio_of_weights": None}
     rows = [
         plain
-        | {"stage": "dense", "sparsity": 0.0, "bits": 32, "test_accuracy": dense}
+        | {"stage": "dense", "target_sparsity": 0.0, "bits": 32, "test_accuracy": dense}
         | {"ratio": 1.0, "size_bytes": 1000}
     ]
     for (sparsity, bits), (accuracy, ratio) in trained.items():
-        row = {"stage": "trained", "sparsity": sparsity, "bits": bits, "test_accuracy": accuracy}
+        row = {
+            "stage": "trained",
+            "target_sparsity": sparsity,
+            "bits": bits,
+            "test_accuracy": accuracy,
+        }
         rows.append(plain | row | {"ratio": ratio, "size_bytes": 1000 / ratio})
     settings = {"arm": "lenet_300_100", "seed": seed, "sparsity": 0.0, "events": 0}
     return {"settings": settings, "result": {"stages": rows, "tensors": []}}
@@ -85,8 +90,8 @@ def test_end_to_end(tmp_path):
     stored = json.loads(next((tmp_path / "runs").glob("*-seed*.json")).read_text())
     rows = pd.DataFrame(stored["result"]["stages"])
     assert rows["stage"].tolist() == ["dense"] + 4 * ["pruned", "shared", "trained"]
-    assert rows["measured_sparsity"].round(3).tolist() == [0.0] + 6 * [0.8] + 6 * [0.9]
-    trained = rows[rows["stage"] == "trained"].set_index(["sparsity", "bits"])["ratio"]
+    assert rows["sparsity"].round(3).tolist() == [0.0] + 6 * [0.8] + 6 * [0.9]
+    trained = rows[rows["stage"] == "trained"].set_index(["target_sparsity", "bits"])["ratio"]
     assert trained[0.9, 2] > trained[0.9, 4] > trained[0.8, 4] > 5
     assert rows["test_accuracy"].min() > 0.8
     assert (tmp_path / "deep_compression.html").exists()

@@ -20,7 +20,7 @@ sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 datasets = importlib.import_module("lab.datasets")
 runner = importlib.import_module("lab.runner")
 storage = importlib.import_module("lab.storage")
-tfmot_peer = importlib.import_module("tfmot_peer")
+tfmot = importlib.import_module("activation_vs_magnitude_tfmot")
 
 
 # -- data ----------------------------------------------------------------------------------
@@ -226,9 +226,9 @@ def test_name_and_forget(tmp_path):
     assert name != storage.name_of(run(batch_size=32))
     storage.keep(tmp_path, {"name": name, "settings": run(), "result": {}}, {"a": np.ones(2)})
     others = ["seeds.json", "notes.txt"]
-    for other in (*others, f"{name}.json.part"):
+    for other in (*others, f"{name}.json.part", f".{name}-0123456789ab.json"):
         (tmp_path / other).touch()
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 6
     storage.forget(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(others)
 
@@ -277,6 +277,18 @@ def test_interrupt_ends_the_workers_and_keeps_what_finished(tmp_path):
     assert errors == ""
     kept = [path.name for path in (tmp_path / "runs").iterdir() if path.name != storage.STUDY]
     assert [name.startswith("a-0.50-1-seed0-") for name in kept] == [True]
+
+
+def test_older_records_are_read_in_the_words_of_today(tmp_path):
+    point = {"sparsity": 0.8, "measured_sparsity": 0.79}
+    older = {"curve": [point], "measured_sparsity": 0.79, "history": [{"sparsity": 0.5}]}
+    record = {"name": storage.name_of(run()), "settings": run(), "result": older}
+    storage.keep(tmp_path, record, {})
+    assert storage.stored(tmp_path, run())["result"] == {
+        "curve": [{"target_sparsity": 0.8, "sparsity": 0.79}],
+        "sparsity": 0.79,
+        "history": [{"sparsity": 0.5}],
+    }
 
 
 # -- network -------------------------------------------------------------------------------
@@ -369,11 +381,11 @@ def test_stopping_rules_wait_for_the_end_of_pruning(network, target, epochs):
 
 
 def test_tfmots_last_update_is_on_its_last_step():
-    plan = tfmot_peer.plan(samples=54_000, batch_size=32, epochs=30, end_share=0.5)
+    plan = tfmot.plan(samples=54_000, batch_size=32, epochs=30, end_share=0.5)
     assert plan == {"begin_step": 0, "end_step": 25_300, "frequency": 100}  # of 50,640 steps
-    short = tfmot_peer.plan(samples=1293, batch_size=32, epochs=2, end_share=0.5)
+    short = tfmot.plan(samples=1293, batch_size=32, epochs=2, end_share=0.5)
     assert short == {"begin_step": 0, "end_step": 40, "frequency": 4}
-    tiny = tfmot_peer.plan(samples=10, batch_size=32, epochs=1, end_share=0.5)
+    tiny = tfmot.plan(samples=10, batch_size=32, epochs=1, end_share=0.5)
     assert tiny == {"begin_step": 0, "end_step": 1, "frequency": 1}
 
 
@@ -382,14 +394,14 @@ def test_tfmots_last_update_is_on_its_last_step():
 
 @pytest.fixture(scope="module")
 def comparison():
-    return importlib.import_module("lab.comparison")
+    return importlib.import_module("activation_vs_magnitude_tables")
 
 
 def runs_of(comparison, *rows):
     """Rows of (arm, events, seed, test accuracy, reached) at 80 % as a table of runs."""
     table = pd.DataFrame(rows, columns=["arm", "events", "seed", "test_accuracy", "reached"])
     others = [name for name in comparison.MEASURED if name != "test_accuracy"]
-    return table.assign(sparsity=0.8, **dict.fromkeys(others, 0.5))
+    return table.assign(target_sparsity=0.8, **dict.fromkeys(others, 0.5))
 
 
 def test_summary_interval_by_hand(comparison):
@@ -483,7 +495,7 @@ def test_end_to_end_and_rerun(tmp_path):
     runs = sheets["Runs"]
     assert len(runs) == count
     assert runs["reached"].all()
-    assert set(runs.loc[runs["arm"] != "dense", "measured_sparsity"]) == {0.5}
+    assert set(runs.loc[runs["arm"] != "dense", "sparsity"]) == {0.5}
     # Same split and starting weights; magnitude differs from dense by the pruning only.
     first = sheets["Training"].query("epoch == 1 and seed == 0").set_index("arm")
     keras_3 = ["dense", "activation_magnitude", "magnitude"]

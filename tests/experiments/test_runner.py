@@ -1,6 +1,7 @@
 """The runner: what happens to a study whose processes are killed, whose disk is full, and so on."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -16,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import trials
+
+from activation_pruning.support.files import replacing
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
@@ -213,15 +216,22 @@ def test_records_from_before_there_was_a_format_are_read(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
-def test_a_full_disk_is_told_and_what_finished_is_kept(tmp_path, suffix):
+def test_a_full_disk_is_told_and_what_finished_is_kept(tmp_path, monkeypatch, suffix):
     folder, grid = tmp_path / "runs", trials.grid(tmp_path / "runs", 0.05, 4)
     folder.mkdir()
-    full = folder / f"{storage.name_of(grid[2])}{suffix}.part"
-    full.symlink_to("/dev/full")
-    with pytest.raises(OSError, match=f"cannot write .*{suffix}': No space left on device. Make"):
+    name = f"{storage.name_of(grid[2])}{suffix}"
+
+    @contextlib.contextmanager
+    def full(path):
+        with replacing(path) as part:
+            yield Path("/dev/full") if path.name == name else part
+
+    monkeypatch.setattr(storage, "replacing", full)
+    with pytest.raises(OSError, match=f"cannot write .*{suffix}': No space left on device. Give"):
         runner.run_grid(grid, trials.nap, folder)
     assert kept(folder) == 2
-    assert not full.is_symlink()
+    monkeypatch.undo()
+    assert not list(folder.glob(".*"))
     assert [r["settings"]["seed"] for r in runner.run_grid(grid, trials.nap, folder)] == [
         0,
         1,
@@ -240,8 +250,8 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(storage.os, "replace", refuse)
-    with pytest.raises(OSError, match=r"Read-only file system\. Make room"):
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=r"Read-only file system\. Give a path"):
         runner.run_grid(grid, trials.nap, tmp_path / "runs")
     assert list((tmp_path / "runs").iterdir()) == []
     assert not (tmp_path / "runs.log").exists()
@@ -336,7 +346,7 @@ def test_one_table_of_all_trials(tmp_path, course, capsys):
     failed = record | {"name": "b", "traceback": "Traceback\nOSError: no\n"}
     rows = study.table([record | {"result": result}, failed]).to_dict("records")
     assert rows[0]["hidden"] == "[3, 2]"
-    assert (rows[0]["sparsity"], rows[0]["result_sparsity"], rows[0]["accuracy"]) == (
+    assert (rows[0]["target_sparsity"], rows[0]["sparsity"], rows[0]["accuracy"]) == (
         0.8,
         0.79,
         0.9,

@@ -16,10 +16,10 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
 comparison = importlib.import_module("lab.comparison")
-nuclear_report = importlib.import_module("lab.nuclear_report")
-spectra_report = importlib.import_module("lab.spectra_report")
+nuclear_report = importlib.import_module("nuclear_norm_equivalence_report")
+spectra_report = importlib.import_module("spectra_under_pruning_report")
 
-RUN = {"arm": "magnitude", "sparsity": 0.8, "events": 1, "seed": 0, "event": 1, "site": "a"}
+RUN = {"arm": "magnitude", "target_sparsity": 0.8, "events": 1, "seed": 0, "event": 1, "site": "a"}
 
 
 def around_an_event(before, after, **changed):
@@ -78,7 +78,7 @@ def test_large_against_small_is_paired_by_run():
 
 
 def at_the_end(arm, seed, values, events=0, site="a"):
-    place = {"arm": arm, "seed": seed, "sparsity": 0.8 if events else 0.0, "events": events}
+    place = {"arm": arm, "seed": seed, "target_sparsity": 0.8 if events else 0.0, "events": events}
     table = pd.DataFrame({"index": np.arange(1, len(values) + 1), "value": values})
     return table.assign(moment="end", event=0, site=site, **place)
 
@@ -215,9 +215,9 @@ def check_nuclear(sheets, records):
 def check_retrain(sheets, records):
     ways = pd.DataFrame(records["magnitude", 0]["result"]["ways"]).set_index("way")
     assert ways.index.tolist() == ["pruned", "retrained", "unmasked", "rewound", "random"]
-    masked = ways.drop(index="unmasked")["measured_sparsity"]
+    masked = ways.drop(index="unmasked")["sparsity"]
     assert masked.tolist() == pytest.approx([0.5] * 4)
-    assert ways.loc["unmasked", "measured_sparsity"] < 0.5
+    assert ways.loc["unmasked", "sparsity"] < 0.5
     assert [way["way"] for way in records["dense", 0]["result"]["ways"]] == ["pruned", "retrained"]
 
 

@@ -13,7 +13,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-report = importlib.import_module("lab.speed_report")
+report = importlib.import_module("unit_pruning_speed_report")
 dense = importlib.import_module("lab.dense")
 speed = importlib.import_module("unit_pruning_speed")
 
@@ -25,8 +25,8 @@ def settings(arm, seed=0):
 
 def pruned(arm, seed, compacted=0.8):
     curve = [
-        {"sparsity": 0.0, "units": "8-2", "parameters": 400, "multiply_adds": 400},
-        {"sparsity": 0.5, "units": "4-2", "parameters": 100, "multiply_adds": 100},
+        {"target_sparsity": 0.0, "units": "8-2", "parameters": 400, "multiply_adds": 400},
+        {"target_sparsity": 0.5, "units": "4-2", "parameters": 100, "multiply_adds": 100},
     ]
     accuracies = {"test_accuracy": 0.8, "accuracy_compacted": compacted, "largest_difference": 0.0}
     result = {"curve": [row | accuracies for row in curve], "warnings": []}
@@ -39,14 +39,21 @@ def timing():
         0.5: [(5, 2), (5, 2), (10, 2)],
     }
     times = [
-        {"round": number, "runtime": "onnx", "sparsity": share, "time_ms": wall, "cpu_ms": cpu}
+        {
+            "round": number,
+            "runtime": "onnx",
+            "target_sparsity": share,
+            "time_ms": wall,
+            "cpu_ms": cpu,
+        }
         for share, pairs in measured.items()
         for number, (wall, cpu) in enumerate(pairs, 1)
     ]
     files = {"keras_bytes": 4000, "litert_bytes": 2000, "onnx_bytes": 1000}
     sizes = [
-        {"sparsity": 0.0, "units": "8-2"} | files,
-        {"sparsity": 0.5, "units": "4-2"} | {name: size // 2 for name, size in files.items()},
+        {"target_sparsity": 0.0, "units": "8-2"} | files,
+        {"target_sparsity": 0.5, "units": "4-2"}
+        | {name: size // 2 for name, size in files.items()},
     ]
     return {"settings": settings(report.TIMING), "result": {"times": times, "sizes": sizes}}
 
@@ -61,7 +68,7 @@ def test_ratios_are_taken_within_a_round():
     _, rounds, sizes, times = tables([pruned("unit_obs", 0), timing()])
     assert rounds["ratio"].round(4).tolist() == [1, 1, 1, 0.5, 0.25, 0.3333]
     assert sizes["multiply_adds_compression"].tolist() == [1, 4]
-    row = times.set_index("sparsity").loc[0.5]
+    row = times.set_index("target_sparsity").loc[0.5]
     assert row["runtime"] == "ONNX Runtime"
     assert (row["median_ms"], row["cpu_median_ms"], row["theory"]) == (5, 2, 4)
     # The median of the ratios, not the ratio of the medians: 20 / 5 would be 4.
@@ -80,7 +87,7 @@ def test_findings_name_changed_accuracies_and_keep_the_published_ones_apart():
     line = next(line for line in told if line.startswith("Published"))
     assert "25.5 ms at 90% (14.2 x)" in line
     assert sum("published" in line.lower() for line in told) == 1
-    summary = report.summary_table(runs, times, sizes).set_index(["arm", "sparsity"])
+    summary = report.summary_table(runs, times, sizes).set_index(["arm", "target_sparsity"])
     assert summary.loc[("unit_norm", 0.5), "onnx_runtime_speed_up"] == pytest.approx(3)
     assert summary.loc[("unit_obs", 0.5), "onnx_bytes"] == 500
 
@@ -124,7 +131,7 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
     stem = next((tmp_path / "runs").glob("unit_obs*.json")).stem
     for suffix, name in ((".keras", "keras"), (".tflite", "litert"), (".onnx", "onnx")):
         size = (tmp_path / "networks" / f"{stem}-50{suffix}").stat().st_size
-        assert sheets["Sizes"].set_index("sparsity").loc[0.5, f"{name}_bytes"] == size
+        assert sheets["Sizes"].set_index("target_sparsity").loc[0.5, f"{name}_bytes"] == size
     timed = json.loads(next((tmp_path / "runs").glob("timing*.json")).read_text())
     assert len(timed["result"]["times"]) == 2 * 2 * 4
     monkeypatch.setenv(dense.FOLDER, os.environ.get(dense.FOLDER, ""))

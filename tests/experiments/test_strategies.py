@@ -13,7 +13,7 @@ import activation_pruning as ap
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
-tables = importlib.import_module("lab.strategies_tables")
+tables = importlib.import_module("pruning_strategies_tables")
 arms_report = importlib.import_module("lab.arms_report")
 command_line = importlib.import_module("lab.command_line")
 datasets = importlib.import_module("lab.datasets")
@@ -135,9 +135,9 @@ def test_a_way_is_represented_by_the_strength_that_validates_best():
 
 
 def test_ranks_are_of_whole_blocks_and_told_with_what_they_are_worth():
-    runs = pd.DataFrame({"arm": list("ababa"), "seed": [0, 0, 1, 1, 2], "sparsity": 0.5})
+    runs = pd.DataFrame({"arm": list("ababa"), "seed": [0, 0, 1, 1, 2], "target_sparsity": 0.5})
     runs["test_accuracy"] = [0.9, 0.8, 0.9, 0.8, 0.7]
-    found = arms_report.tables(runs, ["sparsity"], "b", [])
+    found = arms_report.tables(runs, ["target_sparsity"], "b", [])
     assert found["Ranks"]["blocks"].tolist() == [2, 2]  # seed 2 has no b
     assert found["Ranks"]["mean_rank"].tolist() == [1.0, 2.0]
     assert "too few to tell any two apart: a 1.00, b 2.00" in arms_report.ranked(found["Ranks"])
@@ -180,11 +180,11 @@ def test_pruning_strategies(tmp_path, monkeypatch):
     more = ("--strategies", "single_80", "fixed_1000", "--arms", "class_blind", "lobs")
     more += ("--retraining", "2_epochs", "--epochs", "2", "--calibration", "100", "--seeds", "1")
     with_damping = ap.surgeons.LayerwiseOBS(damping=0.1)  # a hundred images are few
-    strategies = importlib.import_module("lab.strategies")
+    strategies = importlib.import_module("pruning_strategies_trial")
     monkeypatch.setitem(strategies.CRITERIA, "lobs", strategies.Criterion(with_damping, looks=True))
     few = {"plain": (0.0,), "dropout": (0.5,), "early_stopping": (0.0,)}
-    monkeypatch.setattr(importlib.import_module("lab.regularised"), "ARMS", few)
-    monkeypatch.setattr(importlib.import_module("lab.regularised"), "MORE_EPOCHS", 2)
+    monkeypatch.setattr(importlib.import_module("pruning_strategies_regularised"), "ARMS", few)
+    monkeypatch.setattr(importlib.import_module("pruning_strategies_regularised"), "MORE_EPOCHS", 2)
     records, options = run(pruning_strategies, tmp_path, monkeypatch, *SMALL, *more)
     pruned = [r["result"] for r in records if "curve" in r["result"]]
     assert len(records) == 3 + 4
@@ -194,7 +194,7 @@ def test_pruning_strategies(tmp_path, monkeypatch):
     assert [row["weights_alive"] for row in pruned[2]["curve"]] == [weights, 500]  # one is tried
     plain = next(r["result"] for r in records if r["settings"]["criterion"] == "plain")
     assert len(plain["history"]) == 4
-    importlib.import_module("lab.strategies_report").publish(records, tmp_path, options)
+    importlib.import_module("pruning_strategies_report").publish(records, tmp_path, options)
     assert (tmp_path / "pruning_strategies.xlsx").exists()
     assert (tmp_path / "pruning_strategies.html").exists()
 
@@ -205,7 +205,7 @@ def test_lottery_ticket(tmp_path, monkeypatch):
     records, options = run(lottery_ticket, tmp_path, monkeypatch, *SMALL, *more)
     for record in records:
         points = record["result"]["points"]
-        assert [p["measured_sparsity"] for p in points] == pytest.approx([0, 0.2, 0.36], abs=1e-3)
+        assert [p["sparsity"] for p in points] == pytest.approx([0, 0.2, 0.36], abs=1e-3)
     by_arm = {r["settings"]["arm"]: r["result"]["points"] for r in records}
     # The same chain up to where the arms part.
     assert by_arm["rewind_0"][0]["test_accuracy"] == by_arm["random_masks"][0]["test_accuracy"]
@@ -239,9 +239,9 @@ def test_schedules_end_at_half_of_the_epochs():
 
 
 def test_nothing_to_compare_is_said(tmp_path, capsys):
-    nothing = pd.DataFrame(columns=["arm", "seed", "sparsity", "test_accuracy"])
+    nothing = pd.DataFrame(columns=["arm", "seed", "target_sparsity", "test_accuracy"])
     more = {"name": "n", "title": "t", "baseline": "a", "told": ["by_accuracy: 2 trials ended at"]}
-    arms_report.publish([], tmp_path, {}, nothing, **more)
+    arms_report.compared(nothing, **more).write(tmp_path, nothing)
     said = capsys.readouterr().out
     assert "by_accuracy: 2 trials ended at\nNothing to compare" in said
     assert not any(tmp_path.iterdir())
@@ -260,7 +260,7 @@ def test_schedules_compared(tmp_path, monkeypatch):
         "0.99",
     )
     records, options = run(schedules_compared, tmp_path, monkeypatch, *SMALL, *more)
-    ends = {r["settings"]["arm"]: r["result"]["measured_sparsity"] for r in records}
+    ends = {r["settings"]["arm"]: r["result"]["sparsity"] for r in records}
     reached = {arm for arm, sparsity in ends.items() if sparsity == pytest.approx(0.8, abs=1e-3)}
     assert reached == {"before_training", "polynomial", "when_flat"}
     schedules_compared.publish(records, tmp_path, options)
@@ -274,7 +274,7 @@ def test_layerwise_pruning(tmp_path, monkeypatch):
     more += ("--arms", "activation-in_turn_kept", "random-in_turn_kept")
     records, options = run(layerwise_pruning, tmp_path, monkeypatch, *SMALL[2:], *more)
     one, other = (record["result"] for record in records)
-    assert one["measured_sparsity"] > 0
+    assert one["sparsity"] > 0
     # as many units of each layer, but other ones
     assert [row["pruned"] for row in one["layers"]] == [row["pruned"] for row in other["layers"]]
     assert one["test_accuracy"] != other["test_accuracy"]

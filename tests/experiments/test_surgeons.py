@@ -24,8 +24,8 @@ sweep = importlib.import_module("weight_pruning_sweep")
 def record(arm, seed, accuracies):
     curve = [
         {
+            "target_sparsity": sparsity,
             "sparsity": sparsity,
-            "measured_sparsity": sparsity,
             "compression": 1 / (1 - sparsity),
             "test_accuracy": accuracy,
             "test_loss": 1.0,
@@ -47,13 +47,13 @@ RECORDS = [
 
 def tables_of(records):
     curves = oneshot_report.curves_table(records)
-    pairs = differences.to_baseline(curves[curves["sparsity"] > 0], "magnitude")
-    by = ["sparsity"]
+    pairs = differences.to_baseline(curves[curves["target_sparsity"] > 0], "magnitude")
+    by = ["target_sparsity"]
     return curves, differences.by_setting(pairs, by), differences.overall(pairs, by)
 
 
 def test_differences_are_paired_by_seed_and_sparsity():
-    each = tables_of(RECORDS)[1].set_index("sparsity")
+    each = tables_of(RECORDS)[1].set_index("target_sparsity")
     assert each.index.tolist() == [0.8, 0.9]
     assert each["pairs"].tolist() == [2, 2]
     assert each.loc[0.8, "accuracy_difference"] == pytest.approx(0.1)
@@ -129,9 +129,11 @@ def test_end_to_end(tmp_path, name):
         weights = 64 * 20 + 20 * 10 + 10 * 10
         if one["settings"]["arm"] == "magnitude" and name == "brain_surgeon":
             for row in curve[1:]:
-                budget = int(row["sparsity"] * weights + 0.5)
-                assert round(row["measured_sparsity"] * weights) == budget
-        assert all(a["sparsity"] < b["sparsity"] for a, b in itertools.pairwise(curve))
+                budget = int(row["target_sparsity"] * weights + 0.5)
+                assert round(row["sparsity"] * weights) == budget
+        assert all(
+            a["target_sparsity"] < b["target_sparsity"] for a, b in itertools.pairwise(curve)
+        )
     again = subprocess.run(command, capture_output=True, text=True)
     assert "4 runs: 4 finished before, 0 to do" in again.stdout
 

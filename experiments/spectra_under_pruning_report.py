@@ -13,10 +13,10 @@ from lab.publication import Picture
 
 NAME = "spectra_under_pruning"
 SETTING = comparison.SETTING
+ALL = spectra.ALL
 RUN = [*SETTING, "seed"]
 KINDS = ("relative_share", "absolute_share")
 MEASURES = ("rank_share", "effective_rank_share", "stable_rank", "nuclear", "kernel_sparsity")
-ALL = "all layers"
 # Values below this share of the largest are zeros up to rounding, as in NumPy's rank: 784 * eps.
 ZERO = 1e-4
 
@@ -27,14 +27,12 @@ ABOUT = (
 )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
-    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
-    if not records:
-        print("\n".join(missed))
-        return
+@publication.publishing
+@comparison.of_reached
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     runs, values = comparison.runs_table(records), spectra.table(records, out)
-    ranks, tenths = ranks_table(records), reductions(values)
+    ranks, tenths = spectra.ranks_table(records), reductions(values)
     end = ranks[ranks["moment"] == spectra.END]
     sized = large_against_small(tenths)
     tables = {
@@ -42,7 +40,6 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Large and small": sized,
         "Reduction": statistics.summary(tenths, [*SETTING, "tenth"], list(KINDS)),
         "By event": by_event(ranks),
-        "Runs": every,
         "Spectra": _shown(values),
         "Norms": publication.rows(records, "norms"),
         "Events": publication.rows(records, "events"),
@@ -53,35 +50,16 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     ]
     charts.append(workbook.Chart("By event", "event", "rank_share", "arm", panel="site"))
     charts.append(workbook.Chart("Spectra", "index", "value", "state", panel="site"))
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Singular values under pruning",
-        findings=findings(runs, ranks, sized) + missed,
+        findings=findings(runs, ranks, sized),
         about=ABOUT,
         tables=tables,
         charts=charts,
         pictures=_pictures(values, ranks, tenths),
         on_page=("Large and small",),
-    ).write(out, publication.settings_table(records, options))
-
-
-def ranks_table(records: list[dict]) -> pd.DataFrame:
-    """Norms of each kernel around the events and at the end, with a row for all layers together."""
-    table = publication.rows(records, "norms")
-    names = {"run_sparsity": "sparsity", "run_events": "events", "sparsity": "kernel_sparsity"}
-    table = table.rename(columns=names)
-    full = table["blocks"] * table[["rows", "columns"]].min(axis=1)
-    table["rank_share"] = table["rank"] / full
-    table["effective_rank_share"] = table["effective_rank"] / full
-    table["ranks"], table["full_ranks"] = table["rank"], full
-    where = [*RUN, "moment", "event"]
-    numbers = ["rank_share", "effective_rank_share", "stable_rank", "nuclear", "spectral"]
-    grouped = table.groupby(where, sort=False)
-    together = grouped[[*numbers, "kernel_sparsity"]].mean()
-    together[["ranks", "full_ranks"]] = grouped[["ranks", "full_ranks"]].sum()
-    together = together.reset_index().assign(site=ALL)
-    kept = [*where, "site", *numbers, "kernel_sparsity", "ranks", "full_ranks"]
-    return pd.concat([table[kept], together[kept]], ignore_index=True)
+    )
 
 
 def by_event(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -148,9 +126,9 @@ def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> li
         verdict = {"lower": "less from large values", "higher": "more from large values"}
         verdict |= {"indistinguishable": "alike from both, as far as this shows"}
         lines.append(
-            f"{row['arm']} at {row['sparsity']:.0%} with {row['events']} events: an event changes "
-            f"the largest tenth of the singular values by {-row['large_share']:+.1%} and the "
-            f"smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}): it takes "
+            f"{row['arm']} at {row['target_sparsity']:.0%} with {row['events']} events: an event "
+            f"changes the largest tenth of the singular values by {-row['large_share']:+.1%} and "
+            f"the smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}): it takes "
             f"{verdict.get(row['verdict'], row['verdict'])} (difference "
             f"{100 * row['difference_share']:+.1f} points, "
             f"{words.interval(row, 'difference_share', 100)})."
@@ -198,36 +176,37 @@ def _pictures(values, ranks, tenths):
         pictures[f"singular_values_relative_{arm}"] = Picture(title, figure, where)
     if tenths.empty:
         return pictures
-    where = publication.where(publication.one_setting(tenths))
-    for kind in KINDS:
+    shown = publication.one_setting(tenths)
+    where = publication.where(shown)
+    return pictures | _of_tenths(shown, where) | _by_event(ranks, where)
+
+
+def _of_tenths(shown, where):
+    pictures = {}
+    for kind, level in (
+        ("relative_share", "A level line would be the same factor for all values."),
+        ("absolute_share", "A penalty on the nuclear norm would draw a level line."),
+    ):
         figure = figures.mean_curves(
-            publication.one_setting(tenths),
-            "tenth",
-            kind,
-            title="What a pruning event takes from the singular values",
-            note=_words(kind),
-            x_label="tenth of the singular values, largest first",
+            shown, "tenth", kind, title="What a pruning event takes from the singular values",
+            note=_words(kind), x_label="tenth of the singular values, largest first",
             y_label="reduction (%)",
-        )
+        )  # fmt: skip
         title = f"Reduction by an event, {_words(kind)}"
-        caption = f"{where} Means over events and hidden layers of each run. " + (
-            "A penalty on the nuclear norm would draw a level line."
-            if kind == "absolute_share"
-            else "A level line would be the same factor for all values."
-        )
+        caption = f"{where} Means over events and hidden layers of each run. {level}"
         pictures[f"reduction_{kind.removesuffix('_share')}"] = Picture(title, figure, caption)
+    return pictures
+
+
+def _by_event(ranks, where):
+    pictures = {}
+    rows = publication.one_setting(around_events(ranks[ranks["site"] != ALL]))
     for name in ("rank_share", "effective_rank_share"):
-        rows = publication.one_setting(around_events(ranks[ranks["site"] != ALL]))
         title = name.removesuffix("_share").replace("_", " ").capitalize()
         figure = figures.mean_curves(
-            rows,
-            "event",
-            name,
-            panel="site",
-            title=f"{title} of each layer",
-            x_label="pruning events",
-            y_label="% of the full rank",
-        )
+            rows, "event", name, panel="site", title=f"{title} of each layer",
+            x_label="pruning events", y_label="% of the full rank",
+        )  # fmt: skip
         caption = f"{where} 0: unpruned."
         pictures[name.removesuffix("_share")] = Picture(f"{title} by event", figure, caption)
     return pictures

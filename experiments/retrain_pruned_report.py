@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import comparison, publication, words
+from lab import comparison, publication, spectra, words
 from lab.publication import Picture
 
 NAME = "retrain_pruned"
 SETTING = comparison.SETTING
-MEASURES = ("test_accuracy", "rank_share", "effective_rank_share", "measured_sparsity", "epochs")
+MEASURES = ("test_accuracy", "rank_share", "effective_rank_share", "sparsity", "epochs")
 # What each way is compared with, and the question that this answers.
 AGAINST = {
     "retrained": ("pruned", "does training on with the masks help?"),
@@ -30,12 +30,10 @@ ABOUT = (
 )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
-    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
-    if not records:
-        print("\n".join(missed))
-        return
+@publication.publishing
+@comparison.of_reached
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     ways, ranks = ways_table(records)
     differences = differences_table(ways)
     numbers = ["rank_share", "effective_rank_share", "stable_rank"]
@@ -44,14 +42,13 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Differences": differences,
         "Layers": statistics.summary(ranks, [*SETTING, "way", "site"], numbers),
         "Ways": ways,
-        "Runs": every,
         "Norms": publication.rows(records, "norms"),
     }
     tables["Chart"] = publication.one_setting(tables["Summary"])  # one chart has one setting
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Pruned networks trained again",
-        findings=findings(ways, differences) + diverged(records) + missed,
+        findings=findings(ways, differences) + diverged(records),
         about=ABOUT,
         tables=tables,
         charts=[
@@ -60,31 +57,24 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         ],
         pictures=_pictures(ways),
         on_page=("Differences",),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def ways_table(records: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row per run and way, with its ranks; the ranks by layer)."""
-    names = {"run_sparsity": "sparsity", "run_events": "events", "sparsity": "kernel_sparsity"}
-    ranks = publication.rows(records, "norms").rename(columns=names)
-    full = ranks["blocks"] * ranks[["rows", "columns"]].min(axis=1)
-    ranks = ranks.assign(full=full)
-    key = [*SETTING, "seed", "way"]
-    sums = ranks.groupby(key, sort=False)[["rank", "effective_rank", "full"]].sum()
-    shares = sums[["rank", "effective_rank"]].div(sums["full"], axis=0).add_suffix("_share")
-    ways = publication.rows(records, "ways").rename(columns=names)
+    ranks, key = spectra.norms(records), [*SETTING, "seed", "way"]
+    sums = ranks.groupby(key, sort=False)[["rank", "effective_rank", "full_ranks"]].sum()
+    shares = sums[["rank", "effective_rank"]].div(sums["full_ranks"], axis=0).add_suffix("_share")
+    ways = publication.rows(records, "ways", publication.SETTING)
     ways = ways[~ways["diverged"]]
-    for name in ("rank", "effective_rank"):
-        ranks[f"{name}_share"] = ranks[name] / full
     return ways.merge(shares.reset_index(), on=key), ranks
 
 
 def diverged(records: list[dict]) -> list[str]:
     """A sentence for each setting and way with trainings that ended in NaN."""
-    ways = publication.rows(records, "ways")
-    lost = (
-        ways[ways["diverged"]].groupby(["arm", "run_sparsity", "way"], sort=False)["seed"].count()
-    )
+    ways = publication.rows(records, "ways", publication.SETTING)
+    key = ["arm", "target_sparsity", "way"]
+    lost = ways[ways["diverged"]].groupby(key, sort=False)["seed"].count()
     return [
         f"{arm} at {sparsity:.0%}, {way}: {count} training(s) diverged and are left out."
         for (arm, sparsity, way), count in lost.items()

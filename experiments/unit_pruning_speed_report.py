@@ -34,23 +34,23 @@ MEASURED = ["test_accuracy", "accuracy_compacted", "largest_difference"]
 COUNTED = ["parameters", "multiply_adds"]
 ABOUT = (
     "test_accuracy is that of the pruned network, accuracy_compacted that of the one without the "
-    "pruned units, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. sparsity "
-    "is the share of the units pruned in every hidden layer. _speed_up is the time of the dense "
-    "network / that of the compacted one, on the wall, by the same runtime in the same round: the "
-    "median over the rounds. Times has its interval, and processor times (cpu_), which other "
-    "programs on the machine disturb less. The times are of one arm and seed: networks of the same "
-    "widths take equally long."
+    "pruned units, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. "
+    "target_sparsity is the share of the units pruned in every hidden layer. _speed_up is the time "
+    "of the dense network / that of the compacted one, on the wall, by the same runtime in the "
+    "same round: the median over the rounds. Times has its interval, and processor times (cpu_), "
+    "which other programs on the machine disturb less. The times are of one arm and "
+    "seed: networks of the same widths take equally long."
 )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page."""
-    runs = publication.rows(records, "curve").drop(columns=["run_sparsity", "run_events"])
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
+    runs = publication.rows(records, "curve", {})
     rounds, sizes = rounds_table(records), sizes_table(records, runs)
     times = times_table(rounds, sizes)
     published = published_table() if options["dataset"] == "mnist" else times[:0]
     summary = summary_table(runs, times, sizes)
-    told = sorted({text for record in records for text in record["result"].get("warnings", [])})
     tables = {
         "Summary": summary,
         # An empty table would make the columns of the other one columns of objects.
@@ -58,13 +58,13 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Sizes": sizes,
         "Runs": runs,
         "Rounds": rounds,
-        "Warnings": pd.DataFrame({"warning": told}),
+        "Warnings": publication.warnings_table(records),
     }
     charts = [
-        workbook.Chart("Summary", "sparsity", "accuracy_compacted", "arm"),
-        workbook.Chart("Times", "sparsity", "speed_up", "runtime"),
+        workbook.Chart("Summary", "target_sparsity", "accuracy_compacted", "arm"),
+        workbook.Chart("Times", "target_sparsity", "speed_up", "runtime"),
     ]
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Units pruned and taken out: time, size, accuracy",
         findings=findings(runs, times, sizes, published, options),
@@ -73,16 +73,17 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         charts=charts,
         pictures=_pictures(runs, times, sizes, published),
         on_page=("Times", "Sizes"),
-    ).write(out, publication.settings_table(records, options, ("ai-edge-litert", "onnxruntime")))
+        packages=("ai-edge-litert", "onnxruntime"),
+    )
 
 
 def rounds_table(records: list[dict]) -> pd.DataFrame:
     """Every time measured, and its ratio to that of the dense network in the same round."""
-    table = publication.rows(records, "times")
+    table = publication.as_target(publication.rows(records, "times", {}))
     if table.empty:
-        return pd.DataFrame(columns=["round", "runtime", "sparsity", "time_ms", "ratio"])
-    table = table.drop(columns=["arm", "run_sparsity", "run_events", "seed"])
-    dense = table[table["sparsity"] == 0].set_index(["runtime", "round"])
+        return pd.DataFrame(columns=["round", "runtime", "target_sparsity", "time_ms", "ratio"])
+    table = table.drop(columns=["arm", "seed"])
+    dense = table[table["target_sparsity"] == 0].set_index(["runtime", "round"])
     dense = dense.loc[pd.MultiIndex.from_frame(table[["runtime", "round"]])]
     table["ratio"] = table["time_ms"].to_numpy() / dense["time_ms"].to_numpy()
     table["cpu_ratio"] = table["cpu_ms"].to_numpy() / dense["cpu_ms"].to_numpy()
@@ -91,13 +92,15 @@ def rounds_table(records: list[dict]) -> pd.DataFrame:
 
 def sizes_table(records: list[dict], runs: pd.DataFrame) -> pd.DataFrame:
     """Parameters, multiply-adds and bytes of the files of each network that was timed."""
-    sizes = publication.rows(records, "sizes")
+    sizes = publication.as_target(publication.rows(records, "sizes", {}))
     if sizes.empty:
-        return pd.DataFrame(columns=["sparsity", "units", *COUNTED])
-    sizes = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
-    counted = runs.drop_duplicates(["sparsity", "units"])[["sparsity", "units", *COUNTED]]
-    table = counted.merge(sizes, on=["sparsity", "units"])
-    dense = table[table["sparsity"] == 0].iloc[0]
+        return pd.DataFrame(columns=["target_sparsity", "units", *COUNTED])
+    sizes = sizes[["target_sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
+    counted = runs.drop_duplicates(["target_sparsity", "units"])[
+        ["target_sparsity", "units", *COUNTED]
+    ]
+    table = counted.merge(sizes, on=["target_sparsity", "units"])
+    dense = table[table["target_sparsity"] == 0].iloc[0]
     for name in (*COUNTED, *(f"{runtime}_bytes" for runtime in FORMATS)):
         table[f"{name.removesuffix('_bytes')}_compression"] = dense[name] / table[name]
     return table
@@ -106,22 +109,22 @@ def sizes_table(records: list[dict], runs: pd.DataFrame) -> pd.DataFrame:
 def times_table(rounds: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
     """Median time and ratio to the dense network, with its interval, by runtime and share.
 
-    Columns: runtime, sparsity, rounds, theory (speed-up by multiply-adds); on the wall and, with
-    `cpu_` in front, of the processor: median_ms, ratio (median over the rounds), ratio_low,
-    ratio_high (bootstrap, 95 %), speed_up (1 / ratio), speed_up_low, speed_up_high.
+    Columns: runtime, target_sparsity, rounds, theory (speed-up by multiply-adds); on the wall
+    and, with `cpu_` in front, of the processor: median_ms, ratio (median over the rounds),
+    ratio_low, ratio_high (bootstrap, 95 %), speed_up (1 / ratio), speed_up_low, speed_up_high.
     """
     random, rows = np.random.default_rng(0), []
-    for (runtime, sparsity), own in rounds.groupby(["runtime", "sparsity"], sort=False):
-        row = {"runtime": SHOWN[runtime], "sparsity": sparsity, "rounds": len(own)}
-        row["theory"] = sizes.set_index("sparsity")["multiply_adds_compression"][sparsity]
+    for (runtime, sparsity), own in rounds.groupby(["runtime", "target_sparsity"], sort=False):
+        row = {"runtime": SHOWN[runtime], "target_sparsity": sparsity, "rounds": len(own)}
+        row["theory"] = sizes.set_index("target_sparsity")["multiply_adds_compression"][sparsity]
         for clock in CLOCKS:
             taken = own["cpu_ms" if clock else "time_ms"]
             row |= {f"{clock}median_ms": taken.median()} | _ratios(own, clock, random)
         rows.append(row)
-    columns = ["runtime", "sparsity", "rounds", "speed_up", "cpu_speed_up"]
+    columns = ["runtime", "target_sparsity", "rounds", "speed_up", "cpu_speed_up"]
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     order = {name: place for place, name in enumerate(SHOWN.values())}
-    return table.sort_values(["runtime", "sparsity"], key=lambda c: c.replace(order))
+    return table.sort_values(["runtime", "target_sparsity"], key=lambda c: c.replace(order))
 
 
 def _ratios(own, clock, random):
@@ -135,7 +138,7 @@ def _ratios(own, clock, random):
 def published_table() -> pd.DataFrame:
     """What was published for such a network, measured elsewhere: no interval, nothing of ours."""
     rows = [
-        {"runtime": ELSEWHERE, "sparsity": share, "median_ms": taken}
+        {"runtime": ELSEWHERE, "target_sparsity": share, "median_ms": taken}
         | {"ratio": taken / PUBLISHED[0.0], "speed_up": PUBLISHED[0.0] / taken}
         for share, taken in PUBLISHED.items()
     ]
@@ -144,13 +147,13 @@ def published_table() -> pd.DataFrame:
 
 def summary_table(runs, times, sizes) -> pd.DataFrame:
     """One row per arm and share: accuracies over the seeds, counts, bytes, speed-ups."""
-    table = statistics.summary(runs, ["arm", "sparsity", "units", *COUNTED], MEASURED)
+    table = statistics.summary(runs, ["arm", "target_sparsity", "units", *COUNTED], MEASURED)
     if len(times):
-        files = sizes[["sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
-        wide = times.pivot_table("speed_up", "sparsity", "runtime", sort=False)
+        files = sizes[["target_sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
+        wide = times.pivot_table("speed_up", "target_sparsity", "runtime", sort=False)
         wide.columns = [f"{name.lower().replace(' ', '_')}_speed_up" for name in wide.columns]
-        files = files.merge(wide.reset_index(), on="sparsity")
-        table = table.merge(files, on=["sparsity", "units"], how="left")
+        files = files.merge(wide.reset_index(), on="target_sparsity")
+        table = table.merge(files, on=["target_sparsity", "units"], how="left")
     return table.drop(columns="units")
 
 
@@ -163,7 +166,7 @@ def findings(runs, times, sizes, published, options) -> list[str]:
         f"most {runs['largest_difference'].max():.1g}."
     ]
     for arm, own in runs.groupby("arm", sort=False):
-        means = own.groupby("sparsity")["accuracy_compacted"].mean()
+        means = own.groupby("target_sparsity")["accuracy_compacted"].mean()
         told = ", ".join(f"{mean:.2%} at {style.share(share)}" for share, mean in means.items())
         lines.append(f"Mean test accuracy, {arm}: {told}.")
         lines += _affordable(arm, means, times)
@@ -178,15 +181,15 @@ def findings(runs, times, sizes, published, options) -> list[str]:
         lines += [f"{runtime}, {told}: {_told(own, clock)}." for clock, told in CLOCKS.items()]
     if len(published):
         told = ", ".join(
-            f"{row.median_ms:g} ms at {style.share(row.sparsity)} ({row.speed_up:.1f} x)"
+            f"{row.median_ms:g} ms at {style.share(row.target_sparsity)} ({row.speed_up:.1f} x)"
             for row in published.itertuples()
         )
         lines.append(f"Published, on another machine: {told}; only the ratios can be compared.")
-    for row in sizes[sizes["sparsity"].isin((0.0, 0.5, 0.9))].itertuples():
+    for row in sizes[sizes["target_sparsity"].isin((0.0, 0.5, 0.9))].itertuples():
         lines.append(
-            f"{style.share(row.sparsity)}: {row.parameters:,} parameters, {row.multiply_adds:,} "
-            f"multiply-adds; files of {row.keras_bytes:,} (.keras), {row.litert_bytes:,} (LiteRT) "
-            f"and {row.onnx_bytes:,} (ONNX) bytes."
+            f"{style.share(row.target_sparsity)}: {row.parameters:,} parameters, "
+            f"{row.multiply_adds:,} multiply-adds; files of {row.keras_bytes:,} (.keras), "
+            f"{row.litert_bytes:,} (LiteRT) and {row.onnx_bytes:,} (ONNX) bytes."
         )
     return lines
 
@@ -194,7 +197,7 @@ def findings(runs, times, sizes, published, options) -> list[str]:
 def _affordable(arm, means, times):
     """The largest share that costs little accuracy, and what it brings, in a sentence."""
     cheap = means[means >= means[0.0] - LOSS].index.max()
-    own = times[times["sparsity"] == cheap] if cheap else times[:0]
+    own = times[times["target_sparsity"] == cheap] if cheap else times[:0]
     if own.empty:
         return []
     told = ", ".join(f"{row.runtime} {row.cpu_speed_up:.1f} x" for row in own.itertuples())
@@ -206,13 +209,11 @@ def _affordable(arm, means, times):
 
 
 def _told(own, clock):
-    dense, pruned = own[own["sparsity"] == 0].iloc[0], own[own["sparsity"] > 0]
+    dense, pruned = own[own["target_sparsity"] == 0].iloc[0], own[own["target_sparsity"] > 0]
     parts = [
         f"{speed_up:.1f} x [{low:.1f}, {high:.1f}] at {style.share(share)}"
         for share, speed_up, low, high in zip(
-            pruned["sparsity"],
-            *(pruned[f"{clock}{name}"] for name in SPEED_UP),
-            strict=True,
+            pruned["target_sparsity"], *(pruned[f"{clock}{name}"] for name in SPEED_UP), strict=True
         )
     ]
     return f"{dense[f'{clock}median_ms']:.0f} ms dense, {', '.join(parts)}"
@@ -220,7 +221,7 @@ def _told(own, clock):
 
 def _pictures(runs, times, sizes, published):
     accuracy = figures.mean_curves(
-        runs, "sparsity", "accuracy_compacted", title="Accuracy of the compacted networks",
+        runs, "target_sparsity", "accuracy_compacted", title="Accuracy of the compacted networks",
         note="no training after pruning", x_label="units pruned in every hidden layer",
         y_label="test accuracy (%)",
     )  # fmt: skip
@@ -232,7 +233,9 @@ def _pictures(runs, times, sizes, published):
         caption += " The published ratios were measured on another machine."
     speed = Picture("Speed-up against units pruned", _speeds(times, sizes, published), caption)
     names = {f"{name}_bytes": f"{shown} file" for name, shown in FILES.items()}
-    files = sizes.rename(columns=names).melt("sparsity", list(names.values()), "file", "size_bytes")
+    files = sizes.rename(columns=names).melt(
+        "target_sparsity", list(names.values()), "file", "size_bytes"
+    )
     files["size_kB"] = files["size_bytes"] / 1000
     files["panel"] = ""
     size = _on_logarithm(files, "size_kB", "file", "Size of the files", "kB", "one network each")
@@ -249,7 +252,7 @@ def _speeds(times, sizes, published):
     parts = []
     for clock, panel in CLOCKS.items():
         names = {f"{clock}{name}": name for name in SPEED_UP}
-        ours = times[["runtime", "sparsity", *names]].rename(columns=names)
+        ours = times[["runtime", "target_sparsity", *names]].rename(columns=names)
         parts += [part.assign(panel=panel) for part in (ours, theory, published)]
     return _on_logarithm(
         pd.concat(parts), "speed_up", "runtime", "Speed-up by taking out units",
@@ -265,11 +268,13 @@ def _on_logarithm(table, y, by, title, y_label, note):
     looks = style.looks(table[by])
     for panel, ax in zip(names, grid.ravel(), strict=True):
         for name, rows in table[table["panel"] == panel].groupby(by, sort=False):
-            rows, look = rows.sort_values("sparsity"), looks[name]
-            ax.plot(rows["sparsity"], rows[y], label=name, **look)
+            rows, look = rows.sort_values("target_sparsity"), looks[name]
+            ax.plot(rows["target_sparsity"], rows[y], label=name, **look)
             if f"{y}_low" in rows:
                 band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
-                ax.fill_between(rows["sparsity"], rows[f"{y}_low"], rows[f"{y}_high"], **band)
+                ax.fill_between(
+                    rows["target_sparsity"], rows[f"{y}_low"], rows[f"{y}_high"], **band
+                )
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         style.percent(ax.xaxis)

@@ -5,6 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from activation_vs_magnitude_tables import (
+    by_events,
+    differences_tables,
+    findings,
+    intervals_table,
+    summary_table,
+)
 
 from activation_pruning.reports import figures, workbook
 from lab import comparison, publication, storage
@@ -16,25 +23,27 @@ CLOSE = 0.10  # the close-up shows arms that stay within this much of the best a
 PEERS = ("tensorflow-model-optimization", "tf-keras")
 
 ABOUT = (
-    "Means over the seeds; test_accuracy_ci95 is the half-width of the 95 % t-interval. sparsity "
-    "is the target, measured_sparsity what the weights say; both leave the output layer out. "
+    "Means over the seeds; test_accuracy_ci95 is the half-width of the 95 % t-interval. "
+    "target_sparsity is what was asked for, sparsity what the weights say; both leave the output "
+    "layer out. "
     "time_s is the wall time of the training, one thread each, with other runs at its side; "
     "cpu_time_s is its processor time."
 )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the summary and the findings; write workbook, pictures and page; print their paths."""
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show; the summary is printed at once."""
     runs = comparison.runs_table(records)
-    each, whole = comparison.differences_tables(runs)
+    each, whole = differences_tables(runs)
     tables = {
-        "Summary": comparison.summary_table(runs),
+        "Summary": summary_table(runs),
         "Differences": each,
         "Differences overall": whole,
         "Runs": runs,
-        "Intervals": comparison.intervals_table(runs),
+        "Intervals": intervals_table(runs),
     }
-    said = comparison.findings(runs, each, whole)
+    said = findings(runs, each, whole)
     said += [options["notes"]] if options["notes"] else []
     print("\n" + readable(tables["Summary"]))
     shown = _shown_setting(records)
@@ -45,11 +54,11 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Training": rows(records, "history"),
         "Activity": rows(shown, "activity"),
     }
-    charts = [workbook.Chart("Test accuracy", "sparsity", "test_accuracy", "arm")]
+    charts = [workbook.Chart("Test accuracy", "target_sparsity", "test_accuracy", "arm")]
     for value in ("validation_accuracy", "train_accuracy", "sparsity"):
         charts.append(workbook.Chart("Curves", "epoch", value, "arm"))
     tfmot = any(record["settings"]["arm"] == "tfmot" for record in records)
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Activation-based against magnitude pruning",
         findings=said,
@@ -58,7 +67,8 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         charts=charts,
         pictures=_pictures(runs, shown, out),
         on_page=("Differences overall", "Differences", "Runs"),
-    ).write(out, publication.settings_table(records, options, PEERS if tfmot else ()))
+        packages=PEERS if tfmot else (),
+    )
 
 
 def readable(summary: pd.DataFrame) -> str:
@@ -69,9 +79,9 @@ def readable(summary: pd.DataFrame) -> str:
         f"{mean:.2%}" + (f" ± {half:.2%}" if half == half else "")
         for mean, half in zip(table["test_accuracy"], table["test_accuracy_ci95"], strict=True)
     ]
-    columns = ["arm", "sparsity", "events", "runs", "runs_reached", "measured_sparsity"]
+    columns = ["arm", "target_sparsity", "events", "runs", "runs_reached", "sparsity"]
     columns += ["test accuracy", "test_top_5", "test_loss", "epochs", "time_s"]
-    formats = {"sparsity": "{:.0%}".format, "measured_sparsity": percent, "test_top_5": percent}
+    formats = {"target_sparsity": "{:.0%}".format, "sparsity": percent, "test_top_5": percent}
     formats |= {"test_loss": "{:.3f}".format, "epochs": "{:.1f}".format, "time_s": "{:.1f}".format}
     formats |= {"events": lambda events: str(events or "-")}
     return table[columns].to_string(index=False, formatters=formats)
@@ -126,10 +136,11 @@ def _pictures(runs, shown, out):
 def _accuracies(runs, dense):
     """Accuracy against sparsity: all arms, and those close together."""
     pictures = {"test_accuracy": None, "test_accuracy_closeup": None}
-    pruned = comparison.by_events(runs)
+    pruned = by_events(runs)
     pruned, short = pruned[pruned["reached"]], sorted(set(pruned.loc[~pruned["reached"], "arm"]))
     if pruned.empty:
         return pictures
+    pruned = pruned.assign(sparsity=pruned["target_sparsity"])
     draw, title = figures.accuracy_against_sparsity, "Test accuracy against sparsity"
     pictures["test_accuracy"] = Picture(title, draw(pruned, reference=dense), _said_of(short))
     close = _close_arms(runs)
@@ -168,4 +179,4 @@ def _chart_data(runs, summary):
     events = summary.loc[summary["events"] > 0, "events"].min()
     table = summary[summary["arm"].isin(_close_arms(runs)) & (summary["arm"] != "dense")]
     table = table[table["events"].isin([0, events])]
-    return table[["arm", "sparsity", "test_accuracy", "test_accuracy_ci95", "events"]]
+    return table[["arm", "target_sparsity", "test_accuracy", "test_accuracy_ci95", "events"]]

@@ -23,11 +23,12 @@ TRADE += ["parameters", "nonzeros", "multiply_adds"]
 SHOWN = {"pruned": "accuracy_pruned", "fine-tuned": "accuracy_fine_tuned"}
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Write workbook, pictures and page."""
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     result = records[0]["result"]
     found = tables(result)
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title=f"Compression of {Path(options['network']).stem} on {options['dataset']}",
         findings=findings(result, options),
@@ -36,7 +37,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         charts=charts(found),
         pictures=_pictures(found, options),
         on_page=tuple(list(found)[1:-1]),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def tables(result: dict) -> dict[str, pd.DataFrame]:
@@ -44,11 +45,11 @@ def tables(result: dict) -> dict[str, pd.DataFrame]:
     return {
         "Accuracy": pd.DataFrame(result["accuracy"]),
         "Size": size(result),
-        "Against random": _both(pd.DataFrame(result["criteria"]), "criterion"),
+        "Against random": _both(_table(result, "criteria"), "criterion"),
         "Accuracy and time": accuracy_and_time(result)[TRADE],
         "Connections by layer": connections(result),
-        "Pruning iterations": _both(pd.DataFrame(result["iterations"]), "state"),
-        "Sparsity and size": pd.DataFrame(result["sparsity_size"]),
+        "Pruning iterations": _both(_table(result, "iterations"), "state"),
+        "Sparsity and size": _table(result, "sparsity_size"),
         "Pruning and training time": times(result),
         "Inference time": inference(result),
         "Thresholds": pd.DataFrame(result["thresholds"]),
@@ -62,7 +63,7 @@ def charts(tables: dict[str, pd.DataFrame]) -> list[Chart]:
         Chart("Accuracy", "network", "test_accuracy", kind="bar", title="test accuracy"),
         Chart("Accuracy", "network", "train_accuracy", kind="bar", title="training accuracy"),
         Chart("Size", "encoding", "size_bytes", "network", kind="bar", title="bytes by encoding"),
-        Chart("Against random", "sparsity", "test_accuracy", "criterion",
+        Chart("Against random", "target_sparsity", "test_accuracy", "criterion",
               title="test accuracy against sparsity"),
         Chart("Accuracy and time", "network", "accuracy_change_points", kind="bar",
               title="change of the test accuracy in percentage points"),
@@ -72,7 +73,7 @@ def charts(tables: dict[str, pd.DataFrame]) -> list[Chart]:
               title="connections by layer, before and after"),
         Chart("Pruning iterations", "iteration", "test_accuracy", "state",
               title="test accuracy by pruning iteration"),
-        Chart("Sparsity and size", "sparsity", "size_bytes", "encoding",
+        Chart("Sparsity and size", "target_sparsity", "size_bytes", "encoding",
               title="bytes against sparsity"),
         Chart("Pruning and training time", "phase", "time_s", kind="bar", title="seconds by phase"),
         Chart("Inference time", "network", "median_ms", "batch", kind="bar",
@@ -147,7 +148,7 @@ def findings(result: dict, options: dict) -> list[str]:
             f"{row['batch_size']:.0f} takes {row['ratio']:.2f} times as long as dense "
             f"[{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]."
         )
-    lines += _random_lines(pd.DataFrame(result["criteria"]))
+    lines += _random_lines(_table(result, "criteria"))
     spent = found["Pruning and training time"].set_index("phase")["time_s"]
     told = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in spent.items())
     lines += [f"Time spent: {told}.", _threshold_line(found["Thresholds"], accuracy["dense"])]
@@ -157,7 +158,7 @@ def findings(result: dict, options: dict) -> list[str]:
 def _random_lines(table):
     lines = []
     for name, column in SHOWN.items():
-        wide = table.pivot(index="sparsity", columns="criterion", values=column)
+        wide = table.pivot(index="target_sparsity", columns="criterion", values=column)
         best = wide.loc[wide.index.max()]
         told = ", ".join(f"{key} {best[key]:.2%}" for key in dict.fromkeys(table["criterion"]))
         lines.append(f"In one step to {wide.index.max():.0%}, {name}: {told}.")
@@ -170,6 +171,10 @@ def _threshold_line(table, dense):
         f"The highest threshold tried at which less than a point is lost, without training: "
         f"{kept['threshold']:.3f}, {kept['sparsity']:.1%} sparsity, {kept['csr_bytes']:,.0f} bytes."
     )
+
+
+def _table(result, key):
+    return publication.as_target(pd.DataFrame(result[key]))
 
 
 def _both(table, column):
@@ -186,11 +191,11 @@ def _both(table, column):
 def _pictures(tables, options):
     title = f"{Path(options['network']).stem}, {options['dataset']}"
     against = figures.mean_curves(
-        tables["Against random"], "sparsity", "test_accuracy", "criterion",
+        tables["Against random"], "target_sparsity", "test_accuracy", "criterion",
         title=f"{title}: pruned in one step", y_label="test accuracy (%)",
     )  # fmt: skip
     iterations = figures.mean_curves(
-        tables["Pruning iterations"], "sparsity", "test_accuracy", "state",
+        tables["Pruning iterations"], "target_sparsity", "test_accuracy", "state",
         title=f"{title}: pruned step by step", y_label="test accuracy (%)",
     )  # fmt: skip
     threshold = figures.mean_curves(
@@ -201,8 +206,8 @@ def _pictures(tables, options):
         size_kilobytes=tables["Sparsity and size"]["size_bytes"] / 1000
     )
     size = figures.mean_curves(
-        kilobytes, "sparsity", "size_kilobytes", "encoding", title=f"{title}: size by encoding",
-        y_label="size (kB)",
+        kilobytes, "target_sparsity", "size_kilobytes", "encoding",
+        title=f"{title}: size by encoding", y_label="size (kB)",
     )  # fmt: skip
     return {
         f"{NAME}_random": Picture("Against random pruning", against),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pruning_strategies_regularised as regularised
+from pruning_strategies_trial import CRITERIA, kind
 
 from activation_pruning.reports import statistics
-from lab import regularised, strategies, words
+from lab import words
 from lab.differences import METRIC, NAMED, means_over_settings
 
 TRIAL = ["criterion", "strategy", "retraining", "seed"]
 LEVELS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 HIGH = 0.95  # from here on compression is called high
 PRUNED = "pruned"  # among the regularisers: class-blind, 2 epochs after each step
+BESIDE = ("class_uniform", "class_distributed")  # other magnitude variants than class-blind
 SAME_EPOCHS = ("iterative_50", "iterative_75", "fixed_10000")  # no more epochs than they have
 
 
@@ -43,12 +46,12 @@ def at_levels(points: pd.DataFrame) -> pd.DataFrame:
         own = own.sort_values("step")
         known = -np.log(1 - own["sparsity"].to_numpy())
         last = own["sparsity"].iloc[-1]
-        single = strategies.kind(trial[1]) == "single"
+        single = kind(trial[1]) == "single"
         for level in dict.fromkeys([*LEVELS, _end(points)]):
             if level > last + 1e-6 or (single and abs(level - last) > 1e-3):
                 continue  # a single step has one point; there is no line to it
             accuracy = np.interp(-np.log(1 - min(level, last)), known, own[METRIC])
-            found = dict(zip(TRIAL, trial, strict=True)) | {"kind": strategies.kind(trial[1])}
+            found = dict(zip(TRIAL, trial, strict=True)) | {"kind": kind(trial[1])}
             rows.append(found | {"level": level, METRIC: float(accuracy)})
     return pd.DataFrame(rows, columns=[*TRIAL, "kind", "level", METRIC])
 
@@ -122,42 +125,15 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     Trials are averaged first over what is not compared (criteria, strategies, retraining), so that
     a pair is a seed. Random pruning is left out but where it is named.
     """
-    chosen = levels[levels["criterion"] != "random"]
-    kinds = _means(chosen, "kind", ["level"])
-    high = kinds[kinds["level"] >= HIGH]
-    criteria = _means(levels, "criterion", ["level"])
-    steps = _means(levels, "criterion", ["strategy"])
-    accurate = interest[interest["which"] == "most_accurate"] if len(interest) else interest
     tables = [
-        _pairs(high, "kind", "iterative", "fixed", ["level"], 1),
-        *(
-            _pairs(_most(accurate), "kind", "fixed", kind, [], 2)
-            for kind in ("iterative", "single")
-        ),
-        *(_pairs(kinds, "kind", "single", k, ["level"], 3) for k in ("iterative", "fixed")),
-        *(
-            _pairs(criteria, "criterion", "class_blind", c, ["level"], 4)
-            for c in ("class_uniform", "class_distributed")
-        ),
-        _pairs(steps, "criterion", "obd", "class_blind", ["strategy"], 5),
-        *(_pairs(ways, "way", PRUNED, way, [], 6) for way in regularised.ARMS),
-        *(_pairs(ways, "way", PRUNED, way, [], 6, "accuracy_gap") for way in regularised.ARMS),
-        *(
-            _pairs(criteria, "criterion", c, "random", ["level"], 7)
-            for c in strategies.CRITERIA
-            if c != "random"
-        ),
-    ]
-    columns = [
-        "finding",
-        "measure",
-        "first",
-        "second",
-        "level",
-        "strategy",
-        *statistics.columns(NAMED),
+        _pairs(table, by, first, second, more, metric).assign(finding=finding)
+        for finding, table, by, firsts, seconds, more, metric in _questions(levels, interest, ways)
+        for first in firsts
+        for second in seconds
     ]
     tables = [table for table in tables if len(table)]
+    columns = ["finding", "measure", "first", "second", "level", "strategy"]
+    columns += statistics.columns(NAMED)
     if not tables:
         return pd.DataFrame(columns=columns)
     whole = pd.concat(tables, ignore_index=True).reindex(columns=columns[:-2])
@@ -166,6 +142,34 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     parts = whole.groupby(["finding", _overall(whole)], sort=False)
     judged = [statistics.holm(rows, NAMED) for _, rows in parts]
     return pd.concat(judged, ignore_index=True)[columns]
+
+
+def _questions(levels, interest, ways):
+    chosen = levels[levels["criterion"] != "random"]
+    kinds = _means(chosen, "kind", ["level"])
+    high = kinds[kinds["level"] >= HIGH]
+    criteria = _means(levels, "criterion", ["level"])
+    steps = _means(levels, "criterion", ["strategy"])
+    accurate = interest[interest["which"] == "most_accurate"] if len(interest) else interest
+    pruning = [name for name in CRITERIA if name != "random"]
+    return [  # finding, table, column, firsts, seconds, settings, metric
+        (1, high, "kind", ["iterative"], ["fixed"], ["level"], METRIC),
+        (2, _most(accurate), "kind", ["fixed"], ["iterative", "single"], [], METRIC),
+        (3, kinds, "kind", ["single"], ["iterative", "fixed"], ["level"], METRIC),
+        (
+            4,
+            criteria,
+            "criterion",
+            ["class_blind"],
+            ["class_uniform", "class_distributed"],
+            ["level"],
+            METRIC,
+        ),
+        (5, steps, "criterion", ["obd"], ["class_blind"], ["strategy"], METRIC),
+        (6, ways, "way", [PRUNED], regularised.ARMS, [], METRIC),
+        (6, ways, "way", [PRUNED], regularised.ARMS, [], "accuracy_gap"),
+        (7, criteria, "criterion", pruning, ["random"], ["level"], METRIC),
+    ]
 
 
 def _means(table, by, more):
@@ -182,7 +186,7 @@ def _most(accurate):
     return _means(rows, "kind", [])
 
 
-def _pairs(table, by, first, second, more, finding, metric=METRIC):
+def _pairs(table, by, first, second, more, metric):
     if table.empty:
         return table
     one, other = (table[table[by] == name] for name in (first, second))
@@ -191,7 +195,7 @@ def _pairs(table, by, first, second, more, finding, metric=METRIC):
         *means, _ = means_over_settings(one, other, more)
         found.insert(0, statistics.differences(*means, ["seed"], [], metric, NAMED))
     found = pd.concat(found)
-    return found.assign(finding=finding, measure=metric, first=first, second=second)
+    return found.assign(measure=metric, first=first, second=second)
 
 
 def _overall(rows):
@@ -272,4 +276,4 @@ def _spread(rows):
 def _trial(record):
     settings = record["settings"]
     found = {name: settings[name] for name in TRIAL}
-    return found | {"kind": strategies.kind(settings["strategy"])}
+    return found | {"kind": kind(settings["strategy"])}

@@ -132,13 +132,17 @@ def _measured(settings, begun):
 
 def iterative(bench: Bench) -> list[dict]:
     """Prune from one sparsity to the next up to the last, and train a little after each."""
-    rows = [{"iteration": 0, "sparsity": 0.0, "accuracy_pruned": bench.accuracy()}]
+    rows = [{"iteration": 0, "target_sparsity": 0.0, "accuracy_pruned": bench.accuracy()}]
     rows[0]["accuracy_fine_tuned"] = rows[0]["accuracy_pruned"]
     last = bench.settings["sparsity"]
     steps = [s for s in bench.settings["sparsities"] if s <= last]
     for number, sparsity in enumerate(steps, 1):
         bench.timed("pruning", bench.prune, sparsity, bench.settings["criterion"])
-        row = {"iteration": number, "sparsity": sparsity, "accuracy_pruned": bench.accuracy()}
+        row = {
+            "iteration": number,
+            "target_sparsity": sparsity,
+            "accuracy_pruned": bench.accuracy(),
+        }
         bench.timed("fine-tuning", bench.fine_tune)
         rows.append(row | {"accuracy_fine_tuned": bench.accuracy()})
     return rows
@@ -174,7 +178,7 @@ def against_random(bench: Bench) -> list[dict]:
         for sparsity in bench.settings["sparsities"]:
             bench.reset()
             bench.prune(sparsity, criterion)
-            row = {"criterion": criterion, "sparsity": sparsity}
+            row = {"criterion": criterion, "target_sparsity": sparsity}
             row["accuracy_pruned"] = bench.accuracy()
             bench.fine_tune()
             rows.append(row | {"accuracy_fine_tuned": bench.accuracy()})
@@ -190,7 +194,7 @@ def sparsity_size(bench: Bench) -> list[dict]:
             bench.prune(sparsity, bench.settings["criterion"])
         table = ap.analysis.sizes(bench.model).set_index("encoding")["size_bytes"]
         rows += [
-            {"encoding": name, "sparsity": sparsity, "size_bytes": int(table[name])}
+            {"encoding": name, "target_sparsity": sparsity, "size_bytes": int(table[name])}
             for name in ENCODINGS
         ]
     return rows

@@ -27,12 +27,10 @@ ABOUT = (
 )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
-    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
-    if not records:
-        print("\n".join(missed))
-        return
+@publication.publishing
+@comparison.of_reached
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     accuracy, ranks = in_each_match(_named(records, "accuracy")), _named(records, "ranks")
     differences = differences_table(accuracy)
     scree = _scree(records)
@@ -41,20 +39,19 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         "Summary": statistics.summary(accuracy, [*PLACE, "model"], ["accuracy", "loss"]),
         "Differences": differences,
         "Ranks": statistics.summary(ranks, [*SETTING, "match", "site"], numbers),
-        "Runs": every,
         "Accuracies": accuracy,
         "Scree": scree,
     }
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Pruned against PCA-reduced networks",
-        findings=findings(accuracy, differences, ranks) + missed,
+        findings=findings(accuracy, differences, ranks),
         about=ABOUT,
         tables=tables,
         charts=[workbook.Chart("Scree", "component", "cumulative", "network", panel="site")],
         pictures=_pictures(records, accuracy, scree, out),
         on_page=("Differences", "Ranks"),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def differences_table(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +101,8 @@ def _told(row, means):
 
 def _named(records, key):
     """The rows kept under `key`, by arm, sparsity and events."""
-    table = publication.rows(records, key)
-    names = {"sparsity": "kernel_sparsity", "run_sparsity": "sparsity", "run_events": "events"}
-    return table.rename(columns=names | {"energy": "energy_share"})
+    table = publication.rows(records, key, publication.SETTING)
+    return table.rename(columns={"sparsity": "kernel_sparsity", "energy": "energy_share"})
 
 
 def _first(records):
@@ -139,7 +135,7 @@ def _pictures(records, accuracy, scree, out):
     if not first:
         return {"accuracy": None, "scree": None, "kernels": None}
     settings = first[0]["settings"]
-    chosen = accuracy["sparsity"].eq(settings["sparsity"]) & accuracy["events"].eq(
+    chosen = accuracy["target_sparsity"].eq(settings["sparsity"]) & accuracy["events"].eq(
         settings["events"]
     )
     where = f"{settings['sparsity']:.0%} sparsity, {settings['events']} pruning events."

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import comparison, publication, spectra, spectra_report, words
+from lab import comparison, publication, spectra, words
 from lab.publication import Picture
 
 NAME = "nuclear_norm_equivalence"
 REFERENCES = ("activation", "activation_magnitude", "magnitude")
-ALL = spectra_report.ALL
+ALL = spectra.ALL
 SETTING = comparison.SETTING
 
 ABOUT = (
@@ -26,37 +26,38 @@ ABOUT = (
 
 
 def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
-    records = [_named(record) for record in records]
-    every, (records, missed) = comparison.runs_table(records), comparison.reached(records)
-    if not records:
-        print("\n".join(missed))
-        return
+    """As `publication.publishing` says; a penalty's strength becomes part of the arm's name."""
+    _publish([_named(record) for record in records], out, options)
+
+
+@publication.publishing
+@comparison.of_reached
+def _publish(records, out, options):
+    penalties = {r["settings"]["arm"]: r["settings"] for r in records if "penalty" in r["settings"]}
     runs, curves = comparison.runs_table(records), normalised(spectra.table(records, out))
-    ranks = spectra_report.ranks_table(records)
+    ranks = spectra.ranks_table(records)
     ranks = ranks[ranks["site"] == ALL].drop(columns=["site", "moment", "event"])
     apart = distances(curves)
-    nearer, accuracies = nearer_than_dense(apart), accuracy_differences(runs)
+    nearer, accuracies = nearer_than_dense(apart), accuracy_differences(runs, penalties)
     tables = {
         "Summary": _summary(runs, ranks, apart),
         "Nearer than dense": nearer,
         "Accuracy": accuracies,
         "Seeds apart": seeds_apart(curves),
         "Distances": apart,
-        "Runs": every,
         "Norms": publication.rows(records, "norms"),
         "Spectra": _mean_spectra(curves),
     }
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Nuclear-norm regularisation against pruning",
-        findings=findings(tables) + missed,
+        findings=findings(tables, penalties),
         about=ABOUT,
         tables=tables,
         charts=[workbook.Chart("Spectra", "index", "value_share", "arm", panel="site")],
-        pictures=_pictures(records, curves, apart),
+        pictures=_pictures(penalties, curves, apart),
         on_page=("Nearer than dense", "Accuracy", "Seeds apart"),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def normalised(values: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +73,9 @@ def distances(curves: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for reference in REFERENCES:
         other = curves[curves["arm"] == reference].drop(columns="arm")
-        other = other.rename(columns={"sparsity": "of_sparsity", "events": "of_events"})
+        other = other.rename(
+            columns={"target_sparsity": "of_target_sparsity", "events": "of_events"}
+        )
         pairs = curves[curves["arm"] != reference].merge(other, on=["seed", "site", "index"])
         parts.append(_mean_gap(pairs.assign(reference=reference), [*SETTING, "seed"]))
     return pd.concat(parts, ignore_index=True)
@@ -86,7 +89,7 @@ def seeds_apart(curves: pd.DataFrame) -> pd.DataFrame:
         pairs = left.drop(columns="seed").merge(
             right.drop(columns="seed"), on=[*SETTING, "site", "index"]
         )
-        pairs = pairs.assign(reference="itself", of_sparsity=0.0, of_events=0)
+        pairs = pairs.assign(reference="itself", of_target_sparsity=0.0, of_events=0)
         parts.append(_mean_gap(pairs, SETTING).assign(seeds=f"{first}, {second}"))
     if not parts:
         return pd.DataFrame(columns=[*SETTING, "distance", "pairs"])
@@ -98,10 +101,10 @@ def seeds_apart(curves: pd.DataFrame) -> pd.DataFrame:
 def nearer_than_dense(apart: pd.DataFrame) -> pd.DataFrame:
     """Distance to a reference less that of the dense network of the seed: "lower" is nearer."""
     together = apart[apart["site"] == ALL]
-    on = ["reference", "of_sparsity", "of_events", "seed"]
+    on = ["reference", "of_target_sparsity", "of_events", "seed"]
     dense = together.loc[together["arm"] == "dense", [*on, "distance"]]
     others = together[together["arm"] != "dense"]
-    by = ["reference", "of_sparsity", "of_events", *SETTING]
+    by = ["reference", "of_target_sparsity", "of_events", *SETTING]
     parts = [
         statistics.differences(rows, dense, on, on[:-1], "distance").assign(
             **dict(zip(SETTING, setting, strict=True))
@@ -114,28 +117,30 @@ def nearer_than_dense(apart: pd.DataFrame) -> pd.DataFrame:
     return statistics.holm(pd.concat(parts, ignore_index=True))[columns]
 
 
-def accuracy_differences(runs: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy of the regularised networks less that of the reference arms, by seed."""
+def accuracy_differences(runs: pd.DataFrame, penalties: dict) -> pd.DataFrame:
+    """Test accuracy of the penalised networks less that of the reference arms, by seed."""
     parts, named = [], "accuracy_difference"
-    for arm in [arm for arm in runs["arm"].unique() if arm.startswith("nuclear")]:
+    for arm in [arm for arm in runs["arm"].unique() if arm in penalties]:
         for reference in ("dense", *REFERENCES):
             first, second = (runs[runs["arm"] == name] for name in (arm, reference))
             first = first[["seed", "test_accuracy"]]
             found = statistics.differences(
-                first, second, ["seed"], ["sparsity", "events"], "test_accuracy", named
+                first, second, ["seed"], ["target_sparsity", "events"], "test_accuracy", named
             )
             parts.append(found.assign(first=arm, second=reference))
-    columns = ["first", "second", "sparsity", "events", *statistics.columns(named)]
+    columns = ["first", "second", "target_sparsity", "events", *statistics.columns(named)]
     if not parts:
         return pd.DataFrame(columns=columns)
     return statistics.holm(pd.concat(parts, ignore_index=True), named)[columns]
 
 
-def findings(tables: dict) -> list[str]:
+def findings(tables: dict, penalties: dict) -> list[str]:
     """Say in plain words what the numbers say."""
     lines = []
     for row in tables["Summary"].to_dict("records"):
-        pruned = f" at {row['sparsity']:.0%} with {row['events']} events" if row["events"] else ""
+        pruned = (
+            f" at {row['target_sparsity']:.0%} with {row['events']} events" if row["events"] else ""
+        )
         apart = {name: row.get(f"distance_{name}") for name in REFERENCES}
         near = ", ".join(f"{apart[name]:.3f} to {name}" for name in apart if pd.notna(apart[name]))
         lines.append(
@@ -145,9 +150,9 @@ def findings(tables: dict) -> list[str]:
         )
     told = {"lower": "nearer than dense", "higher": "farther than dense"}
     for row in tables["Nearer than dense"].to_dict("records"):
-        if row["arm"].startswith("nuclear"):
+        if row["arm"] in penalties:
             lines.append(
-                f"{row['arm']} to {row['reference']} at {row['of_sparsity']:.0%} with "
+                f"{row['arm']} to {row['reference']} at {row['of_target_sparsity']:.0%} with "
                 f"{row['of_events']} events: {told.get(row['verdict'], row['verdict'])} "
                 f"({row['difference']:+.3f}, {_interval(row)})."
             )
@@ -158,7 +163,7 @@ def findings(tables: dict) -> list[str]:
                 f"apart (mean of {row['pairs']} pair(s))."
             )
     verdicts = [tables[name]["verdict"] for name in ("Nearer than dense", "Accuracy")]
-    if tables["Summary"]["arm"].str.startswith("nuclear ").sum() > 1:
+    if len(_strengths(penalties)) > 1:
         lines.append(
             "The strengths are several, and whichever comes nearest was found on the same seeds: "
             "its distance is an optimistic one."
@@ -171,13 +176,19 @@ def _named(record):
     settings = record["settings"]
     if "strength" not in settings:
         return record
-    return record | {"settings": settings | {"arm": f"{settings['arm']} {settings['strength']:g}"}}
+    named = {"arm": f"{settings['arm']} {settings['strength']:g}", "penalty": settings["arm"]}
+    return record | {"settings": settings | named}
+
+
+def _strengths(penalties):
+    """{arm: strength} of the plain nuclear norm."""
+    return {a: s["strength"] for a, s in penalties.items() if s["penalty"] == "nuclear"}
 
 
 def _mean_gap(pairs, by):
     """Mean |a - b| by layer, and over the layers, of merged normalised spectra."""
     gap = (pairs["value_share_x"] - pairs["value_share_y"]).abs()
-    key = [*by, "reference", "of_sparsity", "of_events"]
+    key = [*by, "reference", "of_target_sparsity", "of_events"]
     layers = pairs.assign(distance=gap).groupby([*key, "site"], sort=False)["distance"].mean()
     layers = layers.reset_index()
     together = layers.groupby(key, sort=False)["distance"].mean().reset_index().assign(site=ALL)
@@ -203,8 +214,10 @@ def _interval(row):
     return words.interval(row, "difference", digits=3)
 
 
-def _pictures(records, curves, apart):
-    left_out = curves["arm"].str.match("random|nuclear_index")  # more lines would hide each other
+def _pictures(penalties, curves, apart):
+    strengths = {"dense": 0.0} | _strengths(penalties)
+    # More lines would hide each other.
+    left_out = curves["arm"].isin({"random", *penalties} - set(strengths))
     figure = figures.mean_curves(
         curves[~left_out],
         "index",
@@ -216,11 +229,8 @@ def _pictures(records, curves, apart):
         y_label="% of the largest value",
     )
     pictures = {"spectra": Picture("Normalised spectra", figure)}
-    strengths = {
-        record["settings"]["arm"]: record["settings"].get("strength") for record in records
-    }
-    rows = apart[(apart["site"] == ALL) & apart["arm"].str.fullmatch(r"dense|nuclear [^_]*")]
-    rows = rows.assign(strength=rows["arm"].map(strengths).fillna(0.0))
+    rows = apart[(apart["site"] == ALL) & apart["arm"].isin(strengths)]
+    rows = rows.assign(strength=rows["arm"].map(strengths))
     if rows["strength"].nunique() < 2:
         return pictures | {"distances": None}
     figure = figures.mean_curves(

@@ -13,7 +13,7 @@ from lab.publication import Picture
 NAME = "deep_compression"
 PUBLISHED = {"lenet_300_100": 40.0, "lenet_5": 39.0}  # ratio at no loss, on MNIST
 LOSS = 0.001  # of test accuracy, that still counts as none
-SETTING = ["arm", "sparsity", "bits"]
+SETTING = ["arm", "target_sparsity", "bits"]
 ABOUT = (
     "Mean over the seeds; _ci95 is the half-width of the 95 % t-interval. ratio: bytes of all "
     "float32 parameters / bytes of the whole file; ratio_of_weights leaves out the file's header "
@@ -22,12 +22,13 @@ ABOUT = (
 )
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
     stages = stages_table(records)
     differences = differences_table(stages)
-    by = ["arm", "stage", "sparsity", "bits"]
-    numbers = ["test_accuracy", "ratio", "ratio_of_weights", "size_bytes", "measured_sparsity"]
+    by = ["arm", "stage", "target_sparsity", "bits"]
+    numbers = ["test_accuracy", "ratio", "ratio_of_weights", "size_bytes", "sparsity"]
     tables = {
         "Summary": statistics.summary(stages, by, numbers),
         "Differences": differences,
@@ -38,31 +39,31 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
     tables["Chart"] = trained.assign(
         network=trained["arm"] + trained["bits"].map(", {} bits".format)
     )
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Deep Compression of LeNets",
         findings=findings(stages, differences),
         about=ABOUT,
         tables=tables,
         charts=[
-            workbook.Chart("Chart", "sparsity", name, "network")
+            workbook.Chart("Chart", "target_sparsity", name, "network")
             for name in ("ratio", "test_accuracy")
         ],
         pictures=_pictures(stages),
         on_page=("Differences", "Tensors"),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def stages_table(records: list[dict]) -> pd.DataFrame:
     """One row per run, sparsity, bits and stage."""
-    table = publication.rows(records, "stages").drop(columns=["run_sparsity", "run_events"])
+    table = publication.rows(records, "stages", {})
     return table.astype({"ratio": float, "ratio_of_weights": float, "size_bytes": float})
 
 
 def tensors_table(records: list[dict]) -> pd.DataFrame:
     """What each stage made of each tensor, of the first seed."""
     first = [record for record in records if record["settings"]["seed"] == 0]
-    return publication.rows(first, "tensors").drop(columns=["run_sparsity", "run_events"])
+    return publication.as_target(publication.rows(first, "tensors", {}))
 
 
 def differences_table(stages: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +89,7 @@ def findings(stages: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         lines.append(f"{arm}: {dense.mean():.2%} test accuracy when dense.")
         for row in rows.to_dict("records"):
             lines.append(
-                f"{arm}, {row['sparsity']:.0%} sparsity, {row['bits']} bits: "
+                f"{arm}, {row['target_sparsity']:.0%} sparsity, {row['bits']} bits: "
                 f"{row['ratio']:.1f} times smaller ({row['ratio_of_weights']:.1f} without the "
                 f"header) at {row['test_accuracy']:.2%}, "
                 f"{100 * row['accuracy_difference']:+.2f} points to dense "
@@ -107,7 +108,7 @@ def _best(arm, rows):
     best = fine.loc[fine["ratio"].idxmax()]
     return (
         f"{arm}: within {100 * LOSS:.1f} points of dense at most {best['ratio']:.1f} times "
-        f"smaller, at {best['sparsity']:.0%} sparsity and {best['bits']} bits ({published})."
+        f"smaller, at {best['target_sparsity']:.0%} sparsity and {best['bits']} bits ({published})."
     )
 
 
@@ -117,8 +118,8 @@ def _pictures(stages):
     pictures = {}
     for name, title in (("test_accuracy", "Test accuracy"), ("ratio", "Ratio of compression")):
         figure = figures.mean_curves(
-            shown, "sparsity", name, by="line", panel="arm", title=f"{title} against sparsity",
-            note="shared weights, trained on",
+            shown, "target_sparsity", name, by="line", panel="arm",
+            title=f"{title} against sparsity", note="shared weights, trained on",
         )  # fmt: skip
         pictures[f"{NAME}_{name}"] = Picture(f"{title} against sparsity", figure)
     return pictures

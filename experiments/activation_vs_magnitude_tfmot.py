@@ -1,6 +1,6 @@
 """Train one network with tfmot's prune_low_magnitude, in a process of its own.
 
-    python tfmot_peer.py settings.json result.json
+    python activation_vs_magnitude_tfmot.py settings.json result.json
 
 tfmot works with legacy Keras only and switches the whole process to it, hence the process. The
 network, the data, the starting weights, the optimizer and the stopping rules are those of the other

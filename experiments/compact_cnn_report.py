@@ -31,12 +31,14 @@ ABOUT = (
 )
 
 
-def publish(records: list[dict], timed: list[dict], out: Path, options: dict) -> None:
-    """Write workbook, pictures and page, from the records of runs and of times."""
+@publication.publishing
+def publish(
+    records: list[dict], out: Path, options: dict, timed: list[dict]
+) -> publication.Publication:
+    """What there is to show, from the records of runs and of times."""
     stages, times = stages_table(records), times_table(timed)
     summary = summary_table(stages, times)
     final, differences = final_table(summary), differences_table(stages)
-    told = [text for record in records for text in record["result"]["warnings"]]
     by_stage = summary[summary["arm"] != "dense"]
     tables = {
         "Summary": summary,
@@ -46,9 +48,9 @@ def publish(records: list[dict], timed: list[dict], out: Path, options: dict) ->
         "Times": times,
         "Layers": layers_table(records),
         "Runs": stages,
-        "Warnings": pd.DataFrame({"warning": sorted(set(told))}),
+        "Warnings": publication.warnings_table(records),
     }
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Convolutional networks whose pruned units are gone",
         findings=findings(summary, differences, records),
@@ -57,7 +59,7 @@ def publish(records: list[dict], timed: list[dict], out: Path, options: dict) ->
         charts=_charts(final),
         pictures=_pictures(stages, final),
         on_page=("Last network", "Differences", "Times"),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def stages_table(records: list[dict]) -> pd.DataFrame:

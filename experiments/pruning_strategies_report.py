@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
+from pruning_strategies_tables import (
+    HIGH,
+    METRIC,
+    answers,
+    at_levels,
+    best,
+    compared,
+    curves,
+    others,
+)
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import arms_report, publication, strategies_tables, words
+from lab import arms_report, publication, words
 from lab.publication import Picture
-from lab.strategies_tables import METRIC
 
 NAME = "pruning_strategies"
 ABOUT = (
@@ -28,12 +36,13 @@ CURVES = {"Strategies": "strategy", "Criteria": "criterion"}  # sheets
 CLOSE = 0.1  # the close-up shows criteria that are never further below the best
 
 
-def publish(records: list[dict], out: Path, options: dict) -> None:
-    """Print the findings; write workbook, pictures and page; print their paths."""
-    points = strategies_tables.curves(records)
-    levels, interest = strategies_tables.at_levels(points), strategies_tables.best(records)
-    ways = strategies_tables.others(records)
-    differences = strategies_tables.compared(levels, interest, ways)
+@publication.publishing
+def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
+    """What there is to show."""
+    points = curves(records)
+    levels, interest = at_levels(points), best(records)
+    ways = others(records)
+    differences = compared(levels, interest, ways)
     ranks = _ranks(levels)
     keys = ["criterion", "strategy", "retraining"]
     numbers = ["sparsity", "weights_alive", METRIC, "epochs_total", "time_total_s"]
@@ -48,11 +57,11 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         },
         **{f"Ranks of {name}": table for name, table in ranks.items()},
         "Steps": points,
-        "Warnings": _warnings(records),
+        "Warnings": publication.warnings_table(records),
     }
-    findings = [*strategies_tables.answers(differences), *_interest(interest)]
+    findings = [*answers(differences), *_interest(interest)]
     findings += [f"{name}: {arms_report.ranked(table, by)}" for name, by, table in _named(ranks)]
-    publication.Publication(
+    return publication.Publication(
         name=NAME,
         title="Pruning strategies",
         findings=findings + words.family(differences["verdict"]),
@@ -64,7 +73,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         ],
         pictures=_pictures(levels, ways, ranks),
         on_page=("Differences", "Networks of interest", "Regularisers"),
-    ).write(out, publication.settings_table(records, options))
+    )
 
 
 def _means(levels, by):
@@ -76,11 +85,6 @@ def _means(levels, by):
     )
 
 
-def _warnings(records):
-    told = [text for record in records for text in record["result"].get("warnings", [])]
-    return pd.DataFrame({"warning": sorted(set(told))})
-
-
 def _regularisers(ways):
     numbers = [METRIC, "accuracy_gap", "final_accuracy_gap", "highest_test_accuracy", "epochs"]
     return statistics.summary(ways, ["way", "strength"], numbers) if len(ways) else ways
@@ -89,10 +93,10 @@ def _regularisers(ways):
 def _ranks(levels):
     """Mean ranks of strategies and of criteria, over seeds, levels and the other one."""
     found = {}
-    for by, others in (("strategy", "criterion"), ("criterion", "strategy")):
-        rows = levels[(levels["kind"] != "single") & (levels["level"] >= strategies_tables.HIGH)]
-        means = rows.groupby([by, others, "level", "seed"], sort=False)[METRIC].mean().reset_index()
-        blocks = [others, "level", "seed"]
+    for by, other in (("strategy", "criterion"), ("criterion", "strategy")):
+        rows = levels[(levels["kind"] != "single") & (levels["level"] >= HIGH)]
+        means = rows.groupby([by, other, "level", "seed"], sort=False)[METRIC].mean().reset_index()
+        blocks = [other, "level", "seed"]
         whole = means.groupby(blocks)[by].transform("nunique") == means[by].nunique()
         if means[by].nunique() > 1 and whole.any():
             found[by] = statistics.ranks(means[whole], METRIC, by, blocks)
@@ -101,7 +105,7 @@ def _ranks(levels):
 
 def _named(ranks):
     for by, table in ranks.items():
-        yield f"By {by}, at {strategies_tables.HIGH:.0%} sparsity and more", by, table
+        yield f"By {by}, at {HIGH:.0%} sparsity and more", by, table
 
 
 def _interest(interest):
@@ -114,7 +118,7 @@ def _interest(interest):
         return lines
     keys = ["criterion", "strategy", "retraining"]
     seeds = interest["seed"].nunique()
-    for which, metric, by, best in (
+    for which, metric, by, place in (
         ("smallest", "weights_alive", "weights_alive", "idxmin"),
         ("most_accurate", METRIC, "validation_accuracy", "idxmax"),
     ):
@@ -122,7 +126,7 @@ def _interest(interest):
         means = rows[list({metric, by})].mean()[rows["seed"].nunique() == seeds].reset_index()
         if means.empty:
             continue
-        places = means.groupby("kind")[by].agg(best)
+        places = means.groupby("kind")[by].agg(place)
         told = "; ".join(
             f"{row['kind']}: {_number(row[metric])} ({row['criterion']}, {row['strategy']}, "
             f"{row['retraining']})"
@@ -163,7 +167,7 @@ def _pictures(levels, ways, ranks):
             )  # fmt: skip
             pictures[name] = Picture(drawn, figure, told)
     for by, table in ranks.items():
-        title = f"Mean ranks by {by}, at {strategies_tables.HIGH:.0%} sparsity and more"
+        title = f"Mean ranks by {by}, at {HIGH:.0%} sparsity and more"
         pictures[f"ranks_{by}"] = Picture(
             title, figures.ranking(table, by, title), "1 is the best."
         )

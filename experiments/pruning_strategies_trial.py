@@ -38,6 +38,7 @@ CRITERIA = {
 SINGLE = {f"single_{share:.0%}".rstrip("%"): share for share in (0.8, 0.85, 0.9)}
 ITERATIVE = {f"iterative_{share:.0%}".rstrip("%"): share for share in (0.25, 0.5, 0.75)}
 FIXED = {f"fixed_{number}": number for number in (1000, 5000, 10000)}
+KINDS = {"single": SINGLE, "iterative": ITERATIVE, "fixed": FIXED}
 STRATEGIES = SINGLE | ITERATIVE | FIXED
 RETRAINING = {
     "2_epochs": ap.retraining.Epochs(2),
@@ -47,7 +48,7 @@ RETRAINING = {
 
 def kind(strategy: str) -> str:
     """single, iterative or fixed."""
-    return strategy.partition("_")[0]
+    return next(name for name, members in KINDS.items() if strategy in members)
 
 
 def family(strategy: str, weights: int) -> tuple:
@@ -89,12 +90,11 @@ def work(settings: dict) -> tuple[dict, dict]:
             data=plain.calibration(settings, data) if how.looks else None,
             exclude=(),
             seed=settings["seed"],
+            on_step=lambda model, row: measure.others(),
             verbose=0,
         )
     result = {"time_s": time.perf_counter() - wall, "cpu_time_s": time.process_time() - cpu}
     curve = done.table().rename(columns={"metric": "validation_accuracy"})
-    curve["test_accuracy"] = [measure.tests[0], *measure.tests[2::2]][: len(curve)]
-    curve["train_accuracy"] = [measure.trains[0], *measure.trains[2::2]][: len(curve)]
     result |= {"curve": curve.to_dict("records"), "stopped": done.stopped}
     result |= {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}
     for name, kept in (("smallest", done.smallest), ("most_accurate", done.most_accurate)):
