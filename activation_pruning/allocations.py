@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from activation_pruning.support.counts import counted
 from activation_pruning.support.cuts import Cut, chunks, cut, filled
 from activation_pruning.support.names import chosen
 from activation_pruning.support.types import Array, Mask, Named, Scores, Site, Sites
@@ -80,18 +81,6 @@ def rounded(sparsity: float, weights: int) -> int:
     return int(np.floor(sparsity * weights + 0.5))
 
 
-def counted(sites: Sites) -> tuple[int, int]:
-    """Return (weights, those of them that are pruned) of some sites.
-
-    Example:
-        >>> from types import SimpleNamespace as Site
-        >>> counted([Site(mask=np.array([True, False, True]))])
-        (3, 1)
-    """
-    weights = sum(site.mask.size for site in sites)
-    return weights, weights - sum(int(np.count_nonzero(site.mask)) for site in sites)
-
-
 def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """One ranking over all sites ("global", class-blind; See et al. 2016).
 
@@ -114,7 +103,7 @@ def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
         {'a': 2, 'b': 0}
     """
     names = [site.name for site in sites]
-    weights, pruned = counted(sites)
+    weights, pruned = counted(site.mask for site in sites)
     budget = rounded(sparsity, weights)
     if all(isinstance(items[name].sizes, int) for name in names):
         shares = _share_of_lowest([items[name] for name in names], budget)
@@ -238,4 +227,4 @@ def _fitting(site: Site, items: Items, weights: int) -> int:
     """Return how many of the site's lowest items leave at most `weights` of its weights pruned."""
     if isinstance(items.sizes, int):
         return weights
-    return _prefix(items.sizes[ranking(items.scores)], weights - counted([site])[1])
+    return _prefix(items.sizes[ranking(items.scores)], weights - counted([site.mask]).pruned)

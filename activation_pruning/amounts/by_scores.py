@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from activation_pruning.allocations import Allocation, Items, SiteItems, counted, ranking
+from activation_pruning.allocations import Allocation, Items, SiteItems, ranking
 from activation_pruning.amounts.base import ByScores, Share
 from activation_pruning.support.checks import check_number
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Array, Scores, Site, Sites
 
 
@@ -40,7 +41,7 @@ class Bucket(ByScores):
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
         sums = {site.name: self._sums(site, items[site.name]) for site in sites}
-        weights, pruned = counted(sites)
+        weights, pruned = counted(site.mask for site in sites)
         low, high = pruned, weights - 1
         while low < high:  # the largest budget that fits; its sum rises with it
             middle = (low + high + 1) // 2
@@ -137,7 +138,7 @@ def _below(sites: Sites, items: SiteItems, levels: Mapping[str, float]) -> Share
 
 def exactly(sites: Sites, items: SiteItems, counts: Mapping[str, int]) -> Share:
     """Return (the sparsity that so many items of each site come to, an allocation that says so)."""
-    weights, pruned = counted(sites)
+    weights, pruned = counted(site.mask for site in sites)
     for site in sites:
         own = items[site.name]
         taken = ranking(own.scores)[: counts[site.name]]

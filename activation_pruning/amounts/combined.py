@@ -9,12 +9,12 @@ from activation_pruning.allocations import (
     Items,
     SiteItems,
     class_blind,
-    counted,
     ranking,
 )
 from activation_pruning.amounts.base import Amount, ByScores, Share, check
 from activation_pruning.amounts.by_scores import exactly
 from activation_pruning.support.checks import check_count, check_sparsity
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Sites
 
 
@@ -50,7 +50,7 @@ class OneLayer(ByScores):
         """See `ByScores`; the allocation takes from this layer only."""
         site = sites[self.index % len(sites)]
         counts = {s.name: items[s.name].dead for s in sites}
-        target = resolved(self.amount, *counted([site]))
+        target = resolved(self.amount, *counted([site.mask]))
         if isinstance(target, ByScores):
             target, allocation = target([site], items, allocation)
         counts[site.name] = max(allocation([site], items, target)[site.name], counts[site.name])
@@ -112,7 +112,7 @@ class UpTo(ByScores):
             raise TypeError(f"UpTo({self.amount!r}, ...): write InTurn(UpTo(...)), not the reverse")
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
-        found = resolved(self.amount, *counted(sites))
+        found = resolved(self.amount, *counted(site.mask for site in sites))
         if not isinstance(found, ByScores):
             return min(found, self.most), allocation
         sparsity, share = found(sites, items, allocation)

@@ -12,8 +12,9 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.analysis.samples import check_samples
 from activation_pruning.evidence import gathering
-from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.pruning import Event, Settings
 from activation_pruning.support.checks import check_sparsity
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Criterion, Data, Layers, Model, Table
 
 
@@ -92,7 +93,7 @@ def sensitivity(
                     masks, kernels = event.decide(sparsity, gathered)
                     event.assign(masks, kernels)
                     value = evaluate()
-                measured = {"sparsity": report.counted(masks).sparsity, "metric": metric}
+                measured = {"sparsity": counted(masks.values()).sparsity, "metric": metric}
                 rows.append(place | measured | {"value": value, "change": value - dense})
                 bar.add(1)
     return pd.DataFrame(rows)

@@ -9,6 +9,7 @@ from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.evidence.gathering import activity_of
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.pruning import report
+from activation_pruning.sites import Activity
 from activation_pruning.support.types import Layers, Table
 
 
@@ -55,7 +56,8 @@ class ActivationCounter(AttachedCallback):
                 f"statistics={statistics!r}: give at least one of {sorted(STATISTICS)}"
             )
         self.threshold, self.statistics = threshold, tuple(statistics)
-        self._counters, self._activity = None, None
+        self._counters: dict[Any, Any] = {}
+        self._activity: dict[str, Activity] | None = None
 
     def _attach(self, hooks):
         self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)

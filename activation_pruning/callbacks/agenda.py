@@ -8,7 +8,7 @@ from typing import Any
 
 from activation_pruning import amounts
 from activation_pruning.callbacks.clock import Clock
-from activation_pruning.pruning.report import Count
+from activation_pruning.support.counts import Count
 
 
 class Agenda:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from activation_pruning.pruning.report import Count
 from activation_pruning.schedules import Progress
+from activation_pruning.support.counts import Count
 
 
 class Clock:

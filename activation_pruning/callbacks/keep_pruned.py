@@ -10,6 +10,7 @@ import numpy as np
 from activation_pruning.callbacks.attached_callback import AttachedCallback
 from activation_pruning.hooks.silencing import Silencer
 from activation_pruning.pruning import Event, report
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Layers, Masks
 
 
@@ -93,7 +94,7 @@ class KeepPruned(AttachedCallback):
 
     def _write(self, masks, values=None, everything=False):
         """Put masks in force; `values`: {site name: what its variable holds}, as far as known."""
-        self._masks, self._count = masks, report.counted(masks)
+        self._masks, self._count = masks, counted(masks.values())
         self._hooks.set_masks(self, self._sites, masks, values)
         if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
             self._silencer.keep(self._sites, masks, everything)

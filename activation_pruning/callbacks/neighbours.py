@@ -112,8 +112,8 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
     if None not in known and monitor.removeprefix("val_") not in known:
         raise ValueError(
             f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
-            f"of the compiled model: {sorted(known)} (and 'val_...' of each with validation "
-            "data). Add it to compile(metrics=[...]) or choose another monitor."
+            f"of the compiled model: {sorted(filter(None, known))} (and 'val_...' of each with "
+            "validation data). Add it to compile(metrics=[...]) or choose another monitor."
         )
 
 

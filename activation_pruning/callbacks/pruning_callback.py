@@ -15,6 +15,7 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.neighbours import Monitors, check_monitor
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
 from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.types import Criterion, Data, Layers, Named, Table
 
@@ -212,7 +213,7 @@ class PruningCallback(KeepPruned):
         before, event = self._count, self._event()
         chosen, kernels = event.decide(target, self._evidence.gather(event))
         if amounts.is_amount(target):  # what the scores said it comes to
-            count = report.counted(chosen)
+            count = counted(chosen.values())
             target = count.pruned / count.weights
         self._target = target
         self._clock.note_event()

@@ -41,7 +41,8 @@ class TensorBoardLog(EventListener):
     """
 
     def __init__(self, log_dir: Path, pruner: Any = None) -> None:
-        optional("tensorboard", "tensorboard")  # tf.summary lacks its functions without it
+        for module in ("tensorflow", "tensorboard"):  # tf.summary needs both
+            optional(module, "tensorboard")
         super().__init__(pruner)
         self.log_dir = check_folder(log_dir)
         self._writer = None

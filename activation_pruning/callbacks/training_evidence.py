@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from activation_pruning.evidence import gathering
 from activation_pruning.hooks.attachment import Attachment
 from activation_pruning.pruning import Event, Settings, report
-from activation_pruning.sites import Activity, LiveSite
+from activation_pruning.sites import Activity, LiveSites
 from activation_pruning.support.types import Array, Data, Model, Table
 
 
@@ -36,7 +35,7 @@ class TrainingEvidence:
         self._trackers: dict[str, Any] = {}
         self._final: dict[str, Activity] | None = None  # when the fit is over
 
-    def check(self, model: Model, live_sites: Sequence[LiveSite]) -> None:
+    def check(self, model: Model, live_sites: LiveSites) -> None:
         """Raise for data that does not fit the model, or where gradients are not to be had.
 
         Raises:
@@ -57,7 +56,7 @@ class TrainingEvidence:
             )
 
     def attach(
-        self, owner: Any, hooks: Attachment, live_sites: Sequence[LiveSite], threshold: float
+        self, owner: Any, hooks: Attachment, live_sites: LiveSites, threshold: float
     ) -> None:
         """Count and track from now on; a unit is active where its output is over `threshold`."""
         self._hooks, self._sites, statistics = hooks, live_sites, self.settings.statistics

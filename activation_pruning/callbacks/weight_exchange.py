@@ -11,7 +11,7 @@ import numpy as np
 
 from activation_pruning import masks, regrowth
 from activation_pruning.pruning import Event, Settings, report
-from activation_pruning.sites import LiveSite
+from activation_pruning.sites import LiveSites
 from activation_pruning.support.types import Array, Masks
 
 
@@ -56,7 +56,7 @@ class Exchange:
         """Whether an exchange waits for the next step."""
         return self._planned is not None
 
-    def begin(self, end: int | None, shared: Sequence[LiveSite]) -> None:
+    def begin(self, end: int | None, shared: LiveSites) -> None:
         """A fit begins, whose pruning ends at `end`; others mask the sites `shared` as well.
 
         Raises:
@@ -118,7 +118,7 @@ class Exchange:
             )
 
 
-def restored(live_sites: Sequence[LiveSite], alive: Masks) -> Masks | None:
+def restored(live_sites: LiveSites, alive: Masks) -> Masks | None:
     """The masks of weights restored from another epoch, when they are as sparse as `alive`.
 
     None when no weight lives outside of `alive`, or when a site has more of them than it may.

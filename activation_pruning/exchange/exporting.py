@@ -119,9 +119,7 @@ def export(
     """
     suffix = exported.check_suffix(path)
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
-    check_count("samples", samples, 1)
-    if batch_size is not None:
-        check_count("batch_size", batch_size, 1)
+    _check_counts(samples=samples, batch_size=batch_size)
     sites.check_model(model)
     _check_place(path, suffix)
     if tolerance is None:
@@ -138,12 +136,7 @@ def export(
         _convert(called, suffix, temporary, quantize=quantize, sparse=sparse, found=found)
         runner = exported.load_exported(temporary)
         difference, largest = _compare(runner, found, wanted)
-        if not difference <= tolerance * max(1.0, largest):
-            raise ValueError(
-                f"the outputs of the {exported.FORMATS[suffix]} file differ from those of Keras "
-                f"by up to {difference:.3g} (outputs up to {largest:.3g}), tolerance={tolerance:g};"
-                " no file was written. Give typical inputs as data=, or a larger tolerance="
-            )
+        _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
         own = None
         if acting is not plain:
             as_it_is = dataclasses.replace(called, model=acting)
@@ -184,6 +177,21 @@ def _check(path, suffix, *, quantize, sparse, data, tolerance):
         raise ValueError(
             "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
             "activations are measured on them. quantize='dynamic' needs none"
+        )
+
+
+def _check_counts(*, samples, batch_size):
+    check_count("samples", samples, 1)
+    if batch_size is not None:
+        check_count("batch_size", batch_size, 1)
+
+
+def _check_close(difference, largest, tolerance, kind):
+    if not difference <= tolerance * max(1.0, largest):
+        raise ValueError(
+            f"the outputs of the {kind} file differ from those of Keras by up to {difference:.3g} "
+            f"(outputs up to {largest:.3g}), tolerance={tolerance:g}; no file was written. Give "
+            "typical inputs as data=, or a larger tolerance="
         )
 
 

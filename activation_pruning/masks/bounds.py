@@ -1,7 +1,8 @@
 """How many items of each site go, so that none is emptied and none comes back."""
 
-from activation_pruning.allocations import Allocation, Items, SiteItems, counted, rounded
+from activation_pruning.allocations import Allocation, Items, SiteItems, rounded
 from activation_pruning.masks.lowest import marked
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Site, Sites
 
 
@@ -18,7 +19,7 @@ def counts_within_bounds(
     """
     low = {s.name: items[s.name].dead for s in sites}
     high = {s.name: max(items[s.name].values.size - protected, low[s.name]) for s in sites}
-    budget = rounded(sparsity, counted(sites)[0])
+    budget = rounded(sparsity, counted(site.mask for site in sites).weights)
     counts: dict[str, int] = {}
     guarded: list[str] = []
     open_sites, target = list(sites), sparsity
@@ -36,7 +37,9 @@ def counts_within_bounds(
             if site.name in fixed:
                 budget -= _pruned_by(site, items[site.name], fixed[site.name])
         open_sites = [s for s in open_sites if s.name not in fixed]
-        target = min(max(budget, 0) / max(counted(open_sites)[0], 1), 1.0)
+        target = min(
+            max(budget, 0) / max(counted(site.mask for site in open_sites).weights, 1), 1.0
+        )
     return counts, guarded
 
 
@@ -44,4 +47,4 @@ def _pruned_by(site: Site, items: Items, count: int) -> int:
     """Return how many weights of the site are pruned once its `count` lowest items are."""
     if isinstance(items.sizes, int):
         return count
-    return counted([site])[1] + int(items.sizes[marked(items, count)].sum())
+    return counted([site.mask]).pruned + int(items.sizes[marked(items, count)].sum())

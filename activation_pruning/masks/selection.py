@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from activation_pruning import allocations
-from activation_pruning.allocations import Allocation, Items, counted, rounded
+from activation_pruning.allocations import Allocation, Items, rounded
 from activation_pruning.amounts import ByScores
 from activation_pruning.masks import coupled, granularities
 from activation_pruning.masks.bounds import counts_within_bounds
 from activation_pruning.masks.granularities import Granularity, Unit
 from activation_pruning.masks.lowest import marked
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Array, Mask, Masks, Named, Scores, Sites
 
 
@@ -104,7 +105,7 @@ def select(
         sparsity, share = sparsity(sites, items, share)
     elif not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
-    weights, pruned = counted(sites)
+    weights, pruned = counted(site.mask for site in sites)
     budget = rounded(sparsity, weights)
     if budget <= pruned:
         return {s.name: s.mask.copy() for s in sites}
@@ -196,22 +197,21 @@ def _checked(sites: Sites, scores: Mapping[str, Scores]) -> dict[str, Scores]:
 def _warn(
     sites: Sites, masks: Masks, sparsity: float, budget: int, rounding: int, guarded: Sequence[str]
 ) -> None:
-    reached = sum(m.size - int(np.count_nonzero(m)) for m in masks.values())
-    total = counted(sites)[0]
+    count = counted(masks.values())
     if guarded:
         cause = "the best item is kept, so that nothing is emptied, in "
-    elif abs(budget - reached) > rounding:
+    elif abs(budget - count.pruned) > rounding:
         cause = "the granularity and the weights pruned before leave no other choice in "
     else:
         return
     names = [
-        f"{n} (now {1 - np.count_nonzero(m) / m.size:.4f})"
+        f"{n} (now {counted([m]).sparsity:.4f})"
         for n, m in masks.items()
         if n in guarded or not guarded
     ]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     warnings.warn(
-        f"target sparsity {sparsity:.4f}, reached {reached / total:.4f}: {cause}"
+        f"target sparsity {sparsity:.4f}, reached {count.sparsity:.4f}: {cause}"
         f"{', '.join(names[:5])}{more}.",
         EmptiedWarning if guarded else UserWarning,
         stacklevel=3,

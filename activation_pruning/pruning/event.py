@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,7 @@ from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.hooks.silencing import silence
 from activation_pruning.pruning import report
 from activation_pruning.pruning.settings import Settings
-from activation_pruning.sites import LiveSite, Site, find
+from activation_pruning.sites import LiveSites, Site, find
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Data, Masks, Model, Progress
 
@@ -51,7 +51,7 @@ class Event:
     """
 
     model: Model
-    sites: Sequence[LiveSite]
+    sites: LiveSites
     settings: Settings = dataclasses.field(default_factory=Settings)
     alive: Masks | None = None
     respect_zeros: bool = True
@@ -112,8 +112,8 @@ class Event:
     def gather(self, data: Data, needs: Set[str] | None = None) -> Gathered:
         """{site name: what the criterion `needs`}, from data; empty where it needs nothing."""
         needs = self.settings.needs if needs is None else needs
-        more = {"seed": self.settings.seed, "progress": self.progress}
-        return gathering.gather(self.model, self.sites, data, needs, **more)
+        seed, progress = self.settings.seed, self.progress
+        return gathering.gather(self.model, self.sites, data, needs, seed=seed, progress=progress)
 
     def seen(self, gathered: Gathered) -> list[Site]:
         """The sites as the criterion sees them, with what was gathered."""

@@ -16,6 +16,7 @@ from activation_pruning.graph.channels import Coupling
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
+from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.types import Criterion, Data, Layers, Masks, Model, Named, Scores
 
@@ -106,8 +107,8 @@ def prune(
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
-        target = _resolved(target, report.counted(event.masks), settings)
-        steps = _rounds(target, report.counted(event.masks), settings)
+        target = _resolved(target, counted(event.masks.values()), settings)
+        steps = _rounds(target, counted(event.masks.values()), settings)
         for done, step in enumerate(steps, 1):
             with warnings.catch_warnings():
                 if step != target:  # it will be said at the end
@@ -178,7 +179,7 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
     return [sparsity]
 
 
-def _resolved(target: Any, count: report.Count, settings: Settings) -> Any:
+def _resolved(target: Any, count: Count, settings: Settings) -> Any:
     """The target as a sparsity, but for amounts that have to see the scores."""
     target = amounts.resolved(target, count.weights, count.pruned)
     if amounts.is_amount(target) and settings.rounds > 1:
@@ -189,7 +190,7 @@ def _resolved(target: Any, count: report.Count, settings: Settings) -> Any:
     return target
 
 
-def _rounds(target: Any, count: report.Count, settings: Settings) -> list[Any]:
+def _rounds(target: Any, count: Count, settings: Settings) -> list[Any]:
     """The sparsities on the way to a target: one, but for criteria that want to go slowly."""
     rounds = settings.rounds
     if rounds == 1:

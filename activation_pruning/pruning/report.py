@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.hooks import attachment
+from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Masks, Model, Table
 
 
 def read(
-    live_sites: Sequence[sites.LiveSite], masks: Masks | None = None, respect_zeros: bool = True
+    live_sites: sites.LiveSites, masks: Masks | None = None, respect_zeros: bool = True
 ) -> list[sites.Site]:
     """The sites as they are now, each weight read once.
 
@@ -27,42 +28,19 @@ def read(
     """
     found = []
     for site in live_sites:
-        seen = site.snapshot(masks and masks[site.name])
+        seen = site.snapshot(masks[site.name] if masks else None)
         if masks is None and not (respect_zeros and seen.mask.any()):
             seen = dataclasses.replace(seen, mask=np.ones_like(seen.mask))
         found.append(seen)
     return found
 
 
-def alive_masks(live_sites: Sequence[sites.LiveSite]) -> Masks:
+def alive_masks(live_sites: sites.LiveSites) -> Masks:
     """{site name: True where a weight is alive}: exact zeros count as pruned, see `read`."""
     return {seen.name: seen.mask for seen in read(live_sites)}
 
 
-class Count(NamedTuple):
-    """How many weights there are, and how many of them are pruned."""
-
-    weights: int
-    pruned: int
-
-    @property
-    def sparsity(self) -> float:
-        """Pruned weights / weights."""
-        return 1 - (self.weights - self.pruned) / self.weights
-
-
-def counted(masks: Masks) -> Count:
-    """The `Count` of some masks, True where a weight is alive.
-
-    Example:
-        >>> counted({"a": np.array([True, False, True, True])})
-        Count(weights=4, pruned=1)
-    """
-    weights = sum(mask.size for mask in masks.values())
-    return Count(weights, weights - sum(int(np.count_nonzero(mask)) for mask in masks.values()))
-
-
-def measure(live_sites: Sequence[sites.LiveSite], masks: Masks | None = None) -> Table:
+def measure(live_sites: sites.LiveSites, masks: Masks | None = None) -> Table:
     """One row per site, measured from the weights themselves: exact zeros are pruned weights.
 
     Where `masks` ({site name: bool array}) says that a weight is alive, it is, though it be zero:
@@ -73,7 +51,7 @@ def measure(live_sites: Sequence[sites.LiveSite], masks: Masks | None = None) ->
         mask = site.kernel() != 0
         if masks and site.name in masks:
             mask |= masks[site.name]
-        count = counted({site.name: mask})
+        count = counted([mask])
         rows.append(
             {
                 "layer": site.path,
@@ -148,9 +126,7 @@ def report(model: Model, found: sites.Found, target: float | None, note: str = "
     return PruningReport(table, target, " ".join(filter(None, [_physical(model), note])))
 
 
-def activity_table(
-    live_sites: Sequence[sites.LiveSite], activity: Mapping[str, sites.Activity]
-) -> Table:
+def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Activity]) -> Table:
     """Tidy DataFrame: layer, unit, the statistics counted, samples, source; one row per unit."""
     parts, seen = [], set()
     for site in live_sites:

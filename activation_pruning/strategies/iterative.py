@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from activation_pruning import amounts, masks, retraining, sites
@@ -12,6 +12,7 @@ from activation_pruning.strategies.record import IterativePruning
 from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
 from activation_pruning.strategies.until import Until, limits
 from activation_pruning.support.checks import check_number, check_sparsity
+from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.types import Model
 
 
@@ -84,27 +85,27 @@ def iterative_prune(
     options = prune_options(pruning) | {"verbose": verbose}
     live_sites = sites.find(model, options["include"], options["exclude"]).sites
     done = IterativePruning(max_loss, min_sparsity)
-    weights, alive = _counted(live_sites)
-    row = _row(0, weights, alive, alive) | {"metric_pruned": measured(evaluate, model)}
+    count = counted(report.alive_masks(live_sites).values())
+    row = _row(0, count, count.alive) | {"metric_pruned": measured(evaluate, model)}
     row |= {"metric": row["metric_pruned"], "epochs": 0, "time_s": 0.0}
     done.add(model, row | _more(tell, model, row))
     turn, idle = 0, 0  # of an amount that goes from layer to layer; turns that took nothing
     turns = len(live_sites) if isinstance(taken, amounts.InTurn) else 1
     while not done.stopped:
-        target, done.stopped = _next(row, weights, taken, end, turn)
+        target, done.stopped = _next(row, count, taken, end, turn)
         if done.stopped:
             break
         begun = time.perf_counter()
         emptied = _pruned(model, target, options)
-        weights, left = _counted(live_sites)
-        turn, idle = turn + 1, idle + 1 if left == alive else 0
+        before, count = count, counted(report.alive_masks(live_sites).values())
+        turn, idle = turn + 1, idle + 1 if count == before else 0
         if emptied or idle == turns:
             done.stopped = emptied or f"{taken} takes nothing more"
         if done.stopped or idle:
             continue
         spent = time.perf_counter() - begun
-        row = _row(row["step"] + 1, weights, left, alive)
-        row["metric_pruned"], alive = measured(evaluate, model), left
+        row = _row(row["step"] + 1, count, before.alive)
+        row["metric_pruned"] = measured(evaluate, model)
         begun = time.perf_counter()
         row["epochs"] = retrained(model, fit, policy)
         row["time_s"] = time.perf_counter() - begun + spent
@@ -115,10 +116,10 @@ def iterative_prune(
     return done
 
 
-def _row(step: int, weights: int, alive: int, before: int) -> dict[str, Any]:
+def _row(step: int, count: Count, before: int) -> dict[str, Any]:
     """What the table says of the size of the network after a step."""
-    row = {"step": step, "weights_alive": alive, "weights_pruned": before - alive}
-    return row | {"sparsity": 1 - alive / weights, "compression": weights / alive}
+    row = {"step": step, "weights_alive": count.alive, "weights_pruned": before - count.alive}
+    return row | {"sparsity": count.sparsity, "compression": count.weights / count.alive}
 
 
 def _more(tell: Callable[..., Any], model: Model, row: dict[str, Any]) -> dict[str, Any]:
@@ -135,25 +136,18 @@ def _more(tell: Callable[..., Any], model: Model, row: dict[str, Any]) -> dict[s
     )
 
 
-def _counted(live_sites: Sequence[Any]) -> tuple[int, int]:
-    """(prunable weights, those alive)."""
-    found = report.alive_masks(live_sites).values()
-    return sum(mask.size for mask in found), sum(int(mask.sum()) for mask in found)
-
-
 def _next(
-    row: Mapping[str, Any], weights: int, amount: amounts.Amount, until: Until, turn: int
+    row: Mapping[str, Any], count: Count, amount: amounts.Amount, until: Until, turn: int
 ) -> tuple[Any, str]:
     """(the target of the next step, why there is none)."""
-    most = until.most(weights)
+    most = until.most(count.weights)
     if until.steps is not None and row["step"] >= until.steps:
         return None, f"{until.steps} steps"
     if until.metric is not None and row["step"] and row["metric"] < until.metric:
         return None, f"metric {row['metric']:.4f} below {until.metric:g}"
-    pruned = weights - row["weights_alive"]
-    if pruned >= round(most * weights):
-        return None, f"{row['weights_alive']} weights alive, sparsity {row['sparsity']:.4f}"
-    return amounts.resolved(amount, weights, pruned, turn, most), ""
+    if count.pruned >= round(most * count.weights):
+        return None, f"{count.alive} weights alive, sparsity {count.sparsity:.4f}"
+    return amounts.resolved(amount, *count, turn, most), ""
 
 
 def _pruned(model: Model, target: Any, options: dict[str, Any]) -> str:

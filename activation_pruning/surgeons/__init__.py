@@ -61,8 +61,8 @@ def get(spec: Criterion | Surgeon) -> Surgeon | criteria.base.Function:
         LayerwiseOBS(damping=None, recalculate_every=1)
     """
     if isinstance(spec, str):
-        return lookup("criterion", spec, criteria.CRITERIA | SURGEONS)
-    kind: Any = spec
-    if isinstance(kind, type) and issubclass(kind, Surgeon):
-        raise TypeError(f"criterion={kind.__name__} is a class; give an object: {kind.__name__}()")
-    return spec if isinstance(spec, Surgeon) else criteria.get(spec)
+        known: dict[str, Any] = {**criteria.CRITERIA, **SURGEONS}
+        return lookup("criterion", spec, known)
+    if isinstance(spec, type) and issubclass(spec, Surgeon):
+        raise TypeError(f"criterion={spec.__name__} is a class; give an object: {spec.__name__}()")
+    return spec if isinstance(spec, Surgeon) else criteria.get(spec)  # type: ignore[arg-type]

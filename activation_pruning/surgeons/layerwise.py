@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from activation_pruning.allocations import counted, rounded
+from activation_pruning.allocations import rounded
 from activation_pruning.amounts import ByScores
 from activation_pruning.criteria.base import needed
 from activation_pruning.masks.granularities import NM, Block, Granularity, Weight
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Site, Sites
 from activation_pruning.surgeons import obs
@@ -112,7 +113,7 @@ class LayerwiseOBS(Damped):
                 "set recalculate_every=1"
             )
         problems = {site.name: split(site, self) for site in sites}
-        weights, dead = counted(sites)
+        weights, dead = counted(site.mask for site in sites)
         budget = max(rounded(selection.sparsity, weights) - dead, 0)
         every = [problem for site in sites for problem in problems[site.name]]
         step = self.recalculate_every

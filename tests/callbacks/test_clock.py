@@ -7,7 +7,7 @@ import pytest
 from activation_pruning import schedules
 from activation_pruning.callbacks.agenda import Agenda
 from activation_pruning.callbacks.clock import Clock
-from activation_pruning.pruning.report import Count
+from activation_pruning.support.counts import Count
 
 
 def test_steps_of_several_epochs_and_executions():

@@ -351,12 +351,10 @@ def test_sparsity_outside_the_range(sparsity):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_and_weights_must_be_finite(bad):
+def test_scores_must_be_finite(bad):
     site = make_site([[1, 2]])
     with pytest.raises(ValueError, match="dense/kernel: the scores hold NaN or infinite"):
         masks.select([site], {site.name: np.array([[1, bad]])}, 0.5, "weight", "global")
-    with pytest.raises(ValueError, match=r"dense/kernel: the weights hold.*training diverged"):
-        masks.select([make_site([[1, bad]])], {site.name: np.ones((1, 2))}, 0.5, "unit", "erk")
 
 
 def test_finite_numbers_whose_sum_is_infinite_are_fine():
