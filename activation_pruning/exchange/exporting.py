@@ -129,9 +129,7 @@ def export(
     found = None if data is None else given(plain, data, samples)
     called = signature(plain, found, batch_size)
     found = called.random(samples, seed) if found is None else found
-    wanted = [called.outputs(batch) for batch in found]
-    if not all(np.isfinite(output).all() for outputs in wanted for output in outputs):
-        raise ValueError("the outputs of the model are NaN or infinite on these samples")
+    wanted = _wanted(called, found)
     with files.replacing(path) as temporary:
         _convert(called, suffix, temporary, quantize=quantize, sparse=sparse, found=found)
         runner = exported.load_exported(temporary)
@@ -139,8 +137,8 @@ def export(
         _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
         own = None
         if acting is not plain:
-            as_it_is = dataclasses.replace(called, model=acting)
-            own = _compare(runner, found, [as_it_is.outputs(batch) for batch in found])[0]
+            as_it_is = _wanted(dataclasses.replace(called, model=acting), found)
+            own = _compare(runner, found, as_it_is)[0]
         size = temporary.stat().st_size
     encoded = runner.sparse_tensors()
     if sparse and not encoded:
@@ -228,6 +226,14 @@ def _reason(error):
     if "TensorList" in reason:
         reason += ". Recurrent layers need batches of one size there: give batch_size=1"
     return reason
+
+
+def _wanted(signature, found):
+    """The outputs of the model for each batch."""
+    wanted = [signature.outputs(batch) for batch in found]
+    if not all(np.isfinite(output).all() for outputs in wanted for output in outputs):
+        raise ValueError("the outputs of the model are NaN or infinite on these samples")
+    return wanted
 
 
 def _compare(runner, found, wanted):

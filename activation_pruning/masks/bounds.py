@@ -37,9 +37,8 @@ def counts_within_bounds(
             if site.name in fixed:
                 budget -= _pruned_by(site, items[site.name], fixed[site.name])
         open_sites = [s for s in open_sites if s.name not in fixed]
-        target = min(
-            max(budget, 0) / max(counted(site.mask for site in open_sites).weights, 1), 1.0
-        )
+        weights = counted(site.mask for site in open_sites).weights
+        target = min(max(budget, 0) / max(weights, 1), 1.0)
     return counts, guarded
 
 
