@@ -9,8 +9,6 @@ The ranking, the same everywhere: low scores first; among equal scores the highe
 several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property

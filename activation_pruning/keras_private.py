@@ -4,8 +4,6 @@ Each function wraps one private fact about Keras 3 (checked for 3.12 to 3.15), s
 Keras release is met here and nowhere else. Nothing in here decides anything about pruning.
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Regularizers that act on the singular values of a kernel."""
 
-from __future__ import annotations
-
 import warnings
 from numbers import Integral, Real
 from typing import Any

@@ -1,7 +1,5 @@
 """What a schedule wants of a fit, and when it can be had."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

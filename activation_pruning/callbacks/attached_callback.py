@@ -1,7 +1,5 @@
 """What all callbacks of this package have in common."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -1,7 +1,5 @@
 """How far a fit is: what schedules are told as `Progress`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

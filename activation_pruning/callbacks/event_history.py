@@ -1,7 +1,5 @@
 """The pruning events of a fit, on record."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

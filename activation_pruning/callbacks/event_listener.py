@@ -1,7 +1,5 @@
 """What callbacks that tell others of pruning events have in common."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from activation_pruning.callbacks.attached_callback import AttachedCallback

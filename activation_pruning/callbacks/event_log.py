@@ -1,7 +1,5 @@
 """The callback that writes every pruning event to a file as it happens."""
 
-from __future__ import annotations
-
 import datetime
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """The callback that keeps exact zeros what they are while a model trains on."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The callback that logs pruning events to MLflow."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

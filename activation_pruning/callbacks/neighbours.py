@@ -1,7 +1,5 @@
 """The neighbours in a `fit`, and metrics that somebody watches."""
 
-from __future__ import annotations
-
 import gc
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """The callback that prunes within `model.fit`: thin, the work is done elsewhere."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

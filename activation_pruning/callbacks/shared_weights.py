@@ -1,7 +1,5 @@
 """The callback that trains the centroids of shared weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A callback that keeps the singular values of every kernel while a model trains."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 from numbers import Integral

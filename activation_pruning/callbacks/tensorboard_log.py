@@ -1,7 +1,5 @@
 """The callback that shows pruning events in TensorBoard."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a criterion needs to know, taken from the training itself as far as it can be."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from activation_pruning.evidence import gathering

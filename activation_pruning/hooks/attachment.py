@@ -4,8 +4,6 @@ Counting shadows the `call` of the layer whose output is counted; tracking, tran
 act where gradients reach the optimizer (`gradients`). All act inside training steps only.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """One pruning event: read the weights, decide which go, write what is left."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Set

@@ -1,7 +1,5 @@
 """N2PS: remove the nodes of little significance, hidden ones and inputs."""
 
-from __future__ import annotations
-
 import warnings
 from numbers import Real
 from typing import Any

@@ -1,7 +1,5 @@
 """Prune at once, outside of training; or look at the scores alone."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a pruning did, measured from the weights themselves."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

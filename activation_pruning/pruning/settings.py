@@ -1,7 +1,5 @@
 """What decides a pruning event: criterion, allocation, granularity and seed."""
 
-from __future__ import annotations
-
 import dataclasses
 from numbers import Real
 from typing import Any

@@ -1,7 +1,5 @@
 """What the pruning cost, by the metric that was measured, and what a low-rank network costs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One row per layer: what was pruned of it, its ranks, and what it loses alone."""
 
-from __future__ import annotations
-
 from activation_pruning.reports.tables import around_events, need
 from activation_pruning.support.types import Table
 

@@ -1,7 +1,5 @@
 """What a pruning did, in words and numbers: the questions one has, and their answers."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from activation_pruning.reports.costs import better, cost, difference, low_rank

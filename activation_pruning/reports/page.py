@@ -1,7 +1,5 @@
 """One self-contained HTML page from texts, tables and pictures: it opens offline, anywhere."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """The report of one pruning: a workbook, pictures and a page from the tables there are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

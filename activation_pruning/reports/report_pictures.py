@@ -1,7 +1,5 @@
 """The pictures of a report: those that can be drawn, of the layers that fit into them."""
 
-from __future__ import annotations
-
 from activation_pruning.reports import figures
 from activation_pruning.reports.costs import metric_of
 from activation_pruning.reports.page import Section

@@ -1,7 +1,5 @@
 """The largest sparsity that costs no more than a given loss of a metric."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

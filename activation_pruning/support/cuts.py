@@ -4,8 +4,6 @@
 So weights that are pruned already are ranked without a copy of all scores. None: all are alive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 

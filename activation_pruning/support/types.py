@@ -1,26 +1,23 @@
 """Names for the types that recur in signatures."""
 
-from __future__ import annotations
-
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import os
-
     import keras
-    import pandas as pd
 
 Array: TypeAlias = NDArray[Any]  # of numbers
 Mask: TypeAlias = NDArray[np.bool_]  # True where a weight is alive
 Masks: TypeAlias = dict[str, Mask]  # site name -> mask
 Arrays: TypeAlias = dict[str, Array]  # site name -> array
 Scores: TypeAlias = NDArray[Any]  # one number for each weight; low ones are pruned first
-Table: TypeAlias = "pd.DataFrame"
-Path: TypeAlias = "str | os.PathLike[str]"
+Table: TypeAlias = pd.DataFrame
+Path: TypeAlias = str | os.PathLike[str]
 Model: TypeAlias = "keras.Model"
 # What `include` and `exclude` take: names, patterns, layers, one or several.
 Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"

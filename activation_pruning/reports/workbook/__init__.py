@@ -1,7 +1,5 @@
 """An Excel workbook from tables: typed cells, readable formats, native charts, settings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
