@@ -37,6 +37,7 @@ ELSEWHERE = """
             model.set_weights([0 * w for w in model.get_weights()])
             model.load_weights(f"{folder}/{moment}.weights.h5")
             np.savez(f"{folder}/{moment}.npz", model=loaded, weights=model.predict(x, verbose=0))
+            model.run_eagerly = True  # one step: tracing it would take longer
             model.fit(x, np.zeros(len(x), int), verbose=0)
     """
 
