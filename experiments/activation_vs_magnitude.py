@@ -13,8 +13,6 @@ What finished is kept under <out>/runs: the same command goes on where it was st
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

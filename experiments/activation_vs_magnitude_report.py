@@ -1,7 +1,5 @@
 """The files of activation_vs_magnitude: workbook, pictures, HTML page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

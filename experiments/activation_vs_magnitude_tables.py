@@ -1,7 +1,5 @@
 """The tables of activation_vs_magnitude, and its findings in words."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from activation_pruning.reports import statistics

@@ -14,8 +14,6 @@ Sources: Dong, Chen & Pan, NeurIPS 2017; Frantar & Alistarh, NeurIPS 2022 and IC
 Denker & Solla, NIPS 1989; Sun et al., ICLR 2024; Augasta & Kathirvalavakumar, 2011.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 

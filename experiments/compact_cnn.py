@@ -14,8 +14,6 @@ Sources: LeCun et al., Proc. IEEE 86(11), 1998; He et al., CVPR 2016; Li et al.,
 Ganguli & Chong, Algorithms 17(1):48, 2024.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

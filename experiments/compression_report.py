@@ -10,8 +10,6 @@ threshold on the magnitude gives.
 What finished is kept under <out>/runs: the same command writes the report again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The measurements of compression_report: one network, before and after pruning."""
 
-from __future__ import annotations
-
 import time
 import warnings
 

@@ -14,8 +14,6 @@ Source: Han, Mao & Dally, Deep Compression: Compressing Deep Neural Networks wit
 Quantization and Huffman Coding, ICLR 2016.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

@@ -14,8 +14,6 @@ What finished is kept under <out>/runs: the same command goes on where it was st
 Source: Ganguli & Chong, Algorithms 17(1):48, 2024, and its published code.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import sys

@@ -15,8 +15,6 @@ Sources: Frankle & Carbin, ICLR 2019; Frankle, Dziugaite, Roy & Carbin, ICML 202
 epoch k).
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import sys

@@ -14,8 +14,6 @@ was stopped.
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
 
-from __future__ import annotations
-
 import sys
 
 import nuclear_norm_equivalence_report as report

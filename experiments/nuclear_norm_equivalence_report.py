@@ -1,7 +1,5 @@
 """The files of nuclear_norm_equivalence: how far the spectra of two networks are apart."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

@@ -19,8 +19,6 @@ Sources: See, Luong & Manning, CoNLL 2016 (class-blind, -uniform, -distributed);
 2015; LeCun, Denker & Solla, NIPS 1989; Dong, Chen & Pan, NeurIPS 2017.
 """
 
-from __future__ import annotations
-
 import sys
 
 import pruning_strategies_regularised as regularised

@@ -1,7 +1,5 @@
 """Other ways against overfitting, with as many epochs as pruning has: what they are compared by."""
 
-from __future__ import annotations
-
 import logging
 import time
 

@@ -1,7 +1,5 @@
 """The files of pruning_strategies: tables, answers to six published findings, pictures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pruning_strategies_tables import (

@@ -1,7 +1,5 @@
 """From trials of pruning strategies to tables, and to answers in words."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pruning_strategies_regularised as regularised

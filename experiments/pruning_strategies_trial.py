@@ -1,7 +1,5 @@
 """One trial of a pruning strategy: a trained network, pruned and retrained to the end."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

@@ -13,8 +13,6 @@ Sources: Ganguli & Chong, Algorithms 17(1):48, 2024; Frankle & Carbin, The Lotte
 Hypothesis, ICLR 2019.
 """
 
-from __future__ import annotations
-
 import sys
 
 import keras

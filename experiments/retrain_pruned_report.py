@@ -1,7 +1,5 @@
 """The files of retrain_pruned: what training again does to ranks and accuracy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -13,8 +13,6 @@ What finished is kept under <out>/runs: the same command goes on where it was st
 Sources: Zhu & Gupta 2017 (polynomial); Ganguli & Chong, Algorithms 17(1):48, 2024 (by accuracy).
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import logging

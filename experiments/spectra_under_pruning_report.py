@@ -1,7 +1,5 @@
 """The files of spectra_under_pruning: ranks, and how large and small singular values shrink."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

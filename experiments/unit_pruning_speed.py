@@ -14,8 +14,6 @@ What finished is kept under <out>/runs and <out>/networks: the same command goes
 stopped.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import sys

@@ -1,7 +1,5 @@
 """The files of unit_pruning_speed: time, size and accuracy of compacted networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -12,8 +12,6 @@ norm by unit.
 What finished is kept under <out>/runs: the same command goes on where it was stopped.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The arms of the experiments: networks trained densely, or pruned while they train."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import warnings

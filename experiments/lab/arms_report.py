@@ -3,8 +3,6 @@
 Tables of runs are those of `lab.differences`, with more that was measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pandas as pd

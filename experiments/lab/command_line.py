@@ -1,7 +1,5 @@
 """The options that the experiments share, with defaults that suit the data set."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

@@ -1,7 +1,5 @@
 """Runs that are pruned while they train: one table of them, and which reached their sparsity."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 

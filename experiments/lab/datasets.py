@@ -1,7 +1,5 @@
 """The data of the experiments: digits, MNIST, Fashion-MNIST, or one's own .npz file."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Dense networks that several arms start from: trained once for each seed, then kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -6,8 +6,6 @@ two tables is corrected for its own number of comparisons. Few seeds rarely tell
 of many settings; the mean over them is a single question.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from activation_pruning.reports import statistics

@@ -1,7 +1,5 @@
 """Networks for images, LeNet-300-100, LeNet-5 and a small residual one, and their training."""
 
-from __future__ import annotations
-
 import logging
 import math
 

@@ -4,8 +4,6 @@ Every function takes the Keras module to work with, so that a peer that needs le
 the same network, from the same starting weights, under the same stopping rules.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 

@@ -1,7 +1,5 @@
 """Trained networks, pruned without training again: the arms, and the work of one run."""
 
-from __future__ import annotations
-
 import logging
 import time
 import warnings

@@ -1,7 +1,5 @@
 """The files of weight_pruning_sweep and brain_surgeon: accuracy against sparsity."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Plain training of a multilayer perceptron: no stopping rule, a validation part, accuracies."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 

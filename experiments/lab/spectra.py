@@ -1,7 +1,5 @@
 """Singular values of the runs: kept as arrays beside the records, read back as one table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

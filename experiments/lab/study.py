@@ -1,7 +1,5 @@
 """The course of an experiment: options, trials, what failed, publication."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

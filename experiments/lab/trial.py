@@ -8,8 +8,6 @@ of an earlier study is left in them. Whoever loses the process above ends what i
 Nothing but the standard library is imported here, so that workers stay small.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """What the statistics of a table mean, in words."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 
