@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import json
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -209,6 +210,7 @@ def _live(function, settings, answer, server):
     _lead(os.getpid())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     live_with(server)
+    logging.getLogger("tensorflow").setLevel("ERROR")  # its advice on retracing is not for us
     answer.send(_outcome(function, settings))
 
 
