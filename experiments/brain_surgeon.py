@@ -8,8 +8,6 @@ steps after every 2,000 (`lobs_2000_trained`, the one arm that trains).
 
     python brain_surgeon.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Dong, Chen & Pan, NeurIPS 2017; Frantar & Alistarh, NeurIPS 2022 and ICML 2023; LeCun,
 Denker & Solla, NIPS 1989; Sun et al., ICLR 2024; Augasta & Kathirvalavakumar, 2011.
 """

@@ -8,8 +8,6 @@ that of the dense network, and how far its outputs are from those of the stage b
 
     python compact_cnn.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: LeCun et al., Proc. IEEE 86(11), 1998; He et al., CVPR 2016; Li et al., ICLR 2017;
 Ganguli & Chong, Algorithms 17(1):48, 2024.
 """

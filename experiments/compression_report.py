@@ -6,8 +6,6 @@ that does to accuracy, size, connections and time, how pruning at random compare
 threshold on the magnitude gives.
 
     python compression_report.py --dataset mnist --network lenet_300_100
-
-What finished is kept under <out>/runs: the same command writes the report again.
 """
 
 import hashlib

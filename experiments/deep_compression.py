@@ -8,8 +8,6 @@ with no loss: 40 for LeNet-300-100 (8 % of the weights kept) and 39 for LeNet-5 
 
     python deep_compression.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Han, Mao & Dally, Deep Compression: Compressing Deep Neural Networks with Pruning, Trained
 Quantization and Huffman Coding, ICLR 2016.
 """

@@ -9,8 +9,6 @@ compacted: what is pruned is really gone.
 
     python layerwise_pruning.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Ganguli & Chong, Algorithms 17(1):48, 2024, and its published code.
 """
 

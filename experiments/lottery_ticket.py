@@ -9,8 +9,6 @@ training has as many epochs.
 
     python lottery_ticket.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Frankle & Carbin, ICLR 2019; Frankle, Dziugaite, Roy & Carbin, ICML 2020 (rewinding to
 epoch k).
 """

@@ -8,8 +8,6 @@ accuracy has become flat.
 
     python schedules_compared.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Zhu & Gupta 2017 (polynomial); Ganguli & Chong, Algorithms 17(1):48, 2024 (by accuracy).
 """
 

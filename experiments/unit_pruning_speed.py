@@ -9,9 +9,6 @@ each with one thread. Measured is the time on the wall, and that of the processo
 grow when other programs want the processor, too.
 
     python unit_pruning_speed.py --dataset mnist --jobs 2
-
-What finished is kept under <out>/runs and <out>/networks: the same command goes on where it was
-stopped.
 """
 
 import functools
@@ -68,8 +65,7 @@ def timings(options, records: list[dict]) -> list[dict]:
 
     Both arms leave equally many units of every layer, so that their networks take equally long.
     """
-    found = [record for record in records if "result" in record]
-    found = [record for record in found if record["settings"]["seed"] == 0]
+    found = [r for r in records if "result" in r and r["settings"]["seed"] == 0]
     if not found:
         return []
     timed = found[-1]
@@ -82,14 +78,12 @@ def work(settings: dict) -> tuple[dict, dict]:
     if settings["arm"] == TIMING:
         return timed(settings), {}
     model, arrays, calibration, _ = oneshot.begin(settings)
-    start, rows, told = model.get_weights(), [], []
+    start, rows, told, arm = model.get_weights(), [], [], ARMS[settings["arm"]]
     for share in settings["shares"]:
         model.set_weights(start)
         begun = time.perf_counter()
         if share:
-            told += oneshot.prune(
-                model, ARMS[settings["arm"]], [share], calibration, settings["seed"]
-            )
+            told += oneshot.prune(model, arm, [share], calibration, settings["seed"])
         row = oneshot.measured(model, arrays, share, time.perf_counter() - begun)
         rows.append(row | _compacted(model, share, arrays, settings))
     return oneshot.finished(rows, told), {}

@@ -8,8 +8,6 @@ norm by unit.
 
     python weight_pruning_sweep.py --dataset mnist --jobs 2
     python weight_pruning_sweep.py --dataset mnist --jobs 2 --granularity unit
-
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
 """
 
 import sys

@@ -79,14 +79,8 @@ def _shown(records, name, title, baseline, published):
     pairs = differences.to_baseline(curves[curves["target_sparsity"] > 0], baseline)
     each = differences.by_setting(pairs, ["target_sparsity"])
     whole = differences.overall(pairs, ["target_sparsity"])
-    reference = pd.DataFrame(
-        {
-            "arm": PUBLISHED,
-            "seed": 0,
-            "target_sparsity": list(published),
-            "test_accuracy": published.values(),
-        }
-    )
+    points = {"target_sparsity": list(published), "test_accuracy": published.values()}
+    reference = pd.DataFrame({"arm": PUBLISHED, "seed": 0} | points)
     tables = {
         "Accuracy": wide_table(pd.concat([summary, reference])),
         "Summary": summary,
