@@ -94,7 +94,7 @@ def reductions(values: pd.DataFrame) -> pd.DataFrame:
 def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
     """The reduction of the largest tenth less that of the smallest, paired within each run."""
     named, tables = "difference_share", []
-    for kind in KINDS:
+    for kind in KINDS if len(tenths) else ():
         large, small = (tenths.loc[tenths["tenth"] == tenth, [*RUN, kind]] for tenth in (1, 10))
         found = statistics.differences(large, small, RUN, SETTING, kind, named)
         means = [part.groupby(SETTING)[kind].mean() for part in (large, small)]
