@@ -18,6 +18,12 @@ def family(*verdicts: pd.Series) -> list[str]:
     ]
 
 
+def order(runs: pd.DataFrame) -> str:
+    """The arms with their mean test accuracies, the best first."""
+    means = runs.groupby("arm")["test_accuracy"].mean().sort_values(ascending=False)
+    return ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
+
+
 def interval(row, name: str, factor: float = 1.0, digits: int = 2) -> str:
     """The interval beside `name` in words: its <name>_low and <name>_high, times a factor."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
