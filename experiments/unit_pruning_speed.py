@@ -38,14 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     about = "Time, size and accuracy of networks whose pruned units are taken out."
     parser = command_line.shared_parser(report.NAME, about, tuple(ARMS))
     add = parser.add_argument
-    sizes = [1000, 1000, 500, 200]
-    told = "share of the units of every hidden layer"
+    hidden, told = [1000, 1000, 500, 200], "share of the units of every hidden layer"
     add("--sparsities", nargs="+", type=command_line.share, default=list(SPARSITIES), help=told)
-    add("--hidden", nargs="+", type=command_line.count, default=sizes, help="units by layer")
-    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
-    add("--batch-size", type=command_line.count, default=64, help="samples in a training step")
-    add("--epochs", type=command_line.count, help="of training (default: digits 40, others 4)")
-    add("--calibration", type=command_line.count, default=2048, help="training images used")
+    oneshot.add_options(parser, hidden, epochs=4, digits=40, calibration=2048)
     add("--predict-batch", type=command_line.count, default=1000, help="images in one call")
     add("--rounds", type=command_line.count, default=20, help="of timing, at least 2")
     return study.run(parser, arguments, grid, work, report.publish, describe, timings)
@@ -53,7 +48,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def grid(options, data: str) -> list[dict]:
     """One settings dict per seed and arm."""
-    options.epochs = options.epochs or (40 if options.dataset == "digits" else 4)
     if options.rounds < 2:
         raise ValueError(f"--rounds {options.rounds} is too few: an interval wants 2, better 20")
     shares = [0.0, *sorted(set(options.sparsities))]

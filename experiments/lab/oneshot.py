@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import dense, network, study
+from lab import command_line, dense, network, study
 
 EXACT = "lobs"
 
@@ -23,8 +23,22 @@ class Arm:
     exclude: tuple | None = None
 
 
+def add_options(parser, hidden: list[int], epochs: int, digits: int, calibration: int) -> None:
+    """Add what the training takes to a parser; `epochs` by default, `digits` on digits."""
+    add, count = parser.add_argument, command_line.count
+    add("--hidden", nargs="+", type=count, default=hidden, help="units by layer")
+    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
+    add("--batch-size", type=count, default=64, help="samples in a training step")
+    told = f"of training (default: digits {digits}, others {epochs})"
+    add("--epochs", type=count, help=told)
+    add("--calibration", type=count, default=calibration, help="training images used")
+    parser.set_defaults(epochs_by_default=(epochs, digits))
+
+
 def grid(options, data: str, **more) -> list[dict]:
     """One settings dict per seed and arm, seeds outermost; `more` is of the experiment."""
+    epochs, digits = vars(options).pop("epochs_by_default")
+    options.epochs = options.epochs or (digits if options.dataset == "digits" else epochs)
     options.arms = list(dict.fromkeys(options.arms))
     names = ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "calibration")
     shared = {name: getattr(options, name) for name in names}
