@@ -8,12 +8,8 @@ seed, all arms share the data split and the starting weights.
 
     python activation_vs_magnitude.py --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import json

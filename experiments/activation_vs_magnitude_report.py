@@ -1,33 +1,33 @@
-"""The files of activation_vs_magnitude: workbook, pictures, HTML page."""
-
-from __future__ import annotations
+"""The files of activation_vs_magnitude: tables, findings in words, pictures, HTML page."""
 
 from pathlib import Path
 
 import pandas as pd
-from activation_vs_magnitude_tables import (
-    by_events,
-    differences_tables,
-    findings,
-    intervals_table,
-    summary_table,
-)
 
-from activation_pruning.reports import figures, workbook
-from lab import comparison, publication, storage
+from activation_pruning.reports import figures, statistics, workbook
+from lab import comparison, differences, publication, storage, words
+from lab.comparison import MEASURED, SETTING, missed
 from lab.publication import Picture, rows
 
 NAME = "activation_vs_magnitude"
 MASKED = ("activation", "activation_magnitude", "magnitude", "random")
 CLOSE = 0.10  # the close-up shows arms that stay within this much of the best accuracy
 PEERS = ("tensorflow-model-optimization", "tf-keras")
-
+PAIRS = (
+    ("activation_magnitude", "magnitude"),
+    ("activation", "magnitude"),
+    ("activation_magnitude", "tfmot"),
+    ("magnitude", "tfmot"),
+    ("magnitude_gradual", "tfmot"),
+    ("activation_magnitude_gradual", "magnitude_gradual"),
+    ("activation", "random"),
+    ("activation", "inactivity"),
+)
 ABOUT = (
     "Means over the seeds; test_accuracy_ci95 is the half-width of the 95 % t-interval. "
     "target_sparsity is what was asked for, sparsity what the weights say; both leave the output "
-    "layer out. "
-    "time_s is the wall time of the training, one thread each, with other runs at its side; "
-    "cpu_time_s is its processor time."
+    "layer out. time_s is the wall time of the training, one thread each, with other runs at its "
+    "side; cpu_time_s is its processor time."
 )
 
 
@@ -71,6 +71,66 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
     )
 
 
+def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over the seeds by arm, sparsity and events; test accuracy with its 95 % interval.
+
+    test_accuracy_ci95 is the half-width: the interval is test_accuracy plus or minus it.
+    """
+    table = statistics.summary(runs, SETTING, ["test_accuracy"])
+    grouped = runs.groupby(SETTING, sort=False)
+    others = [name for name in MEASURED if name != "test_accuracy"]
+    reached = grouped["reached"].sum().rename("runs_reached").reset_index()
+    table = table.merge(reached, on=SETTING).merge(grouped[others].mean().reset_index(), on=SETTING)
+    order = [*SETTING, "runs", "runs_reached", "test_accuracy", "test_accuracy_ci95"]
+    return table[[*order, *others]]
+
+
+def intervals_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t-interval over the seeds of everything measured, one row per metric."""
+    names = {"value": "mean", "value_low": "low", "value_high": "high"}
+    long = runs.melt([*SETTING, "seed"], list(MEASURED), var_name="metric")
+    table = statistics.intervals(long, [*SETTING, "metric"], "value").rename(columns=names)
+    return table[[*SETTING, "metric", "mean", "low", "high", "runs"]]
+
+
+def by_events(runs: pd.DataFrame) -> pd.DataFrame:
+    """The pruned runs; those of an arm without events stand beside every number of events."""
+    pruned = runs[runs["arm"] != "dense"]
+    own, peer = pruned[pruned["events"] > 0], pruned[pruned["events"] == 0]
+    if own.empty:
+        return peer
+    numbers = own["events"].drop_duplicates()
+    return pd.concat([own, peer.drop(columns="events").merge(numbers.to_frame(), how="cross")])
+
+
+def differences_tables(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Differences between arms by sparsity and events, and overall.
+
+    Only runs that reached their sparsity count.
+    """
+    pairs, by = {}, SETTING[1:]
+    for pair in PAIRS:
+        used = runs[runs["reached"] & runs["arm"].isin(pair)]
+        if (used["events"] > 0).any():
+            used = by_events(used)
+        pairs[pair] = tuple(used[used["arm"] == arm] for arm in pair)
+    return differences.by_setting(pairs, by), differences.overall(pairs, by)
+
+
+def findings(runs: pd.DataFrame, each: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
+    """Say in plain words what the numbers say, whoever wins."""
+    lines = []
+    pruned = runs[runs["reached"] & (runs["arm"] != "dense")]
+    dense = runs.loc[runs["arm"] == "dense", "test_accuracy"]
+    if len(dense):
+        lines.append(f"The dense network: {dense.mean():.2%} test accuracy on average.")
+    for (sparsity, events), own in pruned[pruned["events"] > 0].groupby(SETTING[1:]):
+        peer = pruned[(pruned["events"] == 0) & (pruned["target_sparsity"] == sparsity)]
+        order = words.order(pd.concat([own, peer]))
+        lines.append(f"{sparsity:.0%} sparsity, {events} events, best mean first: {order}.")
+    return lines + differences.told(each, whole) + missed(runs)
+
+
 def readable(summary: pd.DataFrame) -> str:
     """Lay the summary out for a terminal."""
     table = summary.copy()
@@ -92,12 +152,8 @@ def _shown_setting(records):
     pruned = [r["settings"] for r in records if r["settings"]["sparsity"]]
     sparsity = max((s["sparsity"] for s in pruned), default=0.0)
     events = min((s["events"] for s in pruned if s["events"]), default=0)
-    return [
-        r
-        for r in records
-        if (r["settings"]["sparsity"], r["settings"]["events"])
-        in {(0.0, 0), (sparsity, 0), (sparsity, events)}
-    ]
+    shown = {(0.0, 0), (sparsity, 0), (sparsity, events)}
+    return [r for r in records if (r["settings"]["sparsity"], r["settings"]["events"]) in shown]
 
 
 def _without_zero_events(table):
@@ -107,7 +163,7 @@ def _without_zero_events(table):
 
 
 def _close_arms(runs):
-    means = runs.groupby(comparison.SETTING)["test_accuracy"].mean()
+    means = runs.groupby(SETTING)["test_accuracy"].mean()
     worst = means.groupby("arm").min()
     return set(worst[worst >= means.max() - CLOSE].index)
 

@@ -7,8 +7,6 @@ network, the data, the starting weights, the optimizer and the stopping rules ar
 arms (network.py); the sparsity rises by tfmot's PolynomialDecay, the same in every layer.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -7,8 +7,6 @@ QUICK, a text, has the options of a quick run on scikit-learn's digits. Without 
 with its defaults, which takes days. Ends with a table, and with exit code 1 if one failed.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import subprocess

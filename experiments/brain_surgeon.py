@@ -8,13 +8,9 @@ steps after every 2,000 (`lobs_2000_trained`, the one arm that trains).
 
     python brain_surgeon.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Dong, Chen & Pan, NeurIPS 2017; Frantar & Alistarh, NeurIPS 2022 and ICML 2023; LeCun,
 Denker & Solla, NIPS 1989; Sun et al., ICLR 2024; Augasta & Kathirvalavakumar, 2011.
 """
-
-from __future__ import annotations
 
 import sys
 import time
@@ -48,22 +44,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; return the exit code, see `study.run`."""
     about = "Accuracy against compression for brain surgeons, without training again."
     parser = command_line.shared_parser(oneshot_report.SURGEON, about, tuple(ARMS))
-    add = parser.add_argument
-    add("--hidden", nargs="+", type=command_line.count, default=[300, 100], help="units by layer")
-    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
-    add("--batch-size", type=command_line.count, default=64, help="samples in a training step")
-    add("--epochs", type=command_line.count, help="of training (default: digits 60, others 10)")
+    oneshot.add_options(parser, [300, 100], epochs=10, digits=60, calibration=10_000)
+    add, told = parser.add_argument, "training steps of lobs_2000_trained"
     add("--l2", type=float, default=1e-4, help="strength of the L2 regularizer")
-    add("--calibration", type=command_line.count, default=10_000, help="training images used")
-    add("--steps", type=command_line.count, default=3, help="training steps of lobs_2000_trained")
-    return study.run(
-        parser, arguments, grid, work, oneshot_report.publish_surgeon, oneshot.describe
-    )
+    add("--steps", type=command_line.count, default=3, help=told)
+    publish = oneshot_report.publish_surgeon
+    return study.run(parser, arguments, grid, work, publish, oneshot.describe)
 
 
 def grid(options, data: str) -> list[dict]:
     """One settings dict per run."""
-    options.epochs = options.epochs or (60 if options.dataset == "digits" else 10)
     more = {"init": "glorot", "biases": True, "l2": options.l2, "steps": options.steps}
     return oneshot.grid(options, data, **more)
 

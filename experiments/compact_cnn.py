@@ -8,18 +8,13 @@ that of the dense network, and how far its outputs are from those of the stage b
 
     python compact_cnn.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: LeCun et al., Proc. IEEE 86(11), 1998; He et al., CVPR 2016; Li et al., ICLR 2017;
 Ganguli & Chong, Algorithms 17(1):48, 2024.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import compact_cnn_report as report
@@ -66,7 +61,8 @@ def grid(options, data: str) -> list[dict]:
     if options.rounds < 2:
         raise ValueError(f"--rounds {options.rounds}: quartiles need 2 at least")
     images.load(options.dataset, options.samples)  # raises for data that cannot serve
-    shared = {name: getattr(options, name) for name in SETTINGS} | _versions() | {"data": data}
+    shared = {name: getattr(options, name) for name in SETTINGS} | study.versions()
+    shared |= {"data": data}
     return [
         {"arm": arm, "network": name, "seed": seed, "events": 0}
         | {"sparsity": 0.0 if arm == DENSE else options.sparsity}
@@ -82,8 +78,7 @@ def work(settings: dict) -> tuple[dict, dict]:
     arrays = images.load(settings["dataset"], settings["samples"], settings["seed"])
     model = images.build(settings["network"], arrays, settings)
     begun, stages, layers, pruned_in = time.perf_counter(), [], [], None
-    with warnings.catch_warnings(record=True) as told:  # kept with the result
-        warnings.simplefilter("default")
+    with study.warned() as told:
         pruner = _pruner(settings)
         images.fit(model, arrays, settings, settings["epochs"], [pruner] if pruner else [])
         if pruner:
@@ -95,7 +90,8 @@ def work(settings: dict) -> tuple[dict, dict]:
             model = small
         model.optimizer.learning_rate = settings["learning_rate"] / 10
         images.fit(model, arrays, settings, settings["fine_tune"])
-        stages.append(_keras_stage(_last(settings), model, arrays, settings))
+        last = "fine-tuned" if pruner else DENSE
+        stages.append(_keras_stage(last, model, arrays, settings))
         stages += [_exported(stage, model, arrays, settings, stages[-1]) for stage in EXPORTS]
     result = {
         "stages": stages,
@@ -103,7 +99,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         "pruned_in_epochs": pruned_in,
         "test_accuracy": stages[-1]["test_accuracy"],
         "time_s": time.perf_counter() - begun,
-        "warnings": sorted({str(w.message) for w in told if issubclass(w.category, UserWarning)}),
+        "warnings": told,
     }
     return result, {}
 
@@ -127,7 +123,7 @@ def publish(records: list[dict], out: Path, options: dict) -> None:
         if DENSE in names and len(names) > 1:
             plan = {"arm": "times", "network": name, "seed": seed, "sparsity": 0.0, "events": 0}
             plan |= {"runs": names, "dataset": options["dataset"], "rounds": options["rounds"]}
-            plans.append(plan | _versions())
+            plans.append(plan | study.versions())
     timed = runner.run_grid(plans, times, out / "times", 1, lambda result: "measured")
     report.publish(records, out, options, [t for t in timed if "result" in t])
 
@@ -158,14 +154,6 @@ def times(settings: dict) -> tuple[dict, dict]:
     return {"times": rows}, {}
 
 
-def _versions():
-    return {
-        "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "activation_pruning": ap.__version__,
-    }
-
-
 def _pruner(settings):
     if settings["arm"] == DENSE:
         return None
@@ -177,10 +165,6 @@ def _pruner(settings):
         granularity=ap.masks.Unit(round_to=settings["round_to"]),
         seed=settings["seed"],
     )
-
-
-def _last(settings):
-    return DENSE if settings["arm"] == DENSE else "fine-tuned"
 
 
 def _file(name, stage, suffix):

@@ -1,7 +1,5 @@
 """The files of compact_cnn: what every stage costs and can do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -6,11 +6,7 @@ that does to accuracy, size, connections and time, how pruning at random compare
 threshold on the magnitude gives.
 
     python compression_report.py --dataset mnist --network lenet_300_100
-
-What finished is kept under <out>/runs: the same command writes the report again.
 """
-
-from __future__ import annotations
 
 import hashlib
 import sys
@@ -18,9 +14,7 @@ from pathlib import Path
 
 import compression_report_bench as bench
 import compression_report_tables as tables
-import keras
 
-import activation_pruning as ap
 from lab import command_line, images, study
 
 SETTINGS = ("dataset", "network", "criterion", "sparsities", "sparsity", "unit_sparsity")
@@ -43,8 +37,7 @@ def grid(options, data: str) -> list[dict]:
     options.sparsities = sorted({*options.sparsities, options.sparsity})
     images.load(options.dataset)  # raises for data that cannot serve
     settings = {name: getattr(options, name) for name in SETTINGS}
-    settings |= {"arm": "report", "events": 0, "data": data, "keras": keras.__version__}
-    settings |= {"backend": keras.backend.backend(), "activation_pruning": ap.__version__}
+    settings |= {"arm": "report", "events": 0, "data": data} | study.versions()
     if Path(options.network).is_file():  # another file of the same name is another network
         digest = hashlib.sha256(Path(options.network).read_bytes()).hexdigest()
         settings["network_file"] = digest[:12]
@@ -61,18 +54,12 @@ def _parser():
     about = "One report on the compression of one network."
     parser = command_line.Parser(tables.NAME, about)
     add = parser.add_argument
-    add(
-        "--network", default="lenet_300_100", help=f"{', '.join(images.NETWORKS)}, or a .keras file"
-    )
+    told = f"{', '.join(images.NETWORKS)}, or a .keras file"
+    add("--network", default="lenet_300_100", help=told)
     add("--criterion", default="activation_magnitude", choices=bench.CRITERIA, help="to prune by")
     share, count = command_line.share, command_line.count
-    add(
-        "--sparsities",
-        nargs="+",
-        type=share,
-        default=[0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95],
-        help="to compare, rising",
-    )
+    values = [0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95]
+    add("--sparsities", nargs="+", type=share, default=values, help="to compare, rising")
     add("--sparsity", type=share, default=0.9, help="of the weights, at the end")
     add("--unit-sparsity", type=share, default=0.5, help="of the units of each layer")
     add("--thresholds", type=count, default=12, help="how many to try")

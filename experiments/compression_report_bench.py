@@ -1,15 +1,12 @@
 """The measurements of compression_report: one network, before and after pruning."""
 
-from __future__ import annotations
-
 import time
-import warnings
 
 import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import images, network
+from lab import images, network, study
 
 CRITERIA = ("activation_magnitude", "activation", "mean_activation", "magnitude", "random")
 CALIBRATION = 2048  # training images that a criterion sees
@@ -83,15 +80,10 @@ class Bench:
 def work(settings: dict) -> tuple[dict, dict]:
     """Measure everything about one network; runs in a worker process."""
     begun = time.perf_counter()
-    with warnings.catch_warnings(record=True) as told:  # kept with the result
-        warnings.simplefilter("default")
+    with study.warned() as told:
         result = _measured(settings, begun)
-    result["warnings"] = sorted(
-        {str(w.message) for w in told if issubclass(w.category, UserWarning)}
-    )
-    result["time_s"] = time.perf_counter() - begun
-    result["test_accuracy"] = result["accuracy"][-1]["test_accuracy"]
-    return result, {}
+    result |= {"warnings": told, "time_s": time.perf_counter() - begun}
+    return result | {"test_accuracy": result["accuracy"][-1]["test_accuracy"]}, {}
 
 
 def _measured(settings, begun):
@@ -138,11 +130,8 @@ def iterative(bench: Bench) -> list[dict]:
     steps = [s for s in bench.settings["sparsities"] if s <= last]
     for number, sparsity in enumerate(steps, 1):
         bench.timed("pruning", bench.prune, sparsity, bench.settings["criterion"])
-        row = {
-            "iteration": number,
-            "target_sparsity": sparsity,
-            "accuracy_pruned": bench.accuracy(),
-        }
+        row = {"iteration": number, "target_sparsity": sparsity}
+        row |= {"accuracy_pruned": bench.accuracy()}
         bench.timed("fine-tuning", bench.fine_tune)
         rows.append(row | {"accuracy_fine_tuned": bench.accuracy()})
     return rows

@@ -1,7 +1,5 @@
 """The files of compression_report: ten tables with their charts, pictures, and one page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -8,15 +8,11 @@ with no loss: 40 for LeNet-300-100 (8 % of the weights kept) and 39 for LeNet-5 
 
     python deep_compression.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Han, Mao & Dally, Deep Compression: Compressing Deep Neural Networks with Pruning, Trained
 Quantization and Huffman Coding, ICLR 2016.
 """
 
-from __future__ import annotations
-
-import logging
+import itertools
 import math
 import sys
 import time
@@ -72,12 +68,8 @@ def grid(options, data: str) -> list[dict]:
             f"--arms lenet_5 needs images of at least {SMALLEST} x {SMALLEST} pixels, and those "
             f"of {options.dataset} are {side} x {side}: leave it out, or take mnist"
         )
-    shared = {name: getattr(options, name) for name in OPTIONS} | {
-        "data": data,
-        "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "activation_pruning": ap.__version__,
-    }
+    shared = {name: getattr(options, name) for name in OPTIONS}
+    shared |= {"data": data} | study.versions()
     return [
         {"arm": arm, "seed": seed, "sparsity": 0.0, "events": 0} | shared
         for seed in range(options.seeds)
@@ -87,25 +79,21 @@ def grid(options, data: str) -> list[dict]:
 
 def work(settings: dict) -> tuple[dict, dict]:
     """One network from dense to compressed; runs in a worker process."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     arrays, begun = datasets.load(settings["dataset"]), time.perf_counter()
     model = build(settings["arm"], arrays, settings["l2"])
     _fit(model, arrays, settings, settings["epochs"], settings["learning_rate"])
     raw = 4 * model.count_params()
-    rows = [_row("dense", model, arrays, raw, raw)]
-    tensors, before = [], 0.0
-    for sparsity in settings["sparsities"]:
+    rows, tensors = [_row("dense", model, arrays, raw, raw)], []
+    for before, sparsity in itertools.pairwise([0.0, *settings["sparsities"]]):
         _prune(model, arrays, settings, before, sparsity)
-        before = sparsity
         for bits in settings["bits"]:
             named = {"target_sparsity": sparsity, "bits": bits}
             found, table = _compressed(model, arrays, settings, bits, raw)
             rows += [row | named for row in found]
-            tensors += (
-                table.assign(**named).astype(object).replace({np.nan: None}).to_dict("records")
-            )
+            table = table.assign(**named).astype(object).replace({np.nan: None})
+            tensors += table.to_dict("records")
     return {"stages": rows, "tensors": tensors, "time_s": time.perf_counter() - begun}, {}
 
 
@@ -149,33 +137,25 @@ def _prune(model, arrays, settings, before, sparsity):
 def _compressed(model, arrays, settings, bits, raw):
     """(rows of the network pruned, with shared weights, and those trained; table of the tensors)"""
     compressed = compression.compress(model, bits)
+
+    def row(stage, model):
+        size = compressed.size_bytes, compressed.ratio_of_weights
+        return _row(stage, model, arrays, raw, *size)
+
     shared = compressed.model()
-    rows = [_row("pruned", model, arrays, raw, None)]
-    size = compressed.size_bytes, compressed.ratio_of_weights
-    rows.append(_row("shared", shared, arrays, raw, *size))
+    rows = [_row("pruned", model, arrays, raw, None), row("shared", shared)]
     callbacks = [ap.SharedWeights(compressed)]
     _fit(shared, arrays, settings, settings["tuning_epochs"], settings["tuning_rate"], callbacks)
-    loaded = compression.compressed.read(compressed.to_bytes()).model()
-    size = compressed.size_bytes, compressed.ratio_of_weights
-    rows.append(_row("trained", loaded, arrays, raw, *size))
+    rows.append(row("trained", compression.compressed.read(compressed.to_bytes()).model()))
     return rows, compressed.table()
 
 
 def _fit(model, arrays, settings, epochs, rate, callbacks=()):
     steps = math.ceil(len(arrays["x_train"]) / settings["batch_size"])
     falling = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
-    model.compile(
-        keras.optimizers.Adam(falling), "sparse_categorical_crossentropy", steps_per_execution=16
-    )
-    model.fit(
-        network.batches(
-            arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
-        ),
-        epochs=epochs,
-        callbacks=list(callbacks),
-        shuffle=False,  # the batches see to it
-        verbose=0,
-    )
+    optimizer = keras.optimizers.Adam(falling)
+    model.compile(optimizer, "sparse_categorical_crossentropy", steps_per_execution=16)
+    images.fit(model, arrays, settings, epochs, callbacks)
 
 
 def _row(stage, model, arrays, raw, size, ratio_of_weights=None):

@@ -1,7 +1,5 @@
 """The files of deep_compression: accuracy against the ratio of compression."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -9,18 +9,12 @@ compacted: what is pruned is really gone.
 
     python layerwise_pruning.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Ganguli & Chong, Algorithms 17(1):48, 2024, and its published code.
 """
 
-from __future__ import annotations
-
 import itertools
-import logging
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,13 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command_line.shared_parser(NAME, about, tuple(ARMS))
     plain.add_options(parser, hidden=[300, 200, 100], epochs=20, digits=40)
     add = parser.add_argument
-    add(
-        "--deviations",
-        nargs="+",
-        type=command_line.number,
-        default=[0.5, 1.0, 1.5],
-        help="k of the threshold",
-    )
+    number, told = command_line.number, "k of the threshold"
+    add("--deviations", nargs="+", type=number, default=[0.5, 1.0, 1.5], help=told)
     add("--frequency", type=command_line.count, default=2, help="epochs between two events")
     return study.run(parser, arguments, grid, work, publish, describe)
 
@@ -85,14 +74,10 @@ def grid(options, data: str) -> list[dict]:
 
 def work(settings: dict) -> tuple[dict, dict]:
     """Train and prune one network; runs in a worker process."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     criterion, way = ARMS[settings["arm"]]
-    data = plain.split(settings)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("default")
-        model, pruner, result = _trained(
-            settings, data, "activation", _by_activity(settings, WAYS[way])
-        )
+    data, how = plain.split(settings), _by_activity(settings, WAYS[way])
+    with study.warned() as told:
+        model, pruner, result = _trained(settings, data, "activation", how)
         if criterion != "activation":  # the same numbers of units at the same events
             again = _as_recorded(pruner.table(), settings)
             model, pruner, result = _trained(settings, data, criterion, again)
@@ -101,8 +86,10 @@ def work(settings: dict) -> tuple[dict, dict]:
     small = ap.compact(model)
     result |= measure.others()
     result |= {"parameters": small.count_params(), "parameters_before": model.count_params()}
-    result |= {"epochs": settings["epochs"], "layers": _layers(pruner.table())}
-    return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}
+    table = pruner.table()
+    last = table[table["event"] == table["event"].max()]
+    result |= {"epochs": settings["epochs"], "layers": last.to_dict("records")}
+    return result | {"warnings": told}, {}
 
 
 def describe(result: dict) -> str:
@@ -139,10 +126,8 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
 
 def _trained(settings, data, criterion, how):
     """(model, callback, result) of one training with an event every few epochs."""
-    model = plain.untrained(settings, data)
-    pruner = ap.PruningCallback(
-        criterion=criterion, granularity="unit", seed=settings["seed"], **how
-    )
+    model, how = plain.untrained(settings, data), how | {"seed": settings["seed"]}
+    pruner = ap.PruningCallback(criterion=criterion, granularity="unit", **how)
     begun = time.perf_counter()
     plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
     result = {"time_s": time.perf_counter() - begun}
@@ -196,12 +181,6 @@ def _as_recorded(table, settings):
     return {
         "schedule": _every(settings, _InOrder(counts)) if counts else ap.schedules.Constant(0.0)
     }
-
-
-def _layers(table):
-    if table.empty:
-        return []
-    return table[table["event"] == table["event"].max()].to_dict("records")
 
 
 if __name__ == "__main__":

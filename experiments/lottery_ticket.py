@@ -9,16 +9,11 @@ training has as many epochs.
 
     python lottery_ticket.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Frankle & Carbin, ICLR 2019; Frankle, Dziugaite, Roy & Carbin, ICML 2020 (rewinding to
 epoch k).
 """
 
-from __future__ import annotations
-
 import itertools
-import logging
 import sys
 import time
 from pathlib import Path
@@ -27,7 +22,7 @@ import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import arms_report, command_line, plain, publication, study
+from lab import arms_report, command_line, network, plain, publication, study
 
 NAME = "lottery_ticket"
 ARMS = ("rewind_0", "rewind_k", "random_weights", "random_masks", "continued")
@@ -72,7 +67,6 @@ def grid(options, data: str) -> list[dict]:
 
 def work(settings: dict) -> tuple[dict, dict]:
     """All rounds of one arm and seed; runs in a worker process."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     data = plain.split(settings)
     model, calls = plain.untrained(settings, data), itertools.count(1)
     initial, measure, begun = model.get_weights(), plain.Measure(data), time.perf_counter()
@@ -148,11 +142,12 @@ def _start(model, weights, masks):
 
 def _other(settings, data, initial, masks):
     """(starting weights, masks) of the arms that change one of them."""
-    random = np.random.default_rng(settings["seed"] + OTHER)
+    seed = settings["seed"] + OTHER
     if settings["arm"] == "random_masks":
+        random = np.random.default_rng(seed)
         return initial, [random.permuted(mask.ravel()).reshape(mask.shape) for mask in masks]
-    other = settings | {"seed": settings["seed"] + OTHER}
-    return plain.starting_weights(other, data), masks
+    other = network.build(keras, data.inputs, settings["hidden"], data.classes, seed)
+    return other.get_weights(), masks
 
 
 if __name__ == "__main__":

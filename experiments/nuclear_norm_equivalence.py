@@ -8,14 +8,12 @@ than two activation-pruned networks of different seeds are? And what accuracy ha
     python nuclear_norm_equivalence.py --jobs 2
 
 Each training step with the penalty takes an SVD per layer; the JAX backend is fastest at it on a
-CPU (KERAS_BACKEND=jax). What finished is kept under <out>/runs: the same command goes on where it
-was stopped.
+CPU (KERAS_BACKEND=jax).
 
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
 
-from __future__ import annotations
-
+import functools
 import sys
 
 import nuclear_norm_equivalence_report as report
@@ -40,12 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--strengths", nargs="+", type=positive, default=[3e-4, 1e-3, 3e-3], help=told)
     told = "of the penalty that weighs each singular value by its index"
     add("--index-strengths", nargs="+", type=positive, default=[1e-5], help=told)
-    return study.run(parser, arguments, settings_grid, work, report.publish)
-
-
-def settings_grid(options, data: str) -> list[dict]:
-    """One settings dict per run."""
-    return arms.settings_grid(options, data, _variants)
+    grid = functools.partial(arms.settings_grid, variants=_variants)
+    return study.run(parser, arguments, grid, work, report.publish)
 
 
 def work(settings: dict) -> tuple[dict, dict]:

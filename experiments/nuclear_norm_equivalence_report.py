@@ -1,14 +1,13 @@
 """The files of nuclear_norm_equivalence: how far the spectra of two networks are apart."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import comparison, publication, spectra, words
+from lab import comparison, differences, publication, spectra, words
+from lab.differences import METRIC, NAMED
 from lab.publication import Picture
 
 NAME = "nuclear_norm_equivalence"
@@ -37,16 +36,15 @@ def _publish(records, out, options):
     runs, curves = comparison.runs_table(records), normalised(spectra.table(records, out))
     ranks = spectra.ranks_table(records)
     ranks = ranks[ranks["site"] == ALL].drop(columns=["site", "moment", "event"])
-    apart = distances(curves)
-    nearer, accuracies = nearer_than_dense(apart), accuracy_differences(runs, penalties)
+    apart, first = distances(curves), curves[curves["seed"] == curves["seed"].min()]
     tables = {
         "Summary": _summary(runs, ranks, apart),
-        "Nearer than dense": nearer,
-        "Accuracy": accuracies,
+        "Nearer than dense": nearer_than_dense(apart),
+        "Accuracy": accuracy_differences(runs, penalties),
         "Seeds apart": seeds_apart(curves),
         "Distances": apart,
         "Norms": publication.rows(records, "norms"),
-        "Spectra": _mean_spectra(curves),
+        "Spectra": first[["arm", "seed", "site", "index", "value_share"]],
     }
     return publication.Publication(
         name=NAME,
@@ -73,9 +71,7 @@ def distances(curves: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for reference in REFERENCES:
         other = curves[curves["arm"] == reference].drop(columns="arm")
-        other = other.rename(
-            columns={"target_sparsity": "of_target_sparsity", "events": "of_events"}
-        )
+        other = other.rename(columns={name: f"of_{name}" for name in SETTING[1:]})
         pairs = curves[curves["arm"] != reference].merge(other, on=["seed", "site", "index"])
         parts.append(_mean_gap(pairs.assign(reference=reference), [*SETTING, "seed"]))
     return pd.concat(parts, ignore_index=True)
@@ -86,9 +82,7 @@ def seeds_apart(curves: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for first, second in itertools.combinations(sorted(curves["seed"].unique()), 2):
         left, right = (curves[curves["seed"] == seed] for seed in (first, second))
-        pairs = left.drop(columns="seed").merge(
-            right.drop(columns="seed"), on=[*SETTING, "site", "index"]
-        )
+        pairs = left.merge(right.drop(columns="seed"), on=[*SETTING, "site", "index"])
         pairs = pairs.assign(reference="itself", of_target_sparsity=0.0, of_events=0)
         parts.append(_mean_gap(pairs, SETTING).assign(seeds=f"{first}, {second}"))
     if not parts:
@@ -104,43 +98,37 @@ def nearer_than_dense(apart: pd.DataFrame) -> pd.DataFrame:
     on = ["reference", "of_target_sparsity", "of_events", "seed"]
     dense = together.loc[together["arm"] == "dense", [*on, "distance"]]
     others = together[together["arm"] != "dense"]
-    by = ["reference", "of_target_sparsity", "of_events", *SETTING]
     parts = [
         statistics.differences(rows, dense, on, on[:-1], "distance").assign(
             **dict(zip(SETTING, setting, strict=True))
         )
         for setting, rows in others.groupby(SETTING, sort=False)
     ]
-    columns = [*by, *statistics.columns()]
-    if not parts or dense.empty:
-        return pd.DataFrame(columns=columns)
-    return statistics.holm(pd.concat(parts, ignore_index=True))[columns]
+    return differences.judged(parts, [*on[:-1], *SETTING], "difference")
 
 
 def accuracy_differences(runs: pd.DataFrame, penalties: dict) -> pd.DataFrame:
     """Test accuracy of the penalised networks less that of the reference arms, by seed."""
-    parts, named = [], "accuracy_difference"
-    for arm in [arm for arm in runs["arm"].unique() if arm in penalties]:
-        for reference in ("dense", *REFERENCES):
-            first, second = (runs[runs["arm"] == name] for name in (arm, reference))
-            first = first[["seed", "test_accuracy"]]
-            found = statistics.differences(
-                first, second, ["seed"], ["target_sparsity", "events"], "test_accuracy", named
-            )
-            parts.append(found.assign(first=arm, second=reference))
-    columns = ["first", "second", "target_sparsity", "events", *statistics.columns(named)]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return statistics.holm(pd.concat(parts, ignore_index=True), named)[columns]
+    pairs = {
+        (arm, reference): (runs[runs["arm"] == arm], runs[runs["arm"] == reference])
+        for arm in runs["arm"].unique()
+        if arm in penalties
+        for reference in ("dense", *REFERENCES)
+    }
+    parts = []
+    for (arm, reference), (first, second) in pairs.items():
+        first = first[["seed", METRIC]]
+        found = statistics.differences(first, second, ["seed"], SETTING[1:], METRIC, NAMED)
+        parts.append(found.assign(first=arm, second=reference))
+    return differences.judged(parts, ["first", "second", *SETTING[1:]])
 
 
 def findings(tables: dict, penalties: dict) -> list[str]:
     """Say in plain words what the numbers say."""
     lines = []
     for row in tables["Summary"].to_dict("records"):
-        pruned = (
-            f" at {row['target_sparsity']:.0%} with {row['events']} events" if row["events"] else ""
-        )
+        share, events = row["target_sparsity"], row["events"]
+        pruned = f" at {share:.0%} with {events} events" if events else ""
         apart = {name: row.get(f"distance_{name}") for name in REFERENCES}
         near = ", ".join(f"{apart[name]:.3f} to {name}" for name in apart if pd.notna(apart[name]))
         lines.append(
@@ -154,7 +142,7 @@ def findings(tables: dict, penalties: dict) -> list[str]:
             lines.append(
                 f"{row['arm']} to {row['reference']} at {row['of_target_sparsity']:.0%} with "
                 f"{row['of_events']} events: {told.get(row['verdict'], row['verdict'])} "
-                f"({row['difference']:+.3f}, {_interval(row)})."
+                f"({row['difference']:+.3f}, {words.interval(row, 'difference', digits=3)})."
             )
     for row in tables["Seeds apart"].to_dict("records"):
         if row["arm"] in REFERENCES:
@@ -205,42 +193,21 @@ def _summary(runs, ranks, apart):
     return statistics.summary(table, SETTING, [*numbers, *names])
 
 
-def _mean_spectra(curves):
-    shown = curves[curves["seed"] == curves["seed"].min()]
-    return shown[["arm", "seed", "site", "index", "value_share"]]
-
-
-def _interval(row):
-    return words.interval(row, "difference", digits=3)
-
-
 def _pictures(penalties, curves, apart):
     strengths = {"dense": 0.0} | _strengths(penalties)
     # More lines would hide each other.
     left_out = curves["arm"].isin({"random", *penalties} - set(strengths))
-    figure = figures.mean_curves(
-        curves[~left_out],
-        "index",
-        "value_share",
-        panel="site",
-        title="Singular values at the end of training",
-        note="each spectrum divided by its largest value",
-        x_label="index, largest value first",
-        y_label="% of the largest value",
-    )
+    told = {"title": "Singular values at the end of training"}
+    told |= {"note": "each spectrum divided by its largest value"}
+    told |= {"x_label": "index, largest value first", "y_label": "% of the largest value"}
+    figure = figures.mean_curves(curves[~left_out], "index", "value_share", panel="site", **told)
     pictures = {"spectra": Picture("Normalised spectra", figure)}
     rows = apart[(apart["site"] == ALL) & apart["arm"].isin(strengths)]
     rows = rows.assign(strength=rows["arm"].map(strengths))
     if rows["strength"].nunique() < 2:
         return pictures | {"distances": None}
-    figure = figures.mean_curves(
-        rows,
-        "strength",
-        "distance",
-        by="reference",
-        title="Distance of the spectra to those of pruned networks",
-        note="by strength of the penalty; 0: dense",
-        x_label="strength of NuclearNorm",
-    )
+    told = {"title": "Distance of the spectra to those of pruned networks"}
+    told |= {"note": "by strength of the penalty; 0: dense", "x_label": "strength of NuclearNorm"}
+    figure = figures.mean_curves(rows, "strength", "distance", by="reference", **told)
     caption = "Mean over layers and singular values of the difference of the normalised spectra."
     return pictures | {"distances": Picture("Distance to pruned networks", figure, caption)}

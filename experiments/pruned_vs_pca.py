@@ -7,12 +7,8 @@ number of epochs of fine-tuning, each at the learning rate that suits it best on
 
     python pruned_vs_pca.py --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
-
-from __future__ import annotations
 
 import sys
 

@@ -1,7 +1,5 @@
 """The files of pruned_vs_pca: pruned networks against the dense one, PCA-reduced."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

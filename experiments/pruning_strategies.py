@@ -13,13 +13,9 @@ L2, early stopping, a nuclear norm penalty.
     python pruning_strategies.py --dataset mnist --jobs 2
     python pruning_strategies.py --dataset mnist --jobs 2 --hidden 300 100   # LeNet-300-100
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: See, Luong & Manning, CoNLL 2016 (class-blind, -uniform, -distributed); Han et al., NIPS
 2015; LeCun, Denker & Solla, NIPS 1989; Dong, Chen & Pan, NeurIPS 2017.
 """
-
-from __future__ import annotations
 
 import sys
 

@@ -1,8 +1,5 @@
 """Other ways against overfitting, with as many epochs as pruning has: what they are compared by."""
 
-from __future__ import annotations
-
-import logging
 import time
 
 import keras
@@ -35,32 +32,24 @@ def trials() -> list[dict]:
 
 def work(settings: dict) -> tuple[dict, dict]:
     """Train from the start; runs in a worker process."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     data = plain.split(settings)
     model = _model(settings, data)
     network.compile_as(keras, model, settings)
     measure, history = plain.Measure(data), []
-    watching = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: history.append(_row(e)))
 
-    def _row(epoch):
-        validation = measure(model)
-        return {"epoch": epoch + 1, "validation_accuracy": validation} | measure.others()
+    def look(epoch, logs):
+        row = {"epoch": epoch + 1, "validation_accuracy": measure(model)}
+        history.append(row | measure.others())
 
     wall, cpu = time.perf_counter(), time.process_time()
-    batches = network.batches(data.x_train, data.y_train, settings["batch_size"], settings["seed"])
-    model.fit(
-        batches,
-        epochs=settings["epochs"] + MORE_EPOCHS,
-        shuffle=False,
-        verbose=0,
-        callbacks=[watching],
-    )
+    epochs = settings["epochs"] + MORE_EPOCHS
+    watching = [keras.callbacks.LambdaCallback(on_epoch_end=look)]
+    network.fit(model, (data.x_train, data.y_train), settings, epochs, callbacks=watching)
     result = {"time_s": time.perf_counter() - wall, "cpu_time_s": time.process_time() - cpu}
     kept = _stopped(history) if settings["criterion"] == "early_stopping" else history
-    last = kept[-1]
-    return result | {"history": kept, "sparsity": 0.0, "epochs": len(kept)} | last, {}
+    return result | {"history": kept, "sparsity": 0.0, "epochs": len(kept)} | kept[-1], {}
 
 
 def describe(result: dict) -> str:
@@ -73,19 +62,11 @@ def describe(result: dict) -> str:
 
 def _model(settings, data):
     arm, strength = settings["criterion"], settings["strength"]
-    penalty = {
-        "l1": keras.regularizers.L1,
-        "l2": keras.regularizers.L2,
-        "nuclear_norm": ap.regularizers.NuclearNorm,
-    }.get(arm)
-    model = network.build(
-        keras,
-        data.inputs,
-        settings["hidden"],
-        data.classes,
-        settings["seed"],
-        penalty and penalty(strength),
-    )
+    penalties = {"l1": keras.regularizers.L1, "l2": keras.regularizers.L2}
+    penalties |= {"nuclear_norm": ap.regularizers.NuclearNorm}
+    penalty = penalties[arm](strength) if arm in penalties else None
+    sizes = data.inputs, settings["hidden"], data.classes
+    model = network.build(keras, *sizes, settings["seed"], penalty)
     if arm != "dropout":
         return model
     layers = []

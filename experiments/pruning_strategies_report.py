@@ -1,19 +1,9 @@
 """The files of pruning_strategies: tables, answers to six published findings, pictures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from pruning_strategies_tables import (
-    HIGH,
-    METRIC,
-    answers,
-    at_levels,
-    best,
-    compared,
-    curves,
-    others,
-)
+import pruning_strategies_tables as tables
+from pruning_strategies_tables import HIGH, METRIC
 
 from activation_pruning.reports import figures, statistics, workbook
 from lab import arms_report, publication, words
@@ -25,10 +15,8 @@ ABOUT = (
     "on the straight line over the logarithm of the weights alive); _ci95 is the half-width of the "
     "95 % t-interval."
 )
-PANELS = {
-    "2_epochs": "2 epochs after each step",
-    "variable": "after each step until accuracy is flat",
-}
+PANELS = {"2_epochs": "2 epochs after each step"}
+PANELS |= {"variable": "after each step until accuracy is flat"}
 PICTURES = (NAME, "criteria", "criteria_closeup", "ranks_strategy", "ranks_criterion")
 PICTURES += ("regularisers", "regularisers_gap")
 LEFT_OUT = {"strategy": ("criterion", "random"), "criterion": ("kind", "single")}  # of the means
@@ -39,14 +27,13 @@ CLOSE = 0.1  # the close-up shows criteria that are never further below the best
 @publication.publishing
 def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
     """What there is to show."""
-    points = curves(records)
-    levels, interest = at_levels(points), best(records)
-    ways = others(records)
-    differences = compared(levels, interest, ways)
+    points, interest = tables.curves(records), tables.best(records)
+    levels, ways = tables.at_levels(points), tables.others(records)
+    differences = tables.compared(levels, interest, ways)
     ranks = _ranks(levels)
     keys = ["criterion", "strategy", "retraining"]
     numbers = ["sparsity", "weights_alive", METRIC, "epochs_total", "time_total_s"]
-    tables = {
+    sheets = {
         "Levels": statistics.summary(levels, [*keys, "level"], [METRIC]),
         "Differences": differences,
         "Networks of interest": statistics.summary(interest, ["which", *keys], numbers),
@@ -59,14 +46,14 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
         "Steps": points,
         "Warnings": publication.warnings_table(records),
     }
-    findings = [*answers(differences), *_interest(interest)]
+    findings = [*tables.answers(differences), *_interest(interest)]
     findings += [f"{name}: {arms_report.ranked(table, by)}" for name, by, table in _named(ranks)]
     return publication.Publication(
         name=NAME,
         title="Pruning strategies",
         findings=findings + words.family(differences["verdict"]),
         about=ABOUT,
-        tables=tables,
+        tables=sheets,
         charts=[
             workbook.Chart(sheet, "level", METRIC, by, panel="retraining")
             for sheet, by in CURVES.items()
@@ -79,10 +66,10 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
 def _means(levels, by):
     """Accuracy at each level by seed, of strategies over criteria or the other way round."""
     column, without = LEFT_OUT[by]
-    rows = levels[levels[column] != without]
-    return (
-        rows.groupby([by, "retraining", "level", "seed"], sort=False)[METRIC].mean().reset_index()
+    rows = levels[levels[column] != without].groupby(
+        [by, "retraining", "level", "seed"], sort=False
     )
+    return rows[METRIC].mean().reset_index()
 
 
 def _regularisers(ways):
@@ -113,9 +100,9 @@ def _interest(interest):
 
     Only what all seeds came to counts. The most accurate are chosen by validation accuracy.
     """
-    lines = []
     if interest.empty:
-        return lines
+        return []
+    lines = []
     keys = ["criterion", "strategy", "retraining"]
     seeds = interest["seed"].nunique()
     for which, metric, by, place in (
@@ -168,9 +155,8 @@ def _pictures(levels, ways, ranks):
             pictures[name] = Picture(drawn, figure, told)
     for by, table in ranks.items():
         title = f"Mean ranks by {by}, at {HIGH:.0%} sparsity and more"
-        pictures[f"ranks_{by}"] = Picture(
-            title, figures.ranking(table, by, title), "1 is the best."
-        )
+        figure = figures.ranking(table, by, title)
+        pictures[f"ranks_{by}"] = Picture(title, figure, "1 is the best.")
     if len(ways):
         pictures |= _of_ways(ways)
     return pictures
@@ -184,21 +170,15 @@ def _far(criteria):
 
 def _of_ways(ways):
     """Test accuracy and gap of each way against overfitting, at two moments of the training."""
-    parts = {
-        "regularisers": (METRIC, {METRIC: "validates best", "highest_test_accuracy": "highest"}),
-        "regularisers_gap": (
-            "accuracy_gap",
-            {"accuracy_gap": "validates best", "final_accuracy_gap": "last epoch"},
-        ),
-    }
-    titles = {
-        "regularisers": "Test accuracy: pruning and other ways against overfitting",
-        "regularisers_gap": "Training less test accuracy",
-    }
-    pictures = {}
-    for name, (value, moments) in parts.items():
+    pictures, gap = {}, "Training less test accuracy"
+    accuracy = "Test accuracy: pruning and other ways against overfitting"
+    for name, value, other, moment, title in (
+        ("regularisers", METRIC, "highest_test_accuracy", "highest", accuracy),
+        ("regularisers_gap", "accuracy_gap", "final_accuracy_gap", "last epoch", gap),
+    ):
+        moments = {value: "validates best", other: moment}
         long = ways[["way", "seed", *moments]].rename(columns=moments)
         long = long.melt(["way", "seed"], list(moments.values()), "epoch", value)
-        figure = figures.mean_dots(long, value, "epoch", "way", title=titles[name])
-        pictures[name] = Picture(titles[name], figure)
+        figure = figures.mean_dots(long, value, "epoch", "way", title=title)
+        pictures[name] = Picture(title, figure)
     return pictures

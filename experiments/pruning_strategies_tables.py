@@ -1,7 +1,5 @@
 """From trials of pruning strategies to tables, and to answers in words."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pruning_strategies_regularised as regularised
@@ -15,7 +13,7 @@ TRIAL = ["criterion", "strategy", "retraining", "seed"]
 LEVELS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 HIGH = 0.95  # from here on compression is called high
 PRUNED = "pruned"  # among the regularisers: class-blind, 2 epochs after each step
-BESIDE = ("class_uniform", "class_distributed")  # other magnitude variants than class-blind
+BESIDE = ["class_uniform", "class_distributed"]  # other magnitude variants than class-blind
 SAME_EPOCHS = ("iterative_50", "iterative_75", "fixed_10000")  # no more epochs than they have
 
 
@@ -28,9 +26,8 @@ def curves(records: list[dict]) -> pd.DataFrame:
     ]
     if not parts:
         return pd.DataFrame(columns=[*TRIAL, "kind"])
-    table = pd.concat(parts, ignore_index=True).rename(
-        columns={"metric_pruned": "before_retraining"}
-    )
+    names = {"metric_pruned": "before_retraining"}
+    table = pd.concat(parts, ignore_index=True).rename(columns=names)
     front = [*TRIAL, "kind"]
     return table[front + [name for name in table.columns if name not in front]]
 
@@ -95,16 +92,14 @@ def others(records: list[dict]) -> pd.DataFrame:
         found |= {"validation_accuracy": chosen["validation_accuracy"]}
         found |= {"accuracy_gap": chosen["train_accuracy"] - chosen[METRIC]}
         found |= {"final_accuracy_gap": last["train_accuracy"] - last[METRIC]}
-        rows.append(
-            found | {"epochs": result["epochs"], "highest_test_accuracy": history[METRIC].max()}
-        )
+        found |= {"epochs": result["epochs"], "highest_test_accuracy": history[METRIC].max()}
+        rows.append(found)
     table = pd.DataFrame(rows)
     if table.empty:
         return table
     means = table.groupby(["way", "strength"], sort=False)["validation_accuracy"].mean()
-    chosen = means.groupby(
-        "way", sort=False
-    ).idxmax()  # of equals the one listed first, the weakest
+    # Of equals the one listed first, the weakest.
+    chosen = means.groupby("way", sort=False).idxmax()
     return table.set_index(["way", "strength"]).loc[list(chosen)].reset_index()
 
 
@@ -156,15 +151,7 @@ def _questions(levels, interest, ways):
         (1, high, "kind", ["iterative"], ["fixed"], ["level"], METRIC),
         (2, _most(accurate), "kind", ["fixed"], ["iterative", "single"], [], METRIC),
         (3, kinds, "kind", ["single"], ["iterative", "fixed"], ["level"], METRIC),
-        (
-            4,
-            criteria,
-            "criterion",
-            ["class_blind"],
-            ["class_uniform", "class_distributed"],
-            ["level"],
-            METRIC,
-        ),
+        (4, criteria, "criterion", ["class_blind"], BESIDE, ["level"], METRIC),
         (5, steps, "criterion", ["obd"], ["class_blind"], ["strategy"], METRIC),
         (6, ways, "way", [PRUNED], regularised.ARMS, [], METRIC),
         (6, ways, "way", [PRUNED], regularised.ARMS, [], "accuracy_gap"),
@@ -190,11 +177,10 @@ def _pairs(table, by, first, second, more, metric):
     if table.empty:
         return table
     one, other = (table[table[by] == name] for name in (first, second))
-    found = [statistics.differences(one, other, ["seed", *more], more, metric, NAMED)]
-    if more and len(found[0]):
+    found = statistics.differences(one, other, ["seed", *more], more, metric, NAMED)
+    if more and len(found):
         *means, _ = means_over_settings(one, other, more)
-        found.insert(0, statistics.differences(*means, ["seed"], [], metric, NAMED))
-    found = pd.concat(found)
+        found = pd.concat([statistics.differences(*means, ["seed"], [], metric, NAMED), found])
     return found.assign(measure=metric, first=first, second=second)
 
 
@@ -235,11 +221,10 @@ def _answer(differences, number, expected):
     rows = differences[differences["finding"] == number]
     if rows.empty:
         return f"not tried: it takes {NEEDED[number]}."
+    pair = ["measure", "first", "second"]
     told = "; ".join(
         f"{measure.replace('_', ' ')} of {first} less {second}: {_spread(own)}"
-        for (measure, first, second), own in rows.groupby(
-            ["measure", "first", "second"], sort=False
-        )
+        for (measure, first, second), own in rows.groupby(pair, sort=False)
     )
     if expected is None:
         return f"{told[0].upper()}{told[1:]}."
@@ -264,9 +249,8 @@ def _spread(rows):
     """The mean difference in points with its verdict; then that at each level or strategy."""
     whole, parts = rows[_overall(rows)].iloc[0], []
     for row in rows[~_overall(rows)].to_dict("records"):
-        place = (
-            f"with {row['strategy']}" if pd.isna(row["level"]) else f"at {100 * row['level']:.4g} %"
-        )
+        level = row["level"]
+        place = f"with {row['strategy']}" if pd.isna(level) else f"at {100 * level:.4g} %"
         told = "" if row["verdict"] == statistics.ALIKE else f" ({row['verdict']})"
         parts.append(f"{100 * row[NAMED]:+.2f} {place}{told}")
     told = f"{100 * whole[NAMED]:+.2f} points, {words.interval(whole, NAMED, 100)}, "
@@ -275,5 +259,4 @@ def _spread(rows):
 
 def _trial(record):
     settings = record["settings"]
-    found = {name: settings[name] for name in TRIAL}
-    return found | {"kind": kind(settings["strategy"])}
+    return {name: settings[name] for name in TRIAL} | {"kind": kind(settings["strategy"])}

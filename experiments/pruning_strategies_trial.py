@@ -1,18 +1,14 @@
 """One trial of a pruning strategy: a trained network, pruned and retrained to the end."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
-import logging
 import time
-import warnings
 
 import numpy as np
 
 import activation_pruning as ap
-from lab import plain
+from lab import plain, study
 
 END = 500  # weights alive
 
@@ -67,27 +63,21 @@ def family(strategy: str, weights: int) -> tuple:
 
 def work(settings: dict) -> tuple[dict, dict]:
     """Prune the dense network of a seed by one criterion and strategy; runs in a worker process."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     data = plain.split(settings)
-    model = plain.trained(settings, data)
-    how = CRITERIA[settings["criterion"]]
-    measure = plain.Measure(data)
-    policy = RETRAINING[settings["retraining"]]
+    model, measure = plain.trained(settings, data), plain.Measure(data)
+    how, size = CRITERIA[settings["criterion"]], settings["calibration"]
     weights = sum(int(np.prod(layer.kernel.shape)) for layer in model.layers)
-    amount, until = family(settings["strategy"], weights)
     wall, cpu = time.perf_counter(), time.process_time()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("default")
+    with study.warned() as told:
         done = ap.iterative_prune(
             model,
             functools.partial(plain.fit, settings, data, itertools.count(1)),
             measure,
-            amount,
-            until,
+            *family(settings["strategy"], weights),
             criterion=how.criterion,
-            retrain=policy,
+            retrain=RETRAINING[settings["retraining"]],
             allocation=how.allocation,
-            data=plain.calibration(settings, data) if how.looks else None,
+            data=(data.x_train[:size], data.y_train[:size]) if how.looks else None,
             exclude=(),
             seed=settings["seed"],
             on_step=lambda model, row: measure.others(),
@@ -95,8 +85,7 @@ def work(settings: dict) -> tuple[dict, dict]:
         )
     result = {"time_s": time.perf_counter() - wall, "cpu_time_s": time.process_time() - cpu}
     curve = done.table().rename(columns={"metric": "validation_accuracy"})
-    result |= {"curve": curve.to_dict("records"), "stopped": done.stopped}
-    result |= {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}
+    result |= {"curve": curve.to_dict("records"), "stopped": done.stopped, "warnings": told}
     for name, kept in (("smallest", done.smallest), ("most_accurate", done.most_accurate)):
         result[name] = None if kept is None else curve.iloc[kept.step].to_dict()
     last = curve.iloc[-1]

@@ -7,13 +7,9 @@ trainings stop by the same rules.
 
     python retrain_pruned.py --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Ganguli & Chong, Algorithms 17(1):48, 2024; Frankle & Carbin, The Lottery Ticket
 Hypothesis, ICLR 2019.
 """
-
-from __future__ import annotations
 
 import sys
 
@@ -25,6 +21,8 @@ import activation_pruning as ap
 from lab import arms, command_line, network, spectra, study
 
 ARMS = ("dense", "activation", "activation_magnitude", "magnitude", "random")
+MEASURED = ("sparsity", "test_accuracy", "test_loss", "validation_accuracy", "train_accuracy")
+MEASURED += ("epochs",)
 OTHER_SEED = 1000  # added to the seed: starting weights that no run has
 QUICK = (
     "--seeds 2 --hidden 40 20 --epochs 12 --start 0.3 --stop 0.6 --sparsities 0.8 --events 2"
@@ -75,15 +73,7 @@ def _mask(model, masks):
 
 
 def _numbers(way, result):
-    names = (
-        "sparsity",
-        "test_accuracy",
-        "test_loss",
-        "validation_accuracy",
-        "train_accuracy",
-        "epochs",
-    )
-    return {"way": way} | {name: result[name] for name in (*names, "epochs")}
+    return {"way": way} | {name: result[name] for name in MEASURED}
 
 
 if __name__ == "__main__":

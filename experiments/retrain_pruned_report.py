@@ -1,13 +1,11 @@
 """The files of retrain_pruned: what training again does to ranks and accuracy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import comparison, publication, spectra, words
+from lab import comparison, differences, publication, spectra, words
 from lab.publication import Picture
 
 NAME = "retrain_pruned"
@@ -35,11 +33,11 @@ ABOUT = (
 def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
     """What there is to show."""
     ways, ranks = ways_table(records)
-    differences = differences_table(ways)
+    compared = differences_table(ways)
     numbers = ["rank_share", "effective_rank_share", "stable_rank"]
     tables = {
         "Summary": statistics.summary(ways, [*SETTING, "way"], list(MEASURES)),
-        "Differences": differences,
+        "Differences": compared,
         "Layers": statistics.summary(ranks, [*SETTING, "way", "site"], numbers),
         "Ways": ways,
         "Norms": publication.rows(records, "norms"),
@@ -48,7 +46,7 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
     return publication.Publication(
         name=NAME,
         title="Pruned networks trained again",
-        findings=findings(ways, differences) + diverged(records),
+        findings=findings(ways, compared) + diverged(records),
         about=ABOUT,
         tables=tables,
         charts=[
@@ -94,11 +92,10 @@ def differences_table(ways: pd.DataFrame) -> pd.DataFrame:
             pruned = ways[(ways["way"] == way) & (ways["arm"] != "dense")]
             found = statistics.differences(pruned, dense, ["seed"], SETTING, measure, named)
             parts.append(found.assign(measure=measure, first=way, second="dense"))
-    columns = [*SETTING, "measure", "first", "second", *statistics.columns(named)]
-    return statistics.holm(pd.concat(parts, ignore_index=True), named)[columns]
+    return differences.judged(parts, [*SETTING, "measure", "first", "second"], named)
 
 
-def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+def findings(ways: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """Say in plain words what the numbers say."""
     lines = []
     for (arm, sparsity, events), rows in ways.groupby(SETTING, sort=False):
@@ -110,7 +107,7 @@ def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         )
         pruned = f" at {sparsity:.0%} with {events} events" if events else ""
         lines.append(f"{arm}{pruned}: test accuracy and ranks (of the full ones): {told}.")
-    asked = differences[differences["second"] != "dense"]
+    asked = compared[compared["second"] != "dense"]
     for (measure, first), rows in asked.groupby(["measure", "first"], sort=False):
         if measure != "test_accuracy" and (measure, first) not in RANKS_TOLD:
             continue
@@ -122,7 +119,7 @@ def findings(ways: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         )
         name = measure.removesuffix("_share").replace("_", " ")
         lines.append(f"{first} against {other}, {name} ({question}): {told}.")
-    return lines + words.family(differences["verdict"])
+    return lines + words.family(compared["verdict"])
 
 
 def _pictures(ways):

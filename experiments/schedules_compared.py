@@ -8,19 +8,13 @@ accuracy has become flat.
 
     python schedules_compared.py --dataset mnist --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Sources: Zhu & Gupta 2017 (polynomial); Ganguli & Chong, Algorithms 17(1):48, 2024 (by accuracy).
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
-import logging
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import activation_pruning as ap
@@ -97,20 +91,18 @@ def schedule(settings: dict):
 
 def work(settings: dict) -> tuple[dict, dict]:
     """Train and prune one network; runs in a worker process."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     data = plain.split(settings)
     model, measure = plain.untrained(settings, data), plain.Measure(data)
     pruner = ap.PruningCallback(schedule(settings), settings["criterion"], seed=settings["seed"])
     begun = time.perf_counter()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("default")
+    with study.warned() as told:
         plain.fit(settings, data, itertools.count(1), model, settings["epochs"], [pruner])
     result = {"time_s": time.perf_counter() - begun, "validation_accuracy": measure(model)}
     table = pruner.table()
     result |= measure.others() | plain.of_events(table)
     result |= {"last_event_epoch": int(table["epoch"].max()) if len(table) else 0}
     result |= {"events": table.to_dict("records"), "epochs": settings["epochs"]}
-    return result | {"warnings": sorted({str(w.message) for w in told if plain.users(w)})}, {}
+    return result | {"warnings": told}, {}
 
 
 def describe(result: dict) -> str:

@@ -7,12 +7,8 @@ from each (its proximal step is soft thresholding), which Ganguli & Chong (2024)
 
     python spectra_under_pruning.py --jobs 2
 
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
-
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
-
-from __future__ import annotations
 
 import sys
 

@@ -1,14 +1,12 @@
 """The files of spectra_under_pruning: ranks, and how large and small singular values shrink."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
 from activation_pruning.reports.tables import around_events
-from lab import comparison, publication, spectra, words
+from lab import comparison, differences, publication, spectra, words
 from lab.publication import Picture
 
 NAME = "spectra_under_pruning"
@@ -95,18 +93,14 @@ def reductions(values: pd.DataFrame) -> pd.DataFrame:
 
 def large_against_small(tenths: pd.DataFrame) -> pd.DataFrame:
     """The reduction of the largest tenth less that of the smallest, paired within each run."""
-    named = "difference_share"
-    columns = [*SETTING, "reduction", "large_share", "small_share", *statistics.columns(named)]
-    if tenths.empty:
-        return pd.DataFrame(columns=columns)
-    tables = []
-    for kind in KINDS:
+    named, tables = "difference_share", []
+    for kind in KINDS if len(tenths) else ():
         large, small = (tenths.loc[tenths["tenth"] == tenth, [*RUN, kind]] for tenth in (1, 10))
         found = statistics.differences(large, small, RUN, SETTING, kind, named)
         means = [part.groupby(SETTING)[kind].mean() for part in (large, small)]
         both = pd.concat(means, axis=1, keys=["large_share", "small_share"]).reset_index()
         tables.append(found.merge(both, on=SETTING).assign(reduction=kind))
-    return statistics.holm(pd.concat(tables, ignore_index=True), named)[columns]
+    return differences.judged(tables, [*SETTING, "reduction", "large_share", "small_share"], named)
 
 
 def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> list[str]:

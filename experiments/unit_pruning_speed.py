@@ -9,12 +9,7 @@ each with one thread. Measured is the time on the wall, and that of the processo
 grow when other programs want the processor, too.
 
     python unit_pruning_speed.py --dataset mnist --jobs 2
-
-What finished is kept under <out>/runs and <out>/networks: the same command goes on where it was
-stopped.
 """
-
-from __future__ import annotations
 
 import functools
 import os
@@ -43,14 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     about = "Time, size and accuracy of networks whose pruned units are taken out."
     parser = command_line.shared_parser(report.NAME, about, tuple(ARMS))
     add = parser.add_argument
-    sizes = [1000, 1000, 500, 200]
-    told = "share of the units of every hidden layer"
+    hidden, told = [1000, 1000, 500, 200], "share of the units of every hidden layer"
     add("--sparsities", nargs="+", type=command_line.share, default=list(SPARSITIES), help=told)
-    add("--hidden", nargs="+", type=command_line.count, default=sizes, help="units by layer")
-    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
-    add("--batch-size", type=command_line.count, default=64, help="samples in a training step")
-    add("--epochs", type=command_line.count, help="of training (default: digits 40, others 4)")
-    add("--calibration", type=command_line.count, default=2048, help="training images used")
+    oneshot.add_options(parser, hidden, epochs=4, digits=40, calibration=2048)
     add("--predict-batch", type=command_line.count, default=1000, help="images in one call")
     add("--rounds", type=command_line.count, default=20, help="of timing, at least 2")
     return study.run(parser, arguments, grid, work, report.publish, describe, timings)
@@ -58,7 +48,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def grid(options, data: str) -> list[dict]:
     """One settings dict per seed and arm."""
-    options.epochs = options.epochs or (40 if options.dataset == "digits" else 4)
     if options.rounds < 2:
         raise ValueError(f"--rounds {options.rounds} is too few: an interval wants 2, better 20")
     shares = [0.0, *sorted(set(options.sparsities))]
@@ -70,8 +59,7 @@ def timings(options, records: list[dict]) -> list[dict]:
 
     Both arms leave equally many units of every layer, so that their networks take equally long.
     """
-    found = [record for record in records if "result" in record]
-    found = [record for record in found if record["settings"]["seed"] == 0]
+    found = [r for r in records if "result" in r and r["settings"]["seed"] == 0]
     if not found:
         return []
     timed = found[-1]
@@ -84,14 +72,12 @@ def work(settings: dict) -> tuple[dict, dict]:
     if settings["arm"] == TIMING:
         return timed(settings), {}
     model, arrays, calibration, _ = oneshot.begin(settings)
-    start, rows, told = model.get_weights(), [], []
+    start, rows, told, arm = model.get_weights(), [], [], ARMS[settings["arm"]]
     for share in settings["shares"]:
         model.set_weights(start)
         begun = time.perf_counter()
         if share:
-            told += oneshot.prune(
-                model, ARMS[settings["arm"]], [share], calibration, settings["seed"]
-            )
+            told += oneshot.prune(model, arm, [share], calibration, settings["seed"])
         row = oneshot.measured(model, arrays, share, time.perf_counter() - begun)
         rows.append(row | _compacted(model, share, arrays, settings))
     return oneshot.finished(rows, told), {}

@@ -1,7 +1,5 @@
 """The files of unit_pruning_speed: time, size and accuracy of compacted networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +16,8 @@ TIMING = "timing"  # the arm of the run that measures time
 KERAS, LITERT, ONNX = FORMATS = ("keras", "litert", "onnx")
 ON_BATCH = "on_batch"
 SPEED_UP = ("speed_up", "speed_up_low", "speed_up_high")
-SHOWN = {
-    KERAS: "Keras predict",
-    ON_BATCH: "Keras predict_on_batch",
-    LITERT: "LiteRT",
-    ONNX: "ONNX Runtime",
-}
+SHOWN = {KERAS: "Keras predict", ON_BATCH: "Keras predict_on_batch"}
+SHOWN |= {LITERT: "LiteRT", ONNX: "ONNX Runtime"}
 FILES = {KERAS: ".keras", LITERT: "LiteRT", ONNX: "ONNX"}
 CLOCKS = {"": "time on the wall", "cpu_": "processor time"}
 # Of such a network on another machine: ms to predict 10,000 images by share of the units pruned.
@@ -32,6 +26,7 @@ LOSS = 0.02  # of accuracy, that the findings take for small
 ELSEWHERE, THEORY = "published, another machine", "multiply-adds"
 MEASURED = ["test_accuracy", "accuracy_compacted", "largest_difference"]
 COUNTED = ["parameters", "multiply_adds"]
+BYTES = [f"{runtime}_bytes" for runtime in FORMATS]
 ABOUT = (
     "test_accuracy is that of the pruned network, accuracy_compacted that of the one without the "
     "pruned units, mean over the seeds; _ci95 is the half-width of the 95 % t-interval. "
@@ -60,17 +55,16 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
         "Rounds": rounds,
         "Warnings": publication.warnings_table(records),
     }
-    charts = [
-        workbook.Chart("Summary", "target_sparsity", "accuracy_compacted", "arm"),
-        workbook.Chart("Times", "target_sparsity", "speed_up", "runtime"),
-    ]
     return publication.Publication(
         name=NAME,
         title="Units pruned and taken out: time, size, accuracy",
         findings=findings(runs, times, sizes, published, options),
         about=ABOUT,
         tables=tables,
-        charts=charts,
+        charts=[
+            workbook.Chart("Summary", "target_sparsity", "accuracy_compacted", "arm"),
+            workbook.Chart("Times", "target_sparsity", "speed_up", "runtime"),
+        ],
         pictures=_pictures(runs, times, sizes, published),
         on_page=("Times", "Sizes"),
         packages=("ai-edge-litert", "onnxruntime"),
@@ -95,13 +89,11 @@ def sizes_table(records: list[dict], runs: pd.DataFrame) -> pd.DataFrame:
     sizes = publication.as_target(publication.rows(records, "sizes", {}))
     if sizes.empty:
         return pd.DataFrame(columns=["target_sparsity", "units", *COUNTED])
-    sizes = sizes[["target_sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
-    counted = runs.drop_duplicates(["target_sparsity", "units"])[
-        ["target_sparsity", "units", *COUNTED]
-    ]
-    table = counted.merge(sizes, on=["target_sparsity", "units"])
+    network = ["target_sparsity", "units"]
+    counted = runs.drop_duplicates(network)[[*network, *COUNTED]]
+    table = counted.merge(sizes[[*network, *BYTES]], on=network)
     dense = table[table["target_sparsity"] == 0].iloc[0]
-    for name in (*COUNTED, *(f"{runtime}_bytes" for runtime in FORMATS)):
+    for name in (*COUNTED, *BYTES):
         table[f"{name.removesuffix('_bytes')}_compression"] = dense[name] / table[name]
     return table
 
@@ -149,7 +141,7 @@ def summary_table(runs, times, sizes) -> pd.DataFrame:
     """One row per arm and share: accuracies over the seeds, counts, bytes, speed-ups."""
     table = statistics.summary(runs, ["arm", "target_sparsity", "units", *COUNTED], MEASURED)
     if len(times):
-        files = sizes[["target_sparsity", "units", *(f"{runtime}_bytes" for runtime in FORMATS)]]
+        files = sizes[["target_sparsity", "units", *BYTES]]
         wide = times.pivot_table("speed_up", "target_sparsity", "runtime", sort=False)
         wide.columns = [f"{name.lower().replace(' ', '_')}_speed_up" for name in wide.columns]
         files = files.merge(wide.reset_index(), on="target_sparsity")
@@ -271,10 +263,9 @@ def _on_logarithm(table, y, by, title, y_label, note):
             rows, look = rows.sort_values("target_sparsity"), looks[name]
             ax.plot(rows["target_sparsity"], rows[y], label=name, **look)
             if f"{y}_low" in rows:
+                low, high = rows[f"{y}_low"], rows[f"{y}_high"]
                 band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
-                ax.fill_between(
-                    rows["target_sparsity"], rows[f"{y}_low"], rows[f"{y}_high"], **band
-                )
+                ax.fill_between(rows["target_sparsity"], low, high, **band)
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         style.percent(ax.xaxis)

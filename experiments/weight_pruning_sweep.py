@@ -8,11 +8,7 @@ norm by unit.
 
     python weight_pruning_sweep.py --dataset mnist --jobs 2
     python weight_pruning_sweep.py --dataset mnist --jobs 2 --granularity unit
-
-What finished is kept under <out>/runs: the same command goes on where it was stopped.
 """
-
-from __future__ import annotations
 
 import sys
 from pathlib import Path
@@ -51,13 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command_line.shared_parser(oneshot_report.SWEEP, about, (), arms)
     add = parser.add_argument
     add("--granularity", choices=("weight", "unit"), default="weight", help="what is removed")
-    sizes = [1000, 1000, 500, 200]
-    add("--hidden", nargs="+", type=command_line.count, default=sizes, help="units by layer")
-    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
-    add("--batch-size", type=command_line.count, default=64, help="samples in a training step")
-    add("--epochs", type=command_line.count, help="of training (default: digits 40, others 4)")
+    hidden = [1000, 1000, 500, 200]
+    oneshot.add_options(parser, hidden, epochs=4, digits=40, calibration=2048)
     add("--init", choices=("fan_in", "glorot"), default="fan_in", help="of the weights")
-    add("--calibration", type=command_line.count, default=2048, help="training images used")
     return study.run(parser, arguments, grid, work, publish, oneshot.describe)
 
 
@@ -65,7 +57,6 @@ def grid(options, data: str) -> list[dict]:
     """One settings dict per run."""
     known = BY_WEIGHT if options.granularity == "weight" else BY_UNIT
     options.arms = options.arms or list(known)
-    options.epochs = options.epochs or (40 if options.dataset == "digits" else 4)
     unknown = [arm for arm in options.arms if arm not in known]
     if unknown:
         raise ValueError(f"--arms {unknown} do not prune by {options.granularity}: {list(known)}")

@@ -1,16 +1,12 @@
 """The arms of the experiments: networks trained densely, or pruned while they train."""
 
-from __future__ import annotations
-
 import functools
-import logging
-import warnings
 from typing import NamedTuple
 
 import keras
 
 import activation_pruning as ap
-from lab import command_line, datasets, network
+from lab import command_line, datasets, network, study
 
 CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inactivity")
 # tfmot's schedule and its equal sparsity per layer, pruned by this package. They tell apart what a
@@ -52,12 +48,7 @@ def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
     """
     command_line.completed(options)
     shared = {name: getattr(options, name) for name in SHARED} | more
-    shared |= {
-        "data": data,
-        "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "activation_pruning": ap.__version__,
-    }
+    shared |= {"data": data} | study.versions()
     grid = [
         {"arm": arm, "seed": seed} | variant | shared | {"pictures": seed == 0}
         for seed in range(options.seeds)
@@ -73,24 +64,20 @@ def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
 
     callbacks: more of them, listed before the pruning. regularizer: of the hidden kernels.
     """
-    logging.getLogger("tensorflow").setLevel("ERROR")  # its advice on retracing is not for us
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     data = split(settings)
     model = untrained(settings, data, regularizer)
     pruner = _pruner(settings)
-    with warnings.catch_warnings(record=True) as told:  # kept with the result, shown in the table
-        warnings.simplefilter("default")
-        pruning = () if pruner is None else (pruner,)
-        history, times = network.train(
-            keras,
-            model,
-            data,
-            settings,
-            [*callbacks, *pruning],
-            finished=lambda: pruner is None or _done(pruner, settings["sparsity"]),
-        )
-    events = [] if pruner is None else pruner.table().to_dict("records")
+
+    def finished():
+        return not pruner or (pruner.table()["target_sparsity"] >= target).any()
+
+    target = settings["sparsity"] - 1e-9
+    with study.warned() as told:
+        callbacks = [*callbacks, *([pruner] if pruner else [])]
+        history, times = network.train(keras, model, data, settings, callbacks, finished)
+    events = pruner.table().to_dict("records") if pruner else []
     activity = []
     if settings["pictures"] and settings["arm"] in COUNTING:
         activity = pruner.activity().to_dict("records")
@@ -101,7 +88,7 @@ def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
         "history": history,
         "events": events,
         "activity": activity,
-        "warnings": sorted({str(w.message) for w in told if issubclass(w.category, UserWarning)}),
+        "warnings": told,
     }
     return Trained(model, data, result)
 
@@ -127,22 +114,14 @@ def _pruner(settings):
     arm, sparsity = settings["arm"], settings["sparsity"]
     if not sparsity:
         return None
+    own = {"criterion": GRADUAL.get(arm, arm), "seed": settings["seed"]}
     if arm in GRADUAL:  # tfmot's cubic rise over the same share of the epochs, an event per epoch
         end = max(1, round(settings["epochs"] * settings["end_share"]))
         schedule = ap.schedules.Polynomial(final_sparsity=sparsity, begin=0, end=end)
-    else:
-        levels = settings["start"], settings["stop"]
-        schedule = ap.schedules.AccuracyTriggered(*levels, settings["events"], sparsity)
-    return ap.PruningCallback(
-        schedule,
-        criterion=GRADUAL.get(arm, arm),
-        allocation="uniform" if arm in GRADUAL else "global",
-        seed=settings["seed"],
-    )
-
-
-def _done(pruner, sparsity):
-    return bool((pruner.table()["target_sparsity"] >= sparsity - 1e-9).any())
+        return ap.PruningCallback(schedule, allocation="uniform", **own)
+    levels = settings["start"], settings["stop"]
+    schedule = ap.schedules.AccuracyTriggered(*levels, settings["events"], sparsity)
+    return ap.PruningCallback(schedule, **own)
 
 
 @functools.lru_cache(maxsize=1)

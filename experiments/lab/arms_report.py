@@ -3,14 +3,12 @@
 Tables of runs are those of `lab.differences`, with more that was measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import differences, publication
+from lab import differences, publication, words
 from lab.differences import METRIC
 from lab.publication import Picture
 
@@ -43,11 +41,10 @@ def findings(runs: pd.DataFrame, found: dict, by: list[str], where) -> list[str]
 
     where: values of a setting -> its words, such as "80 % sparsity".
     """
-    lines = []
-    for values, rows in runs.groupby(by, sort=False):
-        means = rows.groupby("arm")[METRIC].mean().sort_values(ascending=False)
-        order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
-        lines.append(f"{where(*values)}, best mean first: {order}.")
+    lines = [
+        f"{where(*values)}, best mean first: {words.order(rows)}."
+        for values, rows in runs.groupby(by, sort=False)
+    ]
     if "Ranks" in found:
         lines.append(ranked(found["Ranks"]))
     return lines + differences.told(found["Differences"], found["Differences overall"])

@@ -1,7 +1,5 @@
 """The data of the experiments: digits, MNIST, Fashion-MNIST, or one's own .npz file."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass
@@ -33,25 +31,20 @@ class Data:
         return self.x_train.shape[1]
 
 
-def load(name: str, data_dir: str | None = None) -> dict[str, np.ndarray]:
-    """Load a data set: its four arrays, checked, pixels flat and in [0, 1].
+def load(name: str) -> dict[str, np.ndarray]:
+    """Load a data set: x_train, y_train, x_test, y_test, checked, pixels flat and in [0, 1].
 
-    name: "digits", "mnist", "fashion_mnist", or the path of an .npz file that holds x_train,
-        y_train, x_test, y_test.
-    data_dir: folder with mnist.npz and fashion_mnist.npz, for work without a network; the
-        environment variable ACTIVATION_PRUNING_DATA does the same. Without a file there,
-        keras.datasets downloads them.
+    name: "digits", "mnist", "fashion_mnist", or the path of an .npz file of these arrays. For
+        work without a network the environment variable ACTIVATION_PRUNING_DATA names a folder with
+        mnist.npz and fashion_mnist.npz; without a file there, keras.datasets downloads them.
 
-    Returns a dict of x_train, y_train, x_test, y_test. The largest pixel of x_train, where it is
-    above 1, becomes 1.
-
-    Raises ValueError for an unknown name, and for a file that cannot serve: it names the file, the
-    array, what was found and what is expected.
+    The largest pixel of x_train, where it is above 1, becomes 1. Raises ValueError for an unknown
+    name, and for a file that cannot serve: it names file, array, what was found and is expected.
     """
     if name == "digits":
         return _prepared(_digits(), "digits")
     if name in NAMES:
-        folder = data_dir or os.environ.get(DATA_FOLDER)
+        folder = os.environ.get(DATA_FOLDER)
         file = Path(folder, f"{name}.npz") if folder else None
         if file is not None and file.is_file():
             return _prepared(_read(file), str(file))
@@ -153,9 +146,8 @@ def _prepared(arrays: dict[str, np.ndarray], source: str) -> dict[str, np.ndarra
         found = f"{len(labels['train'])} samples, {classes} class(es)"
         _refuse(source, "y_train", found, "at least 2 samples and 2 classes")
     if labels["test"].max() >= classes:
-        _refuse(
-            source, "y_test", f"label {labels['test'].max()}", f"0 to {classes - 1}, as trained"
-        )
+        found = f"label {labels['test'].max()}"
+        _refuse(source, "y_test", found, f"0 to {classes - 1}, as trained")
     scale = max(float(pixels["train"].max()), 1.0)
     return {
         f"x_{part}": (pixels[part].reshape(len(pixels[part]), -1) / scale).astype("float32")

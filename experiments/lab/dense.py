@@ -1,7 +1,5 @@
 """Dense networks that several arms start from: trained once for each seed, then kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -41,10 +39,8 @@ def trained(settings: dict) -> tuple[keras.Model, dict[str, np.ndarray]]:
     network.compile_as(keras, model, settings)
 
     def train():
-        batches = network.batches(
-            arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
-        )
-        model.fit(batches, epochs=settings["epochs"], shuffle=False, verbose=0)
+        data = arrays["x_train"], arrays["y_train"]
+        network.fit(model, data, settings, settings["epochs"])
 
     return kept(model, settings, TRAINING, train), arrays
 
@@ -54,7 +50,8 @@ def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> k
 
     names: of the settings that decide on the weights.
     """
-    path = _path({name: settings[name] for name in names})
+    told = json.dumps({name: settings[name] for name in names}, sort_keys=True)
+    path = Path(os.environ[FOLDER], f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz")
     if path.exists():
         with np.load(path) as arrays:
             model.set_weights([arrays[f"w{i}"] for i in range(len(arrays.files))])
@@ -63,10 +60,3 @@ def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> k
     with replacing(path) as part:
         np.savez(part, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
     return model
-
-
-def _path(settings):
-    told = json.dumps(settings, sort_keys=True)
-    folder = Path(os.environ[FOLDER])
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"

@@ -6,8 +6,6 @@ two tables is corrected for its own number of comparisons. Few seeds rarely tell
 of many settings; the mean over them is a single question.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from activation_pruning.reports import statistics
@@ -29,7 +27,7 @@ def by_setting(pairs: dict, by: list[str]) -> pd.DataFrame:
         statistics.differences(*rows, ["seed", *by], by, METRIC, NAMED).assign(first=a, second=b)
         for (a, b), rows in pairs.items()
     ]
-    return _judged(parts, by)
+    return judged(parts, ["first", "second", *by])
 
 
 def overall(pairs: dict, by: list[str]) -> pd.DataFrame:
@@ -43,7 +41,7 @@ def overall(pairs: dict, by: list[str]) -> pd.DataFrame:
         if settings > 1:
             found = statistics.differences(*means, ["seed"], [], METRIC, NAMED)
             parts.append(found.assign(first=a, second=b, settings=settings))
-    return _judged(parts, ["settings"])
+    return judged(parts, ["first", "second", "settings"])
 
 
 def means_over_settings(first: pd.DataFrame, second: pd.DataFrame, by: list[str]) -> tuple:
@@ -83,9 +81,10 @@ def told(each: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
     return lines + words.family(each["verdict"], whole["verdict"])
 
 
-def _judged(parts, by):
-    columns = ["first", "second", *by, *statistics.columns(NAMED)]
+def judged(parts: list[pd.DataFrame], front: list[str], named: str = NAMED) -> pd.DataFrame:
+    """Tables of `statistics.differences` as one, with verdicts; these columns are in front."""
+    columns = [*front, *statistics.columns(named)]
     parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return statistics.holm(pd.concat(parts, ignore_index=True), NAMED)[columns]
+    return statistics.holm(pd.concat(parts, ignore_index=True), named)[columns]

@@ -1,7 +1,5 @@
 """What a runner shows while it runs: lines in a log, and in a terminal a live one below them."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time

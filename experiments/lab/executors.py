@@ -5,8 +5,6 @@ Both give `slots()`, how many trials can run side by side, `submit(work, setting
 no fault of the trial.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import os
 import signal

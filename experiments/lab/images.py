@@ -1,8 +1,5 @@
 """Networks for images, LeNet-300-100, LeNet-5 and a small residual one, and their training."""
 
-from __future__ import annotations
-
-import logging
 import math
 
 import keras
@@ -29,11 +26,10 @@ def load(dataset: str, samples: int | None = None, seed: int = 0) -> dict[str, n
     }
     if samples is None:
         return shaped
-    if samples > len(shaped["x_train"]):
-        raise ValueError(
-            f"--samples {samples}: {dataset} has {len(shaped['x_train'])} training images"
-        )
-    chosen = np.random.default_rng(seed).permutation(len(shaped["x_train"]))[:samples]
+    size = len(shaped["x_train"])
+    if samples > size:
+        raise ValueError(f"--samples {samples}: {dataset} has {size} training images")
+    chosen = np.random.default_rng(seed).permutation(size)[:samples]
     return shaped | {name: shaped[name][chosen] for name in ("x_train", "y_train")}
 
 
@@ -42,7 +38,6 @@ def build(name: str, arrays: dict[str, np.ndarray], settings: dict) -> keras.Mod
 
     settings: seed, learning_rate (of Adam).
     """
-    logging.getLogger("tensorflow").setLevel("ERROR")  # its advice on retracing is not for us
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     shape, classes = arrays["x_train"].shape[1:], int(arrays["y_train"].max()) + 1
@@ -72,10 +67,8 @@ def fit(model, arrays: dict, settings: dict, epochs: int, callbacks=()) -> keras
 
     settings: seed, batch_size.
     """
-    batches = network.batches(
-        arrays["x_train"], arrays["y_train"], settings["batch_size"], settings["seed"]
-    )
-    return model.fit(batches, epochs=epochs, callbacks=list(callbacks), shuffle=False, verbose=0)
+    data = arrays["x_train"], arrays["y_train"]
+    return network.fit(model, data, settings, epochs, callbacks=list(callbacks))
 
 
 def lenet_300_100(shape, classes: int, names: str = "dense_{}", **options) -> keras.Model:

@@ -4,8 +4,6 @@ Every function takes the Keras module to work with, so that a peer that needs le
 the same network, from the same starting weights, under the same stopping rules.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 
@@ -28,26 +26,16 @@ def build(
     ("glorot", Keras's default) or l = sqrt(1 / inputs) ("fan_in", PyTorch's). They depend on the
     seed alone, not on the Keras version or backend. The regularizer is that of the hidden kernels.
     """
-    sizes = [inputs, *hidden, classes]
-    model = keras.Sequential(
-        [
-            keras.Input((inputs,)),
-            *(
-                keras.layers.Dense(
-                    units,
-                    activation="relu",
-                    use_bias=biases,
-                    kernel_regularizer=regularizer,
-                    name=f"dense_{i}",
-                )
-                for i, units in enumerate(hidden, start=1)
-            ),
-            keras.layers.Dense(classes, activation="softmax", use_bias=biases, name="output"),
-        ]
-    )
+    own = {"use_bias": biases, "kernel_regularizer": regularizer}
+    layers = [
+        keras.layers.Dense(units, "relu", name=f"dense_{i}", **own)
+        for i, units in enumerate(hidden, start=1)
+    ]
+    output = keras.layers.Dense(classes, "softmax", use_bias=biases, name="output")
+    model = keras.Sequential([keras.Input((inputs,)), *layers, output])
     random = np.random.default_rng(seed)
     weights = []
-    for fan_in, fan_out in itertools.pairwise(sizes):
+    for fan_in, fan_out in itertools.pairwise([inputs, *hidden, classes]):
         limit = np.sqrt(6 / (fan_in + fan_out) if init == "glorot" else 1 / fan_in)
         weights.append(random.uniform(-limit, limit, (fan_in, fan_out)))
         weights += [np.zeros(fan_out)] * biases
@@ -101,17 +89,21 @@ def train(keras, model, data, settings: dict, callbacks=(), finished=lambda: Tru
     """
     compile_as(keras, model, settings)
     observer = _observing(keras, finished)
+    callbacks = [*callbacks, observer, *_stopping(keras, observer, settings)]
+    more = {"validation_data": (data.x_validation, data.y_validation), "callbacks": callbacks}
     wall, cpu = time.perf_counter(), time.process_time()
-    model.fit(
-        batches(data.x_train, data.y_train, settings["batch_size"], settings["seed"]),
-        epochs=settings["epochs"],
-        validation_data=(data.x_validation, data.y_validation),
-        callbacks=[*callbacks, observer, *_stopping(keras, observer, settings)],
-        shuffle=False,  # the batches see to it
-        verbose=0,
-    )
+    fit(model, (data.x_train, data.y_train), settings, settings["epochs"], **more)
     times = {"time_s": time.perf_counter() - wall, "cpu_time_s": time.process_time() - cpu}
     return observer.epochs, times
+
+
+def fit(model, data: tuple, settings: dict, epochs: int, seed: int | None = None, **more):
+    """Train on (x, y), in an order that a seed decides on; return the history.
+
+    settings: batch_size, and the seed where none is given. more: for `model.fit`.
+    """
+    feed = batches(*data, settings["batch_size"], settings["seed"] if seed is None else seed)
+    return model.fit(feed, epochs=epochs, shuffle=False, verbose=0, **more)  # the feed shuffles
 
 
 def compile_as(keras, model, settings: dict) -> None:
@@ -119,14 +111,10 @@ def compile_as(keras, model, settings: dict) -> None:
     # A regularizer may take an SVD, which TensorFlow's XLA does slower by orders of magnitude.
     regularized = any(getattr(layer, "kernel_regularizer", None) for layer in model.layers)
     slow = regularized and keras.backend.backend() == "tensorflow"
-    plain = {"jit_compile": False} if slow else {}
-    model.compile(
-        optimizer=keras.optimizers.SGD(settings["learning_rate"]),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=settings.get("steps_per_execution", 1),
-        **plain,
-    )
+    more = {"jit_compile": False} if slow else {}
+    more |= {"steps_per_execution": settings.get("steps_per_execution", 1)}
+    optimizer = keras.optimizers.SGD(settings["learning_rate"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], **more)
 
 
 def batches(x, y, batch_size: int, seed: int):

@@ -1,17 +1,13 @@
 """Trained networks, pruned without training again: the arms, and the work of one run."""
 
-from __future__ import annotations
-
-import logging
 import time
-import warnings
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 import activation_pruning as ap
-from lab import dense, network
+from lab import command_line, dense, network, study
 
 EXACT = "lobs"
 
@@ -27,22 +23,29 @@ class Arm:
     exclude: tuple | None = None
 
 
+def add_options(parser, hidden: list[int], epochs: int, digits: int, calibration: int) -> None:
+    """Add what the training takes to a parser; `epochs` by default, `digits` on digits."""
+    add, count = parser.add_argument, command_line.count
+    add("--hidden", nargs="+", type=count, default=hidden, help="units by layer")
+    add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
+    add("--batch-size", type=count, default=64, help="samples in a training step")
+    told = f"of training (default: digits {digits}, others {epochs})"
+    add("--epochs", type=count, help=told)
+    add("--calibration", type=count, default=calibration, help="training images used")
+    parser.set_defaults(epochs_by_default=(epochs, digits))
+
+
 def grid(options, data: str, **more) -> list[dict]:
     """One settings dict per seed and arm, seeds outermost; `more` is of the experiment."""
+    epochs, digits = vars(options).pop("epochs_by_default")
+    options.epochs = options.epochs or (digits if options.dataset == "digits" else epochs)
     options.arms = list(dict.fromkeys(options.arms))
-    shared = {
-        name: getattr(options, name)
-        for name in ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "calibration")
-    }
-    versions = {
-        "data": data,
-        "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "activation_pruning": ap.__version__,
-    }
+    names = ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "calibration")
+    shared = {name: getattr(options, name) for name in names}
+    shared |= {"data": data} | study.versions() | more
     # A run is a whole curve: it has no sparsity of its own.
     return [
-        {"arm": arm, "seed": seed, "sparsity": 0.0, "events": 0} | shared | versions | more
+        {"arm": arm, "seed": seed, "sparsity": 0.0, "events": 0} | shared
         for seed in range(options.seeds)
         for arm in options.arms
     ]
@@ -50,7 +53,6 @@ def grid(options, data: str, **more) -> list[dict]:
 
 def begin(settings: dict) -> tuple[keras.Model, dict, tuple, list[dict]]:
     """(dense network, data, calibration samples and labels, the row of the dense network)."""
-    logging.getLogger("tensorflow").setLevel("ERROR")
     model, arrays = dense.trained(settings)
     size = min(settings["calibration"], len(arrays["x_train"]))
     chosen = np.random.default_rng(settings["seed"]).permutation(len(arrays["x_train"]))[:size]
@@ -106,8 +108,7 @@ def step_by_step(settings: dict, arm: Arm, sparsities, between=None) -> tuple[di
 
 def prune(model, arm: Arm, sparsities, calibration, seed: int, between=None) -> list[str]:
     """Prune to one sparsity after the other; returns what was warned of."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("default")
+    with study.warned() as told:
         ap.prune(
             model,
             sparsities,
@@ -121,7 +122,7 @@ def prune(model, arm: Arm, sparsities, calibration, seed: int, between=None) -> 
             between=between,
             verbose=0,
         )
-    return [str(w.message) for w in told if issubclass(w.category, UserWarning)]
+    return told
 
 
 def finished(rows: list[dict], told: list[str]) -> dict:

@@ -1,13 +1,11 @@
 """The files of weight_pruning_sweep and brain_surgeon: accuracy against sparsity."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
 
 from activation_pruning.reports import figures, statistics, workbook
-from lab import differences, publication
+from lab import differences, publication, words
 from lab.publication import Picture
 
 SWEEP, SURGEON = "weight_pruning_sweep", "brain_surgeon"
@@ -62,9 +60,8 @@ def findings(curves, each, whole, published) -> list[str]:
     lines = [f"The dense networks: {dense.mean():.2%} test accuracy on average."]
     pruned = curves[curves["target_sparsity"] > 0]
     for sparsity, rows in pruned[pruned["target_sparsity"] >= 0.5].groupby("target_sparsity"):
-        means = rows.groupby("arm")["test_accuracy"].mean().sort_values(ascending=False)
-        order = ", ".join(f"{arm} {mean:.2%}" for arm, mean in means.items())
         beside = f" (published: {published[sparsity]:.2%})" if sparsity in published else ""
+        order = words.order(rows)
         lines.append(f"{sparsity:.1%} sparsity{beside}, best mean first: {order}.")
     for arm, rows in pruned[pruned["target_sparsity"].isin(published)].groupby("arm", sort=False):
         means = rows.groupby("target_sparsity")["test_accuracy"].mean()
@@ -81,14 +78,8 @@ def _shown(records, name, title, baseline, published):
     pairs = differences.to_baseline(curves[curves["target_sparsity"] > 0], baseline)
     each = differences.by_setting(pairs, ["target_sparsity"])
     whole = differences.overall(pairs, ["target_sparsity"])
-    reference = pd.DataFrame(
-        {
-            "arm": PUBLISHED,
-            "seed": 0,
-            "target_sparsity": list(published),
-            "test_accuracy": published.values(),
-        }
-    )
+    points = {"target_sparsity": list(published), "test_accuracy": published.values()}
+    reference = pd.DataFrame({"arm": PUBLISHED, "seed": 0} | points)
     tables = {
         "Accuracy": wide_table(pd.concat([summary, reference])),
         "Summary": summary,

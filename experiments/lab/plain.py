@@ -1,7 +1,5 @@
 """Plain training of a multilayer perceptron: no stopping rule, a validation part, accuracies."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 
@@ -9,40 +7,31 @@ import keras
 import numpy as np
 import pandas as pd
 
-import activation_pruning as ap
-from lab import command_line, datasets, dense, network, publication
+from lab import command_line, datasets, dense, network, publication, study
 
 SHARED = ("dataset", "hidden", "images", "epochs", "learning_rate", "batch_size")
 
 
 def add_options(parser, hidden: list[int], epochs: int, digits: int) -> None:
     """Add what plain training takes to a parser; `epochs` by default, `digits` on digits."""
-    add = parser.add_argument
-    add("--hidden", nargs="+", type=command_line.count, default=hidden, help="units by layer")
-    add("--images", type=command_line.count, help="training images used; all if not given")
-    add(
-        "--epochs",
-        type=command_line.count,
-        default=argparse.SUPPRESS,
-        help=f"of a training (default: digits {digits}, others {epochs})",
-    )
+    add, count = parser.add_argument, command_line.count
+    add("--hidden", nargs="+", type=count, default=hidden, help="units by layer")
+    add("--images", type=count, help="training images used; all if not given")
+    told = f"of a training (default: digits {digits}, others {epochs})"
+    add("--epochs", type=count, default=argparse.SUPPRESS, help=told)
     add("--learning-rate", type=command_line.positive, default=0.1, help="of SGD")
-    add("--batch-size", type=command_line.count, default=128, help="samples in a training step")
+    add("--batch-size", type=count, default=128, help="samples in a training step")
     parser.set_defaults(epochs_by_default=(epochs, digits))
 
 
 def shared(options, data: str) -> dict:
-    """The settings of an experiment that all its trials share.
-
-    data: fingerprint of the data set.
-    """
+    """The settings that all trials share; data: fingerprint of the data set."""
     epochs, digits = vars(options).pop("epochs_by_default")
     if not hasattr(options, "epochs"):
         options.epochs = digits if options.dataset == "digits" else epochs
     found = {name: getattr(options, name) for name in SHARED}
     found |= {"biases": True, "init": "glorot", "l2": 0.0, "steps_per_execution": 50, "data": data}
-    found |= {"backend": keras.backend.backend(), "keras": keras.__version__}
-    return found | {"activation_pruning": ap.__version__}
+    return found | study.versions()
 
 
 class Measure:
@@ -81,20 +70,13 @@ def split(settings: dict) -> datasets.Data:
     return dataclasses.replace(data, x_train=data.x_train[chosen], y_train=data.y_train[chosen])
 
 
-def untrained(settings: dict, data: datasets.Data, seed: int | None = None) -> keras.Model:
-    """The compiled network with the starting weights of the trial's seed, or of another one."""
+def untrained(settings: dict, data: datasets.Data) -> keras.Model:
+    """The compiled network with the starting weights of the trial's seed."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
-    sizes = data.inputs, settings["hidden"], data.classes
-    model = network.build(keras, *sizes, settings["seed"] if seed is None else seed)
+    model = network.build(keras, data.inputs, settings["hidden"], data.classes, settings["seed"])
     network.compile_as(keras, model, settings)
     return model
-
-
-def starting_weights(settings: dict, data: datasets.Data) -> list[np.ndarray]:
-    """The starting weights of a seed."""
-    sizes = data.inputs, settings["hidden"], data.classes
-    return network.build(keras, *sizes, settings["seed"]).get_weights()
 
 
 def trained(settings: dict, data: datasets.Data) -> keras.Model:
@@ -102,9 +84,7 @@ def trained(settings: dict, data: datasets.Data) -> keras.Model:
     model = untrained(settings, data)
 
     def train():
-        size = settings["batch_size"]
-        batches = network.batches(data.x_train, data.y_train, size, settings["seed"])
-        model.fit(batches, epochs=settings["epochs"], shuffle=False, verbose=0)
+        network.fit(model, (data.x_train, data.y_train), settings, settings["epochs"])
 
     return dense.kept(model, settings, (*dense.TRAINING, "images"), train)
 
@@ -112,21 +92,9 @@ def trained(settings: dict, data: datasets.Data) -> keras.Model:
 def fit(settings: dict, data: datasets.Data, calls, model, epochs: int, callbacks) -> None:
     """Retrain after a pruning step, in an order of samples that is new in each step."""
     seed = settings["seed"] * 10_000 + next(calls)
-    model.fit(
-        network.batches(data.x_train, data.y_train, settings["batch_size"], seed),
-        epochs=epochs,
-        validation_data=(data.x_validation, data.y_validation),
-        validation_batch_size=1000,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
-
-
-def calibration(settings: dict, data: datasets.Data):
-    """The training images that criteria look at."""
-    size = settings["calibration"]
-    return data.x_train[:size], data.y_train[:size]
+    more = {"validation_data": (data.x_validation, data.y_validation), "callbacks": callbacks}
+    more |= {"validation_batch_size": 1000}
+    network.fit(model, (data.x_train, data.y_train), settings, epochs, seed, **more)
 
 
 def runs(records: list[dict], names: tuple[str, ...]) -> pd.DataFrame:
@@ -142,8 +110,3 @@ def of_events(table: pd.DataFrame) -> dict:
     """Where the events in the table of a `PruningCallback` ended, and how many there were."""
     measured = float(table["total_sparsity"].iloc[-1]) if len(table) else 0.0
     return {"sparsity": measured, "events_fired": int(table["event"].nunique())}
-
-
-def users(told) -> bool:
-    """Whether a warning that was recorded is meant for users."""
-    return issubclass(told.category, UserWarning)

@@ -1,7 +1,5 @@
 """From tables, pictures and findings to the files of an experiment: workbook, pictures, page."""
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 from collections.abc import Callable

@@ -6,8 +6,6 @@ The runner alone writes records, so that workers on other machines need no disk 
 A record is written as its trial ends: whatever dies, at most trials that were under way are lost.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import sys

@@ -1,7 +1,5 @@
 """Singular values of the runs: kept as arrays beside the records, read back as one table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
@@ -16,14 +14,14 @@ END = "end"  # the moment after training, once the best weights are restored
 def measured(model, logger=None) -> tuple[list[dict], dict]:
     """(rows of `analysis.norms`, arrays of singular values) around the events and at the end.
 
-    logger: a `SpectrumLogger` that watched the training, or None for the end alone.
+    logger: a `SpectrumLogger` that watched the events alone (epochs=()), or None for the end.
     """
     place = {"moment": END, "epoch": 0, "event": 0}
     values = ap.analysis.spectra(model, exclude=None).assign(**place)
     norms = ap.analysis.norms(model, exclude=None).assign(**place)
     if logger is not None:
-        values = pd.concat([_around_events(logger.table()), values], ignore_index=True)
-        norms = pd.concat([_around_events(logger.norms()), norms], ignore_index=True)
+        values = pd.concat([logger.table(), values], ignore_index=True)
+        norms = pd.concat([logger.norms(), norms], ignore_index=True)
     arrays = {
         f"{moment} {event} {site}": rows["value"].to_numpy("float32")
         for (moment, event, site), rows in values.groupby(["moment", "event", "site"], sort=False)
@@ -67,7 +65,3 @@ def ranks_table(records: list[dict]) -> pd.DataFrame:
     together = together.reset_index().assign(site=ALL)
     kept = [*where, "site", *numbers, "kernel_sparsity", "ranks", "full_ranks"]
     return pd.concat([table[kept], together[kept]], ignore_index=True)
-
-
-def _around_events(table):
-    return table[table["moment"].isin(["before", "after"])]

@@ -1,7 +1,5 @@
 """What is kept of the trials of a study: one JSON file each, and its arrays beside it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

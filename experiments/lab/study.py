@@ -1,16 +1,18 @@
 """The course of an experiment: options, trials, what failed, publication."""
 
-from __future__ import annotations
-
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keras
 import pandas as pd
 
+import activation_pruning as ap
 from activation_pruning.support.files import check_folder, replacing
 from lab import command_line, datasets, dense, executors, publication, runner, storage
 
@@ -34,20 +36,16 @@ def run(
     describe: Callable[[dict], str] = describe,
     alone: Callable[..., list[dict]] = lambda options, records: [],
 ) -> int:
-    """Run an experiment; return the exit code: 0, 1 if a trial failed or could not be kept, 130
-    after Ctrl-C.
-
-    A termination (SIGTERM) ends the workers as well.
-
-    parser: of `command_line.parser`. arguments: of the command line; None for those of the
-        process. grid: (options, fingerprint of the data) -> one settings dict per trial.
-    work: settings -> (result, arrays), see `runner.run_grid`.
-    publish: (records that have a result, folder, options) -> writes and prints what was found.
-    describe: result -> what a progress line says of it.
-    alone: (options, records of the grid) -> one settings dict per trial that comes after all of
-        them, one at a time, on this machine: what measures time wants the machine to itself.
+    """Run an experiment; return 0, 1 if a trial failed or could not be kept, 130 after Ctrl-C.
 
     Bad options end it before any training, with the exit code 2 of argparse.
+
+    arguments: of the command line; None for those of the process.
+    grid: (options, fingerprint of the data) -> one settings dict per trial.
+    work, describe: see `runner.run_grid`.
+    publish: (records that have a result, folder, options) -> writes and prints what was found.
+    alone: (options, records of the grid) -> one settings dict per trial that comes after all of
+        them, one at a time, on this machine: what measures time wants the machine to itself.
     """
     options = parser.parse_args(arguments)
     out = Path(options.out)
@@ -70,11 +68,26 @@ def run(
         print("\nstopped; the same command goes on from here", flush=True)
         return 130
     except (OSError, ImportError) as error:
-        print(
-            f"{error}\nwhat finished is kept; the same command goes on from here", file=sys.stderr
-        )
+        told = "what finished is kept; the same command goes on from here"
+        print(f"{error}\n{told}", file=sys.stderr)
         return 1
     return _published(done, out, publish, vars(options))
+
+
+def versions() -> dict[str, str]:
+    """What settings say of the software: a trial with other versions is another trial."""
+    found = {"backend": keras.backend.backend(), "keras": keras.__version__}
+    return found | {"activation_pruning": ap.__version__}
+
+
+@contextlib.contextmanager
+def warned() -> Iterator[list[str]]:
+    """Give a list that has, after the block, what users were warned of in it, each text once."""
+    told = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield told
+    told += sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)})
 
 
 def _prepared(options, out, grid):

@@ -8,12 +8,11 @@ of an earlier study is left in them. Whoever loses the process above ends what i
 Nothing but the standard library is imported here, so that workers stay small.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.metadata
 import json
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -211,6 +210,7 @@ def _live(function, settings, answer, server):
     _lead(os.getpid())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     live_with(server)
+    logging.getLogger("tensorflow").setLevel("ERROR")  # its advice on retracing is not for us
     answer.send(_outcome(function, settings))
 
 
