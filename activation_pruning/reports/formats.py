@@ -13,7 +13,7 @@ from activation_pruning.support.types import Table
 
 # From dark to light (CIE lightness 13 to 74), so that neighbours stay apart in grey.
 PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#74c2e1")
-GENERAL, TEXT, DATE = "General", "@", "yyyy-mm-dd hh:mm:ss"
+GENERAL, DATE = "General", "yyyy-mm-dd hh:mm:ss"
 _SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
 _BOUND = re.compile(r"_(low|high|ci[\d.]+)$")
 _BAD_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # not in XML
@@ -22,15 +22,12 @@ _EXACT = 10**15  # Excel keeps 15 digits: a larger integer would be changed, so 
 
 
 def column_format(name: str, values: Iterable[Any]) -> str:
-    """Number format of a column, by its name and its values.
+    """Excel's number format of a column, by its name and its values.
 
     Fractions (``sparsity``, ``accuracy``, ``frequency``, ``share``, ``top5`` in the name, and all
     values in [-1, 1]) read ``0.0%``, or ``0.00%`` where they have more digits; seconds
-    (``time_s``) ``0.00``; whole numbers and bytes ``#,##0``; other numbers show four
-    significant digits of the largest one.
-
-    Returns:
-        The format code; ``"General"`` for text, truth values and columns of mixed type.
+    (``time_s``) ``0.00``; whole numbers and bytes ``#,##0``; other numbers show four significant
+    digits of the largest one; text, truth values and columns of mixed type are ``"General"``.
 
     Example:
         >>> column_format("test_accuracy", [0.5, 0.25]), column_format("size_bytes", [2048])
@@ -96,9 +93,9 @@ def as_text(value: Any, code: str) -> str:
         return ""
     if isinstance(value, datetime.datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    if code in (GENERAL, TEXT):
+    if code == GENERAL:
         return f"{value:.6g}" if isinstance(value, float) else str(value)
     places = code.partition(".")[2].partition("E")[0].count("0")
     kind = "%" if code.endswith("%") else "E" if "E" in code else "f"
