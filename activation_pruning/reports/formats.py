@@ -47,7 +47,7 @@ def column_formats(table: Table) -> list[str]:
     """Number formats of a table's columns, see `column_format`.
 
     Ends of an interval (``<name>_low``, ``<name>_high``) and half-widths (``<name>_ci95``) read as
-    percent where <name> does: beyond 100 % as well, which wide intervals of few runs are.
+    percent where <name> does, beyond 100 % as well.
 
     Example:
         >>> column_formats(pd.DataFrame({"accuracy": [0.5, 0.25], "accuracy_ci95": [1.5, 0.1]}))
@@ -105,9 +105,9 @@ def as_text(value: Any, code: str) -> str:
 def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timedelta | None:
     """One table cell as the Python value that a file can hold, or None where it is missing.
 
-    Numbers stay numbers; infinities, integers beyond 15 digits and everything else become text.
-    A time with a zone is given in UTC, since Excel knows no zones. In text, characters that XML
-    forbids become U+FFFD, and text beyond 32,767 characters is cut and ends in an ellipsis.
+    Infinities, integers beyond 15 digits and other objects become text. Times are given in UTC,
+    since Excel knows no zones. In text, characters that XML forbids become U+FFFD, and beyond
+    32,767 characters it is cut and ends in an ellipsis.
 
     Example:
         >>> plain(np.float32(0.5)), plain(float("nan")), plain(float("inf"))

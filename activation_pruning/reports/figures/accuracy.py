@@ -39,8 +39,7 @@ def accuracy_against_sparsity(
     need(results, "accuracy_against_sparsity", "arm", "sparsity", metric)
     keys = ["arm", "sparsity", *(["events"] if "events" in results else [])]
     table = intervals(results, keys, metric)
-    panels = style.parts(table, "events", least=2)
-    looks = style.looks(table["arm"])
+    panels, looks = style.parts(table, "events", least=2), style.looks(table["arm"])
     offsets = _dodge(table["sparsity"], looks)
     figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from activation_pruning.reports.figures import style
-from activation_pruning.support.types import Array, Masks
+from activation_pruning.support.types import Arrays, Masks
 
 _MOST = 64  # rows and columns of a picture; more would be finer than its print
 
 
 @style.styled
-def kernel_heatmap(kernels: dict[str, dict[str, Array]]) -> Figure:
+def kernel_heatmap(kernels: dict[str, Arrays]) -> Figure:
     """Sizes of the weights, |w|, of several networks side by side: a row for each layer.
 
     A kernel larger than 64 x 64 is shown by the means over blocks. Each row has one scale, from 0
@@ -85,23 +85,18 @@ def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
     """
     nested = masks and isinstance(next(iter(masks.values())), dict)
     by_arm: dict[Any, Any] = dict(masks) if nested else {None: masks}
-    layers = list(dict.fromkeys(layer for arm in by_arm.values() for layer in arm))
-    if not layers:
+    found = {(a, n): np.asarray(m) for a, group in by_arm.items() for n, m in group.items()}
+    if not found:
         raise ValueError("mask_heatmap: masks is empty; give a dict of layer -> 2-D bool array")
-    shares = {
-        (a, n): _blocks("mask_heatmap: the mask", n, m)
-        for a, group in by_arm.items()
-        for n, m in group.items()
-    }
-    places, columns = _places(list(by_arm), layers)
+    shares = {at: _blocks("mask_heatmap: the mask", at[1], mask) for at, mask in found.items()}
+    places, columns = _places(list(by_arm), list(dict.fromkeys(layer for _, layer in found)))
     figure, grid = style.panels([""] * len(places), columns=columns, base=0.9, row=2.1)
     top = max(0.1, math.ceil(10 * max(share.max() for share in shares.values())) / 10)
     for ax, place in itertools.zip_longest(grid.ravel(), places):
         ax.set_visible(place in shares)
         if place in shares:
-            arm, layer = place
             _draw_blocks(ax, shares[place], Normalize(0, top))
-            mask = np.asarray(by_arm[arm][layer])
+            (arm, layer), mask = place, found[place]
             title = f"{layer}, {mask.shape[0]} × {mask.shape[1]}\n{mask.mean():.1%} alive"
             ax.set_title(title if arm is None else f"{arm}\n{title}")
     scale = ScalarMappable(Normalize(0, top), "Greys")

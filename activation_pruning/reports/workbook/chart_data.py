@@ -9,7 +9,9 @@ import pandas as pd
 from activation_pruning.reports.tables import one_of
 from activation_pruning.support.types import Table
 
+Sheets: TypeAlias = dict[str, Table]  # by title
 Block: TypeAlias = tuple[Any, int, int]  # a curve: its panel, first and last row, as Excel counts
+Blocks: TypeAlias = dict[str, list[Block]]  # title of a sheet -> its curves
 _KINDS = ("line", "scatter", "bar")
 
 
@@ -19,10 +21,8 @@ class Chart:
 
     Attributes:
         sheet: title of the sheet that holds the data.
-        x: column of the horizontal axis.
-        y: column of the vertical axis, numbers.
-        series: column whose values split the rows into curves; None for one curve.
-        panel: column whose values get a chart each, such as the layer; None for one chart.
+        x, y: columns of the horizontal and of the vertical axis; y holds numbers.
+        series, panel: columns whose values get a curve each, and a chart each; None for only one.
         kind: ``"line"`` (points joined in the order of x), ``"scatter"`` (points) or ``"bar"``.
         title, x_title, y_title: texts; the columns' names where empty.
 
@@ -42,9 +42,7 @@ class Chart:
     panel: str | None = None
 
 
-def arrange(
-    sheets: dict[str, Table], charts: Sequence[Chart]
-) -> tuple[dict[str, Table], dict[str, list[Block]]]:
+def arrange(sheets: Sheets, charts: Sequence[Chart]) -> tuple[Sheets, Blocks]:
     """The sheets, those with charts so sorted that each curve is a block of rows; these blocks.
 
     Raises ValueError for a chart that names what is not there, or cannot be drawn from its sheet.

@@ -17,22 +17,16 @@ from openpyxl.drawing.text import CharacterProperties, ParagraphProperties
 from openpyxl.utils import get_column_letter, quote_sheetname
 
 from activation_pruning.reports.formats import GENERAL, PALETTE, column_format
-from activation_pruning.reports.workbook.chart_data import Block, Chart, numeric_x, panels
+from activation_pruning.reports.workbook.chart_data import Blocks, Chart, Sheets, numeric_x, panels
 from activation_pruning.reports.workbook.sheets import MAX_COLUMNS
-from activation_pruning.support.types import Table
 
 _MARKERS = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
 _DASHES = ("solid", "dash", "sysDot", "dashDot", "lgDash", "sysDash", "lgDashDot")
 _CHART_ROWS = 21  # a chart of 10 cm and some air, in rows of 15 points
 
 
-def add_charts(
-    book: Any, sheets: dict[str, Table], blocks: dict[str, list[Block]], charts: Sequence[Chart]
-) -> None:
-    """Put the charts of an openpyxl Workbook to the right of their data, one below the other.
-
-    sheets, blocks: from `chart_data.arrange`.
-    """
+def add_charts(book: Any, sheets: Sheets, blocks: Blocks, charts: Sequence[Chart]) -> None:
+    """Put charts to the right of their data, one below the other; see `chart_data.arrange`."""
     seen = dict.fromkeys(sheets, 0)
     for chart in charts:
         sheet, table = book[chart.sheet], sheets[chart.sheet]
@@ -79,8 +73,9 @@ def _series(chart, sheet, table, rows, numeric):
     """One curve, from its block of rows; all by reference, so that it follows the cells."""
     first, last = rows
     column = {name: i + 1 for i, name in enumerate(table.columns)}
-    x = Reference(sheet, column[chart.x], first, column[chart.x], last)
-    y = Reference(sheet, column[chart.y], first, column[chart.y], last)
+    x, y = (
+        Reference(sheet, column[name], first, column[name], last) for name in (chart.x, chart.y)
+    )
     series = Series(y, x) if numeric else Series(y)
     if not numeric:
         numbers = pd.api.types.is_numeric_dtype(table[chart.x])  # bars stand over numbers as well
