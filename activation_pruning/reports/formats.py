@@ -117,9 +117,8 @@ def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timed
         value = pd.Timestamp(value)
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value is pd.NaT or value is pd.NA:
-        return None
-    if isinstance(value, float) and math.isnan(value):
+    nan = isinstance(value, float) and math.isnan(value)
+    if nan or value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, datetime.date):  # a datetime is one, too
         return _moment(value)

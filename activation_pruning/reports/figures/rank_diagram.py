@@ -28,8 +28,7 @@ def ranking(table: Table, by: str = "arm", title: str = "Mean ranks", note: str 
     Example:
         >>> import pandas as pd
         >>> table = pd.DataFrame({"arm": ["magnitude", "random"], "mean_rank": [1.0, 2.0],
-        ...                       "groups": ["a", "b"], "blocks": 12, "enough": True,
-        ...                       "friedman_p": float("nan")})
+        ...                       "groups": ["a", "b"], "blocks": 12, "enough": True})
         >>> [label.get_text() for label in ranking(table).axes[0].get_yticklabels()]
         ['magnitude', 'random']
     """

@@ -151,12 +151,7 @@ def finish(figure: Figure, ax: Axes | None, title: str, *notes: str) -> Figure:
 
 
 def share(value: float) -> str:
-    """A fraction as text, in percent, with a decimal where it has one.
-
-    Example:
-        >>> share(0.8), share(0.995)
-        ('80%', '99.5%')
-    """
+    """A fraction as text, in percent, with a decimal where it has one: 80%, 99.5%."""
     whole = abs(value * 100 - round(value * 100)) < 1e-9
     return f"{value:.0%}" if whole else f"{value:.1%}"
 
@@ -168,12 +163,7 @@ def count_runs(runs: Any) -> str:
 
 
 def spread(runs: Any) -> str:
-    """How the intervals of a picture were made, in words, from the number of runs of each.
-
-    Example:
-        >>> spread(np.array([3, 3])), spread(np.array([1]))
-        ('mean and 95 % t-interval over 3 runs', 'one run each')
-    """
+    """How the intervals of a picture were made, in words, from the number of runs of each."""
     return f"mean and 95 % t-interval over {count_runs(runs)}" if runs.max() > 1 else "one run each"
 
 

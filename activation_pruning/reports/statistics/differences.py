@@ -154,12 +154,7 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
 
 
 def corrected(p: Array) -> Array:
-    """Holm's correction of p-values in [0, 1], at most 1; NaN stays and does not count.
-
-    Example:
-        >>> corrected(np.array([0.01, 0.04, 0.03])).tolist()
-        [0.03, 0.06, 0.06]
-    """
+    """Holm's correction of p-values in [0, 1], at most 1; NaN stays and does not count."""
     tested = np.flatnonzero(~np.isnan(p))
     if not ((p[tested] >= 0) & (p[tested] <= 1)).all():
         raise ValueError(f"p={p.tolist()}: must lie in [0, 1]; NaN where there was no test")

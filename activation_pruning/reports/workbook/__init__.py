@@ -8,8 +8,7 @@ from openpyxl import Workbook
 
 from activation_pruning.reports.formats import plain
 from activation_pruning.reports.tables import one_of, table_of
-from activation_pruning.reports.workbook.chart_data import Chart, arrange
-from activation_pruning.reports.workbook.charts import add_charts
+from activation_pruning.reports.workbook.charts import Chart, add_charts, arrange
 from activation_pruning.reports.workbook.sheets import MAX_COLUMNS, MAX_ROWS, colour, fill
 from activation_pruning.support import types
 from activation_pruning.support.files import replacing
