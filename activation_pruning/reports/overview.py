@@ -7,7 +7,6 @@ from activation_pruning.reports.tables import around_events, need
 from activation_pruning.support.types import Table
 
 _NAMED = 8  # layers that a sentence names at most
-_KEY = ["layer", "site"]
 _RANKS = ["full_rank", "rank_before", "rank_after"]
 _RATIOS = ["effective_rank_before", "effective_rank_after", "nuclear_ratio"]
 
@@ -32,9 +31,9 @@ def by_layer(events: Table, norms: Table | None = None, sensitivity: Table | Non
         >>> by_layer(pd.DataFrame(events))["sparsity"].tolist()
         [0.8]
     """
-    need(events, "by_layer (events)", *_KEY, "pruned", "weights", empty=True)
+    need(events, "by_layer (events)", "layer", "site", "pruned", "weights", empty=True)
     events = events.dropna(subset=["weights"])  # layers that were skipped
-    table = events.drop_duplicates("site", keep="last")[[*_KEY, "weights", "pruned"]]
+    table = events.drop_duplicates("site", keep="last")[["layer", "site", "weights", "pruned"]]
     table = table.astype({"weights": "int64", "pruned": "int64"}).reset_index(drop=True)
     table["sparsity"] = table["pruned"] / table["weights"]
     if table.empty:  # a schedule that never came to its first event

@@ -82,11 +82,9 @@ def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
     """Write sections as one HTML file that needs no other file and no network.
 
     Numbers read as in the workbook. Pictures are embedded; a table shows its first 2,000 rows and
-    says so. The file appears complete or not at all; missing folders are made.
-
-    Raises:
-        ValueError: a bad suffix, an empty list, or a section with a bad table or figure.
-        OSError: the file cannot be written, or a picture cannot be read; the message names it.
+    says so. The file appears complete or not at all; missing folders are made. Raises ValueError
+    for a suffix other than .html, no sections, or a section with a bad table or figure; OSError
+    where the file cannot be written or a picture not be read.
 
     Example:
         >>> write("report.html", "Pruning", [Section("Runs", table=runs)])   # doctest: +SKIP

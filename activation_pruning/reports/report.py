@@ -159,8 +159,8 @@ def _scales(tables):
             sign = better(metrics.iloc[0]) if len(metrics) else 0
             scales[title] = {column: "low" if sign > 0 else "high"} if sign else {}
     if "Layers" in tables:
-        large = ("sparsity", "nuclear_ratio")
-        scales["Layers"] |= {name: "high" for name in large if name in tables["Layers"]}
+        large = {n: "high" for n in ("sparsity", "nuclear_ratio") if n in tables["Layers"]}
+        scales["Layers"] = large | scales["Layers"]
     return scales
 
 

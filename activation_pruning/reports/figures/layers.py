@@ -120,8 +120,7 @@ def sensitivity_curves(table: Table) -> Figure:
         >>> sensitivity_curves(table).axes[0].get_title()
         'magnitude'
     """
-    columns = ("site", "criterion", "sparsity", "metric", "value", "change")
-    need(table, "sensitivity_curves", *columns)
+    need(table, "sensitivity_curves", "site", "criterion", "sparsity", "metric", "value", "change")
     metrics = list(table["metric"].dropna().unique())
     if len(metrics) > 1:
         raise ValueError(f"sensitivity_curves: the table holds {metrics=}; draw one at a time")

@@ -28,7 +28,8 @@ def ranks(
 
     Args:
         table: one row per method and block.
-        metric, by, blocks: columns: numbers to rank by, the methods, what makes a block.
+        metric, by: columns of the numbers to rank by, and of the methods.
+        blocks: columns that make a block.
         higher: whether higher is better.
         level: 1 - level is the largest corrected p that tells two methods apart.
 

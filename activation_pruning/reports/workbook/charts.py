@@ -165,10 +165,9 @@ def _native(chart, sheet, table, blocks):
     native.title = _title(chart.title, 1200)
     native.width, native.height = 17, 10  # cm
     native.roundedCorners = False
+    native.legend.position, native.legend.overlay = "b", False
     if chart.series is None:
         native.legend = None
-    else:
-        native.legend.position, native.legend.overlay = "b", False
     if numeric:
         native.style, native.scatterStyle = 13, "lineMarker"
     _axis(native.x_axis, chart.x_title or chart.x, chart.x, table[chart.x], numeric)
