@@ -8,7 +8,7 @@ from activation_pruning.support.types import Table
 
 
 def cost(history: Table | None, events: Table, accuracy: Table | None, metric: str | None) -> str:
-    """What the pruning cost, in words; see `answers` for the arguments."""
+    """What the pruning cost, in words; arguments and errors are those of `answers`."""
     parts = []
     if accuracy is not None:
         raw = accuracy[accuracy["stage"] == "raw"].set_index("model")
@@ -19,16 +19,15 @@ def cost(history: Table | None, events: Table, accuracy: Table | None, metric: s
             parts.append(f"{told} ({difference(name, pruned - dense)})")
     if history is not None and "epoch" in events:
         parts += _in_training(history, events, metric)
-    if metric is not None and not parts and (history is not None or accuracy is not None):
-        known = [*(() if history is None else history), *(() if accuracy is None else accuracy)]
-        if metric not in known:
-            raise ValueError(f"metric={metric!r} is in no table given; there are {known}")
-    if not parts:
-        return (
-            "Not measured: give history= (of a fit with epochs before the first event, best with "
-            "validation data) or low_rank= (of analysis.compare_low_rank)."
-        )
-    return ". ".join(parts) + "."
+    if parts:
+        return ". ".join(parts) + "."
+    known = [name for table in (history, accuracy) if table is not None for name in table]
+    if metric is not None and known and metric not in known:
+        raise ValueError(f"metric={metric!r} is in no table given; there are {known}")
+    return (
+        "Not measured: give history= (of a fit with epochs before the first event, best with "
+        "validation data) or low_rank= (of analysis.compare_low_rank)."
+    )
 
 
 def _in_training(history, events, metric):
@@ -65,11 +64,9 @@ def low_rank(accuracy: Table | None, metric: str | None) -> str:
         shown = ["low_rank"] if stage == "raw" else ["low_rank", "factorized"]
         for row in rows[rows["model"].isin(shown)].to_dict("records"):
             equal = f" of equal {row['match']}" if row["match"] else ""
-            network = row["model"].replace("_", "-")
-            parts.append(
-                f"{_judged(name, pruned - row[name])}, {stage.replace('_', '-')}: "
-                f"{number(name, pruned)} against {number(name, row[name])} ({network}{equal})"
-            )
+            judged = _judged(name, pruned - row[name])
+            against = f"{number(name, pruned)} against {number(name, row[name])}"
+            parts.append(f"{judged}, {stage}: {against} ({row['model']}{equal})".replace("_", "-"))
     return f"By {name}: {'; '.join(parts)}."
 
 

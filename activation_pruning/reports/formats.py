@@ -13,7 +13,7 @@ from activation_pruning.support.types import Table
 
 # From dark to light (CIE lightness 13 to 74), so that neighbours stay apart in grey.
 PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#74c2e1")
-GENERAL, TEXT, DATE = "General", "@", "yyyy-mm-dd hh:mm:ss"
+GENERAL, DATE = "General", "yyyy-mm-dd hh:mm:ss"
 _SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
 _BOUND = re.compile(r"_(low|high|ci[\d.]+)$")
 _BAD_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # not in XML
@@ -22,15 +22,12 @@ _EXACT = 10**15  # Excel keeps 15 digits: a larger integer would be changed, so 
 
 
 def column_format(name: str, values: Iterable[Any]) -> str:
-    """Number format of a column, by its name and its values.
+    """Excel's number format of a column, by its name and its values.
 
     Fractions (``sparsity``, ``accuracy``, ``frequency``, ``share``, ``top5`` in the name, and all
     values in [-1, 1]) read ``0.0%``, or ``0.00%`` where they have more digits; seconds
-    (``time_s``) ``0.00``; whole numbers and bytes ``#,##0``; other numbers show four
-    significant digits of the largest one.
-
-    Returns:
-        The format code; ``"General"`` for text, truth values and columns of mixed type.
+    (``time_s``) ``0.00``; whole numbers and bytes ``#,##0``; other numbers show four significant
+    digits of the largest one; text, truth values and columns of mixed type are ``"General"``.
 
     Example:
         >>> column_format("test_accuracy", [0.5, 0.25]), column_format("size_bytes", [2048])
@@ -50,7 +47,7 @@ def column_formats(table: Table) -> list[str]:
     """Number formats of a table's columns, see `column_format`.
 
     Ends of an interval (``<name>_low``, ``<name>_high``) and half-widths (``<name>_ci95``) read as
-    percent where <name> does: beyond 100 % as well, which wide intervals of few runs are.
+    percent where <name> does, beyond 100 % as well.
 
     Example:
         >>> column_formats(pd.DataFrame({"accuracy": [0.5, 0.25], "accuracy_ci95": [1.5, 0.1]}))
@@ -96,9 +93,9 @@ def as_text(value: Any, code: str) -> str:
         return ""
     if isinstance(value, datetime.datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    if code in (GENERAL, TEXT):
+    if code == GENERAL:
         return f"{value:.6g}" if isinstance(value, float) else str(value)
     places = code.partition(".")[2].partition("E")[0].count("0")
     kind = "%" if code.endswith("%") else "E" if "E" in code else "f"
@@ -108,9 +105,9 @@ def as_text(value: Any, code: str) -> str:
 def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timedelta | None:
     """One table cell as the Python value that a file can hold, or None where it is missing.
 
-    Numbers stay numbers; infinities, integers beyond 15 digits and everything else become text.
-    A time with a zone is given in UTC, since Excel knows no zones. In text, characters that XML
-    forbids become U+FFFD, and text beyond 32,767 characters is cut and ends in an ellipsis.
+    Infinities, integers beyond 15 digits and other objects become text. Times are given in UTC,
+    since Excel knows no zones. In text, characters that XML forbids become U+FFFD, and beyond
+    32,767 characters it is cut and ends in an ellipsis.
 
     Example:
         >>> plain(np.float32(0.5)), plain(float("nan")), plain(float("inf"))
@@ -120,9 +117,8 @@ def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timed
         value = pd.Timestamp(value)
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value is pd.NaT or value is pd.NA:
-        return None
-    if isinstance(value, float) and math.isnan(value):
+    nan = isinstance(value, float) and math.isnan(value)
+    if nan or value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, datetime.date):  # a datetime is one, too
         return _moment(value)

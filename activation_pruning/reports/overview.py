@@ -1,31 +1,76 @@
-"""What a pruning did, in words and numbers: the questions one has, and their answers."""
+"""What a pruning did: a table with a row per layer, and answers in words."""
 
 import pandas as pd
 
 from activation_pruning.reports.costs import better, cost, difference, low_rank
-from activation_pruning.reports.layer_table import by_layer
-from activation_pruning.reports.tables import need
+from activation_pruning.reports.tables import around_events, need
 from activation_pruning.support.types import Table
 
-__all__ = ["answers", "by_layer"]
-
 _NAMED = 8  # layers that a sentence names at most
+_RANKS = ["full_rank", "rank_before", "rank_after"]
+_RATIOS = ["effective_rank_before", "effective_rank_after", "nuclear_ratio"]
+
+
+def by_layer(events: Table, norms: Table | None = None, sensitivity: Table | None = None) -> Table:
+    """One row per layer: what was pruned, the ranks before and after, the loss when pruned alone.
+
+    Args:
+        events: as `write` takes them: the last row of each site counts.
+        norms: as `write` takes them: before is the state before the first event (without events
+            the first one kept), after the last one kept.
+        sensitivity: as `write` takes it: `alone_sparsity` is the highest sparsity tried,
+            `alone_change` the mean change of the metric there over the criteria.
+
+    Returns:
+        DataFrame: layer, site, weights, pruned, sparsity; with norms full_rank, rank_before,
+        rank_after, effective_rank_before, effective_rank_after, nuclear_ratio; with sensitivity
+        metric, alone_sparsity, alone_change.
+
+    Example:
+        >>> events = {"layer": "a", "site": "a/kernel", "pruned": [5, 8], "weights": 10}
+        >>> by_layer(pd.DataFrame(events))["sparsity"].tolist()
+        [0.8]
+    """
+    need(events, "by_layer (events)", "layer", "site", "pruned", "weights", empty=True)
+    events = events.dropna(subset=["weights"])  # layers that were skipped
+    table = events.drop_duplicates("site", keep="last")[["layer", "site", "weights", "pruned"]]
+    table = table.astype({"weights": "int64", "pruned": "int64"}).reset_index(drop=True)
+    table["sparsity"] = table["pruned"] / table["weights"]
+    if table.empty:  # a schedule that never came to its first event
+        return table
+    if norms is not None:
+        table = table.merge(_change_of_ranks(norms), on="site", how="left")
+    if sensitivity is not None:
+        need(sensitivity, "by_layer (sensitivity)", "site", "sparsity", "metric", "change")
+        # One and the same request prunes small layers to slightly other shares than large ones.
+        most = sensitivity.groupby("site")["sparsity"].transform("max")
+        last = sensitivity[sensitivity["sparsity"] >= most - 1e-9].groupby("site")
+        chosen = {"alone_sparsity": ("sparsity", "max"), "alone_change": ("change", "mean")}
+        alone = last.agg(metric=("metric", "first"), **chosen).reset_index()
+        table = table.merge(alone, on="site", how="left")
+    return table
+
+
+def _change_of_ranks(norms):
+    need(norms, "by_layer (norms)", "moment", "event", "site", "blocks", "rows", "columns", "rank")
+    start = around_events(norms).query("event == 0")
+    start = (start if len(start) else norms).drop_duplicates("site", keep="first")
+    end = norms.drop_duplicates("site", keep="last")
+    both = start.merge(end, on="site", suffixes=("_before", "_after"))
+    both["full_rank"] = both["blocks_before"] * both[["rows_before", "columns_before"]].min(axis=1)
+    both["nuclear_ratio"] = both["nuclear_after"] / both["nuclear_before"]
+    return both[["site", *_RANKS, *_RATIOS]]
 
 
 def answers(
     layers: Table, events: Table, history: Table | None = None, activity: Table | None = None,
     accuracy: Table | None = None, metric: str | None = None,
 ) -> Table:  # fmt: skip
-    """The questions that one has after pruning, with their answers.
+    """The questions that one has after pruning, with their answers: columns question, answer.
 
     The arguments are those of `write`, with the table `by_layer`, one row of history per epoch,
-    and the accuracy of `analysis.compare_low_rank`.
-
-    Returns:
-        DataFrame: question, answer. What was not measured says how to measure it.
-
-    Raises:
-        ValueError: `metric` is in neither table.
+    and the accuracy of `analysis.compare_low_rank`. What was not measured says how to measure it.
+    Raises ValueError where `metric` is in neither history nor accuracy.
 
     Example:
         >>> events = pd.DataFrame({"layer": "a", "site": "a/kernel", "pruned": [8], "weights": 10})
@@ -57,8 +102,7 @@ def _pruned(layers, events):
         # Several callbacks may have pruned in one fit, each with its own numbers.
         key = [name for name in ("event", "epoch", "step") if name in events]
         first = events.drop_duplicates(key)
-        epochs = ", ".join(str(epoch) for epoch in first.get("epoch", []))
-        count = len(first)
+        count, epochs = len(first), ", ".join(map(str, first.get("epoch", [])))
         text += f", in {count} event{'s' * (count > 1)}" + (f" (epochs {epochs})" if epochs else "")
     if len(layers) > 1:
         most, least = (layers.loc[layers["sparsity"].agg(at)] for at in ("idxmax", "idxmin"))
@@ -75,15 +119,12 @@ def _ranks(layers):
     known = layers.dropna(subset=["rank_before", "rank_after"])
     if known.empty:
         return "Not known: the table of norms holds no ranks of these layers."
-    whole, before = int(known["full_rank"].sum()), int(known["rank_before"].sum())
-    after = int(known["rank_after"].sum())
+    whole, before, after = (int(known[name].sum()) for name in _RANKS)
     text = f"From {before:,} to {after:,} of {whole:,} over all layers"
     fell = known.loc[((known["rank_before"] - known["rank_after"]) / known["full_rank"]).idxmax()]
     if after < before:
-        text += (
-            f"; most in {fell['site']}: {int(fell['rank_before'])} to {int(fell['rank_after'])} of "
-            f"{int(fell['full_rank'])}"
-        )
+        text += f"; most in {fell['site']}: {fell['rank_before']:.0f} to {fell['rank_after']:.0f}"
+        text += f" of {fell['full_rank']:.0f}"
     ratio = known["effective_rank_after"].sum() / known["effective_rank_before"].sum()
     text += f". Effective ranks are {ratio:.0%} of what they were"
     return text + f", singular values in sum {known['nuclear_ratio'].mean():.0%} (mean of layers)."

@@ -65,13 +65,9 @@ th.n, td.n { text-align: right; white-space: nowrap; }
 class Section:
     """One part of a page, shown in the order text, figure, table.
 
-    Attributes:
-        heading: its title, also in the table of contents.
-        text: plain text; an empty line starts a new paragraph.
-        table: DataFrame, or None.
-        figure: matplotlib Figure, the path of a .png, or None.
-        caption: a line beneath the figure or, without one, beneath the table.
-        alt: the figure in words, for those who cannot see it; caption or heading where empty.
+    An empty line in the text starts a new paragraph. The figure is a matplotlib Figure or the path
+    of a .png; the caption is a line beneath it or, without one, beneath the table. alt is the
+    figure in words, for those who cannot see it: caption or heading where empty.
     """
 
     heading: str
@@ -86,16 +82,9 @@ def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
     """Write sections as one HTML file that needs no other file and no network.
 
     Numbers read as in the workbook. Pictures are embedded; a table shows its first 2,000 rows and
-    says so. The file appears complete or not at all.
-
-    Args:
-        path: the .html file; missing folders are made, an older file is replaced.
-        title: the page's title.
-        sections: `Section` objects.
-
-    Raises:
-        ValueError: a bad suffix, an empty list, or a section with a bad table or figure.
-        OSError: the file cannot be written, or a picture cannot be read; the message names it.
+    says so. The file appears complete or not at all; missing folders are made. Raises ValueError
+    for a suffix other than .html, no sections, or a section with a bad table or figure; OSError
+    where the file cannot be written or a picture not be read.
 
     Example:
         >>> write("report.html", "Pruning", [Section("Runs", table=runs)])   # doctest: +SKIP
@@ -111,7 +100,8 @@ def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
             raise ValueError(f"sections holds {section!r}; each must be a page.Section")
         if not isinstance(section.text, str):
             raise ValueError(f"section {section.heading!r}: text={section.text!r} is not a text")
-    names = [f"{i}-{_slug(section.heading)}" for i, section in enumerate(sections, 1)]
+    slugs = [re.sub(r"[^a-z0-9]+", "-", str(part.heading).lower()).strip("-") for part in sections]
+    names = [f"{i}-{slug}" for i, slug in enumerate(slugs, 1)]
     named = list(zip(names, sections, strict=True))
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -186,7 +176,3 @@ def _table(table, heading):
 
 def _escape(text):
     return html.escape(plain(str(text)) or "")
-
-
-def _slug(text):
-    return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")

@@ -6,29 +6,27 @@ from typing import Any
 
 import pandas as pd
 
-from activation_pruning.reports import figures, overview, page, workbook
-from activation_pruning.reports.costs import better
-from activation_pruning.reports.layer_table import by_layer
-from activation_pruning.reports.report_pictures import pictures
+from activation_pruning.reports import figures, page, workbook
+from activation_pruning.reports.costs import better, metric_of
+from activation_pruning.reports.overview import answers, by_layer
 from activation_pruning.reports.tables import around_events, need
-from activation_pruning.reports.workbook import Chart
 from activation_pruning.support import types
 from activation_pruning.support.files import check_folder
-from activation_pruning.support.types import Array, Table
+from activation_pruning.support.types import Arrays, Table
 
 NAME = "pruning"
 _CHARTS = (
-    Chart("Spectra", "index", "value", "state", panel="site"),
-    Chart("Sensitivity", "sparsity", "value", "site", panel="criterion"),
-    Chart("Scree", "component", "cumulative", "network", panel="site"),
+    workbook.Chart("Spectra", "index", "value", "state", panel="site"),
+    workbook.Chart("Sensitivity", "sparsity", "value", "site", panel="criterion"),
+    workbook.Chart("Scree", "component", "cumulative", "network", panel="site"),
 )
 
 
 def write(
     folder: types.Path, events: Any, history: Any = None, activity: Table | None = None,
     spectra: Table | None = None, norms: Table | None = None, sensitivity: Table | None = None,
-    low_rank: Any = None, kernels: dict[str, dict[str, Array]] | None = None,
-    metric: str | None = None, title: str = "Pruning report", **settings: Any,
+    low_rank: Any = None, kernels: dict[str, Arrays] | None = None, metric: str | None = None,
+    title: str = "Pruning report", **settings: Any,
 ) -> list[Path]:  # fmt: skip
     """Write the report of one pruning: pruning.xlsx, pruning.html and pictures.
 
@@ -50,15 +48,11 @@ def write(
         **settings: of yours, for the sheet Settings (seeds, learning rates, ...).
 
     Returns:
-        The paths written: workbook, pictures, page.
-
-    Raises:
-        ValueError: a table that is empty or lacks a column, or an unknown metric.
-        OSError: the folder cannot be written.
+        The paths written: workbook, pictures, page. Raises ValueError for a table that is empty
+        or lacks a column, and for an unknown metric; OSError where the folder cannot be written.
 
     Example:
-        >>> write("report", pruner.table(), history, norms=logger.norms(),  # doctest: +SKIP
-        ...       spectra=logger.table(), sensitivity=sensitivity)
+        >>> write("report", pruner.table(), history, norms=logger.norms())   # doctest: +SKIP
         [PosixPath('report/pruning.xlsx'), ..., PosixPath('report/pruning.html')]
     """
     place, history = check_folder(folder), _history(history)
@@ -67,14 +61,14 @@ def write(
     accuracy, ranks, scree = _tables_of(low_rank)
     layers = by_layer(events, norms, sensitivity)
     tables = {
-        "Overview": overview.answers(layers, events, history, activity, accuracy, metric),
+        "Overview": answers(layers, events, history, activity, accuracy, metric),
         "Layers": layers, "Events": events, "Training": history,
         "Spectra": _spectra_sheet(spectra), "Norms": norms, "Activity": activity,
         "Sensitivity": sensitivity, "Low rank": accuracy, "Ranks": ranks, "Scree": scree,
     }  # fmt: skip
     tables = {name: table for name, table in tables.items() if table is not None and len(table)}
     charts = [chart for chart in (*_training_charts(history), *_CHARTS) if chart.sheet in tables]
-    drawn = pictures(tables, spectra, kernels, metric)
+    drawn = _pictures(tables, spectra, kernels, metric)
     used = workbook.settings_table(**settings)
     book = workbook.write(place / f"{NAME}.xlsx", tables, charts, used, _scales(tables))
     saved = _saved(drawn, place)
@@ -98,7 +92,7 @@ def _saved(drawn, folder):
 
 
 def _tables_of(low_rank):
-    """The tables of `analysis.compare_low_rank`: accuracy, ranks, scree; None each without it."""
+    """Accuracy, ranks and scree of `analysis.compare_low_rank`; None each without it."""
     if low_rank is None:
         return None, None, None
     if not hasattr(low_rank, "scree"):
@@ -142,8 +136,8 @@ def _history(history):
 def _training_charts(history):
     """Charts of the accuracies (or losses) and of the sparsity, by epoch."""
     known = () if history is None else tuple(history)
-    names = [name for name in known if "acc" in name] or ["loss"]
-    return [Chart("Training", "epoch", name) for name in (*names, "sparsity") if name in known]
+    names = [*([name for name in known if "acc" in name] or ["loss"]), "sparsity"]
+    return [workbook.Chart("Training", "epoch", name) for name in names if name in known]
 
 
 def _spectra_sheet(spectra):
@@ -157,18 +151,85 @@ def _spectra_sheet(spectra):
 
 def _scales(tables):
     """Columns of Layers and of Sensitivity to be coloured, each where it is bad or large."""
-    layers, scales = tables.get("Layers", ()), {}
-    if len(layers):
-        scales["Layers"] = {n: "high" for n in ("sparsity", "nuclear_ratio") if n in layers}
-        if "alone_change" in layers:
-            scales["Layers"] |= _harm("alone_change", layers["metric"])
-    if "Sensitivity" in tables:
-        scales["Sensitivity"] = _harm("change", tables["Sensitivity"]["metric"])
+    scales = {}
+    for title, column in (("Layers", "alone_change"), ("Sensitivity", "change")):
+        if title in tables:
+            table = tables[title]
+            metrics = table["metric"].dropna() if column in table else ()
+            sign = better(metrics.iloc[0]) if len(metrics) else 0
+            scales[title] = {column: "low" if sign > 0 else "high"} if sign else {}
+    if "Layers" in tables:
+        large = {n: "high" for n in ("sparsity", "nuclear_ratio") if n in tables["Layers"]}
+        scales["Layers"] = large | scales["Layers"]
     return scales
 
 
-def _harm(column, metrics):
-    """The end of a column of changes to be coloured: where the metric gets worse."""
-    metrics = metrics.dropna()
-    sign = better(metrics.iloc[0]) if len(metrics) else 0
-    return {column: "low" if sign > 0 else "high"} if sign else {}
+def _pictures(tables, spectra, kernels, metric):
+    """All pictures by file name, in the order of the page; None for one that cannot be drawn."""
+    events, accuracy = tables.get("Events"), tables.get("Low rank")
+    shown = _Shown(events)
+
+    def by_site(heading, draw, table, **options):
+        if table is None or ("moment" in table and "after" not in set(table["moment"])):
+            return None
+        part, caption = shown.part(table)
+        return page.Section(heading, figure=draw(part, **options), caption=caption)
+
+    def whole(heading, draw, data, **options):
+        return None if data is None else page.Section(heading, figure=draw(data, **options))
+
+    pruned = None if events is None or "event" not in events else shown.renamed(events)
+    networks = kernels and {name: shown.kernels(kernels[name]) for name in kernels}
+    names = () if accuracy is None else accuracy
+    measured = metric_of(names, metric) or metric_of(names)
+    ratio = "Singular values, relative to the unpruned network"
+    against = "Pruned against low-rank networks"
+    norms, sensitivity, activity = map(tables.get, ("Norms", "Sensitivity", "Activity"))
+    return {
+        "sparsity": whole("Sparsity by layer", figures.sparsity_by_layer, pruned),
+        "singular_values": by_site("Singular values", figures.singular_values, spectra),
+        "singular_values_relative": by_site(ratio, figures.singular_values, spectra, relative=True),
+        "ranks": by_site("Ranks", figures.rank_by_event, norms),
+        "sensitivity": by_site("Sensitivity", figures.sensitivity_curves, sensitivity),
+        "low_rank": whole(against, figures.low_rank_accuracy, accuracy, metric=measured),
+        "scree": by_site("Scree", figures.scree, tables.get("Scree")),
+        "kernels": whole("Sizes of the weights", figures.kernel_heatmap, networks),
+        "activity": whole("Activation frequency", figures.activation_frequency, activity),
+    }
+
+
+class _Shown:
+    """Which sites the pictures show, and under which names: both must fit into a picture."""
+
+    most, longest = 8, 28
+
+    def __init__(self, events):
+        self._largest = []
+        if events is not None:
+            sites = events.drop_duplicates("site", keep="last")
+            sites = sites.sort_values("weights", ascending=False, kind="stable")["site"]
+            self._largest = list(sites[: self.most])
+
+    def part(self, table):
+        """The rows of the largest sites, renamed, and a caption that says so."""
+        sites = list(table["site"].unique())
+        chosen = [site for site in sites if site in self._largest] or sites[: self.most]
+        told = f"{len(chosen)} of {len(sites)} layers, those with the most weights; the workbook "
+        caption = f"{told}has all." if len(chosen) < len(sites) else ""
+        return self.renamed(table[table["site"].isin(chosen)]), caption
+
+    def renamed(self, table):
+        """The table with the middle of long names left out."""
+        names = {site: self._short(site, i) for i, site in enumerate(table["site"].unique(), 1)}
+        return table.assign(site=table["site"].map(names))
+
+    def kernels(self, network):
+        """The kernels of the largest sites, or the first ones of a network that has others."""
+        chosen = [site for site in network if site in self._largest] or list(network)[: self.most]
+        return {self._short(site, list(network).index(site)): network[site] for site in chosen}
+
+    def _short(self, site, number):
+        if len(site) <= self.longest:
+            return site
+        half = self.longest // 2 - 2
+        return f"{site[:half]}…{site[-half:]} ({number})"  # the number keeps names apart

@@ -11,10 +11,7 @@ from activation_pruning.support.types import Table
 
 
 def table_of(table: Table, name: str) -> Table:
-    """The table with text column names, a named index turned into columns, and a plain index.
-
-    Raises ValueError, which calls it `name`, where it is not a DataFrame or has no columns.
-    """
+    """The table with text column names, a named index as columns; ValueError where it has none."""
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"{name} is a {type(table).__name__}; give a pandas DataFrame")
     if any(level is not None for level in table.index.names):
@@ -29,9 +26,9 @@ def table_of(table: Table, name: str) -> Table:
 
 
 def need(table: Table, function: str, *columns: str, empty: bool = False) -> None:
-    """Raise ValueError unless it is a DataFrame with these columns, and values in each of them.
+    """Raise ValueError unless the argument of `function` is a DataFrame with these columns.
 
-    function: whose argument it is, for the message. empty: whether no values will do.
+    Each must hold values, unless `empty`.
     """
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"{function}: expected a DataFrame, got a {type(table).__name__}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,8 @@ def accuracy_against_sparsity(
     """Accuracy against sparsity: mean and 95 % t-interval over the seeds, one line per arm.
 
     Args:
-        results: one row per run: arm, sparsity (in [0, 1]), the metric, and, for one panel per
-            value, events.
+        results: one row per run: arm, sparsity (in [0, 1]), the metric; optionally events (one
+            panel each).
         metric: column to draw, in [0, 1].
         reference: the metric's values of the dense runs, drawn as a line with its interval.
 
@@ -38,8 +39,7 @@ def accuracy_against_sparsity(
     need(results, "accuracy_against_sparsity", "arm", "sparsity", metric)
     keys = ["arm", "sparsity", *(["events"] if "events" in results else [])]
     table = intervals(results, keys, metric)
-    panels = style.parts(table, "events", least=2)
-    looks = style.looks(table["arm"])
+    panels, looks = style.parts(table, "events", least=2), style.looks(table["arm"])
     offsets = _dodge(table["sparsity"], looks)
     figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -60,10 +60,8 @@ def _draw_arms(ax, table, metric, looks, offsets):
     for arm, rows in table.groupby("arm", sort=False, observed=True):
         rows = rows.sort_values("sparsity")
         bars = (rows[metric] - rows[f"{metric}_low"]).fillna(0)
-        ax.errorbar(
-            rows["sparsity"] + offsets[arm], rows[metric], bars, label=arm, capsize=3,
-            elinewidth=1, **looks[arm],
-        )  # fmt: skip
+        look = looks[arm] | {"capsize": 3, "elinewidth": 1}
+        ax.errorbar(rows["sparsity"] + offsets[arm], rows[metric], bars, label=arm, **look)
     ticks = sorted(table["sparsity"].unique())
     ax.set_xticks(ticks, [style.share(tick) for tick in ticks])
     style.percent(ax.yaxis)
@@ -81,8 +79,7 @@ def _draw_reference(ax, values):
 def _dodge(sparsity, looks):
     """A small shift per arm, so that the error bars stand side by side."""
     gap = np.diff(np.sort(sparsity.unique())).min(initial=0.05)
-    count = len(looks)
-    return {arm: 0.4 * gap * ((i + 0.5) / count - 0.5) for i, arm in enumerate(looks)}
+    return {arm: 0.4 * gap * ((i + 0.5) / len(looks) - 0.5) for i, arm in enumerate(looks)}
 
 
 @style.styled
@@ -93,10 +90,9 @@ def training_curves(history: Table, events: Table) -> Figure:
     lines mark the events of the first seed, labelled with the sparsity reached.
 
     Args:
-        history: one row per epoch and run: arm, seed, epoch, train_accuracy,
-            validation_accuracy, sparsity (fractions).
-        events: one or more rows per event and run: arm, seed, epoch, total_sparsity; epochs
-            counted as in `history`. May have no rows (a dense run).
+        history: a row per epoch and run: arm, seed, epoch, train_accuracy, validation_accuracy,
+            sparsity (fractions).
+        events: at least a row per event and run, or none: arm, seed, epoch, total_sparsity.
 
     Example:
         >>> history = pd.DataFrame({"arm": "a", "seed": 0, "epoch": [0, 1], "sparsity": [0, 0.5],
@@ -111,10 +107,8 @@ def training_curves(history: Table, events: Table) -> Figure:
     columns = min(len(arms), 3)
     lines = math.ceil(len(arms) / columns)
     figure = Figure(figsize=(style.WIDTH, 1.0 + 2.9 * lines), layout="constrained")
-    grid = figure.subplots(
-        2 * lines, columns, squeeze=False, sharex=True, sharey="row",
-        height_ratios=[2.2, 1] * lines,
-    )  # fmt: skip
+    share: dict[str, Any] = {"sharex": True, "sharey": "row", "height_ratios": [2.2, 1] * lines}
+    grid = figure.subplots(2 * lines, columns, squeeze=False, **share)
     for i, (arm, runs) in enumerate(arms):
         line, column = divmod(i, columns)
         top, bottom = grid[2 * line : 2 * line + 2, column]

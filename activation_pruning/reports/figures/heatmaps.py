@@ -13,26 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from activation_pruning.reports.figures import style
-from activation_pruning.support.types import Array, Masks
+from activation_pruning.support.types import Arrays, Masks
 
 _MOST = 64  # rows and columns of a picture; more would be finer than its print
 
 
 @style.styled
-def kernel_heatmap(kernels: dict[str, dict[str, Array]]) -> Figure:
+def kernel_heatmap(kernels: dict[str, Arrays]) -> Figure:
     """Sizes of the weights, |w|, of several networks side by side: a row for each layer.
 
     A kernel larger than 64 x 64 is shown by the means over blocks. Each row has one scale, from 0
     to the 99.5th percentile of its pictures; what lies above is drawn as if it were that.
 
     Args:
-        kernels: network -> dict of layer -> 2-D array (inputs, units), such as "dense",
-            "activation", "magnitude". Reshape a convolution's kernel to
+        kernels: network -> dict of layer -> 2-D array (inputs, units); a convolution's kernel as
             ``kernel.reshape(-1, filters)``.
 
     Example:
-        >>> figure = kernel_heatmap({"dense": {"a": np.eye(4)}, "pruned": {"a": np.zeros((4, 4))}})
-        >>> figure.axes[0].get_title()
+        >>> kernel_heatmap({"dense": {"a": np.eye(4)}}).axes[0].get_title()
         'dense'
     """
     layers = list(dict.fromkeys(layer for network in kernels.values() for layer in network))
@@ -78,8 +76,8 @@ def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
     A mask larger than 64 x 64 is shown by blocks, each with its share of weights alive.
 
     Args:
-        masks: layer -> 2-D bool array (inputs, units), True = alive; or arm -> such a dict.
-            Reshape a convolution's mask to ``mask.reshape(-1, filters)``.
+        masks: layer -> 2-D bool array (inputs, units), True = alive, a convolution's as
+            ``mask.reshape(-1, filters)``; or arm -> such a dict.
 
     Example:
         >>> mask_heatmap({"dense": np.eye(4, dtype=bool)}).axes[0].get_title()
@@ -87,21 +85,20 @@ def mask_heatmap(masks: Masks | dict[str, Masks]) -> Figure:
     """
     nested = masks and isinstance(next(iter(masks.values())), dict)
     by_arm: dict[Any, Any] = dict(masks) if nested else {None: masks}
-    layers = list(dict.fromkeys(layer for arm in by_arm.values() for layer in arm))
-    if not layers:
+    found = {(a, n): np.asarray(m) for a, group in by_arm.items() for n, m in group.items()}
+    if not found:
         raise ValueError("mask_heatmap: masks is empty; give a dict of layer -> 2-D bool array")
-    shares = {
-        (a, n): _blocks("mask_heatmap: the mask", n, m)
-        for a, group in by_arm.items()
-        for n, m in group.items()
-    }
-    places, columns = _places(list(by_arm), layers)
+    shares = {at: _blocks("mask_heatmap: the mask", at[1], mask) for at, mask in found.items()}
+    places, columns = _places(list(by_arm), list(dict.fromkeys(layer for _, layer in found)))
     figure, grid = style.panels([""] * len(places), columns=columns, base=0.9, row=2.1)
     top = max(0.1, math.ceil(10 * max(share.max() for share in shares.values())) / 10)
     for ax, place in itertools.zip_longest(grid.ravel(), places):
         ax.set_visible(place in shares)
         if place in shares:
-            _draw_mask(ax, place, np.asarray(by_arm[place[0]][place[1]]), shares[place], top)
+            _draw_blocks(ax, shares[place], Normalize(0, top))
+            (arm, layer), mask = place, found[place]
+            title = f"{layer}, {mask.shape[0]} × {mask.shape[1]}\n{mask.mean():.1%} alive"
+            ax.set_title(title if arm is None else f"{arm}\n{title}")
     scale = ScalarMappable(Normalize(0, top), "Greys")
     bar = figure.colorbar(scale, ax=grid, aspect=40, pad=0.02, format=PercentFormatter(1))
     bar.set_label("share of weights alive (%)")
@@ -117,13 +114,6 @@ def _places(arms, layers):
         return [(arm, layer) for arm in arms for layer in layers], len(layers)
     columns = 4 if len(arms) == 1 else min(len(arms), 4)
     return [(arm, layer) for layer in layers for arm in arms], columns
-
-
-def _draw_mask(ax, place, mask, shares, top):
-    arm, layer = place
-    _draw_blocks(ax, shares, Normalize(0, top))
-    title = f"{layer}, {mask.shape[0]} × {mask.shape[1]}\n{mask.mean():.1%} alive"
-    ax.set_title(title if arm is None else f"{arm}\n{title}")
 
 
 def _draw_blocks(ax, means, scale):

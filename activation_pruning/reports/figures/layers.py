@@ -10,13 +10,11 @@ from activation_pruning.support.types import Table
 
 @style.styled
 def activation_frequency(activity: Table) -> Figure:
-    """Activation frequency of every unit, sorted, one panel per layer; dead units are counted.
-
-    A dead unit has frequency 0. Several seeds of an arm are pooled.
+    """Activation frequency of every unit, sorted, one panel per layer; dead units (0) are counted.
 
     Args:
-        activity: one row per unit: layer, unit, frequency (in [0, 1]), and, for one line per
-            value, arm.
+        activity: one row per unit: layer, unit, frequency (in [0, 1]); optionally arm (one line
+            each). Several seeds of an arm are pooled.
 
     Example:
         >>> import pandas as pd
@@ -61,11 +59,10 @@ def _sorted_curve(ax, units, arm, look):
 def sparsity_by_layer(events: Table) -> Figure:
     """Sparsity of every layer after every event: one row per layer, dots from light to dark.
 
-    Several seeds are averaged.
-
     Args:
         events: one row per event and site: event, layer, sparsity (in [0, 1]); optionally site
-            (names the rows), total_sparsity (drawn as a line), arm (one panel each).
+            (names the rows), total_sparsity (drawn as a line), arm (one panel each). Several
+            seeds are averaged.
 
     Example:
         >>> import pandas as pd
@@ -78,8 +75,7 @@ def sparsity_by_layer(events: Table) -> Figure:
     arms, names = style.parts(events, "arm", least=2), list(events[row].unique())
     steps = sorted(events["event"].unique())
     shades = dict(zip(steps, style.greys(len(steps), 0.8), strict=True))
-    height = 0.6 + 0.27 * len(names)
-    titles = [arm for arm, _ in arms]
+    titles, height = [arm for arm, _ in arms], 0.6 + 0.27 * len(names)
     figure, grid = style.panels(titles, row=height, sharex=True, sharey=True)
     for (_, part), ax in zip(arms, grid.ravel(), strict=False):
         _draw_dots(ax, part, row, names, shades)
@@ -112,11 +108,10 @@ def _draw_dots(ax, part, row, names, shades):
 def sensitivity_curves(table: Table) -> Figure:
     """What each layer can lose: metric against the sparsity of that layer alone.
 
+    One panel per criterion; dashed: the network as it is.
+
     Args:
         table: of `analysis.sensitivity`: site, criterion, sparsity, metric (one), value, change.
-
-    Returns:
-        The figure, one panel per criterion; dashed: the network as it is.
 
     Example:
         >>> import pandas as pd
@@ -125,14 +120,11 @@ def sensitivity_curves(table: Table) -> Figure:
         >>> sensitivity_curves(table).axes[0].get_title()
         'magnitude'
     """
-    columns = ("site", "criterion", "sparsity", "metric", "value", "change")
-    need(table, "sensitivity_curves", *columns)
-    if table["metric"].nunique() > 1:
-        raise ValueError(
-            f"sensitivity_curves: the table holds the metrics {list(table['metric'].unique())}; "
-            "draw one at a time"
-        )
-    metric = style.words(table["metric"].iloc[0])
+    need(table, "sensitivity_curves", "site", "criterion", "sparsity", "metric", "value", "change")
+    metrics = list(table["metric"].dropna().unique())
+    if len(metrics) > 1:
+        raise ValueError(f"sensitivity_curves: the table holds {metrics=}; draw one at a time")
+    metric = style.words(metrics[0])
     criteria, looks = list(table["criterion"].unique()), style.looks(table["site"])
     figure, grid = style.panels(criteria, sharey=True)
     for criterion, ax in zip(criteria, grid.ravel(), strict=False):
@@ -146,5 +138,5 @@ def sensitivity_curves(table: Table) -> Figure:
             style.percent(axis)
     y = metric + (" (%)" if "accuracy" in metric else "")
     style.label(grid, "sparsity of the layer (% of its weights)", y)
-    note = "one layer pruned at a time"
-    return style.finish(figure, grid[0, 0], "Sensitivity of each layer", note)
+    title = "Sensitivity of each layer"
+    return style.finish(figure, grid[0, 0], title, "one layer pruned at a time")

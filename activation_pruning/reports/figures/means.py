@@ -20,10 +20,9 @@ def mean_curves(
     """Means over the runs against x, one line per arm, with the 95 % t-interval as a band.
 
     Args:
-        table: one row per run and x: x, y, the column `by`, and `panel` if given.
+        table: one row per run and x.
         x, y: columns of numbers. Shares (see `formats.column_format`) are drawn in percent.
-        by: column whose values get a line each.
-        panel: column whose values get a panel each.
+        by, panel: columns whose values get a line, and a panel, each.
         title, note: above the picture; "<y> against <x>" where empty.
         x_label, y_label: of the axes; the columns' names where empty.
         log: whether x, above 0 then, has a logarithmic axis.
@@ -49,8 +48,7 @@ def mean_curves(
         for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
             if _percent(table, column):
                 style.percent(axis)
-    labels = x_label or style.words(x), y_label or style.words(y)
-    style.label(grid, *labels, own_ticks=True)
+    style.label(grid, x_label or style.words(x), y_label or style.words(y), own_ticks=True)
     if not alike:
         for ax in grid.ravel()[: len(parts)]:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=7.5)
@@ -67,11 +65,10 @@ def mean_dots(
     """Means over the runs as dots with their 95 % t-intervals, grouped in rows.
 
     Args:
-        table: one row per run and dot: value, the columns `by`, `rows`, and `panel` if given.
+        table: one row per run and dot.
         value: column of numbers. Shares (see `formats.column_format`) are drawn in percent.
         by: column whose values get a dot each, one below the other within a row.
-        rows: column whose values get a row each.
-        panel: column whose values get a panel each, two side by side.
+        rows, panel: columns whose values get a row, and a panel, each.
         title, note: above the picture; the value's name where empty.
 
     Example:
@@ -83,11 +80,8 @@ def mean_dots(
     keys = [rows, by, *([panel] if panel else [])]
     need(table, "mean_dots", value, *keys)
     means = _means(table, keys, value)
-    names, looks, parts = (
-        list(means[rows].unique()),
-        style.looks(means[by]),
-        style.parts(means, panel),
-    )
+    names, looks = list(means[rows].unique()), style.looks(means[by])
+    parts = style.parts(means, panel)
     height = 0.5 + len(names) * (0.12 + 0.13 * len(looks))
     figure, grid = style.panels([name for name, _ in parts], row=height, sharey=True)
     percent = _percent(table, value)
@@ -96,23 +90,19 @@ def mean_dots(
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))  # labels are wide here
         if percent:
             style.percent(ax.xaxis)
-    label = style.words(value) + (" (%)" if percent else "")
-    style.label(grid, label, own_ticks=True)
+    style.label(grid, style.words(value) + (" (%)" if percent else ""), own_ticks=True)
     named = title or style.words(value).capitalize()
     return style.finish(figure, grid[0, 0], named, note, style.spread(means["runs"]))
 
 
 def low_rank_accuracy(table: Table, metric: str = "accuracy") -> Figure:
-    """The pruned network against the low-rank ones, raw and fine-tuned, with 95 % t-intervals.
+    """The pruned network against the low-rank ones, one panel per stage, with 95 % t-intervals.
 
     Args:
         table: of `analysis.compare_low_rank(...).accuracy`, one or several runs of it: model,
             stage, the metric; optionally arm (one row of the picture each) and match (one line of
             panels each; rows where it is empty stand in all of them).
         metric: column to draw.
-
-    Returns:
-        The figure, one panel per stage.
 
     Example:
         >>> import pandas as pd
@@ -168,9 +158,8 @@ def _logarithmic(axis, values):
     ticks = sorted(values.unique())
     if len(ticks) <= _FEW:
         axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:,.0f}")
-    )
+    short = FuncFormatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:,.0f}")
+    axis.set_major_formatter(short)
     axis.set_minor_locator(NullLocator())
 
 

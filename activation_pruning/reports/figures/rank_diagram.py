@@ -19,19 +19,16 @@ def ranking(table: Table, by: str = "arm", title: str = "Mean ranks", note: str 
     """Mean rank of each method, best at the top; bars at the right join those of a group.
 
     Args:
-        table: what `statistics.ranks` gives: the column `by`, mean_rank, groups, blocks, enough,
-            friedman_p.
+        table: what `statistics.ranks` gives.
         by: column of the methods.
-        title, note: above the picture; how many blocks there are, and what the tests say, is
-            added to the note.
+        title, note: above the picture; the number of blocks and what the tests say are added.
 
     Source: after the diagrams of Demšar, JMLR 7, 2006.
 
     Example:
         >>> import pandas as pd
         >>> table = pd.DataFrame({"arm": ["magnitude", "random"], "mean_rank": [1.0, 2.0],
-        ...                       "groups": ["a", "b"], "blocks": 12, "enough": True,
-        ...                       "friedman_p": float("nan")})
+        ...                       "groups": ["a", "b"], "blocks": 12, "enough": True})
         >>> [label.get_text() for label in ranking(table).axes[0].get_yticklabels()]
         ['magnitude', 'random']
     """

@@ -12,8 +12,7 @@ from activation_pruning.support.types import Table
 def singular_values(table: Table, relative: bool = False) -> Figure:
     """Singular values of each layer before the first and after every pruning event.
 
-    One panel per layer; values against their index, largest first, on a logarithmic axis. The
-    unpruned network is dashed, events go from light to dark.
+    One panel per layer; the unpruned network is dashed, events go from light to dark.
 
     Args:
         table: of `SpectrumLogger.table()`: moment, event, site, index, value.
@@ -40,7 +39,7 @@ def singular_values(table: Table, relative: bool = False) -> Figure:
         _draw_values(ax, table[table["site"] == site], states, relative)
     y = "share of the unpruned value" if relative else "singular value"
     _label_by_index(grid, "index, largest value first", y)
-    title = "Singular values, relative to the unpruned network" if relative else "Singular values"
+    title = "Singular values" + (", relative to the unpruned network" if relative else "")
     note = "after each pruning event, light to dark"
     return style.finish(figure, grid[0, 0], title, note)
 
@@ -69,15 +68,11 @@ def _label_by_index(grid, x, y=""):
 
 @style.styled
 def rank_by_event(norms: Table, measure: str = "rank") -> Figure:
-    """Rank of each layer before the first and after every pruning event.
+    """Rank of each layer, as a share of the full one, before the first and after every event.
 
     Args:
-        norms: of `SpectrumLogger.norms()`: moment, event, site, rows, columns, blocks and the
-            measure.
+        norms: of `SpectrumLogger.norms()`: moment, event, site, rows, columns, blocks, the measure.
         measure: "rank", "effective_rank" or "stable_rank".
-
-    Returns:
-        The figure; ranks are shares of the full rank.
 
     Example:
         >>> import pandas as pd

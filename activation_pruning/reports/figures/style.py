@@ -1,11 +1,10 @@
 """The look that all pictures share, what several of them draw, and how one is saved."""
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -22,8 +21,6 @@ from activation_pruning.support import types
 from activation_pruning.support.files import replacing
 from activation_pruning.support.types import Array, Table
 
-P = ParamSpec("P")
-
 WIDTH = 7.2  # inches, the text width of an A4 or letter page: 9-point type prints as 9 points
 REFERENCE: dict[str, Any] = {"color": "#444444", "linestyle": (0, (6, 3)), "linewidth": 1.2}
 _MARKERS = "osD^vPX"
@@ -32,29 +29,17 @@ _SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize")
 _RC: dict[str, Any] = dict.fromkeys((*_SIZES, "xtick.labelsize", "ytick.labelsize"), 9)
 _RC |= {"legend.frameon": False, "axes.grid": True, "grid.color": "#e3e3e3"}
 _RC |= {"axes.spines.top": False, "axes.spines.right": False}
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the package's style, without changing the user's; a decorator."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context(sns.axes_style("ticks") | _RC):
-            return draw(*args, **kwargs)
-
-    return drawn
+# A decorator of what draws: in the package's style, without changing the user's.
+styled = rc_context(sns.axes_style("ticks") | _RC)
 
 
 def save(figure: Figure, path: types.Path, dpi: float = 150) -> Path:
     """Save a figure; the file appears complete or not at all.
 
     Args:
-        path: file ending in .png, .svg or .pdf; missing folders are made.
+        path: file ending in .png, .svg or .pdf, else ValueError; missing folders are made. OSError
+            where it cannot be written.
         dpi: dots per inch of a .png.
-
-    Raises:
-        ValueError: another suffix.
-        OSError: the file cannot be written; the message names it.
 
     Example:
         >>> save(figure, "reports/accuracy.png")                        # doctest: +SKIP
@@ -71,8 +56,8 @@ def looks(arms: Iterable[Any]) -> dict[Any, dict[str, Any]]:
     """Colour, marker and line of every arm, in order of appearance, as `Axes.plot` takes them.
 
     Example:
-        >>> {arm: look["marker"] for arm, look in looks(["magnitude", "random"]).items()}
-        {'magnitude': 'o', 'random': 's'}
+        >>> [look["marker"] for look in looks(["magnitude", "random"]).values()]
+        ['o', 's']
     """
     return {
         arm: {
@@ -116,10 +101,7 @@ def panels(
 
 
 def label(grid: Array, x: str, y: str = "", own_ticks: bool = False) -> None:
-    """Label the panels at the bottom and at the left.
-
-    own_ticks: whether the x axes differ, so that each shows its numbers.
-    """
+    """Label the panels at the bottom and at the left; own_ticks: each x axis shows its numbers."""
     count = sum(ax.get_visible() for ax in grid.ravel())
     for i, ax in enumerate(grid.ravel()):
         last = i + grid.shape[1] >= count
@@ -143,14 +125,10 @@ def percent(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.05 else None))
 
 
-def number(
-    ax: Axes, text: str, x: float, y: float, shift: tuple[float, float], **place: Any
-) -> None:
+def number(ax: Axes, text: str, x: float, y: float, shift: tuple[int, int], **place: Any) -> None:
     """Write a number beside a point, shifted by points of type; it stays readable on lines."""
-    halo = [withStroke(linewidth=4, foreground="white")]
-    ax.annotate(
-        text, (x, y), xytext=shift, textcoords="offset points", path_effects=halo, **place
-    )  # fmt: skip
+    place["path_effects"] = [withStroke(linewidth=4, foreground="white")]
+    ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", **place)
 
 
 def finish(figure: Figure, ax: Axes | None, title: str, *notes: str) -> Figure:
@@ -173,34 +151,19 @@ def finish(figure: Figure, ax: Axes | None, title: str, *notes: str) -> Figure:
 
 
 def share(value: float) -> str:
-    """A fraction as text, in percent, with a decimal where it has one.
-
-    Example:
-        >>> share(0.8), share(0.995)
-        ('80%', '99.5%')
-    """
+    """A fraction as text, in percent, with a decimal where it has one: 80%, 99.5%."""
     whole = abs(value * 100 - round(value * 100)) < 1e-9
     return f"{value:.0%}" if whole else f"{value:.1%}"
 
 
 def count_runs(runs: Any) -> str:
-    """Smallest and largest number of runs, in words.
-
-    Example:
-        >>> count_runs(np.array([3, 3])), count_runs(np.array([2, 3]))
-        ('3 runs', '2 to 3 runs')
-    """
+    """Smallest and largest number of runs, in words: "3 runs", "2 to 3 runs"."""
     low, high = int(runs.min()), int(runs.max())
     return f"{high} run{'s' * (high > 1)}" if low == high else f"{low} to {high} runs"
 
 
 def spread(runs: Any) -> str:
-    """How the intervals of a picture were made, in words, from the number of runs of each.
-
-    Example:
-        >>> spread(np.array([3, 3])), spread(np.array([1]))
-        ('mean and 95 % t-interval over 3 runs', 'one run each')
-    """
+    """How the intervals of a picture were made, in words, from the number of runs of each."""
     return f"mean and 95 % t-interval over {count_runs(runs)}" if runs.max() > 1 else "one run each"
 
 

@@ -5,13 +5,7 @@ mean, interval, effect size and test; then all of a table are judged together, b
 """
 
 from activation_pruning.reports.statistics.confidence import bootstrap_t, intervals, summary
-from activation_pruning.reports.statistics.differences import (
-    ALIKE,
-    FEW,
-    columns,
-    differences,
-    holm,
-)  # fmt: skip
+from activation_pruning.reports.statistics.differences import ALIKE, FEW, columns, differences, holm
 from activation_pruning.reports.statistics.mean_ranks import ranks
 
 __all__ = [

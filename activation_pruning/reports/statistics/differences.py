@@ -31,17 +31,15 @@ def differences(
     """Mean of first - second over the pairs of rows that agree in `on`, with interval and test.
 
     The test is the paired t test. Tests that assume no distribution (sign-flip, Wilcoxon) cannot
-    give a p below 2 / 2**n, 0.25 for three seeds, whatever the difference. Simulated at n = 3 to
-    10, the t test called 2 to 7 % of differences significant at 5 % where there was none, for
-    normal, heavy-tailed and rounded symmetric distributions; differences of two methods are
-    symmetric where the methods do not differ. For skewed ones it was 10 to 12 %.
+    give a p below 2 / 2**n, 0.25 for three seeds. Simulated at n = 3 to 10, the t test called 2 to
+    7 % of differences significant at 5 % where there was none, for symmetric distributions, as
+    differences of two equal methods have; for skewed ones 10 to 12 %.
 
     Args:
         first, second: tidy tables, one row per run.
-        on: columns that make a pair, the seed among them.
-        by: columns that make a group; `[]` for one group. What is in `on` and not in `by` is a
-            block: with seed and setting in `on` each setting of each seed is a pair of its own.
-            (Settings of one seed are then taken for independent, which they are not quite.)
+        on: columns that make a pair, the seed among them. With a setting in `on` as well each
+            setting of each seed is a pair; they are then taken for independent.
+        by: columns that make a group; `[]` for one group.
         metric, name: column of numbers in both, and name of the difference.
         level: confidence of the interval, in (0, 1).
 
@@ -50,9 +48,9 @@ def differences(
         `bootstrap_t`; effect_size, the mean in standard deviations of the differences (Cohen's
         d_z) with Hedges's correction for few pairs; p. To be judged by `holm`, together with all
         others that are reported with it. NaN is what cannot be had: everything but the mean of
-        one pair; interval and effect size where all differences are equal but not 0, p as well
-        where they are fewer than six (then it is 2 / 2**pairs, the sign-flip test).
-        No rows where the tables have no pair in common.
+        one pair; interval and effect size where all differences are equal but not 0, and p where
+        these are fewer than six (from there it is 2 / 2**pairs, the sign-flip test). No rows where
+        the tables have no pair in common.
 
     Raises:
         ValueError: a missing column, a number not finite, or rows that pair with several others.
@@ -123,8 +121,8 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
 
     The k-th smallest of m p-values is multiplied by m - k + 1 (and is at least the one before):
     with probability `level` no difference of the table is called higher or lower by chance alone.
-    Nor is one whose own interval holds 0, so that verdict and interval never speak against each
-    other: with few pairs the bootstrap can be wider than what the t test goes by.
+    Nor is one whose own interval holds 0, so that verdict and interval never disagree: with few
+    pairs the bootstrap can be wider than what the t test goes by.
 
     Args:
         table: differences, all that are looked at together, with p (NaN counts as no test), and
@@ -134,11 +132,8 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
 
     Returns:
         DataFrame: the same rows with p_holm and verdict: "higher", "lower"; "indistinguishable"
-        where these pairs do not tell, which is no proof that there is no difference (the interval
-        says how large it may be); "too few pairs" where there was no test.
-
-    Raises:
-        ValueError: no column p, or a p outside of [0, 1].
+        where these pairs do not tell, which does not prove that there is no difference; "too few
+        pairs" where there was no test. Raises ValueError for a p outside of [0, 1].
 
     Source: Holm, Scandinavian Journal of Statistics 6, 1979.
 
@@ -159,14 +154,7 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
 
 
 def corrected(p: Array) -> Array:
-    """Holm's correction of p-values, at most 1; NaN stays and does not count.
-
-    Raises ValueError for a value outside of [0, 1].
-
-    Example:
-        >>> corrected(np.array([0.01, 0.04, 0.03])).tolist()
-        [0.03, 0.06, 0.06]
-    """
+    """Holm's correction of p-values in [0, 1], at most 1; NaN stays and does not count."""
     tested = np.flatnonzero(~np.isnan(p))
     if not ((p[tested] >= 0) & (p[tested] <= 1)).all():
         raise ValueError(f"p={p.tolist()}: must lie in [0, 1]; NaN where there was no test")

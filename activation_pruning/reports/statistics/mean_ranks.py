@@ -28,8 +28,7 @@ def ranks(
 
     Args:
         table: one row per method and block.
-        metric: column of numbers to rank by.
-        by: column of the methods.
+        metric, by: columns of the numbers to rank by, and of the methods.
         blocks: columns that make a block.
         higher: whether higher is better.
         level: 1 - level is the largest corrected p that tells two methods apart.
@@ -60,12 +59,9 @@ def ranks(
     pairs, groups = len(means) * (len(means) - 1) / 2, _groups(_apart(values) > alpha)
     letters = [[_letter(g) for g, of in enumerate(groups) if i in of] for i in range(len(means))]
     found = pd.DataFrame({by: means.index, "mean_rank": means.to_numpy()})
-    return found.assign(
-        groups=["".join(own) for own in letters],
-        blocks=len(values),
-        enough=2.0 ** (1 - len(values)) * pairs <= alpha,
-        friedman_p=_friedman(values),
-    )
+    found = found.assign(groups=["".join(own) for own in letters], blocks=len(values))
+    enough = 2.0 ** (1 - len(values)) * pairs <= alpha
+    return found.assign(enough=enough, friedman_p=_friedman(values))
 
 
 def _wide(table, metric, by, blocks):

@@ -8,8 +8,7 @@ from openpyxl import Workbook
 
 from activation_pruning.reports.formats import plain
 from activation_pruning.reports.tables import one_of, table_of
-from activation_pruning.reports.workbook.chart_data import Chart, arrange
-from activation_pruning.reports.workbook.charts import add_charts
+from activation_pruning.reports.workbook.charts import Chart, add_charts, arrange
 from activation_pruning.reports.workbook.sheets import MAX_COLUMNS, MAX_ROWS, colour, fill
 from activation_pruning.support import types
 from activation_pruning.support.files import replacing
@@ -35,9 +34,9 @@ def write(
     sheet share both. The file appears complete or not at all.
 
     Args:
-        path: the .xlsx file; missing folders are made, an older file is replaced.
+        path: the .xlsx file; missing folders are made.
         tables: sheet title -> DataFrame. Titles follow Excel's rules and are never shortened.
-        charts: `Chart` objects; they stand to the right of the data.
+        charts: stand to the right of the data.
         settings: DataFrame of the last sheet; None for `settings_table()`.
         scales: sheet title -> dict of column of numbers -> "high" or "low", the end that is
             coloured orange; the other end is white.
@@ -54,8 +53,7 @@ def write(
     path = Path(path)
     if path.suffix.lower() != ".xlsx":
         raise ValueError(f"path {str(path)!r} must end in .xlsx, the format that is written")
-    sheets = _checked(tables, settings)
-    sheets, blocks = arrange(sheets, charts)
+    sheets, blocks = arrange(_checked(tables, settings), charts)
     scales = scales or {}
     for title, columns in scales.items():
         _check_scale(sheets[one_of(title, sheets, "scale of sheet")], columns)
@@ -83,12 +81,12 @@ def _checked(tables, settings):
     sheets, seen = {}, {}
     for title, table in tables.items():
         _check_title(title)
-        if title.lower() in seen:
+        other = seen.setdefault(title.lower(), title)
+        if other != title:
             raise ValueError(
-                f"sheet titles {seen[title.lower()]!r} and {title!r} differ in case only, which "
-                "Excel does not allow; rename one"
+                f"sheet titles {other!r} and {title!r} differ in case only, which Excel does not "
+                "allow; rename one"
             )
-        seen[title.lower()] = title
         sheets[title] = table_of(table, f"the table of sheet {title!r}")
     settings = settings_table() if settings is None else settings
     sheets[SETTINGS] = table_of(settings, "settings")
@@ -98,7 +96,6 @@ def _checked(tables, settings):
 
 
 def _check_title(title):
-    fault = None
     if not isinstance(title, str) or not title.strip():
         fault = "must be a text that is not empty"
     elif len(title) > 31:
@@ -109,8 +106,9 @@ def _check_title(title):
         fault = "must not begin or end with an apostrophe"
     elif title.lower() == "history":
         fault = "is reserved by Excel; take another, for example 'Training'"
-    if fault:
-        raise ValueError(f"sheet title {title!r} {fault}")
+    else:
+        return
+    raise ValueError(f"sheet title {title!r} {fault}")
 
 
 def _check_size(title, rows, columns):

@@ -30,8 +30,7 @@ def fill(sheet: Any, table: Table) -> None:
         cell.alignment = Alignment(horizontal=side, vertical="center", indent=side == "left")
         header.append(cell)
     sheet.append(header)
-    columns = (table.iloc[:, i] for i in range(table.shape[1]))
-    for i, row in enumerate(zip(*columns, strict=True), 2):
+    for i, row in enumerate(table.itertuples(index=False, name=None), 2):
         lines = max(map(_lines, row), default=1)
         if lines > 1:  # not every program finds the height of wrapped text by itself
             sheet.row_dimensions[i].height = min(_ROW * lines, 409)  # the most in Excel

@@ -132,6 +132,11 @@ def test_accuracy_says_how_the_interval_was_made():
     assert "95 % t-interval over 3 runs" in figure.axes[0].texts[0].get_text()
     single = figures.accuracy_against_sparsity(results().query("seed == 0"))
     assert single.axes[0].texts[0].get_text() == "one run each"
+    assert style.spread(np.array([2, 3])) == "mean and 95 % t-interval over 2 to 3 runs"
+
+
+def test_a_share_has_a_decimal_where_it_needs_one():
+    assert (style.share(0.8), style.share(0.995)) == ("80%", "99.5%")
 
 
 def test_accuracy_panels_and_reference():
