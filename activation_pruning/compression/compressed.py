@@ -23,16 +23,14 @@ from activation_pruning.support.types import Array, Model, Path, Table
 class Compressed:
     """A model with shared weights, as `compress` made it.
 
-    Attributes:
-        weights: [`Raw` or `Shared`], the model's weights in its order.
+    weights: [`Raw` or `Shared`], the model's weights in its order.
 
     Example:
         >>> import keras, activation_pruning as ap
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-        >>> report = ap.prune(model, 0.9, exclude=())
         >>> compressed = ap.compress(model, bits=4)
         >>> len(set(compressed.model().get_weights()[0].ravel().tolist()))
-        17
+        16
     """
 
     def __init__(self, config: dict, weights: Iterable[Raw | Shared]) -> None:

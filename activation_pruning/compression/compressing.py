@@ -48,7 +48,6 @@ def compress(
     Example:
         >>> import keras, activation_pruning as ap
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-        >>> report = ap.prune(model, 0.9, exclude=())
         >>> ap.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
         16
     """

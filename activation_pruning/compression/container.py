@@ -41,12 +41,7 @@ def pack(header: Any, sections: Iterable[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
-    """(header, sections) that `pack` was given; CompressedFileError says what is damaged.
-
-    Example:
-        >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
-        {'a': 1}
-    """
+    """(header, sections) that `pack` was given; CompressedFileError says what is damaged."""
     if data[: len(MAGIC)] != MAGIC:
         raise CompressedFileError("it is not a compressed model, or its beginning is damaged")
     if len(data) < _HEAD.size + _DIGEST:

@@ -29,24 +29,14 @@ def symbols(positions: ArrayLike, bits: int) -> Array:
 
 
 def positions(symbols: ArrayLike, bits: int) -> Array:
-    """The positions behind symbols.
-
-    Example:
-        >>> positions([2, 3, 0, 4], bits=3).tolist()
-        [1, 4, 15]
-    """
+    """The positions behind symbols."""
     symbols = np.asarray(symbols, np.int64)
     reached = np.cumsum(np.where(symbols == 0, (1 << bits) - 1, symbols)) - 1
     return reached[symbols > 0]
 
 
 def cheapest(positions: ArrayLike) -> tuple[int, int]:
-    """(the bits with which the encoded symbols take the fewest bytes, those bytes).
-
-    Example:
-        >>> cheapest(range(0, 300, 3))
-        (2, 27)
-    """
+    """(the bits with which the encoded symbols take the fewest bytes, those bytes)"""
     distances, counts = np.unique(np.diff(positions, prepend=-1), return_counts=True)
     sizes = {}
     for bits in range(1, MOST_BITS + 1):

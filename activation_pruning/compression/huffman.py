@@ -64,22 +64,12 @@ def code_lengths(counts: ArrayLike, longest: int = LONGEST) -> Array:
 
 
 def bits(counts: ArrayLike, longest: int = LONGEST) -> int:
-    """Bits that symbols with these counts take in the code of `code_lengths`.
-
-    Example:
-        >>> bits([5, 2, 1])  # codes of 1, 2 and 2 bits
-        11
-    """
+    """Bits that symbols with these counts take in the code of `code_lengths`."""
     return int(np.asarray(counts, np.int64) @ code_lengths(counts, longest).astype(np.int64))
 
 
 def size(counts: ArrayLike) -> int:
-    """Bytes that a stream of symbols with these counts takes (up to a byte per chunk).
-
-    Example:
-        >>> size([3, 1]), len(encode([0, 0, 1, 0]))
-        (14, 14)
-    """
+    """Bytes that a stream of symbols with these counts takes (up to a byte per chunk)."""
     counts = np.asarray(counts, np.int64)
     chunks, coded = -(-int(counts.sum()) // CHUNK), -(-bits(counts) // 8)
     return _HEAD.size + -(-len(counts) // 2) + 2 * chunks + coded

@@ -1,6 +1,6 @@
 """What compression is made of: Huffman codes, distances, k-means, tensors; the file and its checks.
 
-Nothing here needs a network; whole models are in test_compression_models.
+Nothing here needs a network; whole models are in test_compressed.
 """
 
 import hashlib
