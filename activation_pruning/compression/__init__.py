@@ -1,9 +1,8 @@
 """Deep Compression (Han, Mao & Dally, ICLR 2016): pruned, weights shared, Huffman-coded.
 
-compressing: `compress`. compressed: `Compressed` and `load_compressed`.
-clusters: k-means. huffman, gaps: codes of numbers and of positions. stages: what each step saves.
-tensors: one weight as bytes. architecture: the model as plain data. container: the file of both,
-sections with checksums.
+compressing: `compress`. compressed: `Compressed` and `load_compressed`. clusters: k-means.
+huffman, gaps: codes of numbers and of positions. tensors: one weight as bytes. architecture: the
+model as plain data. container: the file of both, sections with checksums.
 """
 
 from activation_pruning.compression.compressed import Compressed, load_compressed

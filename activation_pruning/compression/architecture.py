@@ -30,8 +30,7 @@ def describe(model: Model) -> dict[str, Any]:
     except Exception as error:  # whatever a get_config of the user's own raises
         raise ValueError(
             f"the architecture of {type(model).__name__} {model.name!r} cannot be stored: "
-            f"{_short(error)}. "
-            "A class of your own needs a get_config whose values JSON can hold."
+            f"{_short(error)}. A class of your own needs a get_config whose values JSON can hold."
         ) from error
     lambdas = _lambdas(config)
     if lambdas:
@@ -62,9 +61,9 @@ def build(config: dict[str, Any], custom_objects: dict[str, type] | None = None)
         ) from error
     if not isinstance(model, keras.Model) or not model.built:
         raise CompressedFileError(
-            f"the configuration makes a {type(model).__name__} that is not a built keras.Model. "
-            "A subclass needs get_build_config and build_from_config, or a build(input_shape) "
-            "that makes its weights."
+            f"the configuration makes a {type(model).__name__} that is not a built keras.Model. A "
+            "subclass needs get_build_config and build_from_config, or a build(input_shape) that "
+            "makes its weights."
         )
     return model
 

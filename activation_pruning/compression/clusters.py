@@ -10,10 +10,9 @@ def share(values: Array, most: int, rounds: int = 300) -> tuple[Array, Array]:
 
     Minimises sum_i (w_i - c_j(i))^2 from c_j = min + j (max - min) / (k - 1), j = 0 .. k - 1, by
     Lloyd's steps until no weight changes its cluster. On sorted numbers a cluster is an interval:
-    a step takes k binary searches and differences of cumulated sums, so every weight counts
-    exactly, however many there are. Where a cluster is empty (of a pruned kernel those around
-    zero), the one with the largest squared error is cut in two at its mean instead. Where there are
-    no more than `most` different numbers, they are the centroids.
+    a step takes k binary searches and differences of cumulated sums. In place of an empty cluster
+    (of a pruned kernel those around zero) the one with the largest squared error is cut in two at
+    its mean. Where there are no more than `most` different numbers, they are the centroids.
 
     Returns:
         (rising float64 centroids, int64 index of the centroid of each number)
@@ -60,12 +59,15 @@ class _Line:
 
     def filled(self, ends, most):
         """The means of the intervals, the worst cut in two while there are fewer than `most`."""
-        low, high = ends[:-1], ends[1:]
-        some = high > low
-        low, high = low[some], high[some]
+
+        def within(cumulated):  # the intervals, as `low` and `high` are at the time
+            return cumulated[high] - cumulated[low]
+
+        some = np.diff(ends) > 0
+        low, high = ends[:-1][some], ends[1:][some]
         if len(low) < most:
-            total, weight = self._of(self.sums, low, high), self._of(self.weights, low, high)
-            errors = self._of(self.squares, low, high) - total**2 / weight
+            total, weight = within(self.sums), within(self.weights)
+            errors = within(self.squares) - total**2 / weight
             errors[high - low < 2] = -np.inf  # one number cannot be cut
             worst = np.argsort(-errors, kind="stable")[: most - len(low)]
             worst = worst[errors[worst] > -np.inf]
@@ -73,8 +75,4 @@ class _Line:
             middle = np.clip(middle, low[worst] + 1, high[worst] - 1)
             low, high = np.append(low, middle), np.append(high, high[worst])
             high[worst] = middle
-        return self._of(self.sums, low, high) / self._of(self.weights, low, high)
-
-    @staticmethod
-    def _of(cumulated, low, high):
-        return cumulated[high] - cumulated[low]
+        return within(self.sums) / within(self.weights)

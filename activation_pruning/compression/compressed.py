@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 from collections.abc import Iterable
@@ -11,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import masks
-from activation_pruning.compression import architecture, container, stages, tensors
+from activation_pruning.compression import architecture, container, gaps, tensors
 from activation_pruning.compression.container import CompressedFileError
-from activation_pruning.compression.tensors import Raw, Shared, stored_as
+from activation_pruning.compression.tensors import Raw, Shared, raw_bytes, stored_as
 from activation_pruning.graph import copies
 from activation_pruning.support.files import replacing
 from activation_pruning.support.types import Array, Model, Path, Table
@@ -22,17 +23,14 @@ from activation_pruning.support.types import Array, Model, Path, Table
 class Compressed:
     """A model with shared weights, as `compress` made it.
 
-    Attributes:
-        weights: [`Raw` or `Shared`], the model's weights in its order.
+    weights: [`Raw` or `Shared`], the model's weights in its order.
 
     Example:
         >>> import keras, activation_pruning as ap
-        >>> from activation_pruning import compression
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-        >>> report = ap.prune(model, 0.9, exclude=())
-        >>> compressed = compression.compress(model, bits=4)
+        >>> compressed = ap.compress(model, bits=4)
         >>> len(set(compressed.model().get_weights()[0].ravel().tolist()))
-        17
+        16
     """
 
     def __init__(self, config: dict, weights: Iterable[Raw | Shared]) -> None:
@@ -75,7 +73,7 @@ class Compressed:
     @property
     def raw_bytes(self) -> int:
         """Bytes of all the weights as the model holds them."""
-        return int(sum(stages.raw_bytes(tensor) for tensor in self.weights))
+        return int(sum(raw_bytes(tensor) for tensor in self.weights))
 
     @property
     def ratio(self) -> float:
@@ -97,16 +95,12 @@ class Compressed:
         all, the file); ratio (raw_bytes / huffman_bytes).
         """
         data, described, sizes = self._write()
-        rows = [
-            stages.row(tensor, one, size)
-            for tensor, one, size in zip(self.weights, described, sizes, strict=True)
-        ]
+        rows = list(map(_row, self.weights, described, sizes))
         rows.append({"tensor": "(header)", "huffman_bytes": len(data) - sum(sizes)})
         table = pd.DataFrame(rows)
         counts = [name for name in table.columns if name not in ("tensor", "form")]
         table = table.astype(dict.fromkeys(counts, "Int64"))
-        ratio = table["raw_bytes"] / table["huffman_bytes"]
-        return table.assign(ratio=ratio.astype(float))
+        return table.assign(ratio=(table["raw_bytes"] / table["huffman_bytes"]).astype(float))
 
     def __repr__(self) -> str:
         return (
@@ -144,12 +138,11 @@ def load_compressed(path: Path, custom_objects: dict[str, type] | None = None) -
         OSError: when there is no such file.
 
     Example:
-        >>> import keras, os, tempfile
-        >>> from activation_pruning import compression
+        >>> import keras, tempfile, activation_pruning as ap
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
-        >>> path = os.path.join(tempfile.mkdtemp(), "model.apz")
-        >>> compression.compress(model).save(path)
-        >>> compression.load_compressed(path).count_params()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ap.compress(model).save(f"{folder}/model.apz")
+        ...     ap.load_compressed(f"{folder}/model.apz").count_params()
         27
     """
     if not isinstance(path, (str, os.PathLike)):
@@ -168,11 +161,11 @@ def read(data: bytes) -> Compressed:
     if not isinstance(config, dict) or not isinstance(described, list):
         raise CompressedFileError("it is damaged: its header describes no model")
     if len(described) != len(sections):
-        numbers = f"{len(sections)} sections for {len(described)} tensors"
-        raise CompressedFileError(f"it is damaged: {numbers}")
+        raise CompressedFileError(
+            f"it is damaged: {len(sections)} sections for {len(described)} tensors"
+        )
     tensors.check_expansion(described, len(data))
-    pairs = zip(described, sections, strict=True)
-    return Compressed(config, [tensors.decode(one, section) for one, section in pairs])
+    return Compressed(config, map(tensors.decode, described, sections))
 
 
 def values_of(variable: keras.Variable) -> Array:
@@ -201,6 +194,28 @@ def check_shapes(variables: Iterable[keras.Variable], weights: list[Raw | Shared
         f"the model has other weights than those stored: number {number} is {one} instead of "
         f"{other}. A subclass must make all its weights when it is built from its configuration."
     )
+
+
+def _row(tensor, described, size):
+    """A row of `Compressed.table`: of a tensor, what `encode` says of it, bytes of its section."""
+    shared, weights = isinstance(tensor, Shared), math.prod(tensor.shape)
+    raw = pruned = quantised = raw_bytes(tensor)
+    nonzeros = np.count_nonzero(tensor.codes if shared else tensor.array)
+    row = {"tensor": tensor.name, "weights": weights, "nonzeros": nonzeros}
+    row["form"] = described["form"]
+    if shared:
+        clusters, index_bits = len(tensor.codebook), described.get("index_bits")
+        row |= {"bits": tensor.bits, "clusters": clusters, "index_bits": index_bits}
+        width = 8 * raw // max(weights, 1)
+        entries, kinds = weights, clusters + 1
+        if index_bits:
+            places = np.flatnonzero(tensor.codes.ravel(described["order"]))
+            entries, kinds = len(gaps.symbols(places, index_bits)), max(clusters, 1)
+            pruned = -(-entries * (width + index_bits) // 8)
+        code_bits = max(math.ceil(math.log2(kinds)), 1) + (index_bits or 0)
+        quantised = -(-entries * code_bits // 8) + clusters * width // 8
+    row |= {"raw_bytes": raw, "pruned_bytes": pruned, "quantised_bytes": quantised}
+    return row | {"huffman_bytes": size}
 
 
 def _taken(known, array):

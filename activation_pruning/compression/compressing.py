@@ -6,14 +6,9 @@ import keras
 import numpy as np
 
 from activation_pruning import masks, sites
-from activation_pruning.compression import architecture, clusters, stages
-from activation_pruning.compression.compressed import (
-    Compressed,
-    check_shapes,
-    rounded,
-    values_of,
-)
-from activation_pruning.compression.tensors import Raw, Shared
+from activation_pruning.compression import architecture, clusters
+from activation_pruning.compression.compressed import Compressed, check_shapes, rounded, values_of
+from activation_pruning.compression.tensors import Raw, Shared, raw_bytes
 from activation_pruning.layers import wrapping
 from activation_pruning.support.types import Model
 
@@ -21,17 +16,14 @@ _MOST_BITS = 11
 
 
 def compress(
-    model: Model,
-    bits: int | dict[str, int] = 5,
-    custom_objects: dict[str, type] | None = None,
+    model: Model, bits: int | dict[str, int] = 5, custom_objects: dict[str, type] | None = None
 ) -> Compressed:
     """Deep Compression: weights shared by k-means, positions as distances, all Huffman-coded.
 
     The non-zeros of each kernel are grouped around at most 2^bits centroids (see
     `compression.clusters.share`); of a pruned kernel only the non-zeros are stored, each by its
-    code and its distance from the one before. The bits of a distance, the order of the weights and
-    whether distances pay at all are chosen for the smallest file. Everything else (biases,
-    statistics of BatchNormalization, kernels smaller than their codebook) is stored as it is, to
+    code and its distance from the one before, where that makes the file smaller. Everything else
+    (biases, statistics of BatchNormalization, kernels smaller than their codebook) is stored to
     the last bit. Prune first: `prune` or `PruningCallback`, then fine-tune with `KeepPruned`.
 
     Args:
@@ -48,18 +40,15 @@ def compress(
     Raises:
         TypeError: for something that is not a Keras 3 model.
         ValueError: for bits out of range, an unknown name, weights that are not finite, and models
-            whose architecture cannot be stored (Python lambdas, learnt vocabularies, wrappers of
-            this package).
+            that cannot be stored (Python lambdas, learnt vocabularies, wrappers of this package).
 
     Source: Han, Mao & Dally, Deep Compression: Compressing Deep Neural Networks with Pruning,
     Trained Quantization and Huffman Coding, ICLR 2016.
 
     Example:
         >>> import keras, activation_pruning as ap
-        >>> from activation_pruning import compression
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-        >>> report = ap.prune(model, 0.9, exclude=())
-        >>> compression.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
+        >>> ap.compress(model, bits={"dense*": 4}).table()["clusters"].tolist()[0]
         16
     """
     sites.check_model(model)
@@ -67,10 +56,7 @@ def compress(
         raise TypeError(f"model must be a keras.Model, received the layer {model.name!r}")
     widths = _widths(model, bits)
     config = architecture.describe(model)
-    weights = []
-    for variable in model.weights:
-        name, width = widths.get(id(variable), (variable.path, None))
-        weights.append(_compressed(name, variable, width))
+    weights = [_compressed(v, *widths.get(id(v), (v.path, None))) for v in model.weights]
     made = architecture.build(config, custom_objects)  # what cannot be loaded shall not be saved
     check_shapes(made.weights, weights)
     return Compressed(config, weights)
@@ -94,7 +80,7 @@ def _widths(model, bits):
     return widths
 
 
-def _compressed(name, variable, bits):
+def _compressed(variable, name, bits):
     """One variable as `Shared` where bits are given and that is smaller, else as `Raw`."""
     array, dtype = values_of(variable), keras.backend.standardize_dtype(variable.dtype)
     raw = Raw(name, dtype, array)
@@ -103,12 +89,10 @@ def _compressed(name, variable, bits):
     masks.check_finite(name, array, "weights")
     flat = array.ravel().astype(np.float64 if dtype == "float64" else np.float32)
     alive = np.flatnonzero(flat)
-    centroids, index = np.zeros(0), np.zeros(0, np.int64)
-    if len(alive):
-        centroids, index = clusters.share(flat[alive], 1 << bits)
+    centroids, index = clusters.share(flat[alive], 1 << bits)
     # Centroids that the kernel's own type cannot tell apart are one.
     codebook, merged = np.unique(rounded(centroids, dtype), return_inverse=True)
     codes = np.zeros(flat.size, np.uint16)
     codes[alive] = merged.ravel()[index] + 1
     shared = Shared(name, dtype, codes.reshape(array.shape), codebook, bits)
-    return shared if len(shared.encode()[1]) < stages.raw_bytes(raw) else raw
+    return shared if len(shared.encode()[1]) < raw_bytes(raw) else raw

@@ -41,12 +41,7 @@ def pack(header: Any, sections: Iterable[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
-    """(header, sections) that `pack` was given; CompressedFileError says what is damaged.
-
-    Example:
-        >>> unpack(pack({"a": 1}, [b"xyz"]))[0]
-        {'a': 1}
-    """
+    """(header, sections) that `pack` was given; CompressedFileError says what is damaged."""
     if data[: len(MAGIC)] != MAGIC:
         raise CompressedFileError("it is not a compressed model, or its beginning is damaged")
     if len(data) < _HEAD.size + _DIGEST:
@@ -66,7 +61,11 @@ def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
         raise CompressedFileError("it is damaged: it ends within its header")
     if zlib.crc32(content[_HEAD.size : place]) != checksum:
         raise CompressedFileError("it is damaged: checksum of the header")
-    header = _json(inflate(content[_HEAD.size : place], size))
+    text = inflate(content[_HEAD.size : place], size)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CompressedFileError(f"it is damaged: its header is no JSON ({error})") from error
     sections: list[memoryview] = []
     while place < len(content):
         sections.append(_section(content, place, len(sections) + 1))
@@ -74,11 +73,6 @@ def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
     if hashlib.sha256(content).digest() != digest:
         raise CompressedFileError("it is damaged: checksum of the whole file")
     return header, sections
-
-
-def deflate(data: bytes) -> bytes:
-    """The bytes as zlib packs them."""
-    return zlib.compress(data, 9)
 
 
 def inflate(data: bytes | memoryview, size: int) -> bytes:
@@ -104,10 +98,3 @@ def _section(content, place, number):
     if zlib.crc32(section) != checksum:
         raise CompressedFileError(f"it is damaged: checksum of section {number}")
     return section
-
-
-def _json(text):
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CompressedFileError(f"it is damaged: its header is no JSON ({error})") from error

@@ -1,8 +1,7 @@
 """Positions of non-zeros as distances from one to the next, in few bits each.
 
 A distance of 1 to 2^bits - 1 is a symbol of its own. A longer one is preceded by fillers, symbol 0,
-each worth 2^bits - 1. (In the paper a filler is a weight of zero at the largest distance; with a
-symbol of their own fillers need no place among the weights.)
+each worth 2^bits - 1. (In the paper a filler is a weight of zero at the largest distance.)
 """
 
 import numpy as np
@@ -23,44 +22,34 @@ def symbols(positions: ArrayLike, bits: int) -> Array:
         >>> symbols([1, 4, 15], bits=3).tolist()
         [2, 3, 0, 4]
     """
-    distances = np.diff(np.asarray(positions, np.int64), prepend=-1)
-    fillers = (distances - 1) // _longest(bits)
-    found = np.zeros(len(distances) + int(fillers.sum()), np.int64)
-    places = np.arange(len(distances)) + np.cumsum(fillers)
-    found[places] = distances - fillers * _longest(bits)
+    fillers, rests = _split(np.diff(np.asarray(positions, np.int64), prepend=-1), bits)
+    found = np.zeros(len(rests) + int(fillers.sum()), np.int64)
+    found[np.arange(len(rests)) + np.cumsum(fillers)] = rests
     return found
 
 
 def positions(symbols: ArrayLike, bits: int) -> Array:
-    """The positions behind symbols.
-
-    Example:
-        >>> positions([2, 3, 0, 4], bits=3).tolist()
-        [1, 4, 15]
-    """
+    """The positions behind symbols."""
     symbols = np.asarray(symbols, np.int64)
-    reached = np.cumsum(np.where(symbols == 0, _longest(bits), symbols)) - 1
+    reached = np.cumsum(np.where(symbols == 0, (1 << bits) - 1, symbols)) - 1
     return reached[symbols > 0]
 
 
 def cheapest(positions: ArrayLike) -> tuple[int, int]:
-    """(the bits with which the encoded symbols take the fewest bytes, those bytes).
-
-    Example:
-        >>> cheapest(range(0, 300, 3))
-        (2, 27)
-    """
+    """(the bits with which the encoded symbols take the fewest bytes, those bytes)"""
     distances, counts = np.unique(np.diff(positions, prepend=-1), return_counts=True)
     sizes = {}
     for bits in range(1, MOST_BITS + 1):
-        fillers = (distances - 1) // _longest(bits)
-        rest = distances - fillers * _longest(bits)
-        frequencies = np.bincount(rest, weights=counts, minlength=1).astype(np.int64)
+        fillers, rests = _split(distances, bits)
+        frequencies = np.bincount(rests, weights=counts, minlength=1).astype(np.int64)
         frequencies[0] = int(fillers @ counts)
         sizes[bits] = huffman.size(frequencies)
     best = min(sizes, key=sizes.__getitem__)
     return best, sizes[best]
 
 
-def _longest(bits):
-    return (1 << bits) - 1
+def _split(distances, bits):
+    """(how many fillers precede the symbol of each distance, the symbol)"""
+    longest = (1 << bits) - 1
+    fillers = (distances - 1) // longest
+    return fillers, distances - fillers * longest

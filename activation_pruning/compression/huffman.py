@@ -6,7 +6,7 @@ A stream is
 
 in little-endian numbers; the bits of a code run from the most significant one. Every chunk holds
 4096 symbols, the last one what is left, and begins with a byte, so that all chunks can be decoded
-in lockstep: one step of the loop decodes one symbol of each of them.
+side by side.
 """
 
 import struct
@@ -64,22 +64,12 @@ def code_lengths(counts: ArrayLike, longest: int = LONGEST) -> Array:
 
 
 def bits(counts: ArrayLike, longest: int = LONGEST) -> int:
-    """Bits that symbols with these counts take in the code of `code_lengths`.
-
-    Example:
-        >>> bits([5, 2, 1])  # codes of 1, 2 and 2 bits
-        11
-    """
+    """Bits that symbols with these counts take in the code of `code_lengths`."""
     return int(np.asarray(counts, np.int64) @ code_lengths(counts, longest).astype(np.int64))
 
 
 def size(counts: ArrayLike) -> int:
-    """Bytes that a stream of symbols with these counts takes (up to a byte per chunk).
-
-    Example:
-        >>> size([3, 1]), len(encode([0, 0, 1, 0]))
-        (14, 14)
-    """
+    """Bytes that a stream of symbols with these counts takes (up to a byte per chunk)."""
     counts = np.asarray(counts, np.int64)
     chunks, coded = -(-int(counts.sum()) // CHUNK), -(-bits(counts) // 8)
     return _HEAD.size + -(-len(counts) // 2) + 2 * chunks + coded
@@ -97,15 +87,16 @@ def encode(symbols: ArrayLike) -> bytes:
         raise ValueError(f"symbols must lie in [0, {ALPHABET}), received up to {symbols.max()}")
     counts = np.bincount(symbols)
     lengths = code_lengths(counts)
-    codes, blocks, sizes = _codes(lengths), [], []
+    codes, blocks, sizes = _codes(lengths), [], [np.zeros(0, np.int64)]
     for start in range(0, len(symbols), _BLOCK):
         block = symbols[start : start + _BLOCK]
         packed, chunk_bytes = _pack(codes[block], lengths[block].astype(np.int64))
         blocks.append(packed)
         sizes.append(chunk_bytes)
-    table = np.concatenate([np.zeros(0, np.uint16), *sizes]).astype("<u2").tobytes()
-    head = _HEAD.pack(len(symbols), len(counts)) + _nibbles(lengths)
-    return b"".join([head, table, *blocks])
+    pairs = np.append(lengths, np.zeros(len(lengths) % 2, np.uint8)).reshape(-1, 2)
+    nibbles = (pairs[:, 0] << 4 | pairs[:, 1]).tobytes()
+    head = _HEAD.pack(len(symbols), len(counts)) + nibbles
+    return b"".join([head, np.concatenate(sizes).astype("<u2").tobytes(), *blocks])
 
 
 def decode(buffer: bytes | memoryview, most: int) -> tuple[Array, int]:
@@ -123,7 +114,8 @@ def decode(buffer: bytes | memoryview, most: int) -> tuple[Array, int]:
     chunks = -(-count // CHUNK)
     if len(buffer) < place + 2 * chunks:
         raise ValueError("a Huffman stream is cut off")
-    lengths = _from_nibbles(buffer[_HEAD.size : place], alphabet)
+    pairs = np.frombuffer(buffer[_HEAD.size : place], np.uint8)
+    lengths = np.stack([pairs >> 4, pairs & 15], axis=1).ravel()[:alphabet]
     sizes = np.frombuffer(buffer, "<u2", chunks, place).astype(np.int64)
     place += 2 * chunks
     end = place + int(sizes.sum())
@@ -181,17 +173,16 @@ def _pack(codes, lengths):
 
 
 def _lockstep(packed, sizes, count, table, longest):
-    """Decode all chunks side by side, a symbol of each at a time."""
+    """The symbols of all chunks: one step of the loop decodes one symbol of each of them."""
     data = np.frombuffer(packed, np.uint8).astype(np.int32)
     # Damaged bits may lead beyond the end, by a chunk of the longest codes at most.
     data = np.append(data, np.zeros(CHUNK * LONGEST // 8 + 4, np.int32))
     words = data[:-2] << 16 | data[1:-1] << 8 | data[2:]  # 24 bits from each byte on
     mask, spare = np.int32((1 << longest) - 1), np.int32(24 - longest)
     starts = 8 * (np.cumsum(sizes) - sizes)
-    places = starts.copy()
+    places = running = starts.copy()
     last = count - CHUNK * (len(sizes) - 1)  # symbols of the last chunk
     found = np.zeros((min(count, CHUNK), len(sizes)), np.uint16)
-    running = places
     for step in range(len(found)):
         if step == last:
             running = places[:-1]
@@ -202,13 +193,3 @@ def _lockstep(packed, sizes, count, table, longest):
     if not np.array_equal((places - starts + 7) // 8, sizes):
         raise ValueError("the chunks of a Huffman stream do not end where they should")
     return found.T.ravel()[:count]
-
-
-def _nibbles(lengths):
-    pairs = np.append(lengths, np.zeros(len(lengths) % 2, np.uint8)).reshape(-1, 2)
-    return (pairs[:, 0] << 4 | pairs[:, 1]).tobytes()
-
-
-def _from_nibbles(packed, alphabet):
-    data = np.frombuffer(packed, np.uint8)
-    return np.stack([data >> 4, data & 15], axis=1).ravel()[:alphabet]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from activation_pruning.support.types import Array
 
 _STORED = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
            "uint32", "uint64", "bool")  # fmt: skip
-MOST_CLUSTERS = huffman.ALPHABET - 1  # and the exact zero
+_SIZES = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2}  # bytes; NumPy knows the others
 _FILLED = 1 << 26  # bytes of weights that a file of any size may stand for,
 _EXPANSION = 1 << 12  # and those for each of its bytes above that
 
@@ -31,17 +32,13 @@ class Raw:
         """Of the weights."""
         return self.array.shape
 
-    @property
-    def nonzeros(self) -> int:
-        """Weights that are not zero."""
-        return int(np.count_nonzero(self.array))
-
     def encode(self) -> tuple[dict[str, Any], bytes]:
         """(what the header says of it, its section)"""
         data = self.array.astype(_little(self.array.dtype)).tobytes()
-        packed = container.deflate(data)
-        form = "packed" if len(packed) < len(data) else "raw"
-        return _described(self, form), packed if form == "packed" else data
+        packed = zlib.compress(data, 9)
+        if len(packed) < len(data):
+            return _described(self, "packed"), packed
+        return _described(self, "raw"), data
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,20 +66,12 @@ class Shared:
         """The weights."""
         return np.append(np.zeros(1, self.codebook.dtype), self.codebook)[self.codes]
 
-    @property
-    def nonzeros(self) -> int:
-        """Weights that are not pruned."""
-        return int(np.count_nonzero(self.codes))
-
     def encode(self) -> tuple[dict[str, Any], bytes]:
         """(what the header says of it, its section), in whatever form takes the fewest bytes."""
         codebook = self.codebook.astype(_little(self.codebook.dtype)).tobytes()
         form, order, index_bits = self._form()
-        described = _described(self, form) | {
-            "bits": self.bits,
-            "clusters": len(self.codebook),
-            "order": order,
-        }
+        described = _described(self, form)
+        described |= {"bits": self.bits, "clusters": len(self.codebook), "order": order}
         flat = self.codes.ravel(order)
         if form == "dense":
             return described, codebook + huffman.encode(flat)
@@ -94,8 +83,7 @@ class Shared:
     def _form(self):
         """("dense" or "sparse", order of the weights, bits of a distance)"""
         counts = np.bincount(self.codes.ravel(), minlength=1)
-        dense = huffman.size(counts)
-        choices = [(dense, "dense", "C", None)]
+        choices = [(huffman.size(counts), "dense", "C", None)]
         for order in ("C", "F"):
             bits, size = gaps.cheapest(np.flatnonzero(self.codes.ravel(order)))
             choices.append((size + huffman.size(counts[1:]), "sparse", order, bits))
@@ -105,13 +93,13 @@ class Shared:
 def decode(described: Any, section: bytes | memoryview) -> Raw | Shared:
     """The tensor that `encode` made into these, which are not trusted; CompressedFileError."""
     name, dtype, shape, form = _checked(described)
-    stored, size = _little(stored_as(dtype)), math.prod(shape)
+    stored = _little(stored_as(dtype))
     try:
-        if form in ("raw", "packed"):
-            if form == "packed":
-                section = container.inflate(section, size * stored.itemsize)
-            return Raw(name, dtype, np.frombuffer(section, stored).reshape(shape))
-        return _shared(described, section, name, dtype, shape, stored)
+        if form in ("dense", "sparse"):
+            return _shared(described, section, name, dtype, shape)
+        if form == "packed":
+            section = container.inflate(section, math.prod(shape) * stored.itemsize)
+        return Raw(name, dtype, np.frombuffer(section, stored).reshape(shape))
     except ValueError as error:
         raise CompressedFileError(f"weights of {name!r} cannot be decoded: {error}") from error
 
@@ -134,6 +122,12 @@ def stored_as(dtype: str) -> str:
     return dtype if dtype in _STORED else "float32"
 
 
+def raw_bytes(tensor: Raw | Shared) -> int:
+    """Bytes of a tensor as the model holds it."""
+    size = _SIZES.get(tensor.dtype) or np.dtype(stored_as(tensor.dtype)).itemsize
+    return math.prod(tensor.shape) * size
+
+
 def _little(dtype):
     return np.dtype(dtype).newbyteorder("<")
 
@@ -143,15 +137,14 @@ def _described(tensor, form):
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": shape, "form": form}
 
 
-def _shared(described, section, name, dtype, shape, stored):
+def _shared(described, section, name, dtype, shape):
     size = math.prod(shape)
-    if stored.kind != "f":
+    if np.dtype(stored_as(dtype)).kind != "f":
         raise ValueError(f"dtype {dtype}")
     stored = _little(np.float64 if dtype == "float64" else np.float32)
-    clusters = _integer(described, "clusters", 0, MOST_CLUSTERS)
+    clusters = _integer(described, "clusters", 0, huffman.ALPHABET - 1)  # and the exact zero
     bits = _integer(described, "bits", 1, 12)
     codebook = np.frombuffer(section, stored, clusters)  # ValueError: there is less
-    codes = np.zeros(size, np.uint16)
     values, used = huffman.decode(section[codebook.nbytes :], size)
     rest = section[codebook.nbytes + used :]
     if described["form"] == "dense":
@@ -165,6 +158,7 @@ def _shared(described, section, name, dtype, shape, stored):
         places = gaps.positions(symbols, index_bits)
         if len(places) != len(values) or (places >= size).any():
             raise ValueError("positions and weights do not fit each other")
+        codes = np.zeros(size, np.uint16)
         codes[places] = values + 1
     if len(rest) or codes.max(initial=0) > clusters:
         raise ValueError("codes and codebook do not fit each other")

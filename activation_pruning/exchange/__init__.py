@@ -1,7 +1,7 @@
 """Models that come from elsewhere or go elsewhere: LiteRT, ONNX, and legacy tf_keras.
 
 exporting: `export`, which writes a file and compares it with Keras.
-signature: the model that is exported, as a function. converters: that function into a file.
+converters: the model that is exported as a function, and that function as a file.
 exported: `load_exported`, and what runs a file.
 tfmot: `from_tfmot`, whole legacy models. legacy_layers: one layer of them.
 """

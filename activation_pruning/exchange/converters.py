@@ -1,21 +1,117 @@
-"""The converters: a `Signature` in, a LiteRT or ONNX file out. Both need TensorFlow."""
+"""A model as a function of flat inputs, and the converters that make files of it.
 
+A `Signature` is what both converters take: the model as it acts in inference. LiteRT and ONNX both
+need TensorFlow.
+"""
+
+import dataclasses
 import pathlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from activation_pruning.exchange.signature import Signature
-from activation_pruning.support.types import Array
+from activation_pruning import keras_private, sites
+from activation_pruning.evidence import batches
+from activation_pruning.exchange.exported import equal_batches
+from activation_pruning.graph import copies
+from activation_pruning.support.types import Array, Data, Model
+
+_OPEN_AXIS = 32  # size of random samples where the model leaves an axis open
+_RUN = 100  # samples per batch: 256 of them make batches of two sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What a converter wants to know: a function of arrays, one for each input of the model.
+
+    specs: shape (None for an open axis) and dtype of each input.
+    structure: what the model takes, as `keras.tree` packs it; a list of one stands for its item.
+    """
+
+    model: Model
+    specs: list[tuple[tuple, str]]
+    structure: Any
+
+    def __call__(self, *inputs: Any) -> dict[str, Any]:
+        single = isinstance(self.structure, list) and len(self.structure) == 1
+        x = inputs[0] if single else keras.tree.pack_sequence_as(self.structure, list(inputs))
+        outputs = keras.tree.flatten(self.model(x, training=False))
+        return {f"output_{index}": output for index, output in enumerate(outputs)}
+
+    def outputs(self, batch: list[Array]) -> list[Array]:
+        """The outputs for one batch, as NumPy arrays."""
+        return [keras.ops.convert_to_numpy(output) for output in self(*batch).values()]
+
+    def traced(self) -> tuple[Any, list]:
+        """The tf.function of it, and its TensorSpecs."""
+        import tensorflow as tf
+
+        numbered = enumerate(self.specs)
+        specs = [tf.TensorSpec(shape, dtype, f"input_{i}") for i, (shape, dtype) in numbered]
+        return tf.function(self.__call__, input_signature=specs, autograph=False), specs
+
+    def random(self, samples: int, seed: int) -> list[list[Array]]:
+        """Batches of seeded random inputs: standard normal, or 0 and 1 for integers."""
+        generator, found = np.random.default_rng(seed), []
+        for shape, dtype in self.specs:
+            size = (samples, *(_OPEN_AXIS if axis is None else axis for axis in shape[1:]))
+            floats = np.dtype(dtype).kind == "f"  # for others: 0 and 1 are in every vocabulary
+            values = generator.normal(size=size) if floats else generator.integers(0, 2, size)
+            found.append(values.astype(dtype))
+        starts = range(0, samples, _RUN)
+        return [[array[start : start + _RUN] for array in found] for start in starts]
+
+
+def signature(
+    model: Model, found: list[list[Array]] | None = None, batch_size: int | None = None
+) -> Signature:
+    """The `Signature` of a model; of a subclassed one by the inputs in `found`, see `given`."""
+    if sites.is_graph(model):
+        specs = [((batch_size, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
+        structure = [None] if isinstance(model, keras.Sequential) else model.input
+    elif found is None:
+        raise ValueError(
+            f"the subclassed model {type(model).__name__} does not say what its inputs are; give "
+            "some as data="
+        )
+    else:
+        specs = [((batch_size, *array.shape[1:]), array.dtype.name) for array in found[0]]
+        structure = [None] * len(specs)
+    return Signature(model, specs, structure)
+
+
+def given(model: Model, data: Data, samples: int) -> list[list[Array]]:
+    """The first samples of `data`, as batches of arrays in the order of the model's inputs."""
+    found, left = [], samples
+    for batch in batches.inputs_of(data, _RUN, model):
+        found.append([array[:left] for array in _flat(model, batch)])
+        left -= len(found[-1][0])
+        if left <= 0:
+            break
+    return found
+
+
+def in_float32(model: Model) -> Model:
+    """The model itself, or a copy of it where any part computes in another dtype."""
+    parts = keras_private.with_sublayers(model)
+    if all(part.compute_dtype in (None, "float32") for part in parts):
+        return model
+    if not sites.is_graph(model):
+        raise ValueError(
+            f"the subclassed model {type(model).__name__} computes in {model.compute_dtype}; files "
+            "are written in float32. Make it with dtype='float32' and copy the weights"
+        )
+    return copies.rebuild(model, copies.copy_in_float32, copies.copy_weights)
 
 
 def onnx(signature: Signature, path: pathlib.Path) -> None:
     """Write the model as an ONNX file."""
     import tf2onnx
 
-    function, specs = _traced(signature)
+    function, specs = signature.traced()
     tf2onnx.convert.from_function(function, specs, output_path=str(path))
 
 
@@ -31,7 +127,7 @@ def litert(
 
     module = tf.Module()  # holds the variables, for the converter to read
     module.values = [variable.value for variable in signature.model.variables]
-    module.function, _ = _traced(signature)
+    module.function, _ = signature.traced()
     concrete = module.function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     if sparse:
@@ -40,26 +136,43 @@ def litert(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: _by_size(found, signature.specs[0][0][0] or 1)
+        named = [{f"input_{i}": array for i, array in enumerate(batch)} for batch in found]
+        size = signature.specs[0][0][0] or 1
+        converter.representative_dataset = lambda: (
+            part for batch in named for part in equal_batches(batch, size)
+        )
     with warnings.catch_warnings():  # calibration runs an interpreter of TensorFlow's own
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
         path.write_bytes(converter.convert())
 
 
-def _traced(signature: Signature) -> tuple[Any, list]:
-    """The tf.function of it, and its TensorSpecs."""
-    import tensorflow as tf
+def gap(found: Array, wanted: Array) -> tuple[float, float]:
+    """(max |found - wanted|, max |wanted|) of the same output of two models, of equal shapes."""
+    if found.shape != wanted.shape:
+        raise ValueError(f"an output has shape {found.shape}, the model's {wanted.shape}")
+    pair = np.subtract(found, wanted, dtype="float64"), wanted
+    difference, largest = (float(np.abs(x, dtype="float64").max(initial=0.0)) for x in pair)
+    return difference, largest
 
-    specs = [
-        tf.TensorSpec(shape, dtype, name=f"input_{index}")
-        for index, (shape, dtype) in enumerate(signature.specs)
+
+def _flat(model, batch):
+    batch = keras.tree.map_structure(keras.ops.convert_to_numpy, batch)
+    if not sites.is_graph(model):
+        if isinstance(batch, dict):
+            raise ValueError("data of a subclassed model must be an array or a list of arrays")
+        arrays = keras.tree.flatten(batch)
+        return [a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a for a in arrays]
+    names = [tensor.name for tensor in model.inputs]
+    named = isinstance(batch, dict) and set(batch) == set(names)
+    arrays = [batch[name] for name in names] if named else keras.tree.flatten(batch)
+    return [
+        _fitted(array, tensor.shape).astype(tensor.dtype)
+        for array, tensor in zip(arrays, model.inputs, strict=True)
     ]
-    return tf.function(signature.__call__, input_signature=specs, autograph=False), specs
 
 
-def _by_size(found: Sequence[list[Array]], size: int) -> Iterator[dict[str, Array]]:
-    """All samples as {name: array} of `size` samples each, the last one filled up."""
-    for batch in found:
-        for start in range(0, len(batch[0]), size):
-            rows = np.arange(start, start + size).clip(max=len(batch[0]) - 1)
-            yield {f"input_{index}": array[rows] for index, array in enumerate(batch)}
+def _fitted(array, shape):
+    # Keras adds or drops a last axis of one by itself; a file does not.
+    if array.ndim == len(shape) + 1:
+        return array[..., 0]
+    return array[..., None] if array.ndim == len(shape) - 1 else array

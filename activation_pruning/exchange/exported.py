@@ -1,7 +1,5 @@
 """Exported files as functions: LiteRT and ONNX Runtime behind one call."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import re
@@ -19,7 +17,7 @@ _NEEDS = {".tflite": ("litert", ["ai_edge_litert"]), ".onnx": ("onnx", ["onnx", 
 _DYNAMIC = -1  # size of an axis that the file leaves open
 
 
-def load_exported(path: Path, threads: int = 1) -> Runner:
+def load_exported(path: Path, threads: int = 1) -> "Runner":
     """A `.tflite` or `.onnx` file as a function of its inputs.
 
     Args:
@@ -27,10 +25,9 @@ def load_exported(path: Path, threads: int = 1) -> Runner:
         threads: number of threads that one call may use, at least 1.
 
     Returns:
-        A callable `x -> outputs`: takes an array, or a list of arrays or a dict {name: array} where
-        the file has several inputs, with the samples along the first axis; returns an array, or
-        a list of them. Its `inputs` are {name: (shape, dtype)}, with -1 for an open axis. A file
-        that takes batches of one size only is called as often as there are such batches.
+        A callable `x -> outputs`: takes an array, or of a file with several inputs a list of arrays
+        or a dict {name: array}, samples along the first axis; returns an array, or a list of them.
+        Its `inputs` are {name: (shape, dtype)}, with -1 for an open axis.
 
     Raises:
         ImportError: where the runtime is not installed; names the command.
@@ -78,11 +75,19 @@ def check_installed(suffix: str, *more: str) -> None:
         optional(module, extra)
 
 
+def equal_batches(arrays: dict[str, Array], size: int) -> Iterator[dict[str, Array]]:
+    """Batches of `size` samples each; the last one repeats its last sample."""
+    samples = len(next(iter(arrays.values())))
+    for start in range(0, samples, size):
+        rows = np.arange(start, start + size).clip(max=samples - 1)
+        yield {name: array[rows] for name, array in arrays.items()}
+
+
 class Runner:
     """Calls the runtime with arrays that fit: what the formats share.
 
     Subclasses say `inputs`, {name: (shape, dtype)} with -1 for an open axis, in the order in which
-    a list of arrays is taken, and run one batch: {name: array} -> [array].
+    a list of arrays is taken, and `run` one batch.
     """
 
     inputs: dict[str, tuple[tuple, np.dtype]]
@@ -106,18 +111,10 @@ class Runner:
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"x holds inputs of {sorted(lengths)} samples; give as many of each")
         samples = lengths.pop()
-        parts = [self.run(batch) for batch in self._batches(arrays, samples)]
-        return [np.concatenate(part)[:samples] for part in zip(*parts, strict=True)]
-
-    def _batches(self, arrays: dict[str, Array], samples: int) -> Iterator[dict[str, Array]]:
         sizes = {shape[0] for shape, _ in self.inputs.values()} - {_DYNAMIC}
-        if not sizes:
-            yield arrays
-            return
-        size = sizes.pop()
-        for start in range(0, samples, size):
-            rows = np.arange(start, start + size).clip(max=samples - 1)  # repeats the last row
-            yield {name: array[rows] for name, array in arrays.items()}
+        batches = equal_batches(arrays, sizes.pop()) if sizes else [arrays]
+        parts = [self.run(batch) for batch in batches]
+        return [np.concatenate(part)[:samples] for part in zip(*parts, strict=True)]
 
     def _arrays(self, x):
         if not isinstance(x, dict):
@@ -165,10 +162,9 @@ class LiteRTRunner(Runner):
         self._places = {name: found[name]["index"] for name in sorted(found, key=_numbered)}
         self._outputs = [outputs[name]["index"] for name in sorted(outputs, key=_numbered)]
         self.inputs = {name: _litert_input(found[name]) for name in self._places}
-        self._sizes: dict | None = None
+        self._sizes: dict = {}
 
     def run(self, arrays: dict[str, Array]) -> list[Array]:
-        """The outputs of one batch."""
         sizes = {name: array.shape for name, array in arrays.items()}
         if sizes != self._sizes:  # planning the memory anew takes longer than a small model
             for name, size in sizes.items():
@@ -197,7 +193,6 @@ class ONNXRunner(Runner):
         self.inputs = {item.name: _onnx_input(item) for item in self.session.get_inputs()}
 
     def run(self, arrays: dict[str, Array]) -> list[Array]:
-        """The outputs of one batch."""
         return self.session.run(None, arrays)
 
 

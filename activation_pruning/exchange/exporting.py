@@ -11,7 +11,7 @@ import numpy as np
 
 from activation_pruning import sites
 from activation_pruning.exchange import converters, exported
-from activation_pruning.exchange.signature import gap, given, in_float32, signature
+from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.layers import wrapping
 from activation_pruning.support import files
 from activation_pruning.support.checks import check_count
@@ -29,8 +29,7 @@ class Exported:
     largest_output: max |Keras|, to set it against.
     sparse_tensors: number of weight tensors in sparse encoding.
     batch_size: None where the file takes batches of any size.
-    difference_from_model: where the model computes in another dtype than float32, in which it is
-        compared: max |file - model as it is|; None elsewhere.
+    difference_from_model: max |file - model as it is| where that is not float32; None elsewhere.
     """
 
     path: pathlib.Path
@@ -49,11 +48,11 @@ class Exported:
         parts += [f"quantised ({self.quantize})"] if self.quantize else []
         parts += [f"{self.sparse_tensors} sparse tensors"] if self.sparse_tensors else []
         parts += [f"batches of {self.batch_size}"] if self.batch_size else []
-        given = self.difference_from_model
-        own = "" if given is None else f" in float32, {given:.2g} from the model as it is"
+        own = self.difference_from_model
+        also = "" if own is None else f" in float32, {own:.2g} from the model as it is"
         return (
             f"{self.path}: {', '.join(parts)}; at most {self.largest_difference:.2g} from Keras"
-            f"{own} (outputs up to {self.largest_output:.2g}) on {self.samples:,} samples"
+            f"{also} (outputs up to {self.largest_output:.2g}) on {self.samples:,} samples"
         )
 
 
@@ -70,14 +69,10 @@ def export(
 ) -> Exported:
     """Write the model as a LiteRT or ONNX file, run that file and compare it with Keras.
 
-    What is written is inference in float32: wrappers are stripped, their masks and gates applied,
-    and mixed precision undone, in what is compared, too; exact zeros stay exact zeros. The inputs
-    are named `input_0`, `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ...;
-    a batch may have any size unless `batch_size` says which. LiteRT needs that for recurrent
-    layers.
-
-    difference = max |file(x) - model(x)|, and a file is kept if it is at most
-    tolerance * max(1, max |model(x)|). Until then it has a temporary name beside `path`.
+    What is written and compared is inference in float32: wrappers are stripped, their masks and
+    gates applied, and mixed precision undone; exact zeros stay exact zeros. The inputs are named
+    `input_0`, `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ... A file is
+    kept if max |file(x) - model(x)| <= tolerance * max(1, max |model(x)|).
 
     Args:
         model: a built `keras.Model`; it is not changed. Callbacks may be attached.
@@ -87,12 +82,12 @@ def export(
         sparse: LiteRT only, not with `quantize`. Kernels with enough zeros are encoded by what
             is not zero: a smaller file.
         data: inputs to compare on and, for "int8", to calibrate the ranges of activations with:
-            anything that `prune` takes. None for random numbers: standard normal, 0 or 1 where
-            the inputs are integers.
+            anything that `prune` takes. None for random numbers: standard normal, or 0 and 1 where
+            the inputs are integers. A subclassed model needs it.
         samples: how many samples of `data` to use, at least 1; fewer if there are not as many.
-        batch_size: None, or the only size of a batch that the file shall take.
-        tolerance: largest difference allowed, see above, at least 0; None for 1e-4, or for no
-            limit where the file is quantised.
+        batch_size: the only size of a batch that the file shall take, as LiteRT needs for
+            recurrent layers; None for any.
+        tolerance: see above, at least 0; None for 1e-4, or for no limit with `quantize`.
         seed: of the random samples.
 
     Returns:
@@ -101,25 +96,23 @@ def export(
     Raises:
         ImportError: where the converter or the runtime is not installed; names the command.
         ValueError: for an option outside its range, a model that the format cannot hold, or a file
-            that differs by more than the tolerance (none is left then); for a subclassed model
-            without `data`, since it does not say what its inputs are.
+            that differs by more than the tolerance (none is left then).
         RuntimeError: on the JAX and PyTorch backends.
         OSError: when the path cannot be written.
 
     Example:
         >>> import tempfile, keras, activation_pruning as ap
-        >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(300, "relu"),
-        ...                           keras.layers.Dense(10, "softmax")])
-        >>> report = ap.prune(model, 0.9)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     dense = ap.export(model, f"{folder}/dense.tflite")
-        ...     small = ap.export(model, f"{folder}/small.tflite", sparse=True)
-        >>> small.size_bytes / dense.size_bytes < 0.2, small.largest_difference < 1e-5
-        (True, True)
+        ...     report = ap.export(model, f"{folder}/model.tflite")
+        >>> report.format, report.samples, report.largest_difference < 1e-5
+        ('LiteRT', 256, True)
     """
     suffix = exported.check_suffix(path)
+    check_count("samples", samples, 1)
+    if batch_size is not None:
+        check_count("batch_size", batch_size, 1)
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
-    _check_counts(samples=samples, batch_size=batch_size)
     sites.check_model(model)
     _check_place(path, suffix)
     if tolerance is None:
@@ -139,15 +132,14 @@ def export(
         if acting is not plain:
             as_it_is = _wanted(dataclasses.replace(called, model=acting), found)
             own = _compare(runner, found, as_it_is)[0]
-        size = temporary.stat().st_size
     encoded = runner.sparse_tensors()
     if sparse and not encoded:
-        text = "sparse=True: no kernel of this model has zeros enough for sparse encoding to pay"
-        warnings.warn(f"{text}; the file is a dense one", stacklevel=2)
+        text = "sparse=True: no kernel has zeros enough for it to pay; the file is a dense one"
+        warnings.warn(text, stacklevel=2)
     return Exported(
         path=pathlib.Path(path),
         format=exported.FORMATS[suffix],
-        size_bytes=size,
+        size_bytes=pathlib.Path(path).stat().st_size,
         largest_difference=difference,
         largest_output=largest,
         samples=sum(len(batch[0]) for batch in found),
@@ -176,12 +168,6 @@ def _check(path, suffix, *, quantize, sparse, data, tolerance):
             "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
             "activations are measured on them. quantize='dynamic' needs none"
         )
-
-
-def _check_counts(*, samples, batch_size):
-    check_count("samples", samples, 1)
-    if batch_size is not None:
-        check_count("batch_size", batch_size, 1)
 
 
 def _check_close(difference, largest, tolerance, kind):
@@ -243,5 +229,4 @@ def _compare(runner, found, wanted):
         for batch, outputs in zip(found, wanted, strict=True)
         for output, expected in zip(runner.outputs(batch), outputs, strict=True)
     ]
-    difference, largest = np.max(gaps, axis=0)
-    return float(difference), float(largest)
+    return np.max(gaps, axis=0).tolist()

@@ -11,9 +11,8 @@ from activation_pruning.support.optional import optional
 
 _RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
 # What legacy configurations hold beside arguments; none of it changes what a layer computes.
-_HARMLESS = {"batch_input_shape", "implementation", "input_length", "rng_type"}
-_HARMLESS |= {"key_shape", "query_shape", "value_shape"}
-_HARMLESS |= {"trainable"}  # unknown to some layers without weights only
+_HARMLESS = {"batch_input_shape", "implementation", "input_length", "rng_type", "key_shape"}
+_HARMLESS |= {"query_shape", "value_shape", "trainable"}  # not every layer takes the last
 
 
 def tf_keras() -> ModuleType:
@@ -58,7 +57,9 @@ def make(legacy: type, config: dict, custom_objects: dict[str, type]) -> keras.L
                 f"legacy model without it, or give custom_objects={{{name!r}: ...}}"
             )
     arguments.pop("batch_input_shape", None)
-    arguments |= {"name": valid(config["name"]), "dtype": _dtype(config.get("dtype"))}
+    dtype = config.get("dtype")  # a name, or the configuration of a policy
+    dtype = dtype["config"]["name"] if isinstance(dtype, dict) else dtype
+    arguments |= {"name": valid(config["name"]), "dtype": dtype}
     try:
         return new(**arguments)
     except Exception as error:  # whatever a class of the user's own raises
@@ -85,11 +86,6 @@ def _value(value, custom_objects):
         if inner is not None:
             return make(inner, value["config"], custom_objects)
     return value
-
-
-def _dtype(dtype):
-    """The name of a dtype or policy."""
-    return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
 
 
 def _accepted(layer):

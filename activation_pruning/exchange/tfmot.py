@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from activation_pruning.exchange.converters import gap, signature
 from activation_pruning.exchange.legacy_layers import make, tf_keras, valid
-from activation_pruning.exchange.signature import gap, signature
 from activation_pruning.graph import copies
 from activation_pruning.support.types import Model
 
@@ -33,10 +33,9 @@ def from_tfmot(
     """A Keras 3 copy of a legacy `tf_keras` model, pruned by tfmot or not.
 
     Wrappers of `prune_low_magnitude` are stripped and their masks applied, so pruned weights are
-    exact zeros; layers are made anew from their configurations, with the same names (without "/",
-    which Keras 3 forbids). The copy is not compiled; it loads without this package unless a layer
-    uses "hard_sigmoid", another function in Keras 3. Both models are run on the same random
-    inputs: max |new - legacy| must be at most tolerance * max(1, max |legacy|).
+    exact zeros; layers are made anew from their configurations, with "_" for "/" in their names.
+    Both models are run on the same random inputs: max |new - legacy| must be at most
+    tolerance * max(1, max |legacy|).
 
     Args:
         model: a built Sequential or Functional `tf_keras` model, nested ones included, wrapped by
@@ -47,7 +46,8 @@ def from_tfmot(
         seed: of the random inputs.
 
     Returns:
-        A `keras.Model`. `ap.prune`, the callbacks (zeros count as pruned) and `export` take it.
+        A `keras.Model`, not compiled. It loads without this package unless a layer uses
+        "hard_sigmoid", another function in Keras 3.
 
     Raises:
         ImportError: where tf_keras is not installed; names the command.
@@ -121,7 +121,7 @@ class _Conversion:
     def layer(self, layer):
         """The new layer in place of a legacy one."""
         if id(layer) not in self.made:
-            inner = layer.layer if _is_pruned(layer) else layer
+            inner = _unwrapped(layer)
             if inner is not layer:
                 self.masks |= {id(weight): mask for weight, mask, _ in layer.pruning_vars}
             new = self.model(inner) if _is_model(inner) else self._build(inner)
@@ -175,13 +175,12 @@ def _unknown(model, custom_objects):
         if _is_model(layer):
             yield from _unknown(layer, custom_objects)
             continue
-        layer = layer.layer if _is_pruned(layer) else layer
-        name = type(layer).__name__
-        own = not type(layer).__module__.startswith("tf_keras.")
-        if name in custom_objects or (not own and hasattr(keras.layers, name) and name != "Lambda"):
-            continue
-        general = f"give its Keras 3 class, custom_objects={{{name!r}: ...}}"
-        yield layer.name, f"({name}) {_ADVICE.get(name, general)}"
+        layer = _unwrapped(layer)
+        name, legacy = type(layer).__name__, type(layer).__module__.startswith("tf_keras.")
+        known = legacy and hasattr(keras.layers, name) and name != "Lambda"
+        if not known and name not in custom_objects:
+            general = f"give its Keras 3 class, custom_objects={{{name!r}: ...}}"
+            yield layer.name, f"({name}) {_ADVICE.get(name, general)}"
 
 
 def _compare(model, new, tolerance, seed):
@@ -204,8 +203,8 @@ def _is_model(layer):
     return isinstance(layer, tf_keras().Model) and bool(layer.inputs)
 
 
-def _is_pruned(layer):
-    return type(layer).__name__ == "PruneLowMagnitude"
+def _unwrapped(layer):
+    return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer
 
 
 def _input(model, tensor):

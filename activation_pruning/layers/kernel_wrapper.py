@@ -12,9 +12,7 @@ class KernelWrapper(keras.layers.Wrapper):
     """A layer whose kernels act multiplied by factors: masks, gates.
 
     y = layer(x; w * factor), with everything else that the layer does (updates, losses, masking)
-    as it would do it alone. `sites.find` sees through the wrapper and gives the weights that act,
-    which is all that `prune`, `strip` and the analyses need to know of it.
-
+    as it would do it alone. `sites.find` sees through the wrapper and gives the weights that act.
     Subclasses make in `build` what their factors consist of and give them in `factor`.
 
     Args:
@@ -30,6 +28,7 @@ class KernelWrapper(keras.layers.Wrapper):
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
         self._kernels: dict[str, sites.LiveSite] = {}
+        self._masks: dict[str, keras.Variable] = {}
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
@@ -51,8 +50,8 @@ class KernelWrapper(keras.layers.Wrapper):
         return self.factor(self._name_of(variable))
 
     def mask_of(self, variable: keras.Variable) -> keras.Variable | None:
-        """The mask variable of one of the layer's kernels; None here, where there are no masks."""
-        return None
+        """The mask variable of one of the layer's kernels; None where factors are no masks."""
+        return self._masks.get(self._name_of(variable))
 
     def _name_of(self, variable):
         return next((name for name, s in self._kernels.items() if s.variable is variable), None)

@@ -21,12 +21,8 @@ _EPS = 1e-6  # keeps the uniform samples off 0 and 1, where their logits are inf
 class HardConcrete:
     """The distribution of a gate on [0, 1], with exact zeros and ones: a clipped stretched sigmoid.
 
-    Args:
-        temperature: beta in (0, 1]; the lower, the nearer to a coin.
-        limits: (gamma, zeta) with gamma < 0 < 1 < zeta, to which the sigmoid is stretched.
-
-    Raises:
-        ValueError: for an argument out of its range.
+    temperature: beta in (0, 1]; the lower, the nearer to a coin.
+    limits: (gamma, zeta) with gamma < 0 and zeta > 1, to which the sigmoid is stretched.
 
     Source: Louizos, Welling & Kingma, ICLR 2018 (arXiv:1712.01312), section 2.
 
@@ -53,24 +49,18 @@ class HardConcrete:
         object.__setattr__(self, "limits", limits)
 
     def sample(self, log_alpha: Any, u: Any) -> Any:
-        """z = clip(s (zeta - gamma) + gamma, 0, 1), s = sigmoid((logit(u) + log_alpha) / beta).
-
-        u are uniform samples in (0, 1); z in [0, 1] is differentiable between 0 and 1.
-        """
-        return self._stretch((ops.log(u) - ops.log1p(-u) + log_alpha) / self.temperature)
+        """The gate of training: `deterministic((logit(u) + log_alpha) / beta)`, u in (0, 1)."""
+        return self.deterministic((ops.log(u) - ops.log1p(-u) + log_alpha) / self.temperature)
 
     def deterministic(self, log_alpha: Any) -> Any:
         """The gate of inference: clip(sigmoid(log_alpha) (zeta - gamma) + gamma, 0, 1)."""
-        return self._stretch(log_alpha)
+        gamma, zeta = self.limits
+        return ops.clip(ops.sigmoid(log_alpha) * (zeta - gamma) + gamma, 0.0, 1.0)
 
     def open_probability(self, log_alpha: Any) -> Any:
         """P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta)), in (0, 1)."""
         gamma, zeta = self.limits
         return ops.sigmoid(log_alpha - self.temperature * math.log(-gamma / zeta))
-
-    def _stretch(self, logits):
-        gamma, zeta = self.limits
-        return ops.clip(ops.sigmoid(logits) * (zeta - gamma) + gamma, 0.0, 1.0)
 
 
 class _Price(keras.regularizers.Regularizer):
@@ -93,27 +83,24 @@ class L0Layer(KernelWrapper):
 
         penalty * sum over gates of (weights behind the gate) * P(z != 0)
 
-    the expected number of non-zero weights. One sample of the gates serves a whole batch, and
-    each call draws anew. `ap.strip` makes plain layers of it, with exact zeros behind closed
-    gates; biases have no gates and stay. `ap.prune` and the callbacks see the weights that act in
-    inference: what a closed gate zeroes counts as pruned.
-
-    Gates move slowly: with Adam, 0.01 is a good learning rate. Weight decay would pull them half
-    open: `optimizer.exclude_from_weight_decay(var_names=["log_alpha"])` before training.
+    the expected number of non-zero weights. Each call draws one sample of the gates for its whole
+    batch. `ap.strip` makes plain layers of it, with exact zeros behind closed gates; biases have no
+    gates. `ap.prune` and the callbacks see the weights that act in inference: what a closed gate
+    zeroes counts as pruned. Gates move slowly: with Adam, 0.01 is a good learning rate. Keep weight
+    decay off them: `optimizer.exclude_from_weight_decay(var_names=["log_alpha"])` before training.
 
     Args:
         layer: the layer to wrap; it must hold at least one prunable kernel once built.
         penalty: price of one weight in units of the loss, at least 0 (lambda / N in the paper,
             with N training samples).
-        granularity: "weight" or "unit": what one gate is for. Units of several kernels of one
-            layer (of an LSTM) have gates for each kernel.
+        granularity: "weight" or "unit": what one gate is for, in each kernel of the layer.
         temperature: beta of the hard concrete distribution, in (0, 1].
         droprate: sets where the gates start, sigmoid(log_alpha) = 1 - droprate, in (0, 1). A
             trained layer keeps its outputs with 0.05: up to 1/12 gates are fully open in
             inference, with the default `limits`.
         limits: (gamma, zeta), gamma < 0 and zeta > 1.
-        seed: of the samples, an integer; None draws one, under `keras.utils.set_random_seed` a
-            reproducible one. Layers of equal seed and shape draw equal samples.
+        seed: of the samples, an integer; None draws one, reproducible under
+            `keras.utils.set_random_seed`. Layers of equal seed and shape draw equal samples.
 
     Raises:
         ValueError: for an argument out of its range, or a layer without a prunable kernel.
@@ -143,9 +130,7 @@ class L0Layer(KernelWrapper):
         **kwargs: Any,
     ) -> None:
         check_number("penalty", penalty, 0)
-        known = isinstance(droprate, Real) and 0 < droprate < 1
-        if not known:
-            raise ValueError(f"droprate={droprate!r}; it must be a number in (0, 1)")
+        check_number("droprate", droprate, above=0, below=1)
         names.lookup("granularity", granularity, {"weight": 0, "unit": 1})
         distribution = HardConcrete(temperature, limits)
         kwargs.setdefault("name", f"l0_{layer.name}")
@@ -158,33 +143,25 @@ class L0Layer(KernelWrapper):
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
-        start = math.log1p(-self.droprate) - math.log(self.droprate)
+        start = keras.initializers.Constant(math.log1p(-self.droprate) - math.log(self.droprate))
         for name, site in self._kernels.items():
-            shape, sizes = self._gates_of(site)
+            shape = site.variable.shape
+            sizes: Any = 1.0  # weights behind each gate
+            if self.granularity == "unit":
+                units = np.broadcast_to(site.units, shape)
+                shape, sizes = (site.n_units,), np.bincount(units.ravel()).astype("float32")
             self._sizes[name] = sizes
+            # A regularizer rather than `add_loss`: a shared layer pays once.
+            price = _Price(self.distribution, self.penalty, sizes)
             self._log_alpha[name] = self.add_weight(
-                shape=shape,
-                initializer=keras.initializers.Constant(start),
-                # A regularizer rather than `add_loss`: a shared layer pays once.
-                regularizer=_Price(self.distribution, self.penalty, sizes),
-                dtype="float32",
-                autocast=False,
-                name=f"{name}_log_alpha",
+                shape, start, "float32", autocast=False, regularizer=price, name=f"{name}_log_alpha"
             )
-
-    def _gates_of(self, site):
-        """The shape of a kernel's gates, and how many weights are behind each."""
-        if self.granularity == "weight":
-            return site.variable.shape, 1.0
-        units = np.broadcast_to(site.units, site.variable.shape)
-        return (site.n_units,), np.bincount(units.ravel()).astype("float32")
 
     def factor(self, name: str, training: bool = False) -> Any:
         log_alpha = self._log_alpha[name]
         if training:
-            u = keras.random.uniform(
-                log_alpha.shape, _EPS, 1 - _EPS, dtype="float32", seed=self.seed_generator
-            )
+            shape, seed = log_alpha.shape, self.seed_generator
+            u = keras.random.uniform(shape, _EPS, 1 - _EPS, dtype="float32", seed=seed)
             gates = self.distribution.sample(log_alpha, u)
         else:
             gates = self.distribution.deterministic(log_alpha)

@@ -17,10 +17,9 @@ from activation_pruning.support.types import Mask, Table
 class PrunedLayer(KernelWrapper):
     """A layer whose kernels are multiplied by masks in every forward pass.
 
-    y = layer(x; w * mask); the gradient of a pruned weight is zero for the same reason.
-    Masks and counters are weights of the wrapper: they are saved with the model and work in
-    custom training loops. `sites.find` sees through it, so `prune` and the callbacks set its
-    masks; for a plain model that should stay plain, use the callbacks alone.
+    y = layer(x; w * mask), so the gradient of a pruned weight is zero. Masks and counters are
+    weights of the wrapper: they are saved with the model and work in custom training loops.
+    `prune` and the callbacks set its masks; a model that should stay plain needs them alone.
 
     Args:
         layer: the layer to wrap; it must hold at least one prunable kernel once built.
@@ -46,32 +45,22 @@ class PrunedLayer(KernelWrapper):
         super().__init__(layer, **kwargs)
         self.count, self.threshold = count, threshold
         self._counters: dict = {}
-        self._masks: dict[str, keras.Variable] = {}
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         for name, site in self._kernels.items():
+            shape = site.variable.shape
             self._masks[name] = self.add_weight(
-                shape=site.variable.shape,
-                initializer="ones",
-                dtype="bool",
-                trainable=False,
-                autocast=False,
-                name=f"{name}_mask",
+                shape, "ones", "bool", trainable=False, autocast=False, name=f"{name}_mask"
             )
         if self.count:
-            live = self._kernels.values()
-            seen = [site.source for site in live if site.source.layer is self.layer]
-            for index, source in enumerate(dict.fromkeys(seen)):
-                counter = Counter(source, self.threshold)
+            seen = dict.fromkeys(site.source for site in self._kernels.values())
+            for index, source in enumerate(s for s in seen if s.layer is self.layer):
+                self._counters[source] = counter = Counter(source, self.threshold)
                 setattr(self, f"sums_{index}", counter.sums)  # tracked, hence saved
-                self._counters[source] = counter
 
     def factor(self, name: str, training: bool = False) -> Any:
         return self._masks[name].value
-
-    def mask_of(self, variable: keras.Variable) -> keras.Variable | None:
-        return self._masks.get(self._name_of(variable))
 
     def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
         outputs = super().call(inputs, training=training, **kwargs)

@@ -34,12 +34,10 @@ def wrap(
         **arguments: for each wrapper, such as `penalty=1e-5`.
 
     Returns:
-        A new `keras.Model` with equal outputs; in an `L0Layer` that takes a `droprate` at which
-        gates start fully open.
+        A new `keras.Model`; its outputs are equal, with `L0Layer` if all gates start fully open.
 
     Raises:
-        TypeError: for a subclassed model; use `PruningCallback` on it as it is. For a `wrapper`
-            of any other kind.
+        TypeError: for a subclassed model (use `PruningCallback` on it), or another `wrapper`.
 
     Example:
         >>> import keras, activation_pruning as ap
@@ -92,8 +90,7 @@ def strip(model: Model) -> Model:
         model: a Sequential or Functional model.
 
     Returns:
-        A new plain `keras.Model` with equal outputs, compiled alike; it loads without this
-        package.
+        A new `keras.Model` with equal outputs, compiled alike; it loads without this package.
 
     Raises:
         TypeError: for a subclassed model.
@@ -101,10 +98,9 @@ def strip(model: Model) -> Model:
 
     Example:
         >>> import keras, activation_pruning as ap
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
-        ...                           keras.layers.Dense(2, name="b")])
-        >>> [layer.name for layer in ap.strip(ap.wrap(model)).layers]
-        ['a', 'b']
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
+        >>> [layer.name for layer in ap.strip(ap.wrap(model, exclude=())).layers]
+        ['a']
     """
     _check_graph(model, "strip")
 

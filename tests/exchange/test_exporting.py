@@ -336,14 +336,14 @@ def test_sparse_encoding_that_does_not_pay_says_so(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_that_differs_is_not_written(name, tmp_path, monkeypatch):
     model = wide()
-    traced = converters._traced
+    traced = converters.Signature.traced
 
     def wrong(signature):
         model.layers[1].kernel.assign_add(np.full((100, 100), 0.1))
         return traced(signature)
 
     (tmp_path / name).write_text("older")
-    monkeypatch.setattr(converters, "_traced", wrong)
+    monkeypatch.setattr(converters.Signature, "traced", wrong)
     with pytest.raises(ValueError, match=r"differ .* tolerance=0.0001; no file was written"):
         export(model, tmp_path / name)
     assert (tmp_path / name).read_text() == "older"
@@ -409,7 +409,7 @@ def test_missing_folders_are_made(tmp_path):
 
 
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(converters, "_traced", no_work)
+    monkeypatch.setattr(converters.Signature, "traced", no_work)
     model = models.mlp()
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot write"):

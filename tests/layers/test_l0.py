@@ -234,7 +234,7 @@ def test_losses_and_updates_of_the_layer_inside_come_through():
         ({"granularity": "block"}, "unknown granularity 'block'.*Valid: unit, weight"),
         ({"temperature": 0.0}, r"temperature=0.0; it must be a number in \(0, 1\]"),
         ({"temperature": 1.5}, "temperature=1.5"),
-        ({"droprate": 0.0}, r"droprate=0.0; it must be a number in \(0, 1\)"),
+        ({"droprate": 0.0}, r"droprate=0.0; it must be in \(0, 1\)"),
         ({"droprate": 1.0}, "droprate=1.0"),
         ({"limits": (0.0, 1.1)}, r"limits=\(0.0, 1.1\); give \(gamma, zeta\)"),
         ({"limits": (-0.1, 1.0)}, "gamma < 0 and zeta > 1"),
