@@ -146,7 +146,7 @@ def _by_activity(settings, way):
     return {"schedule": _every(settings, amount), "reset_counts": way.reset}
 
 
-class _Recorded:
+class _Recorded(ap.amounts.ByScores):
     """An amount: of each site what another run pruned at the same event."""
 
     def __init__(self, counts):
@@ -163,13 +163,13 @@ class _Recorded:
         return pruned / sum(site.mask.size for site in sites), lambda *_: taken
 
 
-class _InOrder:
+class _InOrder(ap.amounts.Amount):
     """An amount for each event, in order."""
 
     def __init__(self, amounts):
         self.amounts = amounts
 
-    def at(self, event):
+    def target(self, weights, pruned, event=0):
         return self.amounts[min(event, len(self.amounts) - 1)]
 
 
