@@ -1,15 +1,12 @@
 """Allocations: how one sparsity target is shared among the sites.
 
-An allocation is `f(sites, items, sparsity) -> {site name: number of items to prune}`: it says how
-many, always the lowest of the ranking below, counting those already pruned. `masks.select` makes
-the masks; it protects the last item of a site and asks again for the others with what is left.
-Each takes and returns what `class_blind` does. To add one, write it and name it in `ALLOCATIONS`.
-
-The ranking, the same everywhere: low scores first; among equal scores the higher index first (of
-several sites, the later site first), so that the lower index is kept. Pruned items score -inf.
+An allocation is `f(sites, items, sparsity) -> {site name: number of items to prune}`: how many of
+the lowest by `ranking`, counting those already pruned. `masks.select` makes the masks; it protects
+the last item of a site and asks again for the others with what is left. To add an allocation, write
+it with the arguments and results of `class_blind` and name it in `ALLOCATIONS`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -27,16 +24,16 @@ class Items:
     """What an allocation ranks in one site: weights, units, blocks or groups.
 
     Args:
-        values: 1-D float, one score per item; -inf for an item with nothing left to prune.
-        sizes: 1-D int, the weights that pruning the item adds to those already pruned (0 where
-            nothing is left); or the int 1: each item is one weight.
+        values: 1-D float, one score per item; -inf where nothing is left to prune.
+        sizes: 1-D int, how many weights pruning the item adds to those already pruned; or the
+            int 1: each item is one weight.
         alive: 1-D bool, False where nothing is left to prune, whatever the value; None: see values.
     """
 
     values: Array
     sizes: Array | int = 1
     alive: Mask | None = None
-    # By count, the cuts that an allocation found, so that the mask need not find them again.
+    # By count, the cuts that an allocation found: the mask need not find them again.
     cuts: dict[int, Cut] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -58,9 +55,7 @@ Allocation: TypeAlias = Callable[[Sites, SiteItems, float], dict[str, int]]
 
 
 def ranking(scores: Scores) -> Array:
-    """Return the indices of `scores` in the order of pruning.
-
-    Low scores come first, the higher index first among equal ones; no NaN.
+    """Return the indices of `scores`, without NaN, in the order of pruning; see `masks.ties`.
 
     Example:
         >>> ranking(np.array([2.0, 1.0, 1.0])).tolist()
@@ -73,39 +68,39 @@ def rounded(sparsity: float, weights: int) -> int:
     """Return the exact budget k = floor(sparsity * weights + 0.5).
 
     Example:
-        >>> rounded(0.25, 10), rounded(0.0, 10)
-        (3, 0)
+        >>> rounded(0.25, 10)
+        3
     """
     return int(np.floor(sparsity * weights + 0.5))
 
 
 def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
-    """One ranking over all sites ("global", class-blind; See et al. 2016).
+    """One ranking over all sites ("global").
 
     The k = floor(sparsity * n + 0.5) lowest weights of all n; for bigger items the longest prefix
     of the ranking that does not prune more than k.
 
     Args:
-        sites: sequence of Site, in the order of the model.
-        items: dict from site name to Items.
+        sites: in the order of the model.
+        items: {site name: Items}.
         sparsity: target over all sites, in [0, 1].
 
     Returns:
-        dict from site name to the number of items to prune.
+        {site name: number of items to prune}.
+
+    Source: See et al., CoNLL 2016 (class-blind).
 
     Example:
         >>> from types import SimpleNamespace as Site
         >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
-        >>> items = {"a": Items(np.array([1.0, 2.0])), "b": Items(np.array([3.0, 4.0]))}
-        >>> class_blind(sites, items, 0.5)
+        >>> class_blind(sites, {"a": Items(np.arange(2.0)), "b": Items(np.arange(2.0) + 2)}, 0.5)
         {'a': 2, 'b': 0}
     """
     names = [site.name for site in sites]
     weights, pruned = counted(site.mask for site in sites)
     budget = rounded(sparsity, weights)
     if all(isinstance(items[name].sizes, int) for name in names):
-        shares = _share_of_lowest([items[name] for name in names], budget)
-        return dict(zip(names, shares, strict=True))
+        return _share_of_lowest({name: items[name] for name in names}, budget)
     budget -= pruned
     scores = [items[name].scores for name in names]
     order = ranking(np.concatenate(scores))
@@ -116,13 +111,12 @@ def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
 
 
 def uniform(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
-    """The same fraction of every site (class-uniform): floor(sparsity * n_i + 0.5) of its n_i.
+    """The same fraction of every site (class-uniform): floor(sparsity * n_i + 0.5) of n_i weights.
 
     Example:
         >>> from types import SimpleNamespace as Site
         >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
-        >>> items = {"a": Items(np.array([1.0, 2.0])), "b": Items(np.array([3.0, 4.0]))}
-        >>> uniform(sites, items, 0.5)
+        >>> uniform(sites, {"a": Items(np.arange(2.0)), "b": Items(np.arange(2.0) + 2)}, 0.5)
         {'a': 1, 'b': 1}
     """
     return {s.name: _fitting(s, items[s.name], rounded(sparsity, s.mask.size)) for s in sites}
@@ -131,8 +125,7 @@ def uniform(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
 def distributed(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """Global after dividing each site's scores by the standard deviation of its alive weights.
 
-    Class-distributed (See et al. 2016). A site whose alive weights are all equal has no deviation;
-    its scores stay as they are.
+    Where that is zero, the scores stay as they are. Source: See et al. 2016 (class-distributed).
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -154,8 +147,8 @@ def distributed(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
 def erk(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
     """Erdos-Renyi-Kernel: density of a site proportional to sum(shape) / prod(shape).
 
-    (in + out) / (in * out) for Dense, all dimensions for Conv. Densities over 1 are cut to 1 and
-    the rest is shared among the others, so that the total is met exactly (largest remainder).
+    Densities over 1 are cut to 1 and the rest is shared among the others, so that the total is met
+    exactly (largest remainder).
 
     Source: Evci et al., ICML 2020 (RigL), section 3; Mocanu et al. 2018.
 
@@ -197,22 +190,21 @@ def get(spec: Named) -> Allocation:
         >>> get("global") is class_blind
         True
     """
-    hint = "a function of (sites, items, sparsity)"
-    return chosen("allocation", spec, ALLOCATIONS, hint)
+    return chosen("allocation", spec, ALLOCATIONS, "a function of (sites, items, sparsity)")
 
 
-def _share_of_lowest(items: Sequence[Items], count: int) -> list[int]:
+def _share_of_lowest(items: SiteItems, count: int) -> dict[str, int]:
     """Return how many of the `count` lowest scores lie in each site."""
     if count == 0:
-        return [0] * len(items)
-    cuts = cut([own.values for own in items], count, [own.alive for own in items])
-    shares = [lower for _, lower, _ in cuts]
-    ties = count - sum(shares)
-    for i in reversed(range(len(items))):  # among equal scores the later site goes first
-        own = min(ties, cuts[i][2])
-        shares[i] += own
-        ties -= own
-        items[i].cuts[shares[i]] = cuts[i]
+        return dict.fromkeys(items, 0)
+    cuts = cut([i.values for i in items.values()], count, [i.alive for i in items.values()])
+    ties = count - sum(lower for _, lower, _ in cuts)
+    shares = dict.fromkeys(items, 0)
+    for name, own in reversed(list(zip(items, cuts, strict=True))):  # ties: the later site first
+        _, lower, equal = own
+        shares[name] = lower + min(ties, equal)
+        ties -= min(ties, equal)
+        items[name].cuts[shares[name]] = own
     return shares
 
 

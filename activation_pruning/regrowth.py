@@ -1,14 +1,12 @@
 """Regrowth: sparse training, where the alive weights change places while their number stays.
 
 At an exchange each site drops a fraction of its alive weights, those with the smallest |w|, and
-grows as many: the highest scores among all weights that are not kept. A rule says how large the
-fraction is and gives the scores; it is a small frozen dataclass without state, so a resumed run
-goes on where it was. To add one, write it and name it in `REGROWTHS`. The tie rule is that of
-`masks.lowest`: among equals the lower index is alive.
+grows as many: the highest scores among all weights that are not kept; for equal ones see
+`masks.ties`. A rule says how large the fraction is and gives the scores; it is a frozen dataclass
+without state, so a resumed run goes on where it was. To add one, name it in `REGROWTHS`.
 """
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import ClassVar, Protocol
 from zlib import crc32
 
@@ -17,11 +15,9 @@ import numpy as np
 from activation_pruning.allocations import rounded
 from activation_pruning.criteria.base import needed
 from activation_pruning.masks import check_finite, lowest
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, check_number
 from activation_pruning.support.names import lookup
 from activation_pruning.support.types import Mask, Masks, Scores, Site
-
-__all__ = ["REGROWTHS", "SET", "RigL", "Rule", "exchange", "get", "shortfall"]
 
 
 class Rule(Protocol):
@@ -37,9 +33,8 @@ class Rule(Protocol):
 class SET:
     """Grow at random: sparse evolutionary training.
 
-    The generator is seeded with `site.seed`, the CRC-32 of `site.name` and the time: the same seed
-    grows the same weights. (The paper drops the smallest positive and the largest negative weights,
-    a fraction of each; here the smallest |w| are dropped, as in the comparisons of Evci et al.)
+    The same `site.seed` grows the same weights. (The paper drops a fraction of the smallest
+    positive and one of the largest negative weights; here the smallest |w| go, as in Evci et al.)
 
     Args:
         fraction: of a site's alive weights, exchanged each time, in (0, 1).
@@ -63,10 +58,7 @@ class SET:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.fraction, Real) and 0 < self.fraction < 1):
-            raise ValueError(
-                f"fraction={self.fraction!r}; it must be a fraction in (0, 1), 0.3 for 30 %."
-            )
+        check_number("fraction", self.fraction, above=0, below=1, hint="0.3 for 30 %")
         if self.decay not in ("constant", "cosine"):
             raise ValueError(f"decay={self.decay!r}; it must be 'constant' or 'cosine'.")
         if self.end is not None:
@@ -75,8 +67,7 @@ class SET:
     def fraction_at(self, time: int, end: int | None) -> float:
         """Return the fraction to exchange at `time`; `end` is the default for `self.end`.
 
-        Raises:
-            ValueError: with cosine decay, when neither says where it ends.
+        Raises a ValueError for a cosine decay when neither says where it ends.
         """
         end = end if self.end is None else self.end
         if self.decay == "constant":
@@ -98,17 +89,9 @@ class SET:
 class RigL(SET):
     """Grow the weights with the largest |gradient| of the loss: the rigged lottery.
 
-    The gradient is dense, that of the batch of the last training step, as the optimizer received
-    it. The candidates are all weights that are not kept, those just dropped among them, as in the
-    authors' code: one of these that is grown again keeps its value and its momenta.
-
-    Args:
-        fraction: of a site's alive weights, exchanged at first, in (0, 1).
-        decay: "cosine": f = fraction / 2 * (1 + cos(pi * t / end)); or "constant".
-        end: as in `SET`; the paper stops after three quarters of the training.
-
-    Raises:
-        ValueError: an argument out of range.
+    The gradient is dense, as the optimizer received it in the last training step. Weights just
+    dropped can be grown again, as in the authors' code; they keep their values and their momenta.
+    Arguments as for `SET`; the paper ends after three quarters of the training.
 
     Source: Evci et al., ICML 2020, algorithm 1.
 
@@ -121,7 +104,6 @@ class RigL(SET):
     needs: ClassVar[frozenset[str]] = frozenset({"last_gradient"})
 
     def scores(self, site: Site, time: int) -> Scores:
-        """Return one score for each weight of the kernel; the highest are grown."""
         gradient = needed(site, "last_gradient")
         check_finite(site.name, gradient, "gradients")
         return np.abs(gradient)
@@ -134,8 +116,7 @@ def get(spec: str | Rule | None) -> Rule | None:
     """Return the rule for a name in `REGROWTHS`; a `Rule` and None are returned as they are.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor a rule.
+        ValueError, TypeError: an unknown name; neither a name nor a rule.
 
     Example:
         >>> get("rigl")
@@ -155,18 +136,14 @@ def get(spec: str | Rule | None) -> Rule | None:
 def exchange(site: Site, fraction: float, scores: Scores, missing: int = 0) -> Mask:
     """Return the mask of one site after an exchange.
 
-    Of n places for alive weights floor(fraction * n + 0.5) are given anew (never all): those of
-    the smallest |w| are dropped, and the highest scores among all that are not kept are grown.
-    Exactly n weights are alive afterwards, whatever the ties.
+    Of n places for alive weights floor(fraction * n + 0.5) are given anew, but never all. Exactly n
+    weights are alive afterwards, whatever the ties.
 
     Args:
-        site: a Site; `kernel` and `mask` are read.
+        site: `kernel` and `mask` are read.
         fraction: in [0, 1].
         scores: array of the kernel's shape, without NaN.
         missing: n less the weights alive now: places to be given as well.
-
-    Returns:
-        bool array, True = alive.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -188,14 +165,10 @@ def exchange(site: Site, fraction: float, scores: Scores, missing: int = 0) -> M
 def shortfall(found: Masks, wanted: Masks) -> dict[str, int]:
     """Return how many weights each site lacks: {name: count}, no more than all lack together.
 
-    For masks read from weights, where grown ones that never moved are zeros and look pruned.
-
     Args:
-        found: {site name: bool mask}.
+        found: {site name: bool mask}, read from weights: grown ones that never moved are zeros and
+            look pruned.
         wanted: {site name: bool mask} with the right number of weights alive.
-
-    Returns:
-        dict from site name to a count of at least 0; a surplus stays what it is.
 
     Example:
         >>> found = {"a": np.array([1, 0, 0], bool), "b": np.array([1, 1, 0], bool)}

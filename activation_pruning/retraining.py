@@ -1,7 +1,7 @@
 """Retraining policies: how long a network trains between two pruning events.
 
-A policy is asked at the end of each epoch with the metrics of the epochs since the event, a list of
-dicts, and answers whether that was enough. `at_most` is the most epochs it ever takes.
+A policy is asked at the end of each epoch with the metrics of the epochs since the event, and
+answers whether that was enough. `at_most` is the most epochs it ever takes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from activation_pruning.support.checks import check_count, check_number
 
-__all__ = ["Epochs", "Policy", "UntilFlat", "get"]
-
-Logs: TypeAlias = Sequence[Mapping[str, Any]]  # metrics of the epochs since the event
+Logs: TypeAlias = Sequence[Mapping[str, Any]]  # metrics of each epoch since the event
 
 
 class Policy(Protocol):
@@ -26,13 +24,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Epochs:
-    """A fixed number of epochs.
-
-    Args:
-        at_most: how many, at least 0.
-
-    Raises:
-        ValueError: not a count.
+    """A fixed number of epochs, `at_most`, at least 0.
 
     Example:
         >>> Epochs(2)([{}]), Epochs(2)([{}, {}])
@@ -45,7 +37,6 @@ class Epochs:
         check_count("at_most", self.at_most, 0)
 
     def __call__(self, logs: Logs) -> bool:
-        """Return whether the epochs since the event are enough."""
         return len(logs) >= self.at_most
 
 
@@ -53,7 +44,7 @@ class Epochs:
 class UntilFlat:
     """Until an epoch improves the metric by less than `improvement` over the best one before it.
 
-    The first epoch after the event has nothing to be compared with, so there are two at least.
+    Two epochs at least, as the first has nothing to be compared with.
 
     Args:
         improvement: in the metric's unit, at least 0: 0.001 is 0.1 point of accuracy.
@@ -64,10 +55,7 @@ class UntilFlat:
         TypeError, ValueError: an argument out of range; when called with logs that lack `monitor`.
 
     Example:
-        >>> enough = UntilFlat(0.01, monitor="accuracy")
-        >>> enough([{"accuracy": 0.9}, {"accuracy": 0.92}])
-        False
-        >>> enough([{"accuracy": 0.9}, {"accuracy": 0.92}, {"accuracy": 0.925}])
+        >>> UntilFlat(0.01)([{"val_accuracy": 0.9}, {"val_accuracy": 0.905}])
         True
     """
 
@@ -82,7 +70,6 @@ class UntilFlat:
             raise TypeError(f"monitor={self.monitor!r}; give the name of a metric in the logs.")
 
     def __call__(self, logs: Logs) -> bool:
-        """Return whether the epochs since the event are enough."""
         if logs and self.monitor not in logs[-1]:
             raise ValueError(
                 f"monitor={self.monitor!r} is not among the metrics of this fit: "
@@ -91,8 +78,8 @@ class UntilFlat:
             )
         if len(logs) >= self.at_most:
             return True
-        falls = "loss" in self.monitor
-        values = [(-1 if falls else 1) * float(found[self.monitor]) for found in logs]
+        sign = -1 if "loss" in self.monitor else 1
+        values = [sign * float(found[self.monitor]) for found in logs]
         # Not "improved by less": a metric that is NaN has not improved either.
         return len(values) > 1 and not values[-1] - max(values[:-1]) >= self.improvement
 
@@ -101,8 +88,7 @@ def get(spec: Policy | int) -> Policy:
     """Return a policy; an integer is that many epochs.
 
     Raises:
-        ValueError: an integer below 0.
-        TypeError: anything else that is no policy.
+        ValueError, TypeError: an integer below 0; anything else that is no policy.
 
     Example:
         >>> get(3)

@@ -177,7 +177,7 @@ def test_gradients_count_by_their_size():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: SET(0.0), r"fraction=0\.0; it must be a fraction in \(0, 1\), 0\.3 for 30 %"),
+        (lambda: SET(0.0), r"fraction=0\.0; it must be in \(0, 1\): 0\.3 for 30 %"),
         (lambda: SET(1.0), r"fraction=1\.0; it must be"),
         (lambda: RigL(30), "fraction=30; it must be"),
         (lambda: RigL("0.3"), "fraction='0.3'; it must be"),

@@ -1,9 +1,8 @@
 """Amounts: how much one pruning event takes, where a fixed sparsity is not what is wanted.
 
-All derive from `Amount` (`base`) and have one method, `target`: the sparsity that the amount comes
-to, or a `ByScores`, which finds it once there are scores. `by_count` holds those that follow from
-how many weights are alive, `by_scores` those that look at the scores, `combined` those made of
-others. To add one, derive it from `Amount` or `ByScores` in one of these files and list it here.
+All derive from `Amount`, in `base`. `by_count` holds those that follow from how many weights are
+alive, `by_scores` those that look at the scores, `combined` those made of others. To add one,
+derive it from `Amount` or `ByScores` in one of these files and list it here.
 """
 
 from activation_pruning.amounts.base import Amount, ByScores, check, is_amount

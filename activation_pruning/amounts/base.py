@@ -1,7 +1,5 @@
 """What an amount is."""
 
-from __future__ import annotations
-
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -14,7 +12,7 @@ Share: TypeAlias = tuple[float, Allocation]  # a target over all sites, and how 
 class Amount:
     """How much one pruning event takes: the base of all amounts."""
 
-    def target(self, weights: int, pruned: int, event: int = 0) -> float | ByScores:
+    def target(self, weights: int, pruned: int, event: int = 0) -> "float | ByScores":
         """Return what the amount comes to now: a sparsity, or what finds it from scores.
 
         Args:
@@ -27,17 +25,16 @@ class Amount:
 class ByScores(Amount):
     """An amount that looks at the scores of the event: called with them, it says what they mean."""
 
-    def target(self, weights: int, pruned: int, event: int = 0) -> float | ByScores:
-        """See `Amount.target`: the amount itself."""
+    def target(self, weights: int, pruned: int, event: int = 0) -> "ByScores":
         return self
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
         """Return (target sparsity over all sites, the allocation that shares it).
 
         Args:
-            sites: sequence of Site, in the order of the model.
+            sites: in the order of the model.
             items: {site name: what the granularity ranks in it}.
-            allocation: the one asked for; a `ByScores` may answer with one of its own.
+            allocation: the one asked for; the answer may hold another.
         """
         raise NotImplementedError
 
@@ -56,11 +53,7 @@ def check_type(amount: Any) -> None:
 
 
 def check(amount: Any) -> None:
-    """Raise unless `amount` is one, or a sparsity.
-
-    Raises:
-        ValueError: a number outside [0, 1).
-        TypeError: anything else.
+    """Raise a ValueError for a number outside [0, 1), a TypeError for what is no amount either.
 
     Example:
         >>> check("half")

@@ -1,11 +1,11 @@
 """Amounts that follow from how many weights are alive."""
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 from activation_pruning.allocations import rounded
 from activation_pruning.amounts.base import Amount, check_type
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, check_number
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,7 @@ class Fraction(Amount):
     """A share of the weights still alive: floor(share * alive + 0.5) of them.
 
     Args:
-        share: in (0, 1).
-
-    Raises:
-        ValueError: a share out of range.
+        share: in (0, 1), else a ValueError.
 
     Example:
         >>> Fraction(0.5).target(weights=100, pruned=60)
@@ -26,8 +23,7 @@ class Fraction(Amount):
     share: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.share, Real) and 0 < self.share < 1):
-            raise ValueError(f"share={self.share!r}; it must be in (0, 1), 0.2 for 20 %.")
+        check_number("share", self.share, above=0, below=1, hint="0.2 for 20 %")
 
     def target(self, weights: int, pruned: int, event: int = 0) -> float:
         return (pruned + rounded(self.share, weights - pruned)) / weights
@@ -38,10 +34,7 @@ class Number(Amount):
     """A fixed number of weights; all that are alive if there are fewer.
 
     Args:
-        weights: at least 1.
-
-    Raises:
-        ValueError: not a positive integer.
+        weights: an integer of at least 1, else a ValueError.
 
     Example:
         >>> Number(10).target(weights=100, pruned=60)
@@ -61,8 +54,7 @@ def get(spec: Amount | float) -> Amount:
     """Return an amount: a fraction in (0, 1) is a share of what is alive, an integer a number.
 
     Raises:
-        ValueError: a number that is neither.
-        TypeError: anything else.
+        ValueError, TypeError: a number that is neither; anything else.
 
     Example:
         >>> get(0.2), get(500)

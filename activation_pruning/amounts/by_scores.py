@@ -16,8 +16,7 @@ from activation_pruning.support.types import Array, Scores, Site, Sites
 class Bucket(ByScores):
     """As many as fit into a bucket: the most weights whose scores sum to at most `saliency`.
 
-    Of each item the score counts times its weights; what the allocation would take first goes
-    first, under any allocation.
+    An item counts with its score times its weights; what the allocation takes first goes first.
 
     Args:
         saliency: at least 0, in the unit of the scores.
@@ -27,10 +26,9 @@ class Bucket(ByScores):
 
     Example:
         >>> from types import SimpleNamespace as Site
-        >>> from activation_pruning import allocations
-        >>> site = Site(name="a", mask=np.ones(4, bool))
-        >>> items = {"a": allocations.Items(np.array([1.0, 2.0, 3.0, 4.0]))}
-        >>> Bucket(3.5)([site], items, allocations.class_blind)[0]
+        >>> from activation_pruning.allocations import class_blind
+        >>> site, items = Site(name="a", mask=np.ones(4, bool)), Items(np.array([1.0, 2, 3, 4]))
+        >>> Bucket(3.5)([site], {"a": items}, class_blind)[0]
         0.5
     """
 
@@ -68,16 +66,12 @@ class Threshold(ByScores):
     """Everything that scores below `score`, in each layer; the allocation has no say.
 
     Args:
-        score: in the unit of the scores.
-
-    Raises:
-        ValueError: not a finite number.
+        score: a finite number, else a ValueError, in the unit of the scores.
 
     Example:
         >>> from types import SimpleNamespace as Site
-        >>> from activation_pruning.allocations import Items
-        >>> site = Site(name="a", mask=np.ones(4, bool))
-        >>> Threshold(2.0)([site], {"a": Items(np.array([1.0, 2.0, 3.0, 4.0]))}, None)[0]
+        >>> site, items = Site(name="a", mask=np.ones(4, bool)), Items(np.array([1.0, 2, 3, 4]))
+        >>> Threshold(2.0)([site], {"a": items}, None)[0]
         0.25
     """
 
@@ -87,7 +81,6 @@ class Threshold(ByScores):
         check_number("score", self.score)
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
-        """See `ByScores`; the allocation takes just these."""
         return _below(sites, items, {s.name: self.score for s in sites})
 
 
@@ -98,18 +91,14 @@ class BelowMean(ByScores):
     With criterion "activation" and granularity "unit": the units that fire that rarely.
 
     Args:
-        deviations: k, a finite number; negative ones lie above the mean.
-
-    Raises:
-        ValueError: not a finite number.
+        deviations: k, a finite number, else a ValueError; with negative ones above the mean.
 
     Source: the layer-wise pruning in the code of Ganguli & Chong, Algorithms 17(1):48, 2024.
 
     Example:
         >>> from types import SimpleNamespace as Site
-        >>> from activation_pruning.allocations import Items
-        >>> site = Site(name="a", mask=np.ones(4, bool))
-        >>> BelowMean(1.0)([site], {"a": Items(np.array([0.0, 4.0, 4.0, 4.0]))}, None)[0]
+        >>> site, items = Site(name="a", mask=np.ones(4, bool)), Items(np.array([0.0, 4, 4, 4]))
+        >>> BelowMean(1.0)([site], {"a": items}, None)[0]
         0.25
     """
 
@@ -119,7 +108,6 @@ class BelowMean(ByScores):
         check_number("deviations", self.deviations)
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
-        """See `ByScores`; the allocation takes just these."""
         return _below(sites, items, {s.name: self._level(items[s.name].scores) for s in sites})
 
     def _level(self, scores: Scores) -> float:

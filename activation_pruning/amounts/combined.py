@@ -4,13 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from activation_pruning.allocations import (
-    Allocation,
-    Items,
-    SiteItems,
-    class_blind,
-    ranking,
-)
+from activation_pruning.allocations import Allocation, Items, SiteItems, class_blind, ranking
 from activation_pruning.amounts.base import Amount, ByScores, Share, check
 from activation_pruning.amounts.by_scores import exactly
 from activation_pruning.support.checks import check_count, check_sparsity
@@ -31,12 +25,10 @@ class OneLayer(ByScores):
 
     Example:
         >>> from types import SimpleNamespace as Site
-        >>> from activation_pruning.allocations import Items, class_blind
         >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
         >>> items = {n: Items(np.array([1.0, 2.0])) for n in "ab"}
-        >>> sparsity, share = OneLayer(1, 0.5)(sites, items, class_blind)
-        >>> sparsity, share(sites, items, sparsity)
-        (0.25, {'a': 0, 'b': 1})
+        >>> OneLayer(1, 0.5)(sites, items, class_blind)[0]
+        0.25
     """
 
     index: int
@@ -47,7 +39,6 @@ class OneLayer(ByScores):
         check(self.amount)
 
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
-        """See `ByScores`; the allocation takes from this layer only."""
         site = sites[self.index % len(sites)]
         counts = {s.name: items[s.name].dead for s in sites}
         target = resolved(self.amount, *counted([site.mask]))
@@ -62,10 +53,7 @@ class InTurn(Amount):
     """An amount of one layer per event, each layer in its turn.
 
     Args:
-        amount: an amount, or a sparsity in [0, 1) of each layer.
-
-    Raises:
-        ValueError: an amount out of range.
+        amount: an amount, or a sparsity of each layer in [0, 1), else a ValueError.
 
     Example:
         >>> InTurn(0.5).target(weights=100, pruned=0, event=3)
@@ -78,7 +66,6 @@ class InTurn(Amount):
         check(self.amount)
 
     def target(self, weights: int, pruned: int, event: int = 0) -> OneLayer:
-        """See `Amount.target`: the amount of one layer."""
         return OneLayer(event, self.amount)
 
 
@@ -95,7 +82,6 @@ class UpTo(ByScores):
 
     Example:
         >>> from types import SimpleNamespace as Site
-        >>> from activation_pruning.allocations import Items
         >>> from activation_pruning.amounts import Threshold
         >>> site, items = Site(name="a", mask=np.ones(4, bool)), {"a": Items(np.arange(4.0))}
         >>> UpTo(Threshold(9.0), 0.5)([site], items, None)[0]
@@ -137,9 +123,9 @@ def resolved(
         most: the highest sparsity to go to, in [0, 1); None for no limit.
 
     Example:
-        >>> from activation_pruning.amounts import Bucket, Number
-        >>> resolved(Number(10), 100, 0), resolved(Bucket(1.0), 100, 0)
-        (0.1, Bucket(saliency=1.0))
+        >>> from activation_pruning.amounts import Number
+        >>> resolved(Number(10), 100, 0, most=0.05)
+        0.05
     """
     found = amount.target(weights, pruned, event) if isinstance(amount, Amount) else amount
     if most is None:

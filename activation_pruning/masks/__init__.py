@@ -1,13 +1,13 @@
 """Masks: which weights go, exactly as many as the target says, and what is removed as one.
 
-`granularities` says what is removed as one, `selection` which of these go and what happens with
-ties, `bounds` that no site is emptied; `coupled` ranks units that can only go together. To add a
+`granularities` says what is removed as one, `selection` which of these go, `ties` which of equal
+ones, `bounds` that no site is emptied; `coupled` ranks units that can only go together. To add a
 granularity, derive it from `Granularity`, in `granularities`, and name it there.
 """
 
 from activation_pruning.masks.granularities import NM, Block, Granularity, Unit, Weight, granularity
-from activation_pruning.masks.lowest import lowest
 from activation_pruning.masks.selection import EmptiedWarning, check_finite, granule, select
+from activation_pruning.masks.ties import lowest
 
 __all__ = [
     "NM",

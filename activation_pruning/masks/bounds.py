@@ -1,7 +1,7 @@
 """How many items of each site go, so that none is emptied and none comes back."""
 
 from activation_pruning.allocations import Allocation, Items, SiteItems, rounded
-from activation_pruning.masks.lowest import marked
+from activation_pruning.masks.ties import marked
 from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Site, Sites
 
@@ -12,10 +12,7 @@ def counts_within_bounds(
     """Ask the allocation; where it goes out of a site's bounds, fix that site and ask again.
 
     A site's lower bound are the items pruned before, its upper bound all but the protected ones.
-
-    Returns:
-        ({site name: how many of its lowest items are pruned}, names of the sites at their upper
-        bound, which would have been emptied).
+    Returns ({site name: how many of its lowest items go}, names of the sites at their upper bound).
     """
     low = {s.name: items[s.name].dead for s in sites}
     high = {s.name: max(items[s.name].values.size - protected, low[s.name]) for s in sites}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from activation_pruning.support.types import Masks, Scores, Site, Sites
+from activation_pruning.support.types import Array, Arrays, Masks, Scores, Site, Sites
 
 Parts = dict[str, list[Any]]  # of which Sites one is made; Any: `replace` knows no protocols
 
@@ -19,7 +19,7 @@ def merge(
     The weights lie flat, one site's after the other's.
 
     Args:
-        sites: sequence of Site; `channels` holds the channel of each unit, or None.
+        sites: `channels` holds the channel of each unit, or None.
         scores: {site name: array of the kernel's shape}.
 
     Returns:
@@ -47,28 +47,26 @@ def merge(
 
 def split(masks: Masks, parts: Parts) -> Masks:
     """The inverse of `merge` for masks: {site name: mask of the kernel's shape}."""
-    found = {}
-    for name, own in parts.items():
-        ends = np.cumsum([site.mask.size for site in own])
-        for site, flat in zip(own, np.split(masks[name].reshape(-1), ends[:-1]), strict=True):
-            found[site.name] = flat.reshape(site.mask.shape)
-    return found
+    return {n: a for name, own in parts.items() for n, a in by_site(own, masks[name]).items()}
+
+
+def by_site(sites: Sites, values: Array) -> Arrays:
+    """{site name: array of the kernel's shape} of values in a row, one site's after the other's."""
+    ends = np.cumsum([site.mask.size for site in sites])
+    flat = zip(sites, np.split(values.reshape(-1), ends[:-1]), strict=True)
+    return {site.name: own.reshape(site.mask.shape) for site, own in flat}
 
 
 def _clusters(sites: Sites) -> list[list[Any]]:
     """Lists of sites that share channels, directly or through others, in the order given."""
-    clusters: list[tuple[list[Any], set[int]]] = []
-    for site in sites:
+    clusters: list[tuple[list[int], set[int]]] = []  # numbers of sites, and their channels
+    for number, site in enumerate(sites):
         own = set() if site.channels is None else set(site.channels.tolist())
         touching = [c for c in clusters if c[1] & own]
-        joined = (
-            [one for c in touching for one in c[0]] + [site],
-            own.union(*(c[1] for c in touching)),
-        )
-        clusters = [c for c in clusters if not any(c is t for t in touching)] + [joined]
-    order = {site.name: number for number, site in enumerate(sites)}
-    lists = [sorted(own, key=lambda site: order[site.name]) for own, _ in clusters]
-    return sorted(lists, key=lambda own: order[own[0].name])
+        clusters = [c for c in clusters if not c[1] & own]
+        numbers = sorted([*(n for c in touching for n in c[0]), number])
+        clusters.append((numbers, own.union(*(c[1] for c in touching))))
+    return [[sites[n] for n in numbers] for numbers, _ in sorted(clusters, key=lambda c: c[0])]
 
 
 def _apart(site: Site) -> bool:
@@ -92,13 +90,8 @@ def _joined(sites: list[Any]) -> Any:
 def refilled(sites: Sites, masks: Masks, scores: Mapping[str, Scores]) -> tuple[Masks, list[str]]:
     """Masks in which no site is empty: the best unit of such a one stays, wherever it is.
 
-    Args:
-        sites, scores: as for `merge`.
-        masks: {site name: bool mask}, where a site that shares only some of its units with others
-            may have lost all.
-
-    Returns:
-        The masks, and the names of the sites that got a unit back.
+    A site that shares only some of its units with others may have lost all. Returns the masks, and
+    the names of the sites that got a unit back.
     """
     emptied = [site for site in sites if site.mask.any() and not masks[site.name].any()]
     for site in emptied:

@@ -16,9 +16,7 @@ from activation_pruning.support.types import Array, Mask, Scores, Site
 class Granularity:
     """What is removed as one: the base of all granularities.
 
-    It turns a site and its scores into `allocations.Items` and, once items are chosen (see
-    `selection`), these into a mask. protected: items of a site that are never pruned. note: what a
-    report says of it.
+    protected: items of a site that are never pruned. note: what a report says of it.
     """
 
     protected: int = 1
@@ -48,9 +46,7 @@ class Weight(Granularity):
     """
 
     def items(self, site: Site, scores: Scores) -> Items:
-        """See `Granularity.items`: the flat scores themselves, uncopied."""
-        alive = None if site.mask.all() else site.mask.reshape(-1)
-        return Items(scores.reshape(-1), alive=alive)
+        return Items(scores.reshape(-1), alive=None if site.mask.all() else site.mask.reshape(-1))
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         return chosen.reshape(site.kernel.shape)
@@ -60,20 +56,18 @@ class Weight(Granularity):
 class Unit(Granularity):
     """Output units: all weights with the same index in `site.units`.
 
-    In a Sequential or Functional model, units that can only be removed together (the branches of
-    a residual block, a depthwise filter and what it filters, the projections of an attention
-    head) are one item over several layers.
+    In a Sequential or Functional model, units that can only go together (the branches of a residual
+    block, a depthwise filter and what it filters, an attention head) are one item.
 
     Args:
-        round_to: each layer keeps a multiple of so many units (the nearest one, as far as it has
-            them), which suits hardware; 1 for any number.
+        round_to: each layer keeps the nearest multiple of so many units, as far as it has them.
 
     Raises:
         ValueError: not a positive integer.
 
     Example:
-        >>> granularity("unit"), Unit(round_to=8)
-        (Unit(round_to=1), Unit(round_to=8))
+        >>> granularity("unit")
+        Unit(round_to=1)
     """
 
     round_to: int = 1
@@ -85,10 +79,7 @@ class Unit(Granularity):
             object.__setattr__(self, "note", kept)
 
     def rounded(self, items: Items, count: int) -> int:
-        """Return how many of the lowest items go so that a multiple of `round_to` stays.
-
-        Units pruned before stay so; half of a step is kept.
-        """
+        """Return how many items go so that a multiple of `round_to` stays; half a step is kept."""
         if self.round_to == 1 or count <= items.dead:
             return count
         kept = max(int((items.scores.size - count) / self.round_to + 0.5), 1) * self.round_to
@@ -104,9 +95,9 @@ class Unit(Granularity):
 
 @dataclass(frozen=True)
 class Block(Granularity):
-    """Blocks of `height` x `width` over the kernel reshaped to (-1, last axis).
+    """Blocks of `height` x `width`, row by row, over the kernel reshaped to (-1, last axis).
 
-    Blocks at the lower and right edge may be smaller. They are numbered row by row.
+    Those at the lower and right edge may be smaller.
 
     Args:
         height, width: positive integers.
@@ -147,9 +138,8 @@ class Block(Granularity):
 class NM(Granularity):
     """N:M groups: of each `m` consecutive weights along the input axis, `n` are kept.
 
-    An item is one group; choosing it prunes its m - n lowest weights, those already pruned first.
-    A schedule can so ramp up by converting the cheapest groups first, up to sparsity 1 - n/m.
-    Groups are numbered with the input axis innermost.
+    An item is one group, the input axis innermost; choosing it prunes its m - n lowest weights, so
+    that a schedule can ramp up to sparsity 1 - n/m by converting the cheapest groups first.
 
     Args:
         n, m: integers, 0 < n < m.
@@ -177,19 +167,18 @@ class NM(Granularity):
 
     @property
     def max_sparsity(self) -> float:
-        """See `Granularity.max_sparsity`: 1 - n/m."""
         return 1.0 - self.n / self.m
 
     def items(self, site: Site, scores: Scores) -> Items:
         """See `Granularity.items`: a group scores the sum over the weights to be pruned."""
-        groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
+        groups = self._groups(site, scores)
         going = np.take_along_axis(groups, self._order(groups), axis=1)
         cost = np.where(np.isfinite(going), going, 0).sum(axis=1, dtype=np.float64)
         sizes = np.isfinite(going).sum(axis=1)
         return Items(np.where(sizes > 0, cost, -np.inf), sizes)
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
-        groups = np.where(self._groups(site, site.mask), self._groups(site, scores), -np.inf)
+        groups = self._groups(site, scores)
         pruned = np.zeros(groups.shape, bool)
         picked = np.flatnonzero(chosen)
         pruned[picked[:, None], self._order(groups[picked])] = True
@@ -201,25 +190,23 @@ class NM(Granularity):
         backwards = np.argsort(groups[:, ::-1], axis=1, kind="stable")  # ties: higher index first
         return self.m - 1 - backwards[:, : self.m - self.n]
 
-    def _groups(self, site: Site, values: Array) -> Array:
-        length = values.shape[site.input_axis]
+    def _groups(self, site: Site, scores: Scores) -> Array:
+        """Return the scores, a row for each group, -inf where pruned."""
+        length = scores.shape[site.input_axis]
         if length % self.m:
             raise ValueError(
                 f"{site.name}: {self.n}:{self.m} granularity needs an input axis that {self.m} "
                 f"divides, got {length}; exclude the layer or choose another granularity."
             )
-        return np.moveaxis(values, site.input_axis, -1).reshape(-1, self.m)
+        alive = np.where(site.mask, scores, -np.inf)
+        return np.moveaxis(alive, site.input_axis, -1).reshape(-1, self.m)
 
 
 GRANULARITIES = {"weight": Weight, "unit": Unit}
 
 
 def granularity(spec: Any) -> Granularity:
-    """Return the granularity for a name, a block shape or an object.
-
-    Args:
-        spec: "weight", "unit", "n:m" such as "2:4", a tuple (height, width), or an object with
-            what `Granularity` has.
+    """Return the granularity for "weight", "unit", "n:m", (height, width) or such an object.
 
     Raises:
         ValueError: anything else.

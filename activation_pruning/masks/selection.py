@@ -1,8 +1,4 @@
-"""Exact masks: which weights go.
-
-`select` turns scores into masks. The tie rule is that of `allocations.ranking`, everywhere: among
-equal scores the lower index is kept.
-"""
+"""Exact masks: which weights go at given scores."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +12,7 @@ from activation_pruning.amounts import ByScores
 from activation_pruning.masks import coupled, granularities
 from activation_pruning.masks.bounds import counts_within_bounds
 from activation_pruning.masks.granularities import Granularity, Unit
-from activation_pruning.masks.lowest import marked
+from activation_pruning.masks.ties import marked
 from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Array, Mask, Masks, Named, Scores, Sites
 
@@ -29,11 +25,8 @@ def check_finite(name: str, values: Array, what: str = "scores") -> None:
     """Raise if an array holds a NaN or an infinity; allocates nothing.
 
     Args:
-        name: of the site, for the message, as `what`: "scores" or which weights.
+        name, what: of the site and the values, for the message of the ValueError.
         values: numeric array.
-
-    Raises:
-        ValueError: names the site.
 
     Example:
         >>> check_finite("dense/kernel", np.array([1.0, np.nan]))
@@ -63,20 +56,18 @@ def select(
 
     k = floor(sparsity * n + 0.5) of the n weights of all sites end up pruned, those pruned before
     included: exactly k for weights under "global" and "erk"; for bigger items the longest prefix
-    of the ranking that does not prune more. Units that share channels (`Site.channels`) go
-    together or not at all, and their sites count as one. No site loses its last item (weight, unit,
-    block): the best one is protected and its budget goes to the other sites. If k weights are
-    already pruned, the masks stay as they are.
+    of the ranking that does not prune more. Units that share channels (`Site.channels`) go together
+    or not at all, and their sites count as one. The last item of a site is protected, and its
+    budget goes to the other sites. If k weights are already pruned, the masks stay as they are.
 
     Args:
-        sites: sequence of Site.
-        scores: dict from site name to an array of the kernel's shape; low scores go first.
+        sites: in the order of the model.
+        scores: {site name: array of the kernel's shape}; low scores go first, see `ties`.
         sparsity: target over all sites, in [0, 1), or an object of `amounts` that looks at scores.
-        granularity: see `granularity`.
-        allocation: see `allocations.get`.
+        granularity, allocation: see `granularity` and `allocations.get`.
 
     Returns:
-        dict from site name to a new bool mask of the kernel's shape, True = alive.
+        {site name: new bool mask of the kernel's shape, True = alive}.
 
     Raises:
         ValueError: sparsity outside [0, 1); no sites; scores of a wrong shape; NaN or infinite
@@ -149,12 +140,10 @@ def _select_coupled(
 
 
 def granule(sites: Sites, granularity: Any) -> int:
-    """Return by how many weights a target must rise so that surely something more is pruned.
+    """Return by how many weights, at least 1, a target must rise so that surely more is pruned.
 
-    Rounding may leave up to half a weight for each site unpruned, or nearly its largest item: so
-    sites // 2 + 1 for weights, else the sum of the largest items. Holds for every allocation.
-
-    Returns at least 1, for `schedules.Progress`.
+    Under any allocation rounding may leave up to half a weight for each site, or nearly its largest
+    item, unpruned: so sites // 2 + 1 for weights, else the sum of the largest items.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -171,7 +160,7 @@ def granule(sites: Sites, granularity: Any) -> int:
 
 
 def _largest(items: Items, gone: Mask) -> int:
-    """Return the size of the largest of the items that stay."""
+    """Return the size of the largest item that stays."""
     if isinstance(items.sizes, int):
         return int(not gone.all())
     return int(items.sizes.max(where=~gone, initial=0))

@@ -1,20 +1,18 @@
 """Schedules: when to prune, and to which sparsity.
 
-A schedule is a small frozen dataclass that derives from `base.Schedule`: `due` says when an event
-falls, `target` what it goes to. `base` also says what recurs and comes too late; `fixed` holds
-curves, `accuracy_triggered` waits for a metric, `by_amount` takes shares or numbers of what is
-alive; `tfmot` and `own` adapt the schedules of others. To add one, write it in one of these files
-and list it in `SCHEDULES`.
+A schedule is a frozen dataclass that derives from `when.Schedule`: `due` says when an event falls,
+`target` what it goes to. `when` also says what recurs and comes too late; `fixed` holds curves,
+`accuracy_triggered` waits for a metric, `by_amount` takes shares or numbers of what is alive,
+`adapted` asks the schedules of others. To add one, write it in one of these files and list it here.
 """
 
 from typing import Any
 
 from activation_pruning.schedules.accuracy_triggered import AccuracyTriggered
-from activation_pruning.schedules.base import UNITS, Progress, Schedule
+from activation_pruning.schedules.adapted import FromFunction, FromTfmot, is_tfmot
 from activation_pruning.schedules.by_amount import Every, Iterative
 from activation_pruning.schedules.fixed import Constant, Exponential, Linear, OneShot, Polynomial
-from activation_pruning.schedules.own import FromFunction
-from activation_pruning.schedules.tfmot import FromTfmot, is_tfmot
+from activation_pruning.schedules.when import UNITS, Progress, Schedule
 
 __all__ = [
     "SCHEDULES",
@@ -33,12 +31,8 @@ __all__ = [
     "get",
 ]
 
-SCHEDULES = {
-    kind.__name__: kind
-    for kind in (
-        OneShot, Constant, Linear, Polynomial, Exponential, AccuracyTriggered, Every, Iterative
-    )
-}  # fmt: skip
+_KINDS = (OneShot, Constant, Linear, Polynomial, Exponential, AccuracyTriggered, Every, Iterative)
+SCHEDULES = {kind.__name__: kind for kind in _KINDS}
 
 
 def get(schedule: Any) -> Schedule:

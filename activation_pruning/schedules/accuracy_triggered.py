@@ -1,13 +1,11 @@
 """The schedule that the metrics set: an event when the accuracy reaches the next level."""
 
 from dataclasses import dataclass
-from math import isfinite
-from numbers import Real
 
 import numpy as np
 
-from activation_pruning.schedules.base import Progress, Schedule
-from activation_pruning.support.checks import check_count, check_sparsity
+from activation_pruning.schedules.when import Progress, Schedule
+from activation_pruning.support.checks import check_count, check_number, check_sparsity
 from activation_pruning.support.types import Array
 
 
@@ -15,15 +13,13 @@ from activation_pruning.support.types import Array
 class AccuracyTriggered(Schedule):
     """Prune at an epoch's end when the watched metric has reached a rising level.
 
-    The levels are `events` equally spaced ones with both ends: event i = 0 .. events-1 waits for
-    start + i * (stop - start) / (events - 1), so the first event comes at `start`, the last one at
-    `stop` (one event: at `start`). Event i prunes the share final * decay**i / sum_j decay**j, and
-    the shares sum to `final_sparsity`. At most one event fires per epoch. For a metric that falls
-    (a name with "loss", or start > stop) an event fires at or below its level.
+    Event i = 0 .. events-1 waits for start + i * (stop - start) / (events - 1), one event for
+    `start`, and prunes the share final * decay**i / sum_j decay**j. At most one fires per epoch.
+    For a metric that falls (a name with "loss", or start > stop) it fires at or below its level.
 
     The next event is read from the measured sparsity: the first whose cumulated target lies
-    `progress.granule` weights or more above it (events that ask for less are skipped), or, when the
-    number of weights is unknown, by more than half of the event's share.
+    `progress.granule` weights or more above it, or, when the number of weights is unknown, by more
+    than half of the event's share.
 
     Args:
         start, stop: first and last level, in the metric's unit.
@@ -39,11 +35,9 @@ class AccuracyTriggered(Schedule):
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (decay 0.8).
 
     Example:
-        >>> from activation_pruning.schedules import Progress
         >>> schedule = AccuracyTriggered(start=0.8, stop=0.9, events=2, final_sparsity=0.9)
         >>> schedule(Progress(epoch=1, step=10, logs={"accuracy": 0.85}, sparsity=0.0, epochs=5))
         0.5
-        >>> schedule(Progress(epoch=2, step=20, logs={"accuracy": 0.85}, sparsity=0.5, epochs=5))
     """
 
     start: float
@@ -56,11 +50,9 @@ class AccuracyTriggered(Schedule):
     def __post_init__(self) -> None:
         check_sparsity("final_sparsity", self.final_sparsity)
         check_count("events", self.events, 1)
-        for name, level in (("start", self.start), ("stop", self.stop)):
-            if not (isinstance(level, Real) and isfinite(level)):
-                raise ValueError(f"{name}={level!r}; it must be a finite number.")
-        if not (isinstance(self.decay, Real) and 0 < self.decay <= 1):
-            raise ValueError(f"decay={self.decay!r}; it must be in (0, 1].")
+        check_number("start", self.start)
+        check_number("stop", self.stop)
+        check_number("decay", self.decay, above=0, most=1)
         if "loss" in self.monitor and self.start < self.stop:
             raise ValueError(
                 f"start={self.start!r} is below stop={self.stop!r}, but monitor={self.monitor!r} "
@@ -79,7 +71,6 @@ class AccuracyTriggered(Schedule):
         return self.final_sparsity * (shares / shares[-1])
 
     def due(self, progress: Progress) -> bool:
-        """See `Schedule.due`: when the metric has reached the level of the next event."""
         if not progress.logs:  # before training
             return False
         if self.monitor not in progress.logs:
@@ -97,7 +88,6 @@ class AccuracyTriggered(Schedule):
         return bool(value <= level if falls else value >= level)
 
     def target(self, progress: Progress) -> float:
-        """See `Schedule.target`: that of the next event."""
         return float(self.targets[np.argmax(self._pending(progress))])
 
     def _pending(self, progress: Progress) -> Array:

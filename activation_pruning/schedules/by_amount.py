@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from activation_pruning import amounts, retraining
 from activation_pruning.allocations import rounded
-from activation_pruning.schedules.base import Progress, Recurring, Schedule
+from activation_pruning.schedules.when import Progress, Recurring, Schedule
 from activation_pruning.support.checks import check_count, check_sparsity
 
 
@@ -41,23 +41,19 @@ class Every(_ByAmount, Recurring):
     """Prune by `amount` at `begin`, `begin + frequency`, ... until `end`.
 
     Args:
-        amount: a share of the weights alive in (0, 1), a number of weights, or an object of
-            `amounts`; `InTurn` takes the next layer at each event.
+        amount: a share of the weights alive in (0, 1), a number, or an object of `amounts`.
         frequency, begin, end, by: as in `Constant`.
         final_sparsity: no further than this, in [0, 1); None for no limit.
 
     Raises:
-        ValueError: an argument out of range; `end` before `begin`.
-        TypeError: an amount that is none.
+        ValueError, TypeError: an argument out of range; an amount that is none.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024, whose code prunes every few epochs.
 
     Example:
-        >>> from activation_pruning.schedules import Progress
-        >>> at = lambda epoch, sparsity: Progress(epoch, 0, {}, sparsity, epochs=9, weights=100)
-        >>> schedule = Every(0.5, frequency=2, final_sparsity=0.7)
-        >>> [schedule(at(*now)) for now in ((1, 0.0), (2, 0.5), (3, 0.5), (5, 0.7))]
-        [0.5, None, 0.7, None]
+        >>> at = lambda epoch: Progress(epoch, 0, {}, sparsity=0.4, epochs=9, weights=100)
+        >>> [Every(0.5, frequency=2)(at(epoch)) for epoch in (1, 2, 3)]
+        [0.7, None, 0.7]
     """
 
     amount: amounts.Amount | float
@@ -72,7 +68,6 @@ class Every(_ByAmount, Recurring):
         self.check_times()
 
     def event(self, progress: Progress) -> int:
-        """Return the number of the event, from 0."""
         return (self.now(progress) - self.begin) // self.frequency
 
 
@@ -80,8 +75,7 @@ class Every(_ByAmount, Recurring):
 class Iterative(_ByAmount):
     """Prune by `amount`, retrain, and again: an event when the retraining policy has enough.
 
-    What a policy knows is the epochs of this fit since the last event: a resumed run begins its
-    retraining anew.
+    A policy knows the epochs of this fit only: a resumed run begins its retraining anew.
 
     Args:
         amount: as for `Every`.
@@ -90,18 +84,14 @@ class Iterative(_ByAmount):
         final_sparsity: as for `Every`.
 
     Raises:
-        ValueError: an argument out of range.
-        TypeError: an amount or a policy that is none.
+        ValueError, TypeError: an argument out of range; an amount or a policy that is none.
 
     Source: Han et al., NIPS 2015, section 3.4 (iterative pruning).
 
     Example:
-        >>> from activation_pruning.schedules import Progress
-        >>> schedule = Iterative(0.5, retrain=2)
-        >>> at = lambda **now: Progress(step=0, logs={}, epochs=9, weights=100, **now)
-        >>> schedule(at(epoch=2, sparsity=0.5, events=1, since=({},)))
-        >>> schedule(at(epoch=3, sparsity=0.5, events=1, since=({}, {})))
-        0.75
+        >>> at = lambda *since: Progress(3, 0, {}, 0.5, 9, weights=100, events=1, since=since)
+        >>> Iterative(0.5, retrain=2)(at({})), Iterative(0.5, retrain=2)(at({}, {}))
+        (None, 0.75)
     """
 
     amount: amounts.Amount | float
@@ -118,11 +108,9 @@ class Iterative(_ByAmount):
         object.__setattr__(self, "monitor", getattr(policy, "monitor", None))
 
     def due(self, progress: Progress) -> bool:
-        """See `Schedule.due`: when the retraining since the last event is enough."""
         if progress.epoch < self.begin:
             return False
         return not progress.events or retraining.get(self.retrain)(list(progress.since))
 
     def event(self, progress: Progress) -> int:
-        """Return the number of the event, from 0."""
         return progress.events

@@ -1,12 +1,9 @@
 """Schedules whose events and sparsities are fixed before training."""
 
 from dataclasses import dataclass
-from numbers import Real
 
-import numpy as np
-
-from activation_pruning.schedules.base import Progress, Recurring, Schedule, check_unit
-from activation_pruning.support.checks import check_count, check_sparsity
+from activation_pruning.schedules.when import Progress, Recurring, Schedule, check_unit
+from activation_pruning.support.checks import check_count, check_number, check_sparsity
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,6 @@ class OneShot(Schedule):
         check_unit(self.by)
 
     def due(self, progress: Progress) -> bool:
-        """See `Schedule.due`: at one time only."""
         return self.now(progress) == self.at
 
 
@@ -84,7 +80,7 @@ class Linear(_Asserting):
     """Sparsity rises by equal steps: s = initial + (final - initial) * x.
 
     x = (t - begin) / (end - begin). Events fall on begin, begin + frequency, ... and on end, which
-    always asks for exactly `final_sparsity`; none after it.
+    asks for exactly `final_sparsity`.
 
     Args:
         final_sparsity: at `end`, in [0, 1).
@@ -121,7 +117,6 @@ class Linear(_Asserting):
         self.check_times()
 
     def target(self, progress: Progress) -> float:
-        """See `Schedule.target`: where the curve is now."""
         now = self.now(progress)
         if now == self.end:
             return self.final_sparsity  # exact, whatever the rounding of the curve
@@ -152,8 +147,7 @@ class Polynomial(Linear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.power, Real) and 0 < self.power < np.inf):
-            raise ValueError(f"power={self.power!r}; it must be a number greater than 0.")
+        check_number("power", self.power, above=0)
 
     def _curve(self, x: float) -> float:
         fall = (self.initial_sparsity - self.final_sparsity) * (1.0 - x) ** self.power

@@ -42,18 +42,11 @@ def check_number(
         hint: what else to say, such as the unit.
         above, below: in their place, bounds that are not allowed themselves.
 
-    Raises:
-        ValueError: names the argument, the value and what is allowed.
-
     Example:
-        >>> check_number("max_loss", -1, 0, "0.01 is one point")
+        >>> check_number("decay", 0, above=0, most=1, hint="0.8 as in the paper")
         Traceback (most recent call last):
             ...
-        ValueError: max_loss=-1; it must be a finite number of at least 0: 0.01 is one point.
-        >>> check_number("decay", 0, above=0, most=1)
-        Traceback (most recent call last):
-            ...
-        ValueError: decay=0; it must be in (0, 1].
+        ValueError: decay=0; it must be in (0, 1]: 0.8 as in the paper.
     """
     finite = is_number(value) and math.isfinite(value)
     if not (finite and least <= value <= most and above < value < below):

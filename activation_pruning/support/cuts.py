@@ -1,7 +1,7 @@
 """Cuts: where the lowest of millions of scores, at several sites, end.
 
-`alive` goes with the scores of a site: where it is False, the score counts as -inf, whatever it is.
-So weights that are pruned already are ranked without a copy of all scores. None: all are alive.
+Where `alive` of a site is False, the score counts as -inf, whatever it is, so that pruned weights
+are ranked without a copy of all scores. None: all are alive.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -43,9 +43,9 @@ def cut(
     """Find where the `count` lowest scores of several sites end, without copying the scores.
 
     A random sample brackets the score; one pass counts what lies below and gathers what lies
-    inside the bracket, about a hundredth; only that is partitioned. The answer is exact for any
-    data: if the bracket missed, everything is partitioned. Ties at the bracket's ends are counted,
-    not gathered, so that millions of equal scores need no memory.
+    inside the bracket, about a hundredth; only that is partitioned. The answer is exact: if the
+    bracket missed, everything is partitioned. Ties at its ends are counted, not gathered, so that
+    millions of equal scores need no memory.
 
     Args:
         arrays: one 1-D array of scores for each site, all of one float dtype, no NaN.

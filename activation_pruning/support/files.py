@@ -13,14 +13,8 @@ from activation_pruning.support import types
 def replacing(path: types.Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; on success it takes the place of `path`.
 
-    Missing folders are made. When the block fails, the temporary file is gone and an older
-    file at `path` is as it was.
-
-    Args:
-        path: where the file shall be.
-
-    Yields:
-        The temporary path, with the same suffix.
+    It has the same suffix. Missing folders are made. When the block fails, the temporary file is
+    gone and an older file at `path` is as it was.
 
     Raises:
         OSError: the path is a folder, or cannot be written; the message names it.
@@ -42,13 +36,7 @@ def replacing(path: types.Path) -> Iterator[Path]:
 
 
 def check_folder(folder: types.Path) -> Path:
-    """Make the folder if need be and try whether a file can be written there.
-
-    Args:
-        folder: where results shall go. Call this before a long run.
-
-    Returns:
-        The folder, as a `Path`.
+    """Return the folder, made if need be, if a file can be written there; for before a long run.
 
     Raises:
         TypeError: it is no path.

@@ -8,19 +8,12 @@ T = TypeVar("T")
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Return `table[name]`, or say which names there are.
+    """Return `table[name]`, or raise a ValueError that lists the names and the closest match.
 
     Args:
-        kind: what is being looked up, for the message ("criterion").
-        name: the name asked for.
-        table: the objects by name.
-
-    Raises:
-        ValueError: `name` is not in `table`; lists the valid names and the closest match.
+        kind: what is being looked up, for the message.
 
     Example:
-        >>> lookup("criterion", "magnitude", {"magnitude": abs})
-        <built-in function abs>
         >>> lookup("criterion", "magnitud", {"magnitude": abs, "erk": id})
         Traceback (most recent call last):
             ...
@@ -47,9 +40,7 @@ def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> An
     """Return `table[spec]` for a name; a callable is returned as it is.
 
     Args:
-        kind, table: as for `lookup`.
-        spec: a name, or a callable.
-        otherwise: what may be given in place of a name, for the message.
+        kind, otherwise: what is being looked up, and what else may be given, for the message.
 
     Raises:
         ValueError, TypeError: an unknown name; neither a name nor a callable.

@@ -5,19 +5,11 @@ from types import ModuleType
 
 
 def optional(module: str, extra: str) -> ModuleType:
-    """Import a module that comes with an extra.
-
-    Args:
-        module: its dotted name.
-        extra: what to install it with.
-
-    Raises:
-        ImportError: it cannot be imported; names the command.
+    """Import a module by its dotted name, or raise an ImportError that says how to install it.
 
     Example:
-
-    >>> optional("json", "json").dumps([1])
-    '[1]'
+        >>> optional("json", "json").dumps([1])
+        '[1]'
     """
     try:
         return importlib.import_module(module)

@@ -18,16 +18,15 @@ def settings_table(**extra: Any) -> Table:
     """What is needed to repeat a run: command, date, your settings, versions.
 
     Args:
-        **extra: settings such as ``backend="jax"``, ``seeds=[0, 1, 2]``, ``time_s=3.5``. The unit
-            is read from the name's ending (``_s``, ``_ms``, ``_bytes``).
+        **extra: settings such as `seeds=[0, 1, 2]`, `time_s=3.5`; the ending of a name (_s, _ms,
+            _bytes) is its unit.
 
     Returns:
         DataFrame with the columns key, value, unit.
 
     Example:
-        >>> table = settings_table(seeds=[0, 1, 2], limit_s=60)
-        >>> table[table.key.isin(["seeds", "limit_s"])].values.tolist()
-        [['seeds', '0, 1, 2', ''], ['limit_s', 60, 's']]
+        >>> settings_table(limit_s=60).query("key == 'limit_s'").values.tolist()
+        [['limit_s', 60, 's']]
     """
     import pandas as pd
 

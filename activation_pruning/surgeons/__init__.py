@@ -1,12 +1,9 @@
 """Surgeons: criteria that also change the surviving weights to make up for those that go.
 
 `layerwise` (with `economical`, its former variant), `sparsegpt`, `units` and `full` hold one
-surgeon each, `base` what all are, `obs` the mathematics, `problems` a site as problems of least
-squares. To add one, derive it from `Surgeon` (or `Damped`) in a file of its own, and give it a name
-in `SURGEONS`.
+surgeon each, `base` what all are, `obs` the mathematics, `problems` a site as least squares. To add
+one, derive it from `Surgeon` or `Damped` in a file of its own and name it in `SURGEONS`.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -45,16 +42,14 @@ def register(name: str, surgeon: Surgeon) -> None:
     SURGEONS[name] = surgeon
 
 
-def get(spec: Criterion | Surgeon) -> Surgeon | criteria.base.Function:
+def get(spec: "Criterion | Surgeon") -> Surgeon | criteria.base.Function:
     """Return the criterion or surgeon for a name; an object is returned as it is.
 
     Args:
-        spec: a name in `SURGEONS` or `criteria.CRITERIA`, a `Surgeon`, or a callable
-            `site -> scores`.
+        spec: a name in `SURGEONS` or `CRITERIA`, a `Surgeon`, or a callable `site -> scores`.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: none of these.
+        ValueError, TypeError: an unknown name; none of these.
 
     Example:
         >>> get("lobs")

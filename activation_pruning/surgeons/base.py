@@ -2,15 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from numbers import Real
 from typing import ClassVar, TypeAlias
-
-import numpy as np
 
 from activation_pruning import masks
 from activation_pruning.allocations import Allocation
 from activation_pruning.amounts import ByScores
 from activation_pruning.masks.granularities import Granularity
+from activation_pruning.support.checks import check_number
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
@@ -26,7 +24,7 @@ class Selection:
 
     sparsity: the target over all the sites, in [0, 1), or an amount that looks at the scores.
     granularity, allocation: objects, as `masks.granularity` and `allocations.get` return them.
-    progress: called with (work done, work in all), in any unit, as the work goes on.
+    progress: called with (work done, work in all) as the work goes on.
     """
 
     sparsity: float | ByScores
@@ -42,8 +40,8 @@ class Selection:
 class Surgeon:
     """A criterion that also changes the surviving weights, to make up for those that go.
 
-    A surgeon says what it `needs`, as a criterion does, and with which `granularities` it can
-    work, and implements `operate`. Its subclasses are frozen dataclasses of their options.
+    A surgeon says what it `needs`, as a criterion does, and with which `granularities` it works.
+    It is a frozen dataclass of its options.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -56,20 +54,14 @@ class Surgeon:
         return ""
 
     def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
-        """{site name: the saliency of each weight}, which decides how the target is shared.
-
-        Args:
-            sites: sequence of Site with `statistics`, in the order of the model.
-            progress: called with (work done, work in all) as the work goes on.
-        """
+        """{site name: the saliency of each weight}, which decides how the target is shared."""
         raise NotImplementedError
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         """Decide what goes and compensate for it.
 
-        Returns:
-            ({site name: bool mask}, {site name: new kernel}); among the second may be kernels of
-            other sites of the model, and biases under "<layer>/bias".
+        Returns ({site name: bool mask}, {site name: new kernel}); among the second may be kernels
+        of other sites of the model, and biases under "<layer>/bias".
         """
         raise NotImplementedError
 
@@ -89,21 +81,16 @@ class Damped(Surgeon):
     damping: float | None
 
     def __post_init__(self) -> None:
-        value = self.damping
-        if value is not None and not (isinstance(value, Real) and 0 <= value < np.inf):
-            raise ValueError(
-                f"damping={value!r}; it must be a share of the mean diagonal, at least 0, such as "
-                "0.01."
-            )
+        if self.damping is not None:
+            check_number("damping", self.damping, 0, "a share of the mean diagonal, such as 0.01")
 
     @property
     def share(self) -> float:
-        """The share of the mean diagonal that is added; None stands for the usual one."""
+        """The share of the mean diagonal that is added."""
         return DAMPING if self.damping is None else self.damping
 
     @property
     def note(self) -> str:
-        """See `Surgeon.note`: what is said of the damping."""
         return f"Hessians damped by {self.share:g} x their mean diagonal." if self.share else ""
 
     def hessian(
@@ -112,8 +99,7 @@ class Damped(Surgeon):
         """The Hessian of a site, found from so many rows, with the damping added.
 
         Raises:
-            ValueError: names the site with too few rows, unless damping was chosen knowingly, or
-                with zeros only.
+            ValueError: too few rows, unless damping was chosen knowingly; nothing but zeros.
         """
         inputs = len(found)
         if self.damping is None and rows < inputs:

@@ -19,7 +19,6 @@ def remove_economically(
 
     Args:
         budget: how many alive weights to remove.
-        every: how many of them between two calculations of the inverses.
 
     Returns:
         (ranks, weights), each a list of arrays of shape (units, inputs): when each weight was

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from activation_pruning.criteria.base import needed
+from activation_pruning.masks.coupled import by_site
 from activation_pruning.masks.granularities import NM, Block, Unit, Weight
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Sites
@@ -21,8 +22,7 @@ class OptimalBrainSurgeon(Damped):
     in all layers, by -w_p / [H^-1]_pp * [H^-1]_:p. For networks small enough to hold H.
 
     Args:
-        damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
-            insists on as many rows (samples times outputs) as there are weights.
+        damping: as for `LayerwiseOBS`; None insists on a row (sample times output) for each weight.
 
     Raises:
         ValueError: for bad arguments; when pruning, for networks too large, saying how much
@@ -41,21 +41,19 @@ class OptimalBrainSurgeon(Damped):
     granularities = (Weight, Unit, NM, Block)
 
     def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
-        """See `Surgeon.scores`: the error at which each weight goes."""
         hessian, weights, alive = self._problem(sites)
         found = np.zeros(weights.shape)
         inverse = obs.inverse(hessian[np.ix_(alive, alive)], "the network")
         found[alive] = obs.removal_errors(inverse, weights[alive])
         progress(1, 1)
-        return _split(sites, found)
+        return by_site(sites, found)
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         masks = selection.masks(sites, self.scores(sites, selection.progress))
         hessian, weights, _ = self._problem(sites)
         kept = np.concatenate([masks[site.name].reshape(-1) for site in sites])
-        inverse = obs.inverse(hessian, "the network")
-        found = obs.compensated(hessian, inverse, weights[None], kept[None])[0]
-        return masks, _split(sites, found)
+        found = obs.compensated(hessian, weights[None], kept[None], "the network")
+        return masks, by_site(sites, found)
 
     def _problem(self, sites: Sites) -> tuple[Array, Array, Mask]:
         """(H, the weights of all sites in a row, which of them are alive)."""
@@ -65,11 +63,3 @@ class OptimalBrainSurgeon(Damped):
         weights = np.concatenate([site.kernel.reshape(-1) for site in sites]).astype(np.float64)
         hessian = self.hessian("the network", own, matrix.rows, "samples times outputs")
         return hessian, np.where(alive, weights, 0.0), alive
-
-
-def _split(sites: Sites, flat: Array) -> dict[str, Array]:
-    ends = np.cumsum([site.kernel.size for site in sites])
-    parts = np.split(flat, ends[:-1])
-    return {
-        site.name: part.reshape(site.kernel.shape) for site, part in zip(sites, parts, strict=True)
-    }

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from activation_pruning.masks.granularities import NM, Block, Granularity, Weigh
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import no_progress
-from activation_pruning.support.types import Array, Mask, Masks, Progress, Scores, Site, Sites
+from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import Damped, Kernels, Selection
 from activation_pruning.surgeons.economical import remove_economically
@@ -32,10 +31,9 @@ class LayerwiseOBS(Damped):
     Args:
         damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
             insists on as many rows of inputs as there are inputs.
-        recalculate_every: 1 is exact. With more, inverses are computed from scratch only once
-            in so many removals, counted over all sites, and are out of date in between: an
-            economy of former times, slower and worse than the exact way, kept for comparisons.
-            It holds the inverse of every unit in memory and needs the allocation "global".
+        recalculate_every: 1 is exact. With more, inverses are computed only once in so many
+            removals over all sites: an economy of former times, slower and worse, kept for
+            comparisons, which holds the inverse of every unit and needs the allocation "global".
         known_scores: what `ap.scores` returned for this very network and data, or None: finding
             them takes most of the time, and they are the same for every sparsity.
 
@@ -69,9 +67,8 @@ class LayerwiseOBS(Damped):
             )
 
     def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
-        """See `Surgeon.scores`: the error at which each weight goes."""
-        done, total = 0, sum(site.mask.size // _unfolding(site).inputs for site in sites)
-        found = {}
+        total = sum(s.mask.size // needed(s, "input_hessian").unfolding.inputs for s in sites)
+        done, found = 0, {}
         for site in sites:
             blocks = []
             for problem in split(site, self):
@@ -91,7 +88,8 @@ class LayerwiseOBS(Damped):
         kernels = {}
         for site in sites:
             own = zip(split(site, self), parts(site, masks[site.name]), strict=True)
-            kernels[site.name] = join(site, [_compensated(p, alive) for p, alive in own])
+            found = [obs.compensated(p.hessian, p.weights, alive, p.name) for p, alive in own]
+            kernels[site.name] = join(site, found)
         return masks, kernels
 
     def _known(self, sites: Sites) -> Mapping[str, Scores] | None:
@@ -112,15 +110,14 @@ class LayerwiseOBS(Damped):
                 f"with recalculate_every={self.recalculate_every} give a fraction in [0, 1), or "
                 "set recalculate_every=1"
             )
-        problems = {site.name: split(site, self) for site in sites}
+        problems = [split(site, self) for site in sites]
         weights, dead = counted(site.mask for site in sites)
         budget = max(rounded(selection.sparsity, weights) - dead, 0)
-        every = [problem for site in sites for problem in problems[site.name]]
-        step = self.recalculate_every
+        step, every = self.recalculate_every, [p for blocks in problems for p in blocks]
         ranks, found = remove_economically(every, budget, step, selection.progress)
         scores, kernels, start = {}, {}, 0
-        for site in sites:
-            own = slice(start, start + len(problems[site.name]))
+        for site, blocks in zip(sites, problems, strict=True):
+            own = slice(start, start + len(blocks))
             scores[site.name], kernels[site.name] = join(site, ranks[own]), join(site, found[own])
             start = own.stop
         masks = selection.masks(sites, scores)
@@ -144,12 +141,3 @@ def _errors_by_unit(problem: Problem) -> Iterator[tuple[int, Array]]:
             errors = np.zeros(len(mask))
             errors[mask] = obs.removal_errors(inverse, problem.weights[unit, mask])
             yield unit, errors
-
-
-def _compensated(problem: Problem, alive: Mask) -> Array:
-    inverse = obs.inverse(problem.hessian, problem.name)
-    return obs.compensated(problem.hessian, inverse, problem.weights, alive)
-
-
-def _unfolding(site: Site) -> Any:
-    return needed(site, "input_hessian").unfolding

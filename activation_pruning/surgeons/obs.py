@@ -91,11 +91,9 @@ def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
     """At which error each weight goes, when the least costly is removed again and again.
 
     After every removal the others are compensated and the inverse is downdated,
-    H^-1 <- H^-1 - v v^T with v = [H^-1]_p / sqrt([H^-1]_pp). A weight's error is the largest that
-    had to be paid up to its removal: sorted by it, the weights of many rows come in the very
+    H^-1 <- H^-1 - v v^T with v = [H^-1]_p / sqrt([H^-1]_pp). A weight's error is the largest paid
+    up to its removal; no two are alike. Sorted by it, the weights of many rows come in the very
     order in which a search over all rows at once removes them.
-
-    Returns one error for each weight, no two alike; their argsort is the order of removal.
 
     Source: Hassibi & Stork, NIPS 1993, eq. 5; Frantar & Alistarh, NeurIPS 2022, algorithm 1.
 
@@ -121,7 +119,11 @@ def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
             gone.append(p)
             row = matrix[p] - vectors[:step, p] @ vectors[:step]
             pivot = row[p]
-            _check(pivot)
+            if not pivot > 0:
+                raise ValueError(
+                    f"an entry of the diagonal of the inverse Hessian became {pivot:.3g}: rounding "
+                    "has eaten up its digits; give a larger damping"
+                )
             w -= row * (w[p] / pivot)
             row /= np.sqrt(pivot)
             vectors[step] = row
@@ -135,33 +137,25 @@ def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
     return found
 
 
-def _check(pivot: float) -> None:
-    if not pivot > 0:
-        raise ValueError(
-            f"an entry of the diagonal of the inverse Hessian became {pivot:.3g}: rounding has "
-            "eaten up its digits; give a larger damping"
-        )
-
-
-def compensated(hessian: Array, inverse_hessian: Array, weights: Array, alive: Mask) -> Array:
-    """The weights that make the least error with the dead ones at zero.
+def compensated(hessian: Array, weights: Array, alive: Mask, name: str) -> Array:
+    """The weights that make the least error with the dead ones at zero; raises as `cholesky`.
 
     With a the alive and d the dead: v_a = w_a + H_aa^-1 H_ad w_d, or the same by
     v = w - [H^-1]_:d ([H^-1]_dd)^-1 w_d, whichever system is smaller. It is where removing one
     by one with compensation ends, in whatever order.
 
     Args:
-        hessian, inverse_hessian: arrays of shape (n, n).
+        hessian: array of shape (n, n).
         weights, alive: arrays of shape (rows, n); the result is float64, with exact zeros.
 
     Source: Hassibi & Stork, NIPS 1993, for several weights at once.
 
     Example:
-        >>> hessian = np.array([[2.0, 1.0], [1.0, 2.0]])
-        >>> alive = np.array([[True, False]])
-        >>> compensated(hessian, np.linalg.inv(hessian), np.array([[1.0, 2.0]]), alive)
+        >>> hessian, weights = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1.0, 2.0]])
+        >>> compensated(hessian, weights, np.array([[True, False]]), "a")
         array([[2., 0.]])
     """
+    inverted = inverse(hessian, name)
     result = np.where(alive, weights, 0.0)
     for mask, rows in by_alive(alive):
         dead = ~mask
@@ -169,7 +163,7 @@ def compensated(hessian: Array, inverse_hessian: Array, weights: Array, alive: M
         if not lost.any() or not mask.any():
             continue
         if dead.sum() < mask.sum():
-            system, right = inverse_hessian[np.ix_(dead, dead)], inverse_hessian[np.ix_(dead, mask)]
+            system, right = inverted[np.ix_(dead, dead)], inverted[np.ix_(dead, mask)]
             change = -_solve(system, lost) @ right
         else:
             system, right = hessian[np.ix_(mask, mask)], hessian[np.ix_(mask, dead)]

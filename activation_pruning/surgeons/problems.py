@@ -13,12 +13,10 @@ from activation_pruning.surgeons.base import Damped
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """The units of one block, with the Hessian that they share.
+    """The units of one block of a site, with the damped Hessian that they share.
 
-    name: of the site.
-    hessian: float64 array of shape (inputs, inputs), damped.
-    weights: float array of shape (units, inputs).
-    alive: bool array of that shape.
+    hessian: float64 array of shape (inputs, inputs).
+    weights, alive: arrays of shape (units, inputs).
     """
 
     name: str
@@ -28,15 +26,10 @@ class Problem:
 
 
 def split(site: Site, surgeon: Damped, dtype: Any = np.float64) -> list[Problem]:
-    """The problems of a site, block by block.
-
-    Args:
-        site: a Site with the statistic "input_hessian".
-        surgeon: which adds the damping.
-        dtype: of the weights; Hessians are always float64.
+    """The problems of a site, block by block, with weights of that dtype.
 
     Raises:
-        ValueError: the statistic is missing, has too few rows, or is zero.
+        ValueError: the statistic "input_hessian" is missing, has too few rows, or is zero.
     """
     found = needed(site, "input_hessian")
     weights = found.unfolding.by_unit(site.kernel.astype(dtype))

@@ -25,10 +25,8 @@ class SparseGPT(Damped):
     (the same share of every block), and for N:M in each group of M.
 
     Args:
-        block_size: inputs whose weights are chosen together; later inputs are updated once for
-            the whole block, as one matrix product.
-        damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
-            insists on as many rows of inputs as there are inputs.
+        block_size: inputs whose weights are chosen together; later ones are updated once for all.
+        damping: as for `LayerwiseOBS`.
 
     Raises:
         ValueError: for bad arguments; when pruning, for too few rows or a singular Hessian.
@@ -106,7 +104,7 @@ def solve(
         block_size: inputs chosen together; rounded up to a multiple of `group`.
         group: M of N:M, or None: each unit's groups of M inputs keep as many as in `wanted`.
 
-    Returns (new weights, new alive mask), arrays of the same shape; zeros where not alive.
+    Returns (new weights, zeros where not alive; new alive mask).
 
     Example:
         >>> w, alive = np.array([[1.0, 3.0], [2.0, 4.0]]), np.ones((2, 2), bool)

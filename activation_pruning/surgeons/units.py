@@ -1,7 +1,5 @@
 """Removing whole units, made up for by the layers that take them."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
@@ -17,6 +15,16 @@ from activation_pruning.surgeons.base import Damped, Kernels, Selection
 
 
 @dataclasses.dataclass(frozen=True)
+class Problem:
+    """One layer that takes the units: damped Hessian, weights (outputs, inputs), unit by input."""
+
+    name: str
+    hessian: Array
+    weights: Array
+    units: Array
+
+
+@dataclasses.dataclass(frozen=True)
 class UnitOBS(Damped):
     """Remove the unit that the next layers miss least, compensate in these; repeat.
 
@@ -27,8 +35,7 @@ class UnitOBS(Damped):
     that is always 1 and never goes. The weights that leave a removed unit become zeros.
 
     Args:
-        damping: share of the Hessian's mean diagonal that is added to it, >= 0; None is 0.01 and
-            insists on as many rows of inputs as there are inputs.
+        damping: as for `LayerwiseOBS`.
 
     Raises:
         ValueError: for bad arguments; when pruning, for units that do not end up as inputs of
@@ -56,7 +63,6 @@ class UnitOBS(Damped):
         )
 
     def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
-        """See `Surgeon.scores`: the error at which each unit goes, for all of its weights."""
         found = {}
         for number, site in enumerate(sites):
             problems = [self._problem(one) for one in needed(site, "consumers")]
@@ -99,8 +105,7 @@ class UnitOBS(Damped):
         kept = consumer.moments.unfolding.by_unit(consumer.mask)[0] & alive[consumer.units]
         if consumer.bias is not None:
             kept = np.column_stack([kept, np.ones(len(kept), bool)])
-        inverse = obs.inverse(problem.hessian, problem.name)
-        weights = obs.compensated(problem.hessian, inverse, problem.weights, kept)
+        weights = obs.compensated(problem.hessian, problem.weights, kept, problem.name)
         if consumer.bias is None:
             return {consumer.name: consumer.moments.unfolding.from_units(weights[None])}
         return {
@@ -109,25 +114,10 @@ class UnitOBS(Damped):
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One layer that takes the units: damped Hessian, weights (outputs, inputs), unit by input."""
-
-    name: str
-    hessian: Array
-    weights: Array
-    units: Array
-
-
 def unit_errors(problems: list[Problem], count: int) -> Array:
     """At which error each unit goes, when the least costly is removed again and again.
 
-    Args:
-        problems: of the layers that take the units.
-        count: number of units.
-
-    Returns for each unit the largest error paid up to its removal, in float64, no two alike; their
-    argsort is the order of removal.
+    Returns for each of the `count` units the largest error paid up to its removal, no two alike.
 
     Example:
         >>> one = Problem("b", np.eye(2), np.array([[2.0, 1.0]]), np.array([0, 1]))

@@ -102,7 +102,7 @@ def test_unknown_lengths_are_not_unreachable():
         (lambda: Linear(0.5, 0, 9, initial_sparsity=0.6), "initial_sparsity=0.6 is above"),
         (lambda: Linear(0.5, 0, 9, initial_sparsity=-1), "initial_sparsity=-1; it must be"),
         (lambda: Exponential(0.5, 0, 9, by="day"), "by='day'"),
-        (lambda: Polynomial(0.5, 0, 9, power=0), "power=0; it must be a number greater than 0"),
+        (lambda: Polynomial(0.5, 0, 9, power=0), "power=0; it must be a finite number great"),
         (lambda: AccuracyTriggered(0.5, 0.9, 0, 0.8), "events=0; it must be an integer of at lea"),
         (lambda: AccuracyTriggered(0.5, 0.9, 3, 1.0), "final_sparsity=1.0"),
         (lambda: AccuracyTriggered(0.5, 0.9, 3, 0.8, decay=0), r"decay=0; it must be in \(0, 1\]"),

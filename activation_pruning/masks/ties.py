@@ -1,4 +1,8 @@
-"""Marks the lowest items of a site, exactly as many as asked for, ties included."""
+"""The tie rule, and the mask of exactly so many of the lowest items of a site.
+
+The same everywhere: low scores go first; among equal scores the higher index first (of several
+sites, the later site first), so that the lower index is kept. Pruned items score -inf.
+"""
 
 import numpy as np
 
@@ -8,14 +12,7 @@ from activation_pruning.support.types import Mask, Scores
 
 
 def lowest(scores: Scores, count: int) -> Mask:
-    """Mark the `count` lowest scores, exactly, whatever the ties.
-
-    Args:
-        scores: 1-D float array without NaN; -inf is allowed.
-        count: how many, 0 <= count <= scores.size.
-
-    Returns:
-        bool array, True for the chosen; among equal scores the lower index is not chosen.
+    """Mark the `count` lowest of `scores`, 1-D float without NaN, exactly, whatever the ties.
 
     Example:
         >>> lowest(np.array([3.0, 1.0, 1.0, 1.0]), 2).tolist()

@@ -1,4 +1,4 @@
-"""What a schedule is, and what it is told."""
+"""When a schedule fires: what all schedules are, and what they are told."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,16 @@ class Progress:
     """Where the training is, as a schedule is told.
 
     Args:
-        epoch: completed epochs.
-        step: completed training steps.
+        epoch, step: completed epochs and training steps.
         logs: metrics of the epoch or step just completed; empty before training.
         sparsity: measured over all prunable weights, in [0, 1).
         epochs: epochs planned in this fit.
         steps_per_epoch: steps in an epoch, None when unknown.
         weights: number of prunable weights, None when unknown.
-        granule: the least rise of the target, in weights, that surely prunes something; 1 for
-            single weights under "global" (see `masks.granule`).
+        granule: the least rise of the target, in weights, that surely prunes something; see
+            `masks.granule`.
         events: pruning events in this fit so far.
-        since: the metrics of the epochs since the last event, a dict each; since the start, when
-            there was none.
+        since: the metrics of each epoch since the last event, or since the start.
     """
 
     epoch: int
@@ -44,8 +42,7 @@ class Progress:
 class Schedule:
     """When to prune, and to which sparsity: the base of all schedules.
 
-    `due` says when an event falls, `target` how much it takes. Schedules keep no state, so a
-    resumed run goes on where it was; their fields are what rebuilds them.
+    Schedules keep no state, so a resumed run goes on where it was; their fields rebuild them.
 
     by: "epoch" or "step": asked after each completed one, and once before training, at 0; the unit
     of all times. final_sparsity: where it ends, None when it doesn't say. relative: whether it
