@@ -40,7 +40,6 @@ class NuclearNorm(keras.regularizers.Regularizer):
     that of Watson, Linear Algebra and its Applications 170, 1992.
 
     Example:
-
     >>> import numpy as np
     >>> from activation_pruning.regularizers import NuclearNorm
     >>> float(NuclearNorm(0.5)(np.diag([3.0, 4.0]).astype("float32")))
@@ -105,7 +104,6 @@ class Starter(AttachedCallback):
             an epoch, when `monitor` is not in the logs.
 
     Example:
-
     >>> import keras, numpy as np
     >>> from activation_pruning.regularizers import NuclearNorm, Starter
     >>> penalty = NuclearNorm(0.1, start_when=1)

@@ -61,7 +61,6 @@ def sensitivity(
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3.2.
 
     Example:
-
     >>> import numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"),
     ...                           keras.layers.Dense(1)])

@@ -31,7 +31,6 @@ class ActivationCounter(AttachedCallback):
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
 
     Example:
-
     >>> import keras, numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="a")])
     >>> model.compile("sgd", "mse")

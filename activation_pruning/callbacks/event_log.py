@@ -32,7 +32,6 @@ class EventLog(EventListener):
         OSError: the folder cannot be written; before training where possible.
 
     Example:
-
     >>> import keras, numpy as np, pandas as pd, tempfile, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="a"),
     ...                           keras.layers.Dense(1)])

@@ -25,7 +25,6 @@ class KeepPruned(AttachedCallback):
         ValueError: at the start of `fit`, for an unbuilt model or an unknown layer name.
 
     Example:
-
     >>> import keras, numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(1)])
     >>> model.compile("adam", "mse")

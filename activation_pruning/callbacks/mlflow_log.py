@@ -32,7 +32,6 @@ class MLflowLog(EventListener):
         RuntimeError: as the fit begins, where MLflow can keep no runs.
 
     Example:
-
     >>> import activation_pruning as ap
     >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1))
     >>> log = ap.MLflowLog(pruner)                                  # doctest: +SKIP

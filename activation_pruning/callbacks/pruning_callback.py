@@ -50,7 +50,6 @@ class PruningCallback(KeepPruned):
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
     Example:
-
     >>> import keras, numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"),
     ...                           keras.layers.Dense(1)])

@@ -45,7 +45,6 @@ class SharedWeights(AttachedCallback):
     Source: Han, Mao & Dally, Deep Compression, ICLR 2016, section 3.3, equation 3.
 
     Example:
-
     >>> import keras, numpy as np, activation_pruning as ap
     >>> from activation_pruning import compression
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])

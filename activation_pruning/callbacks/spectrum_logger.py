@@ -31,7 +31,6 @@ class SpectrumLogger(AttachedCallback):
             layer name.
 
     Example:
-
     >>> import keras, numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
     ...                           keras.layers.Dense(1)])

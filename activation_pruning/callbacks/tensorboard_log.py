@@ -31,7 +31,6 @@ class TensorBoardLog(EventListener):
         OSError: the folder cannot be written.
 
     Example:
-
     >>> import tempfile, activation_pruning as ap
     >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1))
     >>> log = ap.TensorBoardLog(tempfile.mkdtemp(), pruner)         # doctest: +SKIP

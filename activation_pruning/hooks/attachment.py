@@ -275,7 +275,6 @@ def detach(model: keras.Model) -> None:
     Weights are not touched: pruned weights are zeros already. Calling it twice is fine.
 
     Example:
-
     >>> import keras, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     >>> ap.detach(model)

@@ -35,7 +35,6 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
     Source: Izmailov et al., UAI 2018, section 3.1 (statistics anew for changed weights).
 
     Example:
-
     >>> import numpy as np, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
     >>> ap.recalibrate_batchnorm(model, np.array([[1.0], [3.0]]))

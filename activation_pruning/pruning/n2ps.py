@@ -57,7 +57,6 @@ def n2ps(
     order of layers and its stopping rule were not available to check against.
 
     Example:
-
     >>> import keras, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "sigmoid", name="a"),
     ...                           keras.layers.Dense(1, use_bias=False)])

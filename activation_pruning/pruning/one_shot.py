@@ -77,7 +77,6 @@ def prune(
             weights, when the criterion needs `data` and there is none, or what only training gives.
 
     Example:
-
     >>> import keras, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6), keras.layers.Dense(2)])
     >>> ap.prune(model, 0.75).table()["pruned"].tolist()[:1]
@@ -141,7 +140,6 @@ def scores(
         TypeError, ValueError: as `prune`.
 
     Example:
-
     >>> import keras, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
     >>> model.layers[0].set_weights([np.array([[-2.0], [1.0]]), np.zeros(1)])

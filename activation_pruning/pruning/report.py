@@ -73,7 +73,6 @@ class PruningReport:
     """What one call of `prune` did, layer by layer; prints as a table.
 
     Example:
-
     >>> import keras, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6), keras.layers.Dense(2)])
     >>> ap.prune(model, 0.75).sparsity
