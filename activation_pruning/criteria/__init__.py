@@ -2,9 +2,9 @@
 
 A criterion returns a float array of `site.kernel.shape`. What it needs beyond kernel and mask it
 declares in `@criterion(needs=...)`; the caller gathers just that, and a ValueError says so where
-it was not gathered. `by_weight`, `by_activity`, `by_inputs` and `by_loss` hold them by what they
-look at, `base` what they are made with. To add one, decorate a function in one of these files and
-list it here; any callable with the same signature is accepted where a name is.
+it was not gathered. `by_weight`, `by_activity` and `by_loss` hold them by what they look at, `base`
+what they are made with. To add one, decorate a function in one of these files and list it here; any
+callable with the same signature is accepted where a name is.
 """
 
 from activation_pruning.criteria.base import CRITERIA, criterion, get, unit_sums
@@ -14,8 +14,8 @@ from activation_pruning.criteria.by_activity import (
     inactivity,
     mean_activation,
     n2ps,
+    wanda,
 )
-from activation_pruning.criteria.by_inputs import wanda
 from activation_pruning.criteria.by_loss import (
     grasp,
     movement,

@@ -21,10 +21,9 @@ def criterion(
     Args:
         needs: what the caller must gather first: statistics of `site.activity` ("frequency",
             "mean", "rms") and of `site.statistics` (see `evidence.statistic`).
-        rounds: in how many steps `prune` goes to its target, scoring anew before each, when it
-            is given one number; for criteria that are no good in one step.
-        not_for: names of the granularities ("unit", "block", "nm") whose items it cannot tell
-            apart.
+        rounds: in how many steps `prune` goes to a target that is one number, scoring anew before
+            each; for criteria that are no good in one step.
+        not_for: the granularities ("unit", "block", "nm") whose items it cannot tell apart.
 
     Returns a decorator that sets these on the function, `needs` as a frozenset.
 
@@ -43,14 +42,10 @@ def criterion(
 
 
 def get(spec: Criterion) -> Function:
-    """Return the criterion for a name; a callable is returned as it is.
+    """The criterion of a name in `CRITERIA`, or the callable `site -> scores` that is given.
 
-    Args:
-        spec: a name in `CRITERIA`, or a callable `site -> scores`. A callable without a `needs`
-            attribute needs nothing.
-
-    Raises:
-        ValueError, TypeError: an unknown name; neither a name nor a callable.
+    A callable without a `needs` attribute needs nothing.
+    Raises ValueError for an unknown name, TypeError for neither a name nor a callable.
 
     Example:
         >>> from activation_pruning import criteria
@@ -62,14 +57,10 @@ def get(spec: Criterion) -> Function:
 
 
 def unit_sums(site: Site, values: Array) -> Array:
-    """Sum `values` over the alive weights of each unit, in float64.
+    """Sum `values`, of the kernel's shape, over the alive weights of each unit, in float64.
 
     Axes along which `site.units` does not vary are summed first, so that the unit ids are never
     spread to the size of the kernel.
-
-    Args:
-        site: a Site; `units` and `mask` are read.
-        values: array of the kernel's shape, numbers or booleans.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -85,10 +76,7 @@ def unit_sums(site: Site, values: Array) -> Array:
 
 
 def needed(site: Site, name: str) -> Any:
-    """Return one of `site.statistics`, which the caller must have gathered.
-
-    Raises:
-        ValueError: it was not gathered; says how to.
+    """One of `site.statistics`; raises ValueError, which says what to give, if not gathered.
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -106,14 +94,9 @@ def needed(site: Site, name: str) -> Any:
 
 
 def by_weight(site: Site, per_unit: ArrayLike) -> Array:
-    """Return the value of each weight's unit, in the (broadcastable) shape of `site.units`.
+    """The value of each weight's unit, in the (broadcastable) shape of `site.units`.
 
-    Args:
-        site: a Site; `name` and `units` are read.
-        per_unit: array of shape (units,).
-
-    Raises:
-        ValueError: fewer values than units.
+    `per_unit` has shape (units,); ValueError for fewer values than units.
 
     Example:
         >>> from types import SimpleNamespace as Site

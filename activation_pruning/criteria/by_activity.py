@@ -1,4 +1,4 @@
-"""Criteria that ask how often, or how strongly, the units fire."""
+"""Criteria that look at what flows through a layer: its inputs, and how its units fire."""
 
 import numpy as np
 
@@ -11,10 +11,8 @@ def activation(site: Site) -> Scores:
     """Activation frequency of the weight's unit; equal frequencies are ordered by |w|.
 
     score = f + d * |w| / max|w|, with d half of the smallest gap between two frequencies of the
-    site (at most half of 1/samples). d is below the smallest gap, so a unit that is active more
-    often always scores higher: the order is (f, |w|). Scores are float64; two weights of one unit
-    are told apart when their |w| / max|w| differ by more than about 1e-16 / d (1e-9 at a million
-    samples), closer ones tie.
+    site (at most half of 1/samples): the order is (f, |w|). Two weights of one unit are told apart
+    when their |w| / max|w| differ by more than about 1e-16 / d (1e-9 at a million samples).
 
     Returns float64 scores in [0, 1.5), shape of the kernel.
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 ("neuron").
@@ -105,6 +103,43 @@ def n2ps(site: Site) -> Scores:
     """
     significance = np.asarray(needed(site, "sigmoid")) * needed(site, "outgoing")
     return np.array(np.broadcast_to(by_weight(site, significance), site.kernel.shape))
+
+
+@criterion(needs=("input_norm",), not_for=("unit",))
+def wanda(site: Site) -> Scores:
+    """|w| times the norm of its input, compared within the unit: score = rank / weights of unit.
+
+    The rank is that of |w_ij| * ||x_i||_2 among the weights of unit j, in (0, 1], so that every
+    unit loses the same share of its weights, whatever the allocation; ||x_i||_2 is taken over all
+    rows of the inputs. Of equal products the earlier input ranks higher and is kept. Ranks within
+    units say nothing about whole units, for which it is refused.
+
+    Returns float64 scores in (0, 1], shape of the kernel.
+    Source: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", ICLR
+    2024, equation 1 and section 3.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> site = Site(name="a", kernel=np.array([[1.0, -6.0], [2.0, 4.0]]),
+        ...             mask=np.ones((2, 2), bool), units=np.array([[0, 1]]),
+        ...             statistics={"input_norm": np.array([[3.0], [1.0]])})
+        >>> wanda(site)
+        array([[1. , 1. ],
+               [0.5, 0.5]])
+    """
+    products = np.abs(site.kernel) * needed(site, "input_norm")
+    # Pruned weights rank lowest: what is left is compared among itself, from where it stands.
+    products = np.where(site.mask, products, -1.0)
+    units = np.broadcast_to(site.units, products.shape).ravel()
+    # Sorted from the end, so that of equal products the higher index has the lower rank.
+    backwards = np.lexsort((products.ravel()[::-1], units[::-1]))
+    order = products.size - 1 - backwards
+    sizes = np.bincount(units)
+    starts = np.cumsum(sizes) - sizes
+    sorted_units = units[order]
+    ranks = np.empty(products.size)
+    ranks[order] = (np.arange(products.size) - starts[sorted_units] + 1) / sizes[sorted_units]
+    return ranks.reshape(products.shape)
 
 
 def _counted(site: Site, statistic: str) -> Array:

@@ -28,7 +28,7 @@ def obd(site: Site) -> Scores:
 def obd_exact(site: Site) -> Scores:
     """`obd` with the exact diagonal of the Hessian, for small networks; scores may be negative.
 
-    Args, returns, source: as for `obd`, with the statistic "hessian_diagonal".
+    Returns, source: as for `obd`.
     """
     return _saliency(site, "hessian_diagonal")
 
@@ -37,8 +37,7 @@ def obd_exact(site: Site) -> Scores:
 def obd_hutchinson(site: Site) -> Scores:
     """`obd` with Hutchinson's estimate of the Hessian's diagonal, for any model and loss.
 
-    Args, returns, source: as for `obd`, with the statistic "hutchinson"; scores may be
-    negative.
+    Returns, source: as for `obd`; scores may be negative.
     """
     return _saliency(site, "hutchinson")
 

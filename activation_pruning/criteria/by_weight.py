@@ -12,9 +12,6 @@ from activation_pruning.support.types import Scores, Site
 def magnitude(site: Site) -> Scores:
     """Absolute value of the weight: score = |w| (Han et al. 2015).
 
-    Args:
-        site: a Site; only `kernel` is read.
-
     Returns scores >= 0, shape and dtype of the kernel.
 
     Example:
@@ -31,9 +28,6 @@ def random(site: Site) -> Scores:
 
     The generator is seeded with `site.seed` and the CRC-32 of `site.name`: the same seed gives the
     same scores at each event, and each site its own.
-
-    Args:
-        site: a Site; `name`, `seed` and the shape and dtype of `kernel` are read.
 
     Returns scores in [0, 1), shape of the kernel; float32 for kernels up to float32, else float64.
 
@@ -54,9 +48,6 @@ def unit_norm(site: Site) -> Scores:
 
     Pruned weights count as zero. All weights of a unit get the same score, so with weight
     granularity the higher flat indices go first; it is meant for unit granularity.
-
-    Args:
-        site: a Site; `kernel`, `mask` and `units` are read.
 
     Returns scores >= 0, shape and dtype of the kernel.
 

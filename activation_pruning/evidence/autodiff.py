@@ -18,19 +18,15 @@ def gradients(
 ) -> list[Any]:
     """d function() / d variable for each of `variables`.
 
-    Nothing is updated: the function runs in a `keras.StatelessScope`. Called within a function
-    that is itself differentiated, it gives what second derivatives are made of:
-    H v = d (g . v) / d w.
+    Nothing is updated: the function runs in a `keras.StatelessScope`.
 
     Args:
         function: without arguments; returns a scalar tensor that depends on the variables.
-        variables: those in which to derive.
         values: tensors at which to take the derivatives, None for the variables' own values.
         constants: pairs (variable, tensor) that take the place of other variables.
         differentiable: whether the gradients are to be differentiated in their turn.
 
-    Returns:
-        List of tensors in the variables' shapes, zeros where nothing depends on one.
+    Returns a list of tensors in the variables' shapes, zeros where nothing depends on one.
 
     Example:
         >>> w = keras.Variable([1.0, 2.0])
@@ -51,7 +47,7 @@ def gradients(
 def hessian_product(
     function: Callable[[], Any], variables: Sequence[keras.Variable], vectors: Sequence[Any]
 ) -> list[Any]:
-    """H v for the Hessian of function() in `variables`, without forming H.
+    """H v = d (g . v) / d w for the Hessian of function() in `variables`, without forming H.
 
     Args, returns: as for `gradients`; `vectors` are tensors or arrays in the variables' shapes.
 
@@ -92,12 +88,8 @@ def _torch(evaluate, values, differentiable):
     # The fast kernels of attention have no second derivatives.
     plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     with torch.enable_grad(), plain:
-        result = evaluate(tensors)
-        return list(
-            torch.autograd.grad(
-                result, tensors, create_graph=differentiable, materialize_grads=True
-            )
-        )
+        options = {"create_graph": differentiable, "materialize_grads": True}
+        return list(torch.autograd.grad(evaluate(tensors), tensors, **options))
 
 
 def _jax(evaluate, values, differentiable):

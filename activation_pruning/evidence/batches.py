@@ -17,13 +17,12 @@ def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> 
     """Yield the inputs of `data` in batches.
 
     Args:
-        data: an array or tensor; a list or dict of them (several inputs); a tuple
-            `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
+        data: an array or tensor; a list or dict of them (several inputs); a tuple `(x, y)` or
+            `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
             (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
         batch_size: samples per batch for arrays; data that is batched already keeps its own.
-        model: that the inputs are for, if they are for one. A Sequential or Functional model
-            says their shapes, and how many inputs it has: a list of another number of arrays is
-            a list of batches.
+        model: that the inputs are for. A Sequential or Functional one says their shapes, and how
+            many inputs it has: a list of another number of arrays is a list of batches.
 
     Raises:
         ValueError: when there are no samples, or inputs of a shape that the model does not take.
@@ -49,15 +48,8 @@ def pairs_of(
 ) -> Iterator[tuple[Any, Any]]:
     """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
 
-    Args:
-        data: as for `inputs_of`, with labels: `(x, y)`, `(x, y, weights)`, or batches of these;
-            weights are not used.
-        batch_size, model: as for `inputs_of`.
-
-    Raises:
-        ValueError: when there are no labels, no samples, not as many of both, or inputs of a
-            shape that the model does not take.
-        TypeError: when `data` is none of these.
+    Args, raises: as for `inputs_of`, but data is `(x, y)`, `(x, y, weights)` (not used), or batches
+    of these; ValueError, too, for no labels, or another number of them than of samples.
 
     Example:
         >>> pairs = pairs_of((np.zeros((5, 2)), np.arange(5)), batch_size=3)
@@ -102,10 +94,8 @@ def length(batch: Any) -> int:
 def means(live_sites: LiveSites, shares: Iterable[tuple[float, Iterable[list[Array]]]]) -> Arrays:
     """Means over batches: {site name: float64 array of the kernel's shape}.
 
-    Args:
-        live_sites: from `sites.find`.
-        shares: for each batch its weight, such as its number of samples, and what it adds to the
-            sums: lists that hold an array for each site.
+    shares: for each batch its weight, such as its number of samples, and what it adds to the sums:
+    lists that hold an array for each site.
     """
     sums, weights = [np.zeros(tuple(site.variable.shape)) for site in live_sites], 0.0
     for weight, added in shares:
@@ -119,15 +109,19 @@ def means(live_sites: LiveSites, shares: Iterable[tuple[float, Iterable[list[Arr
 def _check_pair(x, y, inputs):
     if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
         raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
-    if inputs > 1 and hasattr(x, "shape"):
-        raise ValueError(
-            f"data=tuple of arrays is read as (x, y), but the model takes "
-            f"{inputs} inputs; give ([x1, x2, ...], y)"
-        )
+    _check_several(x, inputs)
     lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
     if lengths[0] != lengths[1]:
         raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
     _check_finite(y, "the labels of data hold")
+
+
+def _check_several(x, inputs):
+    if inputs > 1 and hasattr(x, "shape"):
+        raise ValueError(
+            f"data=tuple of arrays is read as (x, y), but the model takes {inputs} inputs; give "
+            "([x1, x2, ...], y), or, where no labels are needed, [x1, x2, ...]"
+        )
 
 
 def _check_inputs(batch, expected):
@@ -171,11 +165,7 @@ def _fits(shape, expected):
 def _batched(data, batch_size, inputs):
     if isinstance(data, tuple):
         data = data[0]
-        if inputs > 1 and hasattr(data, "shape"):
-            raise ValueError(
-                f"data=(x, y) holds one array for a model that takes {inputs} inputs; give "
-                "([x1, x2, ...], y), or [x1, x2, ...]"
-            )
+        _check_several(data, inputs)
     if _unbatched(data, inputs):
         return _slices(data, batch_size)
     iterable = hasattr(data, "__iter__") and not isinstance(data, (str, bytes, dict))
@@ -184,8 +174,7 @@ def _batched(data, batch_size, inputs):
             f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
             f"batches, received {type(data).__name__}"
         )
-    batched = _iterated(data)
-    return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
+    return (b[0] if isinstance(b, (tuple, list)) else b for b in _iterated(data))
 
 
 def _iterated(data):

@@ -13,17 +13,17 @@ from activation_pruning.sites import LiveSite, LiveSites
 from activation_pruning.sites.linear import Linear
 from activation_pruning.support.types import Array, Arrays, Data, Mask, Model
 
-Takers = dict[str, list[tuple[LiveSite, Array]]]  # by site: (who takes, the unit of each input)
+# By site name: (who takes its units, int array of shape (inputs,): the unit behind each input).
+Takers = dict[str, list[tuple[LiveSite, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Consumer:
     """A layer that takes the units of another one, as plain arrays.
 
-    name, bias_name: of its kernel and of its bias, None without one.
-    kernel, bias: their values; mask: True where a weight of the kernel is alive.
+    name, bias_name: of its kernel and of its bias; kernel, bias: their values.
+    mask: True where a weight of the kernel is alive; moments: of its inputs.
     units: the unit that each of its inputs comes from, shape (inputs,).
-    moments: of its inputs, an `inputs.InputHessian`.
     """
 
     name: str
@@ -40,12 +40,7 @@ def consumers(model: Model, live_sites: LiveSites, data: Data) -> dict[str, list
     """The `Consumer`s of each site's units, with the second moments of their inputs.
 
     Args: see `statistic`; the model must be a Sequential or Functional one.
-
-    Returns:
-        {site name: list of Consumer}.
-
-    Raises:
-        ValueError: where units do not end up as inputs of layers that are a matrix product.
+    Raises ValueError where units do not end up as inputs of layers that are a matrix product.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="a"),
@@ -97,16 +92,9 @@ def _consumer(taker, units, moments):
 
 
 def takers(model: Model, live_sites: LiveSites) -> Takers:
-    """Follow the units of sites to the layers that take them.
-
-    Args, raises: as for `consumers`.
-
-    Returns:
-        {site name: list of (live site, int array of shape (inputs,): the unit behind each input)}.
-    """
+    """Follow the units of sites to the layers that take them; raises as `consumers` does."""
     if not sites.is_graph(model):
-        name = live_sites[0].name
-        raise ValueError(_refused(name, "its layer is in no Sequential or Functional model"))
+        raise _refused(live_sites[0].name, "its layer is in no Sequential or Functional model")
     paths = _Paths(model)
     return {site.name: paths.takers(site) for site in live_sites}
 
@@ -125,12 +113,10 @@ class _Paths:
         for other in makers:
             theirs = channels.units_of(self.flow, other)
             if theirs is not None and np.isin(self.labels[theirs], own).any():
-                raise ValueError(
-                    _refused(site.name, f"they are coupled with those of {other.path!r}")
-                )
+                raise _refused(site.name, f"they are coupled with those of {other.path!r}")
         for ids, reason in self.flow.pins:
             if np.isin(self.labels[ids], own).any():
-                raise ValueError(_refused(site.name, reason))
+                raise _refused(site.name, reason)
         taking = [use for use in self.flow.uses if np.isin(self.labels[use.ids], own).any()]
         return [self._taker(site, own, use.layer) for use in taking]
 
@@ -138,10 +124,10 @@ class _Paths:
         """The class of each unit, which must be all different."""
         found = channels.units_of(self.flow, site)
         if found is None:
-            raise ValueError(_refused(site.name, "its layer is not known here"))
+            raise _refused(site.name, "its layer is not known here")
         own = self.labels[found]
         if len(np.unique(own)) < len(own):
-            raise ValueError(_refused(site.name, "several of its units are one channel"))
+            raise _refused(site.name, "several of its units are one channel")
         self._check_called_once(site.name, site.layer)
         return own
 
@@ -150,7 +136,7 @@ class _Paths:
         self._check_called_once(site.name, layer)
         taker = next((one for one in self.sites if one.layer is layer), None)
         if taker is None:
-            raise ValueError(_refused(site.name, f"{layer.name!r} is no single matrix product"))
+            raise _refused(site.name, f"{layer.name!r} is no single matrix product")
         linear = Linear(taker)
         axes = self.flow.slices[id(taker.variable)][1]
         axis = next(a for a, ids in axes.items() if np.isin(self.labels[ids], own).any())
@@ -160,16 +146,16 @@ class _Paths:
         found = order[np.searchsorted(own[order], classes) % len(own)]
         if linear.unfolding.shape[0] > 1 or (own[found] != classes).any():
             others = f"the inputs of {taker.path!r} come from other layers as well"
-            raise ValueError(_refused(site.name, others))
+            raise _refused(site.name, others)
         return taker, found
 
     def _check_called_once(self, name, layer):
         if sum(use.layer is layer for use in self.flow.uses) > 1:
-            raise ValueError(_refused(name, f"{layer.name!r} is called several times"))
+            raise _refused(name, f"{layer.name!r} is called several times")
 
 
 def _refused(name, reason):
-    return (
+    return ValueError(
         f"{name}: what its units feed cannot be followed: {reason}. Leave the layer out with "
         "exclude=..., or choose a criterion that looks at the layer alone, such as 'unit_norm'."
     )

@@ -2,15 +2,16 @@
 
 import dataclasses
 import itertools
+import math
 
+import keras
 import numpy as np
-from keras import ops
 
+from activation_pruning import sites
 from activation_pruning.evidence import autodiff, batches
 from activation_pruning.evidence.gradients import loss_function
 from activation_pruning.evidence.sample_gradients import sample_gradients
 from activation_pruning.evidence.statistic import statistic
-from activation_pruning.sites import LiveSites
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Arrays, Data, Model, Progress
@@ -22,7 +23,7 @@ LARGEST = 20_000  # weights whose exact diagonal is affordable: one Hessian prod
 @statistic(slow=True)
 def gauss_newton(
     model: Model,
-    live_sites: LiveSites,
+    live_sites: sites.LiveSites,
     data: Data,
     batch_size: int = 256,
     progress: Progress = no_progress,
@@ -31,21 +32,17 @@ def gauss_newton(
 
     J is the Jacobian of the model's logits, H_L the Hessian of the loss in them. With
     H_L = S S^T, G_ii is the mean over samples of the sum over c of (d (S^T z)_c / d w_i)^2, where
-    z are the logits and S is held fixed: one backward pass for each output. Kernels of layers that
-    are no matrix product (recurrent ones, Embedding, ...) take one for each sample and output: give
-    them a hundred samples rather than thousands.
+    z are the logits and S is held fixed: one backward pass for each output. Layers that are no
+    matrix product (recurrent ones, Embedding, ...) take one for each sample and output: give them a
+    hundred samples rather than thousands.
 
     Args: see `statistic`; a model with one output of shape (samples, outputs), data without labels.
 
-    Raises:
-        ValueError: for a loss that is not cross-entropy or squared error, several outputs, or
-            logits that cannot be reached; see `logits.Logits`.
+    Raises ValueError for losses and models that `logits.Logits` does not take.
 
     Source: LeCun, Denker & Solla, NIPS 1989, section 2.2; Schraudolph, Neural Computation 2002.
 
     Example:
-        >>> import keras
-        >>> from activation_pruning import sites
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
         >>> model.compile("sgd", "mse")
         >>> live = sites.find(model, exclude=()).sites
@@ -54,9 +51,8 @@ def gauss_newton(
                [ 2.]])
     """
 
-    def squares(directions):
-        for found in directions:
-            yield [found[site.name].squares() for site in live_sites]
+    def squares(columns):
+        return ([found[site.name].squares() for site in live_sites] for found in columns)
 
     found = sample_gradients(model, live_sites, data, batch_size, progress)
     return batches.means(live_sites, ((count, squares(own)) for count, own in found))
@@ -66,8 +62,7 @@ def gauss_newton(
 class GaussNewtonMatrix:
     """The whole Gauss-Newton matrix of the weights of several sites, flat one after the other.
 
-    names: of the sites. sizes: their numbers of weights. matrix: float64, square. rows: samples
-    times outputs, at most its rank.
+    names, sizes: of the sites; matrix: float64, square, of rank `rows` (samples * outputs) at most.
     """
 
     names: list[str]
@@ -86,7 +81,7 @@ class GaussNewtonMatrix:
 @statistic(slow=True)
 def gauss_newton_matrix(
     model: Model,
-    live_sites: LiveSites,
+    live_sites: sites.LiveSites,
     data: Data,
     batch_size: int = 64,
     progress: Progress = no_progress,
@@ -95,22 +90,9 @@ def gauss_newton_matrix(
 
     Args, raises: as for `gauss_newton`; besides ValueError for networks whose matrix, inverse and
     a copy would take more than 4 GiB.
-
-    Returns:
-        {site name: `GaussNewtonMatrix`}, the same one for all.
-
-    Example:
-        >>> import keras
-        >>> from activation_pruning import sites
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
-        >>> model.compile("sgd", "mse")
-        >>> live = sites.find(model, exclude=()).sites
-        >>> found = gauss_newton_matrix(model, live, np.array([[3.0, 1.0]]))["a/kernel"]
-        >>> found.matrix.round(3)  # 2 x x^T
-        array([[18.,  6.],
-               [ 6.,  2.]])
+    Returns {site name: `GaussNewtonMatrix`}, the same one for all.
     """
-    sizes = [int(np.prod(site.variable.shape)) for site in live_sites]
+    sizes = [math.prod(site.variable.shape) for site in live_sites]
     memory = 3 * 8 * sum(sizes) ** 2
     if memory > MOST_MEMORY:
         raise ValueError(
@@ -119,9 +101,9 @@ def gauss_newton_matrix(
             "out with exclude=..., or choose 'lobs', which needs one Hessian for each layer"
         )
     matrix, samples, outputs = np.zeros((sum(sizes), sum(sizes))), 0, 0
-    for count, directions in sample_gradients(model, live_sites, data, batch_size, progress):
+    for count, columns in sample_gradients(model, live_sites, data, batch_size, progress):
         samples, outputs = samples + count, 0
-        for found in directions:
+        for found in columns:
             flat = np.concatenate([found[site.name].each() for site in live_sites], axis=1)
             matrix += flat.T @ flat
             outputs += 1
@@ -133,7 +115,7 @@ def gauss_newton_matrix(
 @statistic(of="labels", slow=True)
 def hessian_diagonal(
     model: Model,
-    live_sites: LiveSites,
+    live_sites: sites.LiveSites,
     data: Data,
     batch_size: int = 256,
     progress: Progress = no_progress,
@@ -144,7 +126,7 @@ def hessian_diagonal(
     Entries may be negative.
     """
     shapes = [tuple(site.variable.shape) for site in live_sites]
-    weights = sum(int(np.prod(shape)) for shape in shapes)
+    weights = sum(math.prod(shape) for shape in shapes)
     if weights > LARGEST:
         raise ValueError(
             f"the exact diagonal of the Hessian takes a product with it for each of {weights:,} "
@@ -152,23 +134,20 @@ def hessian_diagonal(
             "'obd_hutchinson', or leave layers out with exclude=..."
         )
 
-    def diagonal(count, product):
-        found = [np.zeros(shape) for shape in shapes]
-        for number, own in enumerate(found):
-            for index in range(own.size):
+    def one_by_one():
+        for number, shape in enumerate(shapes):
+            for index in range(math.prod(shape)):
                 vectors = [np.zeros(shape, "float32") for shape in shapes]
                 vectors[number].flat[index] = 1
-                own.flat[index] = count * product(vectors)[number].flat[index]
-        return found
+                yield vectors
 
-    found = _products(model, live_sites, data, batch_size, each=weights, progress=progress)
-    return batches.means(live_sites, ((count, [diagonal(count, own)]) for count, own in found))
+    return _diagonal(model, live_sites, data, batch_size, progress, one_by_one, weights)
 
 
 @statistic(of="labels", seeded=True, slow=True)
 def hutchinson(
     model: Model,
-    live_sites: LiveSites,
+    live_sites: sites.LiveSites,
     data: Data,
     batch_size: int = 256,
     probes: int = 16,
@@ -190,28 +169,27 @@ def hutchinson(
     generator = np.random.default_rng(seed)
     shapes = [tuple(site.variable.shape) for site in live_sites]
 
-    def estimates(count, product):
+    def signs():
         for _ in range(probes):
-            signs = [generator.choice(np.array([-1, 1], "float32"), shape) for shape in shapes]
-            yield [(count / probes) * v * hv for v, hv in zip(signs, product(signs), strict=True)]
+            yield [generator.choice(np.array([-1, 1], "float32"), shape) for shape in shapes]
 
-    found = _products(model, live_sites, data, batch_size, each=probes, progress=progress)
-    return batches.means(live_sites, ((count, estimates(count, own)) for count, own in found))
+    return _diagonal(model, live_sites, data, batch_size, progress, signs, probes, over=probes)
 
 
-def _products(model, live_sites, data, batch_size, *, each, progress):
-    """Yield (samples, function of vectors that returns H times them) for each batch.
-
-    The function is called `each` times for a batch, which is what the progress counts.
-    """
+def _diagonal(model, live_sites, data, batch_size, progress, vectors, number, over=1):
+    """Mean over samples of sum(v * (H v)) / over; `vectors` gives each batch `number` of v."""
     variables, done = [site.variable for site in live_sites], itertools.count(1)
-    number = batches.count(data, batch_size, model)
-    for x, y in batches.pairs_of(data, batch_size, model):
-        loss = loss_function(model, x, y)
+    steps = batches.count(data, batch_size, model)
 
-        def product(vectors, loss=loss):
-            found = autodiff.hessian_product(loss, variables, vectors)
-            progress(next(done), number and number * each)
-            return [ops.convert_to_numpy(values) for values in found]
+    def products(samples, loss):
+        for own in vectors():
+            found = autodiff.hessian_product(loss, variables, own)
+            progress(next(done), steps and steps * number)
+            pairs = zip(own, found, strict=True)
+            yield [(samples / over) * v * keras.ops.convert_to_numpy(values) for v, values in pairs]
 
-        yield batches.length(x), product
+    found = (
+        (batches.length(x), products(batches.length(x), loss_function(model, x, y)))
+        for x, y in batches.pairs_of(data, batch_size, model)
+    )
+    return batches.means(live_sites, found)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from activation_pruning.evidence import batches
-from activation_pruning.evidence.statistic import COUNTED, STATISTICS, Statistic, chosen
+from activation_pruning.evidence.statistic import COUNTED, STATISTICS, Statistic, look_up
 from activation_pruning.hooks import attachment
 from activation_pruning.sites import Activity, LiveSites
 from activation_pruning.support.progress import no_progress
@@ -21,49 +21,38 @@ class Gathered(NamedTuple):
 
 
 def check(needs: Collection[str]) -> None:
-    """Raise ValueError for needs that nobody can gather; it lists those that are known.
-
-    Example:
-        >>> check({"frequency", "input_norm"})
-    """
+    """Raise ValueError for needs that nobody can gather; it lists those that are known."""
     unknown = sorted(set(needs) - set(STATISTICS))
     if unknown:
         raise ValueError(f"criterion needs {unknown}; known are {sorted(STATISTICS)}")
 
 
 def check_data(needs: Collection[str], criterion: object, data: Data) -> None:
-    """Raise ValueError where a criterion needs data and there is none; it says what to give.
-
-    Example:
-        >>> check_data(frozenset(), "magnitude", None)
-    """
-    tracked = sorted(one.name for one in chosen(needs, "training"))
+    """Raise ValueError where a criterion needs data and there is none; it says what to give."""
+    tracked = sorted(one.name for one in look_up(needs, "training"))
     if tracked:
         raise ValueError(
             f"criterion {criterion!r} needs {tracked}, which only "
             "training gives: use PruningCallback(schedule, criterion=...) in model.fit"
         )
-    if data is None and chosen(needs, "activity"):
+    if data is None and look_up(needs, "activity"):
         raise ValueError(
             f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "
             "inputs, or use PruningCallback, which counts while the model trains"
         )
-    if data is None and chosen(needs, "inputs", "labels"):
-        both = "data=(x, y), inputs and labels"
-        labels = both if chosen(needs, "labels") else "data=x, inputs"
+    if data is None and look_up(needs, "inputs", "labels"):
+        labels = look_up(needs, "labels")
+        taken = "data=(x, y), inputs and labels" if labels else "data=x, inputs"
         raise ValueError(
-            f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass {labels} from the "
+            f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass {taken} from the "
             "training data, some thousand samples"
         )
 
 
 def check_passes(needs: Collection[str], data: Data, again: bool = False) -> None:
-    """Raise ValueError where data would be read several times that can be read only once.
+    """Raise ValueError where data that can be read only once would be read several times.
 
     With `again` it is gathered from several times, whatever the needs.
-
-    Example:
-        >>> check_passes({"input_norm"}, (x for x in []))
     """
     passes = sum(own[0].passes for own in _by_function(needs).values())
     if (again or passes > 1) and _reads(needs) and hasattr(data, "__next__"):
@@ -77,12 +66,9 @@ def check_first(model: Model, data: Data, needs: Collection[str]) -> None:
     """Raise ValueError where the first batch of data does not fit the model, or has no labels.
 
     Data must be no generator, and the needs none that only training gives.
-
-    Example:
-        >>> check_first(None, None, {"frequency"})
     """
     if data is not None and _reads(needs):
-        read = batches.pairs_of if chosen(needs, "labels") else batches.inputs_of
+        read = batches.pairs_of if look_up(needs, "labels") else batches.inputs_of
         next(iter(read(data, model=model)))
 
 
@@ -100,8 +86,7 @@ def gather(
         needs: names in `statistic.STATISTICS`, but those that only training gives.
         seed: for statistics that are estimates.
 
-    Returns:
-        {site name: `Gathered`}; empty when nothing is needed.
+    Returns {site name: `Gathered`}, empty when nothing is needed.
 
     Example:
         >>> import keras
@@ -134,13 +119,13 @@ def gather(
 def _by_function(needs: Collection[str]) -> dict[Callable[..., Any] | None, list[Statistic]]:
     """What is gathered together; None stands for what hooks count."""
     found: dict[Callable[..., Any] | None, list[Statistic]] = {}
-    for one in chosen(needs, "activity", "inputs", "labels", "weights"):
+    for one in look_up(needs, "activity", "inputs", "labels", "weights"):
         found.setdefault(one.gather, []).append(one)
     return found
 
 
 def _reads(needs):
-    return any(one.of != "weights" for one in chosen(needs))
+    return any(one.of != "weights" for one in look_up(needs))
 
 
 def observe(
@@ -152,12 +137,9 @@ def observe(
 ) -> dict[str, Activity]:
     """Activity of `live_sites` over `data`, in inference mode: {site name: Activity}.
 
-    Args: see `statistic`.
+    Args: see `statistic`; ValueError when `data` holds no samples.
         threshold: a unit is active where its output is greater.
         statistics: which of "frequency", "mean" and "rms" to gather.
-
-    Raises:
-        ValueError: when `data` holds no samples.
     """
     owner = object()
     hooks = attachment.attachment(model)
@@ -181,14 +163,10 @@ def activity_of(live_sites: LiveSites, counters: Mapping[Any, Any]) -> dict[str,
     Units that never show in an output (the first half of a SeparableConv) are given the mean of
     the units that do, which leaves their order to the weights.
     """
-    found = {}
+    found = {site.name: counters[site.source].read() for site in live_sites}
     for site in live_sites:
-        activity = counters[site.source].read()
         if not site.observed:
-            means = {
-                name: np.full(site.n_units, getattr(activity, name).mean())
-                for name in counters[site.source].statistics
-            }
-            activity = Activity(activity.samples, **means)
-        found[site.name] = activity
+            own, names = found[site.name], counters[site.source].statistics
+            means = {name: np.full(site.n_units, getattr(own, name).mean()) for name in names}
+            found[site.name] = Activity(own.samples, **means)
     return found

@@ -17,8 +17,7 @@ from activation_pruning.support.types import Arrays, Data, Model
 def loss_function(model: Model, x: Any, y: Any) -> Callable[[], Any]:
     """A function without arguments: the loss of one batch in inference mode, without regularizers.
 
-    Raises:
-        ValueError: the model was not compiled with a loss.
+    Raises ValueError where the model was not compiled with a loss.
     """
     own = type(model).compute_loss is not keras.Model.compute_loss
     if not own and (not model.compiled or model.loss is None):
@@ -107,17 +106,14 @@ def activation_gradient(
 
     Source: Molchanov et al., ICLR 2017, equation 8.
     """
-    places = {
-        site.name: (site.source.layer, probes.OUTPUTS, site.source.output) for site in live_sites
-    }
-    seen = probes.Probes(places.values())
-    sums, samples = {site.name: np.zeros(site.n_units) for site in live_sites}, 0
+    places = [(site.source.layer, probes.OUTPUTS, site.source.output) for site in live_sites]
+    seen, samples = probes.Probes(places), 0
+    sums = {site.name: np.zeros(site.n_units) for site in live_sites}
     for x, y in batches.pairs_of(data, batch_size, model):
         with seen.seeing():
             model(x, training=False)
         slopes = seen.derivatives(loss_function(model, x, y))
-        for site in live_sites:
-            place = places[site.name]
+        for site, place in zip(live_sites, places, strict=True):
             # The loss is a mean over the samples: times their number it is the sum of theirs.
             own = [batches.length(x) * slope for slope in slopes[place]]
             sums[site.name] += _unit_products(site, seen.seen[place], own)
@@ -134,10 +130,8 @@ def synaptic_flow(model: Model, live_sites: LiveSites, data: Data = None) -> Arr
 
     Args: see `statistic`; of `data` only the shape of the first sample is read, which a Sequential
     or Functional model knows without.
-
-    Raises:
-        ValueError: a subclassed model without data; inputs that are integers; a flow that
-            overflows, is zero or negative.
+    Raises ValueError for a subclassed model without data, inputs that are integers, and a flow that
+    overflows, is zero or negative.
 
     Source: Tanaka, Kunin, Yamins & Ganguli, NeurIPS 2020, equation 2.
 
@@ -179,9 +173,8 @@ def _unit_products(site, outputs, slopes):
     pairs = zip(outputs, slopes, strict=True)
     parts = [site.source.by_unit(np.asarray(a * g, np.float64)) for a, g in pairs]
     own = np.abs(np.concatenate(parts, axis=1).mean(axis=1)).sum(axis=0)
-    if site.observed:
-        return own
-    return np.full(site.n_units, own.mean())  # units that never show in an output
+    # Units that never show in an output are given the mean.
+    return own if site.observed else np.full(site.n_units, own.mean())
 
 
 def _ones(model, data):
@@ -193,8 +186,7 @@ def _ones(model, data):
             "a subclassed model does not say what its inputs look like: give data=..., of which "
             "the shape of the first sample is read"
         )
-    first = next(iter(batches.inputs_of(data, 1)))
-    return keras.tree.map_structure(_ones_like, first)
+    return keras.tree.map_structure(_ones_like, next(batches.inputs_of(data, 1)))
 
 
 def _ones_like(tensor):
@@ -221,10 +213,9 @@ def _linear_activations(model):
     """Take activations and offsets out; layers whose only business these are pass inputs on."""
     shadows = []
     for layer in keras_private.with_sublayers(model):
-        name = "activation" if callable(getattr(layer, "activation", None)) else "call"
-        if name == "call" and not isinstance(layer, _PASSED_ON):
-            continue
-        if isinstance(layer, keras.layers.RNN):
-            continue  # its cell computes with the activation, which the layer only shows
-        shadows.append((layer, name, lambda x, *args, **kwargs: x))
+        activated = callable(getattr(layer, "activation", None))
+        # The cell of an RNN computes with the activation, which the layer only shows.
+        if isinstance(layer, _PASSED_ON) or (activated and not isinstance(layer, keras.layers.RNN)):
+            name = "activation" if activated else "call"
+            shadows.append((layer, name, lambda x, *args, **kwargs: x))
     return keras_private.overridden(shadows)

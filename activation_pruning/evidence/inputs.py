@@ -25,8 +25,7 @@ class InputHessian:
 
     unfolding: how the kernel lies in matrices of shape (blocks, units, inputs).
     hessian: float64 array of shape (blocks, inputs, inputs).
-    rows: how many rows X has: samples times positions.
-    mean: float64 array of shape (blocks, inputs), the mean of the rows.
+    rows: how many rows X has: samples times positions; mean: of them, shape (blocks, inputs).
     """
 
     unfolding: Unfolding
@@ -73,13 +72,9 @@ def gather(
         needs: which of "input_norm" and "input_hessian".
         batch_size: None for as many samples as make products of matrices fast, 32 to 2,048.
 
-    Returns:
-        {site name: {statistic: value}}; "input_norm" is a float32 array of the kernel's
-        shape, "input_hessian" an `InputHessian`.
+    Returns {site name: {statistic: value}}: "input_norm" as float32, an `InputHessian`.
 
-    Raises:
-        ValueError: for layers whose inputs are not understood, inputs that are not finite, a
-            layer that the data never reaches, or no data.
+    Raises ValueError for layers that no data reaches, or inputs not understood or not finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])

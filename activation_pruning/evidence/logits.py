@@ -26,13 +26,8 @@ class Logits:
     | binary cross-entropy | before sigmoid | diag(sqrt(p (1 - p) / K)) |
     | mean squared error | the outputs | sqrt(2 / K) I |
 
-    None of them depends on the labels.
-
-    Args:
-        model: a built and compiled `keras.Model` with one output.
-
-    Raises:
-        ValueError: for another loss, several outputs, or where the logits cannot be reached.
+    None of them depends on the labels. The model is built and compiled; ValueError for another
+    loss, several outputs, or logits that cannot be reached.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "softmax")])
@@ -58,14 +53,7 @@ class Logits:
         return keras_private.overridden([] if self.layer is None else [shadow])
 
     def root(self, logits: Array) -> Array:
-        """S for each sample.
-
-        Args:
-            logits: array of shape (samples, K).
-
-        Returns:
-            float64 array of shape (samples, K, columns of S).
-        """
+        """S for each sample, float64 (samples, K, columns of S), at logits of (samples, K)."""
         if logits.ndim != 2:
             raise ValueError(
                 f"model has outputs of shape {logits.shape}; this derivative wants (samples, "
@@ -95,7 +83,7 @@ def _kind(model):
     loss = keras.losses.get(keras.tree.flatten(model.loss)[0])
     name = getattr(getattr(loss, "fn", loss), "__name__", type(loss).__name__)
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    foreign = isinstance(loss, keras.losses.Loss) and not _of_keras(type(loss))
+    foreign = isinstance(loss, keras.losses.Loss) and not type(loss).__module__.startswith("keras.")
     own = type(model).compute_loss is not keras.Model.compute_loss
     if name not in _LOSSES or foreign or own or config.get("ignore_class") is not None:
         name = "compute_loss of the model" if own else type(loss).__name__ if foreign else name
@@ -104,10 +92,6 @@ def _kind(model):
             "choose the criterion 'obd_hutchinson', which takes any loss"
         )
     return _LOSSES[name], bool(config.get("from_logits", False))
-
-
-def _of_keras(kind):
-    return kind.__module__.partition(".")[0] == "keras"
 
 
 def _last_activation(model, kind):

@@ -1,7 +1,7 @@
 """Zeros added to what flows through a model, so that derivatives can be taken there."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,18 +15,6 @@ from activation_pruning.support.types import Array, Data, Model
 INPUTS, BEFORE, OUTPUTS = "inputs", "before_activation", "outputs"
 
 
-def passing(
-    places: Iterable[tuple], pass_by: Callable[[tuple, Any], Any]
-) -> AbstractContextManager[None]:
-    """Have values pass through a function on their way through a model.
-
-    Args:
-        places: pairs (layer, where), see `Probes`.
-        pass_by: function (place, values) -> the values to go on with.
-    """
-    return keras_private.overridden(_wrapped(place, pass_by) for place in places)
-
-
 def show(
     model: Model, data: Data, batch_size: int, places: Iterable[tuple], see: Callable[..., None]
 ) -> None:
@@ -36,7 +24,7 @@ def show(
         see(place, ops.convert_to_numpy(values))
         return values
 
-    with passing(dict.fromkeys(places), pass_by):
+    with _passing(dict.fromkeys(places), pass_by):
         for x in batches.inputs_of(data, batch_size, model):
             model(x, training=False)
 
@@ -46,10 +34,7 @@ class Probes:
 
     A place is (layer, where): "outputs" of the layer (of several, the one whose number comes
     third), its values "before_activation", or its "inputs", which are seen only. A layer that is
-    called several times has a place for each.
-
-    Args:
-        places: pairs (layer, where).
+    called several times has values for each call.
 
     Example:
         >>> layer = keras.layers.Dense(2, "relu", kernel_initializer="ones")
@@ -77,15 +62,14 @@ class Probes:
             self.seen[place].append(ops.convert_to_numpy(values))
             return values
 
-        with passing(self.places, see):
+        with _passing(self.places, see):
             yield
         self._fit_zeros()
 
     def derivatives(self, function: Callable[[], Any]) -> dict[tuple, list[Array]]:
         """d function() / d zeros that are added to what passes by: for each place, by call.
 
-        Args:
-            function: without arguments; runs the model once on the batch that was seen.
+        `function` runs the model once, on the batch that was seen.
         """
         calls: dict[tuple, Iterator] = {}
 
@@ -99,20 +83,23 @@ class Probes:
             return function()
 
         variables = [zeros for own in self.zeros.values() for zeros in own]
-        with passing(self.places, add):
+        with _passing(self.places, add):
             found = map(ops.convert_to_numpy, autodiff.gradients(start, variables))
         return {place: [next(found) for _ in own] for place, own in self.zeros.items()}
 
     def _fit_zeros(self):
         """Zeros for batches of this size; those of the batch before are kept where they fit."""
-        for place, values in self.seen.items():
-            if place[1] == INPUTS:
-                continue
-            shapes = [value.shape for value in values]
-            if [tuple(zeros.shape) for zeros in self.zeros.get(place, [])] != shapes:
-                self.zeros[place] = [
-                    keras.Variable(np.zeros(shape, "float32"), autocast=False) for shape in shapes
-                ]
+        for place in self.places:
+            shapes = [value.shape for value in self.seen[place]]
+            fitting = [tuple(zeros.shape) for zeros in self.zeros.get(place, [])] == shapes
+            if place[1] != INPUTS and not fitting:
+                new = (np.zeros(shape, "float32") for shape in shapes)
+                self.zeros[place] = [keras.Variable(zeros, autocast=False) for zeros in new]
+
+
+def _passing(places, pass_by):
+    """Have values go on as `pass_by(place, values)` on their way through a model."""
+    return keras_private.overridden(_wrapped(place, pass_by) for place in places)
 
 
 def _wrapped(place, pass_by):

@@ -1,5 +1,6 @@
 """Gradients of every single sample, kept as the factors that they are products of."""
 
+import math
 from collections.abc import Iterator
 
 import keras
@@ -10,7 +11,6 @@ from activation_pruning.evidence import autodiff, batches, probes
 from activation_pruning.evidence.logits import Logits
 from activation_pruning.sites import LiveSites
 from activation_pruning.sites.linear import Linear
-from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Data, Model, Progress
 
 _ROOM = 1 << 24  # numbers that gradients of single samples may hold at a time: 64 MiB of float32
@@ -19,9 +19,7 @@ _ROOM = 1 << 24  # numbers that gradients of single samples may hold at a time: 
 class Factored:
     """Gradients of a linear layer's kernel, one for each sample: D_n^T X_n over its positions.
 
-    Args:
-        linear: the `linear.Linear`.
-        calls: pairs (inputs, gradients before the activation), one for each call of the layer.
+    calls: pairs (inputs, gradients before the activation), one for each call of the layer.
     """
 
     def __init__(self, linear: Linear, calls: list[tuple[Array, Array]]) -> None:
@@ -48,7 +46,7 @@ class Factored:
 
     def _parts(self):
         """Yield gradients as arrays of shape (blocks, samples, units, inputs), few at a time."""
-        size = int(np.prod(self.linear.unfolding.shape))
+        size = math.prod(self.linear.unfolding.shape)
         step = max(1, _ROOM // (size + self._positions() * self.linear.inputs))
         for start in range(0, self.samples, step):
             x, d = self._factors(slice(start, start + step))
@@ -75,20 +73,16 @@ class Plain:
         self.gradients = gradients
 
     def squares(self) -> Array:
-        """Sum over the samples of the squared gradients, in the kernel's shape."""
+        """As `Factored.squares`."""
         return np.square(self.gradients, dtype=np.float64).sum(axis=0)
 
     def each(self) -> Array:
-        """The gradients themselves: array of shape (samples, weights), flat in kernel order."""
+        """As `Factored.each`."""
         return self.gradients.reshape(len(self.gradients), -1)
 
 
 def sample_gradients(
-    model: Model,
-    live_sites: LiveSites,
-    data: Data,
-    batch_size: int = 256,
-    progress: Progress = no_progress,
+    model: Model, live_sites: LiveSites, data: Data, batch_size: int, progress: Progress
 ) -> Iterator[tuple[int, Iterator[dict[str, Factored | Plain]]]]:
     """Yield, batch by batch, each sample's gradients of S^T z: z the logits, S S^T = H_L.
 
@@ -97,10 +91,7 @@ def sample_gradients(
     from one backward pass for each sample.
 
     Args: as for `curvature.gauss_newton`.
-
-    Yields:
-        (samples, iterator over the columns of S): each gives {site name: gradients}, with
-        methods `squares` and `each`.
+    Yields (samples, iterator over the columns of S, which gives {site name: gradients}).
     """
     passes, number = _Passes(model, live_sites), batches.count(data, batch_size, model)
     for batch, x in enumerate(batches.inputs_of(data, batch_size, model)):
@@ -118,11 +109,10 @@ class _Passes:
     def __init__(self, model, live_sites):
         self.model, self.logits, self.linear, self.others = model, Logits(model), {}, []
         for site in live_sites:
-            linear = _linear(site)
-            if linear is None:
-                self.others.append(site)
-            else:
+            if linear := _linear(site):
                 self.linear[site.name] = linear
+            else:
+                self.others.append(site)
         where = probes.INPUTS, probes.BEFORE
         self.seen = probes.Probes((one.layer, w) for one in self.linear.values() for w in where)
 

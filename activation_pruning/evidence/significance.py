@@ -19,9 +19,7 @@ def sigmoid(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 5
     For units with a sigmoid activation it is their mean output.
 
     Args, returns: see `statistic`; arrays of shape (units,).
-
-    Raises:
-        ValueError: for layers whose pre-activations are not seen (recurrent ones).
+    Raises ValueError for layers whose pre-activations are not seen (recurrent ones).
 
     Example:
         >>> from activation_pruning import sites
@@ -39,11 +37,11 @@ def sigmoid(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 5
         sums[place] = total + _sigmoid(values).sum(axis=0), samples + len(values)
 
     probes.show(model, data, batch_size, places=places.values(), see=add)
-    means = {place: (total / samples)[None] for place, (total, samples) in sums.items()}
-    return {
-        site.name: site.source.by_unit(means[places[site.name]])[0].mean(axis=0)
-        for site in live_sites
-    }
+    found = {}
+    for site in live_sites:
+        total, samples = sums[places[site.name]]
+        found[site.name] = site.source.by_unit((total / samples)[None])[0].mean(axis=0)
+    return found
 
 
 def of_inputs(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 512) -> Arrays:

@@ -23,17 +23,11 @@ _SMALLEST_FROM_SQUARES = 1e-3
 
 
 def singular_values(matrix: Array) -> Array:
-    """Singular values, largest first, to about 1e-7 of each.
+    """Singular values of a finite matrix, float64, largest first, to about 1e-7 of each.
 
     sigma_i = sqrt(eigenvalue_i(A^T A)) in float64, of the smaller of A^T A and A A^T, which takes
     a fraction of the time of an SVD; an SVD where a small value would suffer from the squares.
     Rows and columns of nothing but zeros (pruned units) are exact zeros in the result.
-
-    Args:
-        matrix: array of shape (rows, columns), finite.
-
-    Returns:
-        float64 array of shape (min(rows, columns),).
 
     Example:
         >>> singular_values(np.array([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])).round(6).tolist()
@@ -63,33 +57,6 @@ def rank(values: Array, shape: tuple[int, int], eps: float) -> int:
     return int(np.count_nonzero(values > values[0] * max(shape) * eps))
 
 
-def stable_rank(values: Array) -> float:
-    """||A||_F^2 / ||A||_2^2, in [1, rank]; 0 for a matrix of zeros.
-
-    Source: Rudelson & Vershynin, Journal of the ACM 54(4), 2007.
-
-    Example:
-        >>> stable_rank(np.array([2.0, 2.0, 1.0]))
-        2.25
-    """
-    return float(np.sum((values / values[0]) ** 2)) if values[0] else 0.0
-
-
-def effective_rank(values: Array) -> float:
-    """exp of the entropy of p_i = sigma_i / sum sigma, in [1, rank]; 0 for a matrix of zeros.
-
-    Source: Roy & Vetterli, "The effective rank", EUSIPCO 2007.
-
-    Example:
-        >>> round(effective_rank(np.array([1.0, 1.0, 0.0])), 6)
-        2.0
-    """
-    if not values[0]:
-        return 0.0
-    p = values[values > 0] / values.sum()
-    return float(np.exp(-np.sum(p * np.log(p))))
-
-
 @dataclasses.dataclass(frozen=True)
 class Spectrum:
     """The singular values of one kernel at one moment, and all that follows from them.
@@ -117,33 +84,33 @@ class Spectrum:
         zeros = 1 - np.count_nonzero(kernel) / kernel.size
         return cls(site.path, site.name, unfolded, values, eps, zeros)
 
+    @property
+    def place(self) -> dict[str, object]:
+        """The columns that say where it is."""
+        return {"layer": self.layer, "site": self.site, "unfolding": self.unfolding.label}
+
     def table(self) -> Table:
-        """The rows of `spectra`."""
+        """The rows of `analysis.spectra`."""
         values = np.concatenate(self.values)
         order = np.argsort(-values, kind="stable")
         block = np.repeat(np.arange(len(self.values)), [len(part) for part in self.values])
         values = values[order]
         energy = np.cumsum(values**2)
         columns = {
-            "layer": self.layer,
-            "site": self.site,
-            "unfolding": self.unfolding.label,
             "block": block[order],
             "index": np.arange(1, len(values) + 1),
             "value": values,
             "relative": values / (values[0] or 1.0),
             "cumulative_energy": energy / (energy[-1] or 1.0),
         }
-        return pd.DataFrame(columns)
+        return pd.DataFrame(self.place | columns)
 
     def norms(self) -> dict[str, object]:
-        """The row of `norms`."""
+        """The row of `analysis.norms`, where all of them are defined."""
         values = np.sort(np.concatenate(self.values))[::-1]
         blocks, rows, columns = self.unfolding.shape
-        return {
-            "layer": self.layer,
-            "site": self.site,
-            "unfolding": self.unfolding.label,
+        p = values[values > 0] / (values.sum() or 1.0)
+        return self.place | {
             "blocks": blocks,
             "rows": rows,
             "columns": columns,
@@ -151,8 +118,8 @@ class Spectrum:
             "frobenius": math.sqrt(np.sum(values**2)),
             "nuclear": values.sum(),
             "rank": sum(rank(part, (rows, columns), self.eps) for part in self.values),
-            "stable_rank": stable_rank(values),
-            "effective_rank": effective_rank(values),
+            "stable_rank": float(np.sum((values / (values[0] or 1.0)) ** 2)),
+            "effective_rank": float(np.exp(-np.sum(p * np.log(p)))) if len(p) else 0.0,
             "condition_number": values[0] / values[-1] if values[-1] else math.inf,
             "sparsity": self.sparsity,
         }

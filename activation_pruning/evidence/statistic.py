@@ -3,8 +3,8 @@
 Functions that gather one all take the built model (compiled, where they look at the loss), the
 `live_sites` from `sites.find`, `data` as for `prune`, the `batch_size` where data is not batched
 already, and, where they take long, `progress`: called with (work done, work in all or None).
-They give {site name: value}, which is a float64 array of the kernel's shape unless they say another
-thing, and raise ValueError for data, models and losses that they cannot do with.
+They give {site name: value}, a float64 array of the kernel's shape unless they say otherwise, and
+raise ValueError for data, models and losses that they cannot do with.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Statistic:
     """What criteria can ask for by `name`, and what it takes to gather it.
 
-    of: what it is made of: "activity" (counted, over data or in training), "training" (tracked in
-        training steps only), "inputs" of data, its "labels" (and inputs), or "weights" (no data).
+    of: "activity" (counted, over data or in training), "training" (tracked in training steps only),
+        "inputs" of data, its "labels" (and inputs), or "weights" (no data).
     gather: f(model, live_sites, data) -> {site name: value}; None where hooks do it.
     by_unit: whether there is one value for each unit, not one for each weight.
     passes: how often `gather` reads the data.
@@ -65,6 +65,6 @@ def statistic(*names: str, of: Of = "inputs", **options: Any) -> Callable[[Funct
     return register
 
 
-def chosen(needs: Collection[str], *of: Of) -> list[Statistic]:
+def look_up(needs: Collection[str], *of: Of) -> list[Statistic]:
     """The statistics among `needs`, of all kinds or those given, in the order of `STATISTICS`."""
     return [one for one in STATISTICS.values() if one.name in needs and (not of or one.of in of)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from activation_pruning import allocations, amounts, masks, surgeons
 from activation_pruning.evidence import gathering
-from activation_pruning.evidence.statistic import chosen
+from activation_pruning.evidence.statistic import look_up
 from activation_pruning.support.checks import check_count
 
 
@@ -59,12 +59,12 @@ class Settings:
     @property
     def statistics(self) -> tuple[str, ...]:
         """Those of its needs that are counted while a model trains."""
-        return tuple(one.name for one in chosen(self.needs, "activity"))
+        return tuple(one.name for one in look_up(self.needs, "activity"))
 
     @property
     def tracked(self) -> tuple[str, ...]:
         """What the criterion needs of the gradients of training steps."""
-        return tuple(one.name for one in chosen(self.needs, "training"))
+        return tuple(one.name for one in look_up(self.needs, "training"))
 
     @property
     def rounds(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from activation_pruning import sites
 from activation_pruning.evidence import gathering
-from activation_pruning.evidence.statistic import STATISTICS, chosen, statistic
+from activation_pruning.evidence.statistic import STATISTICS, look_up, statistic
 from activation_pruning.hooks import counting, tracking
 
 GATHERED = {name: one for name, one in STATISTICS.items() if one.gather is not None}
@@ -34,9 +34,9 @@ def test_what_a_statistic_declares_is_what_its_function_takes(name):
 
 def test_what_hooks_count_and_track_is_asked_for_in_the_same_way():
     needs = {"frequency", "movement", "gradient", "outgoing"}
-    assert [one.name for one in chosen(needs)] == ["frequency", "movement", "outgoing", "gradient"]
-    assert {one.name for one in chosen(STATISTICS, "activity")} == set(counting.STATISTICS)
-    assert {one.name for one in chosen(STATISTICS, "training")} == set(tracking.TRACKED)
+    assert [one.name for one in look_up(needs)] == ["frequency", "movement", "outgoing", "gradient"]
+    assert {one.name for one in look_up(STATISTICS, "activity")} == set(counting.STATISTICS)
+    assert {one.name for one in look_up(STATISTICS, "training")} == set(tracking.TRACKED)
     assert set(STATISTICS) - set(GATHERED) == {*counting.STATISTICS, *tracking.TRACKED}
 
 
@@ -50,7 +50,7 @@ def test_a_generator_serves_what_is_gathered_in_one_pass(needs):
     if again:
         with pytest.raises(ValueError, match="read only once"):
             gathering.check_passes(needs, iter([]), again=True)
-    assert [one.name for one in chosen(needs)] == [n for n in STATISTICS if n in needs]
+    assert [one.name for one in look_up(needs)] == [n for n in STATISTICS if n in needs]
 
 
 @pytest.mark.parametrize(
