@@ -48,8 +48,8 @@ def pairs_of(
 ) -> Iterator[tuple[Any, Any]]:
     """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
 
-    Args, raises: as for `inputs_of`, but data is `(x, y)`, `(x, y, weights)` (not used), or batches
-    of these; ValueError, too, for no labels, or another number of them than of samples.
+    Args, raises: as for `inputs_of`, but data is `(x, y)`, `(x, y, weights)` or batches of these
+    (weights are not used); ValueError, too, for no labels, or not as many as there are samples.
 
     Example:
         >>> pairs = pairs_of((np.zeros((5, 2)), np.arange(5)), batch_size=3)
@@ -174,7 +174,8 @@ def _batched(data, batch_size, inputs):
             f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
             f"batches, received {type(data).__name__}"
         )
-    return (b[0] if isinstance(b, (tuple, list)) else b for b in _iterated(data))
+    batched = _iterated(data)
+    return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
 
 
 def _iterated(data):

@@ -25,7 +25,7 @@ class InputHessian:
 
     unfolding: how the kernel lies in matrices of shape (blocks, units, inputs).
     hessian: float64 array of shape (blocks, inputs, inputs).
-    rows: how many rows X has: samples times positions; mean: of them, shape (blocks, inputs).
+    rows: how many rows X has, samples times positions. mean: of the rows, shape (blocks, inputs).
     """
 
     unfolding: Unfolding
@@ -72,8 +72,8 @@ def gather(
         needs: which of "input_norm" and "input_hessian".
         batch_size: None for as many samples as make products of matrices fast, 32 to 2,048.
 
-    Returns {site name: {statistic: value}}: "input_norm" as float32, an `InputHessian`.
-
+    Returns {site name: {statistic: value}}; "input_norm" is a float32 array of the kernel's shape,
+    "input_hessian" an `InputHessian`.
     Raises ValueError for layers that no data reaches, or inputs not understood or not finite.
 
     Example:
