@@ -53,16 +53,11 @@ class TrainingEvidence:
                 "plain model, ap.strip(model), or regrow='set'."
             )
 
-    def attach(
-        self, owner: Any, hooks: Attachment, live_sites: LiveSites, threshold: float
-    ) -> None:
+    def attach(self, owner: Any, hooks: Attachment, sites: LiveSites, threshold: float) -> None:
         """Count and track from now on; a unit is active where its output is over `threshold`."""
-        self._hooks, self._sites, statistics = hooks, live_sites, self.settings.statistics
-        self._counters, self._trackers = {}, {}
-        if statistics:
-            self._counters = hooks.count(owner, live_sites, threshold, statistics)
-        if self._tracked:
-            self._trackers = hooks.track(owner, live_sites, self._tracked)
+        self._hooks, self._sites, statistics = hooks, sites, self.settings.statistics
+        self._counters = hooks.count(owner, sites, threshold, statistics) if statistics else {}
+        self._trackers = hooks.track(owner, sites, self._tracked) if self._tracked else {}
 
     def begin(self) -> None:
         """A fit begins: what was counted in an older one is over."""
@@ -80,11 +75,7 @@ class TrainingEvidence:
         return gathering.activity_of(self._sites, self._counters)
 
     def table(self) -> Table:
-        """The activity, one row per unit.
-
-        Raises:
-            ValueError: nothing was counted.
-        """
+        """The activity, one row per unit; ValueError where nothing was counted."""
         if not self._counters:
             raise ValueError(
                 "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
@@ -108,7 +99,7 @@ class TrainingEvidence:
         return {
             site.name: gathering.Gathered(
                 activity.get(site.name),
-                {**tracked.get(site.name, {}), **statistics.get(site.name, {})},
+                tracked.get(site.name, {}) | statistics.get(site.name, {}),
             )
             for site in event.sites
         }
