@@ -12,12 +12,8 @@ from activation_pruning.support.counts import Count
 class Clock:
     """Counts the epochs and steps of a fit, also of one that goes on with an older one.
 
-    Args:
-        params: what Keras tells a callback: epochs, steps.
-        by: "epoch" or "step", the unit of `time` and `end`.
-
-    Raises:
-        ValueError: where nobody can tell the time in this fit.
+    `params` is what Keras tells a callback; `by`, "epoch" or "step", the unit of `time` and `end`.
+    Raises ValueError where nobody can tell the time in this fit.
     """
 
     def __init__(self, params: Mapping[str, Any] | None, by: str) -> None:
@@ -92,13 +88,8 @@ class Clock:
 class Agenda:
     """Asks the schedule of a callback, and keeps what cannot be done yet for later.
 
-    Args:
-        schedule: an object of `schedules`.
-        clock: of the fit.
-        count: function that returns how many weights are pruned now.
-
-    Warns:
-        UserWarning: the schedule does nothing, or not all, in this fit.
+    `count` returns how many weights are pruned now. Warns where the schedule does nothing, or not
+    all, in this fit.
     """
 
     def __init__(self, schedule: Any, clock: Clock, count: Callable[[], Count]) -> None:
@@ -140,7 +131,7 @@ class Agenda:
         elif owed is not None and self.lacks(owed):
             yield owed
 
-    def _ask(self, logs, step):
+    def _ask(self, logs: dict, step: int) -> Any:
         return self.schedule(self.clock.progress(step, logs, self.count(), self.granule))
 
     def lacks(self, target: Any) -> bool:

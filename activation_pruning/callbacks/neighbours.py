@@ -16,10 +16,7 @@ class Monitors:
     """The neighbours that watch a metric: EarlyStopping, ModelCheckpoint and their like.
 
     Their best value so far belongs to a denser network whenever weights have been pruned since,
-    so pruning has them start their comparison over.
-
-    Args:
-        callback: whose neighbours in the same `fit`, asked as their training begins.
+    so pruning has them start their comparison over. To be made when their training has begun.
     """
 
     def __init__(self, callback: Callback) -> None:
@@ -56,7 +53,7 @@ class Monitors:
                 stacklevel=3,
             )
 
-    def _restart(self):
+    def _restart(self) -> None:
         """Forget every best value, the patience spent and the weights kept for restoring."""
         for neighbour, best in self._first:
             neighbour.best, neighbour.wait = best, 0
@@ -76,11 +73,8 @@ def neighbours(callback: Callback) -> list[Callback]:
 def check_monitor(callback: Callback, monitor: str | None) -> None:
     """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`, if any.
 
-    What a `train_step`, a `compute_metrics` or another callback of users' own adds to the logs
-    cannot be known; the schedule itself looks into the logs later.
-
-    Raises:
-        ValueError: names the metrics there are.
+    The ValueError names the metrics there are. What a `train_step`, a `compute_metrics` or another
+    callback of users' own adds to the logs cannot be known; the schedule looks into them later.
     """
     if monitor is None:
         return

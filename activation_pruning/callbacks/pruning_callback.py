@@ -163,7 +163,8 @@ class PruningCallback(KeepPruned):
         self._clock.start(epoch)
         event = self._event()
         self._take_masks(event)
-        self._agenda.granule, self._exchange.loaded = event.granule, True
+        self._agenda.granule = masks.granule(event.snapshots, self.settings.granularity)
+        self._exchange.loaded = True
         if epoch == 0:
             self._follow({}, [0])  # once before training
             return

@@ -34,11 +34,7 @@ class TrainingEvidence:
         self._final: dict[str, Activity] | None = None  # when the fit is over
 
     def check(self, model: Model, live_sites: LiveSites) -> None:
-        """Raise for data that does not fit the model, or where gradients are not to be had.
-
-        Raises:
-            ValueError: names the layers and says what to do.
-        """
+        """Raise ValueError for data that does not fit the model, or layers without gradients."""
         gathering.check_first(model, self.data, self._from_data)
         frozen = [site.path for site in live_sites if not site.variable.trainable]
         if frozen and self._trains:
@@ -54,7 +50,7 @@ class TrainingEvidence:
             )
 
     def attach(self, owner: Any, hooks: Attachment, sites: LiveSites, threshold: float) -> None:
-        """Count and track from now on; a unit is active where its output is over `threshold`."""
+        """Count and track from now on; a unit is active where its output exceeds `threshold`."""
         self._hooks, self._sites, statistics = hooks, sites, self.settings.statistics
         self._counters = hooks.count(owner, sites, threshold, statistics) if statistics else {}
         self._trackers = hooks.track(owner, sites, self._tracked) if self._tracked else {}

@@ -49,8 +49,7 @@ class Exchange:
     def begin(self, end: int | None, shared: LiveSites) -> None:
         """A fit begins, whose pruning ends at `end`; others mask the sites `shared` as well.
 
-        Raises:
-            ValueError: for shared sites; a decay whose end is not known.
+        Raises ValueError for shared sites, and for a decay whose end is not known.
         """
         self._planned = None
         if self.rule is None:
@@ -77,10 +76,8 @@ class Exchange:
     ) -> tuple[Any, Masks]:
         """Take up what was planned: (the target, the masks after the exchange).
 
-        Args:
-            event: with the weights and masks of now.
-            tracked: {site name: {statistic: array}}, what the rule needs.
-            end: as for `begin`.
+        `event` has the weights and masks of now, `tracked` what the rule needs, {site name:
+        {statistic: array}}; `end` is that of `begin`.
         """
         (target, time), self._planned = self._planned, None
         missing = self._missing(event, target) if self.loaded else {}

@@ -32,12 +32,9 @@ def silence(coupling: Coupling, alive: Masks) -> list[tuple[Offset, Mask]]:
 class Silencer:
     """Beside a callback that masks its own kernels, the owner of the masks of everything else.
 
-    These are biases, betas and gammas of dead units, and kernels of layers that the callback
-    leaves alone but a surgeon has changed. Nothing is done, and the graph of the model is not
-    looked at, before a whole unit is dead.
-
-    Args:
-        callback: the `KeepPruned` that it works for.
+    These are biases, betas and gammas of dead units, and kernels of layers that the callback, a
+    `KeepPruned`, leaves alone but a surgeon has changed. Nothing is done, and the graph of the
+    model is not looked at, before a whole unit is dead.
     """
 
     def __init__(self, callback: Any):

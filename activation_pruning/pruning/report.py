@@ -21,11 +21,8 @@ def read(
 ) -> list[sites.Site]:
     """The sites as they are now, each weight read once.
 
-    Args:
-        live_sites: from `sites.find`.
-        masks: {site name: True where a weight is alive}; None: exact zeros are pruned weights, but
-            all of a kernel of nothing but zeros, a fresh one, is alive.
-        respect_zeros: False: all weights are alive, where `masks` is None.
+    Without `masks`, {site name: True where alive}, exact zeros are pruned weights, but for a kernel
+    of nothing but zeros: a fresh one, all alive. Without `respect_zeros` all weights are, too.
     """
     found = []
     for site in live_sites:
@@ -60,7 +57,7 @@ def measure(live_sites: sites.LiveSites, masks: Masks | None = None) -> Table:
 
 
 def total_sparsity(table: Table) -> float:
-    """Pruned / prunable weights over all the rows of `measure`."""
+    """Pruned / prunable weights over all rows of `measure`."""
     return float(table["pruned"].sum() / table["weights"].sum())
 
 
@@ -120,14 +117,7 @@ class PruningReport:
 
 
 def report(model: Model, found: sites.Found, target: float | None, note: str = "") -> PruningReport:
-    """The `PruningReport` of a model as it is now.
-
-    Args:
-        model: the model.
-        found: the `sites.Found` that was pruned.
-        target: the sparsity that was asked for, or None.
-        note: what else to say.
-    """
+    """The `PruningReport` of a model as it is now, where `found` was pruned to `target`."""
     skipped = pd.DataFrame(
         {"layer": path, "site": path, "note": f"not pruned: {reason}"}
         for path, reason in found.skipped
