@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from activation_pruning import amounts, masks, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
 from activation_pruning.callbacks.keep_pruned import KeepPruned
@@ -89,7 +87,7 @@ class PruningCallback(KeepPruned):
         site, measured after the event), pruned, weights. With `regrow` also grown: weights alive
         that were not before the event, as many as were dropped.
         """
-        return self._history.table(*([] if self.regrow is None else ["grown"]))
+        return self._history.table()
 
     def activity(self) -> Table:
         """Tidy DataFrame of the activity counted: layer, unit, frequency, mean, rms, ...
@@ -156,7 +154,8 @@ class PruningCallback(KeepPruned):
         self._evidence.attach(self, hooks, self._sites, self.threshold)
 
     def _begin_history(self):
-        self._history, self._target, self._monitors = report.EventHistory(), 0.0, None
+        self._history = report.EventHistory(regrow=self.regrow is not None)
+        self._target, self._monitors = 0.0, None
 
     def _begin(self, epoch):
         self._monitors = Monitors(self)  # by now each has begun its own training
@@ -227,11 +226,5 @@ class PruningCallback(KeepPruned):
             whole = isinstance(self.settings.granularity, masks.Unit)
             self._write(chosen, values, everything=whole)
             self._silencer.hold(set(kernels) - set(chosen))
-            measured = report.measure(self._sites, None if self.regrow is None else chosen)
-            self._history.add(  # before listeners hear that the event is over
-                measured,
-                grown=[np.count_nonzero(chosen[name] & ~known[name]) for name in measured["site"]],
-                epoch=self._clock.epoch,
-                step=self._clock.step,
-                target_sparsity=target,
-            )
+            now = {"epoch": self._clock.epoch, "step": self._clock.step, "target_sparsity": target}
+            self._history.add(self._sites, known, chosen, **now)  # before listeners hear of its end

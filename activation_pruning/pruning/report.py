@@ -62,23 +62,26 @@ def total_sparsity(table: Table) -> float:
 
 
 class EventHistory:
-    """The pruning events of a fit: one row per event and site."""
+    """The pruning events of a fit: a row per event and site; with `regrow` also what has grown."""
 
-    def __init__(self) -> None:
+    def __init__(self, regrow: bool) -> None:
+        self._regrow, self._columns = regrow, _COLUMNS + ["grown"] * regrow
         self._events: list[list[dict]] = []
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def add(self, measured: Table, **facts: Any) -> None:
-        """Put an event on record: the table of `measure`, and what else there is to say."""
+    def add(self, live_sites: sites.LiveSites, before: Masks, after: Masks, **facts: Any) -> None:
+        """Put an event on record: the masks before and after it, and what else there is to say."""
+        measured = measure(live_sites, after if self._regrow else None)
+        grown = [np.count_nonzero(after[name] & ~before[name]) for name in measured["site"]]
         facts |= {"event": len(self) + 1, "total_sparsity": total_sparsity(measured)}
-        self._events.append(measured.assign(**facts).to_dict("records"))
+        self._events.append(measured.assign(grown=grown, **facts).to_dict("records"))
 
-    def table(self, *more: str) -> Table:
-        """All events, in the columns of every event and `more`."""
+    def table(self) -> Table:
+        """All events."""
         rows = [row for event in self._events for row in event]
-        return pd.DataFrame(rows, columns=[*_COLUMNS, *more])
+        return pd.DataFrame(rows, columns=self._columns)
 
 
 class PruningReport:
