@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.support.checks import check_number
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found

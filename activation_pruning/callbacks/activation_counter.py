@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.evidence.gathering import activity_of
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.pruning import report
@@ -14,15 +14,14 @@ from activation_pruning.support.types import Layers, Table
 class ActivationCounter(AttachedCallback):
     """Count how often each unit is active while the model trains; changes nothing.
 
-    frequency = active samples / samples seen, where a unit is active for a sample when its
-    output after the activation is greater than `threshold` (for Conv: the share of positions).
+    frequency = active samples / samples seen; of a Conv a sample counts by its share of positions.
 
     Args:
-        threshold: output above which a unit is active.
+        threshold: a unit is active where its output, after the activation, is greater.
         include: layers to count (names, patterns, layers); None takes all.
         exclude: layers to leave out; the default `()` leaves out nothing.
-        statistics: what to count: "frequency", "mean" (of the output) and "rms" (root mean
-            square of the output); fewer are cheaper.
+        statistics: what to count: "frequency", "mean" and "rms" (root mean square) of the output;
+            fewer are cheaper.
 
     Raises:
         ValueError: for an unknown statistic; at the start of `fit`, for an unbuilt model or an
@@ -49,9 +48,7 @@ class ActivationCounter(AttachedCallback):
     ) -> None:
         super().__init__(include, exclude)
         if not statistics or set(statistics) - set(STATISTICS):
-            raise ValueError(
-                f"statistics={statistics!r}: give at least one of {sorted(STATISTICS)}"
-            )
+            raise ValueError(f"statistics={statistics!r}: give one or more of {sorted(STATISTICS)}")
         self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters: dict[Any, Any] = {}
         self._activity: dict[str, Activity] | None = None
@@ -75,8 +72,7 @@ class ActivationCounter(AttachedCallback):
         """
         if not (self._fitting or self._activity):
             raise ValueError("nothing counted yet: pass this callback to model.fit first")
-        activity = self._activity
-        if activity is None:
+        if self._activity is None:
             self._hooks.sync()
-            activity = activity_of(self._sites, self._counters)
+        activity = self._activity or activity_of(self._sites, self._counters)
         return report.activity_table(self._sites, activity)

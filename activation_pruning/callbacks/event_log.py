@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning.callbacks.event_listener import EventListener, settings
+from activation_pruning.callbacks.base import EventListener, settings
 from activation_pruning.support import files
 from activation_pruning.support.settings import settings_table
 from activation_pruning.support.types import Path
@@ -33,8 +33,7 @@ class EventLog(EventListener):
 
     Example:
     >>> import keras, numpy as np, pandas as pd, tempfile, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="a"),
-    ...                           keras.layers.Dense(1)])
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> folder = tempfile.mkdtemp()
     >>> pruner = ap.PruningCallback(ap.schedules.Linear(0.5, begin=1, end=2), "magnitude")
@@ -70,15 +69,10 @@ class EventLog(EventListener):
         model["sites"] = {site.name: list(site.variable.shape) for site in self._sites}
         if getattr(self.model, "optimizer", None) is not None:
             model["optimizer"] = self.model.optimizer.get_config()
-        return {
-            "fit": self._fit,
-            "first_epoch": epoch,
-            "epochs": self.params.get("epochs"),
-            "steps": self.params.get("steps"),
-            "pruning": self.pruner and settings(self.pruner),
-            "model": model,
-            **facts,
-        }
+        planned = {name: self.params.get(name) for name in ("epochs", "steps")}
+        pruning = self.pruner and settings(self.pruner)
+        fit = {"fit": self._fit, "first_epoch": epoch, **planned}
+        return {**fit, "pruning": pruning, "model": model, **facts}
 
     def _event(self, rows, epoch, step):
         self._write(rows, epoch, step - 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.hooks.silencing import Silencer
 from activation_pruning.pruning import Event, report
 from activation_pruning.support.counts import counted
@@ -36,15 +36,13 @@ class KeepPruned(AttachedCallback):
 
     def __init__(self, include: Layers = None, exclude: Layers = ()) -> None:
         super().__init__(include, exclude)
-        self._forget()
-
-    def _forget(self):
-        self._masks = self._silencer = self._count = None
+        self._masks: Any = None  # before the first epoch, as are the others
+        self._silencer: Any = None
+        self._count: Any = None
 
     def _attach(self, hooks):
         hooks.mask(self, self._sites)
-        self._forget()
-        self._silencer = Silencer(self)
+        self._masks, self._silencer, self._count = None, Silencer(self), None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
@@ -63,8 +61,7 @@ class KeepPruned(AttachedCallback):
     def masks(self) -> Masks:
         """{site name: bool array, True where a weight is alive}, as they are now or were at last.
 
-        Raises:
-            ValueError: before the callback has been in a `fit`.
+        Raises ValueError before the callback has been in a `fit`.
         """
         if self._masks is None:
             raise ValueError("no masks yet: pass this callback to model.fit first")

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from activation_pruning.callbacks.event_listener import EventListener, settings
+from activation_pruning.callbacks.base import EventListener, settings
 from activation_pruning.support.optional import optional
 
 _started: list[Any] = []  # the run that a log started last: still active where its fit died
@@ -14,16 +14,14 @@ class MLflowLog(EventListener):
 
     Parameters `pruning.<name>`; at each event, by training step, the metrics `pruning/sparsity`,
     `pruning/target_sparsity`, `pruning/epoch` and `pruning/sparsity_of/<site>`. They go to the
-    active run, or to a new one that ends with the fit. Where runs are kept is for MLflow to know:
-    `mlflow.set_tracking_uri("http://...")` names a server; without one it takes a database in a
-    file, which needs the whole of `mlflow`, not `mlflow-skinny`. The metrics of the epochs,
-    `sparsity` among them, are for MLflow's own callback, `mlflow.keras.MlflowCallback()`. A fit
-    that goes on with an older one, in the same run (`mlflow.start_run(run_id=...)`), adds the
-    events not there yet; what is there cannot be taken back.
+    active run, or to a new one that ends with the fit. `mlflow.set_tracking_uri("http://...")`
+    names a server; without one MLflow keeps runs in a database, which needs the whole of `mlflow`,
+    not `mlflow-skinny`. The metrics of the epochs, `sparsity` among them, are for MLflow's own
+    callback, `mlflow.keras.MlflowCallback()`. A fit that goes on with an older one, in the same
+    run (`mlflow.start_run(run_id=...)`), adds the events not there yet.
 
     Args:
-        pruner: the `PruningCallback` of the same fit; None where nothing is pruned, which logs
-            nothing.
+        pruner: the `PruningCallback` of the same fit; None logs nothing.
 
     Raises:
         ImportError: where MLflow is not installed; names the command.
@@ -86,11 +84,8 @@ class MLflowLog(EventListener):
 
     def _event(self, rows, epoch, step):
         first = rows.iloc[0]
-        metrics = {
-            "pruning/sparsity": first["total_sparsity"],
-            "pruning/target_sparsity": first["target_sparsity"],
-            "pruning/epoch": epoch,
-        }
+        metrics = {"pruning/sparsity": first["total_sparsity"], "pruning/epoch": epoch}
+        metrics["pruning/target_sparsity"] = first["target_sparsity"]
         for site, sparsity in zip(rows["site"], rows["sparsity"], strict=True):
             taken = re.sub(r"[^\w./ -]", "_", site)  # what MLflow takes in a name
             metrics[f"pruning/sparsity_of/{taken}"] = sparsity

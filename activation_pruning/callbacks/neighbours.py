@@ -16,10 +16,7 @@ class Monitors:
     """The neighbours that watch a metric: EarlyStopping, ModelCheckpoint and their like.
 
     Their best value so far belongs to a denser network whenever weights have been pruned since,
-    so pruning has them start their comparison over.
-
-    Args:
-        callback: whose neighbours in the same `fit`, asked as their training begins.
+    so pruning has them start their comparison over. To be made when their training has begun.
     """
 
     def __init__(self, callback: Callback) -> None:
@@ -42,7 +39,11 @@ class Monitors:
         """The fit is over: a best epoch restored now would be a denser network."""
         if not self._again:
             return
-        outdated = self._outdated()
+        outdated = [  # checkpoints of the best epoch, not written again since the restart
+            str(neighbour.filepath)
+            for neighbour, best in self._first
+            if getattr(neighbour, "save_best_only", False) and neighbour.best == best
+        ]
         self._restart()
         if outdated:
             warnings.warn(
@@ -55,45 +56,32 @@ class Monitors:
     def _restart(self) -> None:
         """Forget every best value, the patience spent and the weights kept for restoring."""
         for neighbour, best in self._first:
-            neighbour.best = best
-            neighbour.wait = 0
+            neighbour.best, neighbour.wait = best, 0
             if hasattr(neighbour, "best_weights"):
                 neighbour.best_weights = None
-
-    def _outdated(self) -> list[str]:
-        """Files that checkpoints of the best epoch have not written again since the restart."""
-        return [
-            str(neighbour.filepath)
-            for neighbour, best in self._first
-            if getattr(neighbour, "save_best_only", False) and neighbour.best == best
-        ]
 
 
 def neighbours(callback: Callback) -> list[Callback]:
     """The other callbacks in the same `fit`, as far as they can be seen."""
     # Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
     lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
-    found = {id(item): item for owner in lists for item in owner}
-    return [
-        item
-        for item in found.values()
-        if isinstance(item, Callback) and item is not callback and item.model is callback.model
-    ]
+    found = {id(item): item for owner in lists for item in owner if item is not callback}
+    others = [item for item in found.values() if isinstance(item, Callback)]
+    return [other for other in others if other.model is callback.model]
 
 
 def check_monitor(callback: Callback, monitor: str | None) -> None:
     """Raise when the `fit` that `callback` is in cannot produce the metric `monitor`, if any.
 
-    What a `train_step`, a `compute_metrics` or another callback of users' own adds to the logs
-    cannot be known; the schedule itself looks into the logs later.
-
-    Raises:
-        ValueError: names the metrics there are.
+    The ValueError names the metrics there are. What a `train_step`, a `compute_metrics` or another
+    callback of users' own adds to the logs cannot be known; the schedule looks into them later.
     """
     if monitor is None:
         return
     model, others = callback.model, neighbours(callback)
-    unknown = _adds_metrics(model) or any(_may_log(other) for other in others)
+    kind, methods = type(model), ("train_step", "compute_metrics")
+    own = any(getattr(kind, name) is not getattr(keras.Model, name) for name in methods)
+    unknown = own or any(_may_log(other) for other in others)
     if monitor.startswith("val_") and not keras_private.validates(model):
         text = (
             f"schedule watches monitor={monitor!r}, but this fit has no validation data. Give "
@@ -113,14 +101,6 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
             f"of the compiled model: {sorted(filter(None, known))} (and 'val_...' of each with "
             "validation data). Add it to compile(metrics=[...]) or choose another monitor."
         )
-
-
-def _adds_metrics(model):
-    kind = type(model)
-    return any(
-        getattr(kind, name) is not getattr(keras.Model, name)
-        for name in ("train_step", "compute_metrics")
-    )
 
 
 def _may_log(callback):

@@ -2,16 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-
 from activation_pruning import amounts, masks, schedules
-from activation_pruning.callbacks import weight_exchange
-from activation_pruning.callbacks.agenda import Agenda
-from activation_pruning.callbacks.clock import Clock
-from activation_pruning.callbacks.event_history import EventHistory
+from activation_pruning.callbacks.agenda import Agenda, Clock
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.neighbours import Monitors, check_monitor
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
+from activation_pruning.callbacks.weight_exchange import Exchange
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
@@ -25,12 +21,11 @@ class PruningCallback(KeepPruned):
     prunes, callbacks that watch a metric (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau)
     start their comparison over: their best value belongs to a denser network.
 
-    With `regrow` the alive weights of each site change places while their number stays (sparse
-    training), at every event that finds the network sparse already; where the target has risen, it
-    is pruned first. The exchange waits for the next training step: epochs end (metrics,
-    checkpoints, best weights) with a trained network, and metrics are compared on. Grown weights
-    start at zero, with zero momenta; sparsity is that of the masks, in which they are alive.
-    Weights of another epoch that EarlyStopping restores stay as they are, with zeros of their own.
+    With `regrow` alive weights of each site change places while their number stays (sparse
+    training), at every event that finds the network sparse already, after the pruning that is due.
+    The exchange waits for the next training step: epochs end with a trained network, and metrics
+    are compared on. Grown weights start at zero, with zero momenta; by `sparsity` they are alive.
+    Weights of another epoch that EarlyStopping restores stay as they are.
 
     Args:
         schedule: an object of `activation_pruning.schedules`, or of tfmot.
@@ -51,13 +46,11 @@ class PruningCallback(KeepPruned):
 
     Example:
     >>> import keras, numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"),
-    ...                           keras.layers.Dense(1)])
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.75, at=1))
-    >>> history = model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=2, verbose=0,
-    ...                     callbacks=[pruner])
-    >>> history.history["sparsity"]
+    >>> fit = model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=2, verbose=0, callbacks=[pruner])
+    >>> fit.history["sparsity"]
     [0.75, 0.75]
     """
 
@@ -81,25 +74,24 @@ class PruningCallback(KeepPruned):
         self.settings = Settings(criterion, allocation, granularity, seed)
         self.threshold, self.respect_zeros = threshold, respect_zeros
         self.reset_counts, self.data = reset_counts, data
-        self._exchange = weight_exchange.exchange(regrow, self.settings, self.schedule)
-        self.regrow = self._exchange and self._exchange.rule
+        self._exchange = Exchange(regrow, self.settings, self.schedule)
+        self.regrow = self._exchange.rule
         self._evidence = TrainingEvidence(self.settings, criterion, data, self.regrow)
         self._begin_history()
 
     def table(self) -> Table:
         """The events, one row per event and site.
 
-        Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity,
-        pruned, weights. `sparsity` is that of the site, measured after the event. With `regrow`
-        also grown: weights alive that were not before the event, as many as were dropped.
+        Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity (of the
+        site, measured after the event), pruned, weights. With `regrow` also grown: weights alive
+        that were not before the event, as many as were dropped.
         """
         return self._history.table()
 
     def activity(self) -> Table:
         """Tidy DataFrame of the activity counted: layer, unit, frequency, mean, rms, ...
 
-        Raises:
-            ValueError: when the criterion needs no activity, so nothing was counted.
+        Raises ValueError when the criterion needs no activity, so nothing was counted.
         """
         return self._evidence.table()
 
@@ -110,8 +102,7 @@ class PruningCallback(KeepPruned):
         self._clock = Clock(self.params, self.schedule.by)
         check_monitor(self, self.schedule.monitor)
         self._agenda = Agenda(self.schedule, self._clock, lambda: self._count)
-        if self._exchange:
-            self._exchange.begin(self._agenda.end, self._hooks.shared(self))
+        self._exchange.begin(self._agenda.end, self._hooks.shared(self))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._clock.begin_epoch()
@@ -121,7 +112,7 @@ class PruningCallback(KeepPruned):
             self._monitors.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self._exchange and self._exchange.may_start(self._clock.stepped):
+        if self._exchange.may_start(self._clock.stepped):
             self._hooks.sync()
             event, tracked = self._event(), self._evidence.tracked()
             target, chosen = self._exchange.chosen(event, tracked, self._agenda.end)
@@ -148,7 +139,7 @@ class PruningCallback(KeepPruned):
         super().on_train_end(logs)
         if self._masks is None:  # there was no epoch
             return
-        if self._exchange:
+        if self.regrow is not None:
             self._exchange.warn_idle(self.table()["grown"])
         self._agenda.warn_short(len(self._history))
 
@@ -162,26 +153,25 @@ class PruningCallback(KeepPruned):
         self._evidence.attach(self, hooks, self._sites, self.threshold)
 
     def _begin_history(self):
-        self._history = EventHistory(*(["grown"] if self._exchange else []))
+        self._history = report.EventHistory(regrow=self.regrow is not None)
         self._target, self._monitors = 0.0, None
 
     def _begin(self, epoch):
         self._monitors = Monitors(self)  # by now each has begun its own training
         self._clock.start(epoch)
-        event = self._event(respect_zeros=self.respect_zeros)
+        event = self._event()
         self._take_masks(event)
-        self._agenda.granule = event.granule
-        if self._exchange:
-            self._exchange.loaded = True
+        self._agenda.granule = masks.granule(event.snapshots, self.settings.granularity)
+        self._exchange.loaded = True
         if epoch == 0:
             self._follow({}, [0])  # once before training
             return
         owed = self._agenda.resume()
-        if self._exchange and owed is not None and self._count.sparsity > 0:
+        if owed is not None and self._count.sparsity > 0:
             self._exchange.plan(owed, self._clock.time)
 
     def _reapply(self):
-        best = weight_exchange.restored(self._sites, self._masks) if self._exchange else None
+        best = self._exchange.restored(self._sites, self._masks)
         if best is None:
             super()._reapply()
         else:
@@ -195,15 +185,11 @@ class PruningCallback(KeepPruned):
             else:
                 self._prune(target)
 
-    def _event(self, respect_zeros=True):
+    def _event(self):
+        coupling = self._silencer.coupling if self.settings.couples else None
+        alive, progress = self._masks, ProgressBar(bool(self.params.get("verbose")))
         return Event(
-            self.model,
-            self._sites,
-            self.settings,
-            alive=self._masks,
-            respect_zeros=respect_zeros,
-            coupling=self._silencer.coupling if self.settings.couples else None,
-            progress=ProgressBar(bool(self.params.get("verbose"))),
+            self.model, self._sites, self.settings, alive, self.respect_zeros, coupling, progress
         )
 
     def _prune(self, target):
@@ -214,9 +200,9 @@ class PruningCallback(KeepPruned):
             target = count.pruned / count.weights
         self._target = target
         self._clock.note_event()
-        if self._exchange and before.sparsity > 0:
+        if before.sparsity > 0:
             self._exchange.plan(target, self._clock.time)
-        if not (self._exchange and self._exchange.due) or self._differ(chosen):
+        if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
         if self._count != before:
             self._monitors.pruned()
@@ -229,8 +215,7 @@ class PruningCallback(KeepPruned):
     def _change(self, event, chosen, target, kernels=None):
         """Write the masks of an event, and kernels of a surgeon, and put it on record."""
         known, values, kernels = self._masks, event.values, kernels or {}
-        if self._exchange:
-            self._exchange.loaded = False
+        self._exchange.loaded = False
         with self._hooks.event(self._clock.epoch):
             if kernels:
                 event.assign(chosen, kernels)
@@ -240,11 +225,5 @@ class PruningCallback(KeepPruned):
             whole = isinstance(self.settings.granularity, masks.Unit)
             self._write(chosen, values, everything=whole)
             self._silencer.hold(set(kernels) - set(chosen))
-            measured = report.measure(self._sites, chosen if self._exchange else None)
-            self._history.add(  # before listeners hear that the event is over
-                measured,
-                grown=[np.count_nonzero(chosen[name] & ~known[name]) for name in measured["site"]],
-                epoch=self._clock.epoch,
-                step=self._clock.step,
-                target_sparsity=target,
-            )
+            now = {"epoch": self._clock.epoch, "step": self._clock.step, "target_sparsity": target}
+            self._history.add(self._sites, known, chosen, **now)  # before listeners hear of its end

@@ -6,11 +6,9 @@ import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.compression.compressed import Compressed
 from activation_pruning.compression.tensors import Shared
-
-REDUCTIONS = ("sum", "mean")
 
 
 class SharedWeights(AttachedCallback):
@@ -23,13 +21,13 @@ class SharedWeights(AttachedCallback):
     and by 0 where the weight is pruned. The weights of a cluster begin equal and get equal
     gradients, so an optimizer that works entry by entry (SGD, momentum, Adam, ...) takes exactly
     the step that it would take on the centroids; what clips by norm sees a cluster as often as it
-    has weights. Biases and other weights train as ever. When `fit` ends, `compressed` takes the
-    new centroids (the mean of a cluster, whose weights may differ in their last bit by then) and
-    the model the weights that they stand for.
+    has weights. Other weights train as ever. When `fit` ends, `compressed` takes the new centroids
+    (the mean of a cluster, whose weights may differ in their last bit by then) and the model the
+    weights that they stand for.
 
-    With reduction "mean" the sum is divided by the weights in the cluster: for SGD a learning rate
-    divided by the size of the cluster. The sum over thousands of weights wants a learning rate
-    that much smaller, unless the optimizer scales steps itself, as Adam does.
+    With reduction "mean" the sum is divided by the weights in the cluster. The sum over thousands
+    of weights wants a learning rate that much smaller, unless the optimizer scales steps itself,
+    as Adam does.
 
     List it after callbacks that restore weights as training ends (EarlyStopping).
 
@@ -63,29 +61,24 @@ class SharedWeights(AttachedCallback):
         if not isinstance(compressed, Compressed):
             kind = type(compressed).__name__
             raise TypeError(f"compressed: received a {kind}; give what ap.compress(model) returned")
-        if reduction not in REDUCTIONS:
+        if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction={reduction!r}; choose 'sum' or 'mean'")
         self.compressed, self.reduction = compressed, reduction
 
     def _check(self):
-        variables = list(self.model.weights)
-        known = self.compressed.weights
+        variables, known = self.model.weights, self.compressed.weights
         if len(variables) != len(known):
             raise ValueError(_other(f"it has {len(variables)} weight tensors, not {len(known)}"))
-        self._shared = {}
-        for variable, tensor in zip(variables, known, strict=True):
-            if isinstance(tensor, Shared):
-                self._shared[id(variable)] = tensor
+        pairs = zip(variables, known, strict=True)
+        self._shared = {id(v): tensor for v, tensor in pairs if isinstance(tensor, Shared)}
         self._sites = [site for site in self._sites if id(site.variable) in self._shared]
         for site in self._sites:
             if not np.array_equal(site.kernel(), self._shared[id(site.variable)].array):
                 raise ValueError(_other(f"those of {site.name!r} differ"))
 
     def _attach(self, hooks):
-        functions = {}
-        for site in self._sites:
-            tensor = self._shared[id(site.variable)]
-            functions[site.name] = _Reduced(tensor, self.reduction)
+        shared = {site.name: self._shared[id(site.variable)] for site in self._sites}
+        functions = {name: _Reduced(tensor, self.reduction) for name, tensor in shared.items()}
         hooks.transform(self, self._sites, functions)
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from activation_pruning.callbacks.attached_callback import AttachedCallback
+from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.evidence.spectrum import Spectrum
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.types import Layers, Table
@@ -16,9 +16,9 @@ from activation_pruning.support.types import Layers, Table
 class SpectrumLogger(AttachedCallback):
     """Keep the spectra at chosen epochs, and right before and after every pruning event.
 
-    Looks only; weights that are not finite are left out with a warning. Put it beside a
-    `PruningCallback`: after it in the list, an epoch's spectra are those after an event at its
-    end, before it those before the event. Only singular values are kept.
+    Only singular values are kept; weights that are not finite are left out with a warning. After
+    a `PruningCallback` in the list, an epoch's spectra are those after an event at its end; before
+    it in the list, those before the event.
 
     Args:
         epochs: n for every n-th epoch (counted from 1), or the numbers of the epochs; 0 is the
@@ -32,8 +32,7 @@ class SpectrumLogger(AttachedCallback):
 
     Example:
     >>> import keras, numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
-    ...                           keras.layers.Dense(1)])
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> logger = ap.SpectrumLogger(epochs=[0, 2])
     >>> pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), "magnitude")
@@ -75,9 +74,8 @@ class SpectrumLogger(AttachedCallback):
     def table(self) -> Table:
         """Tidy DataFrame: moment ("epoch", "before", "after"), epoch, event, and as `spectra`.
 
-        `event` counts the pruning events so far, of all callbacks that prune in this fit; `epoch`
-        is how many epochs were over, as in `PruningCallback.table()`. Raises ValueError before
-        there is anything.
+        `event` counts the events so far, of all callbacks that prune in this fit; `epoch` those
+        that were over. Raises ValueError before there is anything.
         """
         return self._tables(lambda spectrum: spectrum.table())
 

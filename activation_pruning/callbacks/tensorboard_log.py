@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from activation_pruning.callbacks.event_listener import EventListener
+from activation_pruning.callbacks.base import EventListener
 from activation_pruning.evidence.spectrum import Spectrum
 from activation_pruning.support.files import check_folder
 from activation_pruning.support.optional import optional
@@ -17,13 +17,11 @@ class TensorBoardLog(EventListener):
     `pruning/epoch`, `sparsity/<site>`; of a criterion that counts, a histogram of the activation
     frequencies, `frequency/<layer>`; of each kernel after the event a histogram of its singular
     values and its effective rank. The metrics of the epochs, `sparsity` among them, are for
-    Keras's `TensorBoard`. A fit that goes on with an older one adds the events not there yet;
-    what is there cannot be taken back.
+    Keras's `TensorBoard`. A fit that goes on with an older one adds the events not there yet.
 
     Args:
         log_dir: folder of TensorBoard, as for Keras's `TensorBoard`.
-        pruner: the `PruningCallback` of the same fit; None where nothing is pruned, which writes
-            nothing.
+        pruner: the `PruningCallback` of the same fit; None writes nothing.
 
     Raises:
         ImportError: where TensorBoard is not installed; names the command.

@@ -34,11 +34,7 @@ class TrainingEvidence:
         self._final: dict[str, Activity] | None = None  # when the fit is over
 
     def check(self, model: Model, live_sites: LiveSites) -> None:
-        """Raise for data that does not fit the model, or where gradients are not to be had.
-
-        Raises:
-            ValueError: names the layers and says what to do.
-        """
+        """Raise ValueError for data that does not fit the model, or layers without gradients."""
         gathering.check_first(model, self.data, self._from_data)
         frozen = [site.path for site in live_sites if not site.variable.trainable]
         if frozen and self._trains:
@@ -53,16 +49,11 @@ class TrainingEvidence:
                 "plain model, ap.strip(model), or regrow='set'."
             )
 
-    def attach(
-        self, owner: Any, hooks: Attachment, live_sites: LiveSites, threshold: float
-    ) -> None:
-        """Count and track from now on; a unit is active where its output is over `threshold`."""
-        self._hooks, self._sites, statistics = hooks, live_sites, self.settings.statistics
-        self._counters, self._trackers = {}, {}
-        if statistics:
-            self._counters = hooks.count(owner, live_sites, threshold, statistics)
-        if self._tracked:
-            self._trackers = hooks.track(owner, live_sites, self._tracked)
+    def attach(self, owner: Any, hooks: Attachment, sites: LiveSites, threshold: float) -> None:
+        """Count and track from now on; a unit is active where its output exceeds `threshold`."""
+        self._hooks, self._sites, statistics = hooks, sites, self.settings.statistics
+        self._counters = hooks.count(owner, sites, threshold, statistics) if statistics else {}
+        self._trackers = hooks.track(owner, sites, self._tracked) if self._tracked else {}
 
     def begin(self) -> None:
         """A fit begins: what was counted in an older one is over."""
@@ -80,11 +71,7 @@ class TrainingEvidence:
         return gathering.activity_of(self._sites, self._counters)
 
     def table(self) -> Table:
-        """The activity, one row per unit.
-
-        Raises:
-            ValueError: nothing was counted.
-        """
+        """The activity, one row per unit; ValueError where nothing was counted."""
         if not self._counters:
             raise ValueError(
                 "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
@@ -108,7 +95,7 @@ class TrainingEvidence:
         return {
             site.name: gathering.Gathered(
                 activity.get(site.name),
-                {**tracked.get(site.name, {}), **statistics.get(site.name, {})},
+                tracked.get(site.name, {}) | statistics.get(site.name, {}),
             )
             for site in event.sites
         }

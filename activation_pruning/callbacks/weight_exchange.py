@@ -1,7 +1,5 @@
 """Sparse training: the alive weights change places, while their number stays."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,40 +13,32 @@ from activation_pruning.sites import LiveSites
 from activation_pruning.support.types import Array, Masks
 
 
-def exchange(regrow: Any, settings: Settings, schedule: Any) -> Exchange | None:
-    """The `Exchange` for a rule of `regrowth`, or the name of one; None for None.
-
-    Raises:
-        ValueError: for settings or a schedule that no weights can change places under.
-    """
-    rule = regrowth.get(regrow)
-    if rule is None:
-        return None
-    if not isinstance(settings.granularity, masks.Weight):
-        raise ValueError(
-            f"regrow={regrow!r} with granularity={settings.granularity}: only single weights "
-            "change places; leave granularity at 'weight'"
-        )
-    if schedule.relative:
-        raise ValueError(
-            f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
-            "each event; use one with a target, such as schedules.Constant"
-        )
-    return Exchange(rule)
-
-
 class Exchange:
     """Plans an exchange at a pruning event, and makes it when the next training step begins.
 
     Args:
-        rule: of `regrowth`.
+        regrow: a rule of `regrowth`, or the name of one; None: nothing is ever planned.
+        settings, schedule: of the pruning.
 
+    Raises:
+        ValueError: for settings or a schedule that no weights can change places under.
     """
 
-    def __init__(self, rule: Any) -> None:
+    def __init__(self, regrow: Any, settings: Settings, schedule: Any) -> None:
+        self.rule: Any = regrowth.get(regrow)
+        if self.rule is not None and not isinstance(settings.granularity, masks.Weight):
+            raise ValueError(
+                f"regrow={regrow!r} with granularity={settings.granularity}: only single weights "
+                "change places; leave granularity at 'weight'"
+            )
+        if self.rule is not None and schedule.relative:
+            raise ValueError(
+                f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
+                "each event; use one with a target, such as schedules.Constant"
+            )
         # loaded: the masks were read from weights just loaded. A weight that was grown and never
         # moved is a zero there and looks pruned, so it is given a place again.
-        self.rule, self.loaded = rule, False
+        self.loaded = False
         self._planned: Any = None
 
     @property
@@ -59,10 +49,11 @@ class Exchange:
     def begin(self, end: int | None, shared: LiveSites) -> None:
         """A fit begins, whose pruning ends at `end`; others mask the sites `shared` as well.
 
-        Raises:
-            ValueError: for shared sites; a decay whose end is not known.
+        Raises ValueError for shared sites, and for a decay whose end is not known.
         """
         self._planned = None
+        if self.rule is None:
+            return
         self.rule.fraction_at(0, end)
         if shared:
             raise ValueError(
@@ -73,7 +64,8 @@ class Exchange:
 
     def plan(self, target: Any, time: int) -> None:
         """Exchange as soon as a step begins, at a sparsity, on account of the event at `time`."""
-        self._planned = target, time
+        if self.rule is not None:
+            self._planned = target, time
 
     def may_start(self, stepped: bool) -> bool:
         """Whether one is due and what the rule needs is there; `stepped`: a step is over."""
@@ -84,10 +76,8 @@ class Exchange:
     ) -> tuple[Any, Masks]:
         """Take up what was planned: (the target, the masks after the exchange).
 
-        Args:
-            event: with the weights and masks of now.
-            tracked: {site name: {statistic: array}}, what the rule needs.
-            end: as for `begin`.
+        `event` has the weights and masks of now, `tracked` what the rule needs, {site name:
+        {statistic: array}}; `end` is that of `begin`.
         """
         (target, time), self._planned = self._planned, None
         missing = self._missing(event, target) if self.loaded else {}
@@ -107,6 +97,18 @@ class Exchange:
         wanted = masks.select(whole, scores, target, "weight", event.settings.allocation)
         return regrowth.shortfall(event.masks, wanted)
 
+    def restored(self, live_sites: LiveSites, alive: Masks) -> Masks | None:
+        """The masks of weights restored from another epoch, when they are as sparse as `alive`.
+
+        None when no weight lives outside of `alive`, or when a site has more of them than it may.
+        """
+        if self.rule is None:
+            return None
+        found = report.alive_masks(live_sites)
+        outside = any((found[name] > mask).any() for name, mask in alive.items())
+        fitting = all(found[name].sum() <= mask.sum() for name, mask in alive.items())
+        return found if outside and fitting else None
+
     def warn_idle(self, grown: Sequence[int]) -> None:
         """Warn where there were events, but nothing has `grown` at any."""
         if len(grown) and not any(grown):
@@ -116,15 +118,3 @@ class Exchange:
                 "schedule with more events, such as schedules.Constant, or train longer.",
                 stacklevel=3,
             )
-
-
-def restored(live_sites: LiveSites, alive: Masks) -> Masks | None:
-    """The masks of weights restored from another epoch, when they are as sparse as `alive`.
-
-    None when no weight lives outside of `alive`, or when a site has more of them than it may.
-    """
-    found = report.alive_masks(live_sites)
-    if all((found[name] <= mask).all() for name, mask in alive.items()):
-        return None
-    fitting = all(found[name].sum() <= mask.sum() for name, mask in alive.items())
-    return found if fitting else None

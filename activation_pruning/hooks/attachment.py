@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -19,15 +19,15 @@ from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
 from activation_pruning.hooks.masking import Maskable, assign_mask, clear_slots, mask_variable
 from activation_pruning.hooks.tracking import Tracker
-from activation_pruning.sites import LiveSite
-from activation_pruning.sites.active_outputs import Source
-from activation_pruning.support.types import Array, Masks
+from activation_pruning.sites import LiveSite, LiveSites, Source
+from activation_pruning.support.types import Arrays, Masks
 
+Transform: TypeAlias = Callable[[Any], Any]  # gradient -> what the optimizer is given
 _PLACE = "_activation_pruning"  # where a model keeps its Attachment while it has one
 
 
 class _State(keras.Layer):
-    """Holds variables for a training step; shows none of them to `get_weights` or a saved file."""
+    """Holds variables for a training step, but shows none to `get_weights` or a saved file."""
 
     def __init__(self, **variables: keras.Variable):
         super().__init__(name="activation_pruning_state", trainable=False)
@@ -49,7 +49,7 @@ class _Asked:
     counters: dict[Source, Counter] = dataclasses.field(default_factory=dict)
     masks: dict[int, tuple[Maskable, keras.Variable]] = dataclasses.field(default_factory=dict)
     trackers: dict[int, tuple[LiveSite, Tracker]] = dataclasses.field(default_factory=dict)
-    transforms: dict[int, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    transforms: dict[int, Transform] = dataclasses.field(default_factory=dict)
     listener: Callable[[str, int], None] | None = None
 
     @property
@@ -87,7 +87,7 @@ class Attachment:
     def count(
         self,
         owner: Any,
-        live_sites: Iterable[LiveSite],
+        live_sites: LiveSites,
         threshold: float = 0.0,
         statistics: Iterable[str] = STATISTICS,
     ) -> dict[Source, Counter]:
@@ -99,7 +99,7 @@ class Attachment:
         return counters
 
     def track(
-        self, owner: Any, live_sites: Iterable[LiveSite], statistics: Iterable[str]
+        self, owner: Any, live_sites: LiveSites, statistics: Iterable[str]
     ) -> dict[str, Tracker]:
         """Follow the gradients of `live_sites` from now on: {site name: Tracker}.
 
@@ -117,21 +117,12 @@ class Attachment:
         self._ask(owner, masks=masks)
 
     def set_masks(
-        self,
-        owner: Any,
-        live_sites: Iterable[Maskable],
-        masks: Masks,
-        values: dict[str, Array] | None = None,
+        self, owner: Any, live_sites: Iterable[Maskable], masks: Masks, values: Arrays | None = None
     ) -> None:
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
         They are zeros as well where a weight was pruned before and is alive now: it starts anew.
-
-        Args:
-            owner: whoever called `mask`.
-            live_sites: the sites to write.
-            masks: {site name: bool array, True where alive}.
-            values: {site name: what its variable holds}, of those that have been read already.
+        `values` says what variables hold, of those sites that have been read already.
         """
         self.sync()
         if not self._masking and all(mask.all() for mask in masks.values()):
@@ -149,10 +140,7 @@ class Attachment:
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 
     def transform(
-        self,
-        owner: Any,
-        live_sites: Iterable[LiveSite],
-        functions: Mapping[str, Callable[[Any], Any]],
+        self, owner: Any, live_sites: LiveSites, functions: Mapping[str, Transform]
     ) -> None:
         """Give the optimizer `functions[site.name](gradient)` for the gradient of each site."""
         self._ask(owner, transforms={id(s.variable): functions[s.name] for s in live_sites})
@@ -200,7 +188,7 @@ class Attachment:
 
     @contextlib.contextmanager
     def observing(self) -> Iterator[None]:
-        """Count every forward pass inside the block, as a training step would."""
+        """Count every forward pass inside the block, as in a training step."""
         self._training = True
         try:
             yield
@@ -239,7 +227,7 @@ class Attachment:
         gradients = Gradients(
             tracked=(pair for one in asked for pair in one.trackers.values()),
             transforms=(pair for one in asked for pair in one.transforms.items()),
-            masks=masks if self._masking else (),  # no mask costs anything before the first one
+            masks=masks if self._masking else (),
         )
         self._override(self.model, "train_step", self._step, gradients)
         for optimizer, name, hook in gradients.hooks(self.model):
@@ -250,11 +238,8 @@ class Attachment:
         self._undo.callback(keras_private.override(owner, name, shadow))
 
     def _step(self, original, gradients, *args, **kwargs):
-        self._training = True  # predict and evaluate, even within callbacks, count nothing
-        try:
+        with self.observing():  # predict and evaluate, even within callbacks, count nothing
             return gradients.step(self.model, original, *args, **kwargs)
-        finally:
-            self._training = False
 
     def _call(self, original, counters, *args, **kwargs):
         outputs = original(*args, **kwargs)
@@ -272,7 +257,7 @@ def attachment(model: keras.Model) -> Attachment:
 def detach(model: keras.Model) -> None:
     """Remove every hook that this package left on `model`, as after a `fit` that died.
 
-    Weights are not touched: pruned weights are zeros already. Calling it twice is fine.
+    Weights are not touched: pruned ones are zeros already. Calling it twice is fine.
 
     Example:
     >>> import keras, activation_pruning as ap

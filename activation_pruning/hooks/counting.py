@@ -16,11 +16,25 @@ STATISTICS = {
 }
 
 
-class Counter:
-    """Sums over samples, for each unit in one output, what the statistics need.
+def sums_variable(shape: tuple[int, ...], **placement: Any) -> keras.Variable:
+    """A variable of zeros, to which training steps add.
 
-    For every sample the share of positions with output > threshold is added to the unit's count,
-    and likewise its mean output and mean squared output.
+    float32 whatever the dtype policy (a bfloat16 count saturates at 256); under tf.distribute every
+    replica adds what its share of the batch says, and reading sums over the replicas.
+    """
+    return keras.Variable(
+        np.zeros(shape, "float32"),
+        trainable=False,
+        dtype="float32",
+        autocast=False,
+        aggregation="sum",
+        synchronization="on_read",
+        **placement,
+    )
+
+
+class Counter:
+    """Sums of the statistics over samples, for each unit in one output; of a sample its mean.
 
     Args:
         source: says where the units are seen.
@@ -33,16 +47,7 @@ class Counter:
     ):
         self.source, self.threshold, self.statistics = source, threshold, tuple(statistics)
         # One variable, the sample count last: each variable in a step has a price of its own.
-        # float32 whatever the dtype policy (a bfloat16 count saturates at 256); under
-        # tf.distribute every replica counts its share and reading sums them.
-        self.sums = keras.Variable(
-            np.zeros(len(self.statistics) * source.units + 1, "float32"),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="sum",
-            synchronization="on_read",
-        )
+        self.sums = sums_variable((len(self.statistics) * source.units + 1,))
 
     def update(self, outputs: Any) -> None:
         """Add one batch of the source's outputs."""
@@ -66,7 +71,7 @@ class Counter:
         self.sums.assign_add(ops.concatenate([ops.reshape(sums, (-1,)), samples]))
 
     def read(self) -> Activity:
-        """The counts so far as an `Activity`; zeros before the first sample."""
+        """The means so far; zeros before the first sample."""
         values = ops.convert_to_numpy(self.sums).astype("float64")
         samples = int(values[-1])
         rows = values[:-1].reshape(len(self.statistics), -1) / max(samples, 1)

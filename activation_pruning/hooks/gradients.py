@@ -1,8 +1,8 @@
 """What happens to the gradients of a training step before the optimizer makes use of them.
 
-The total gradients (loss, regularizers, everything) come by in the optimizer's `apply`, which is
-shadowed: trackers look at them, transforms change them, and they are masked, so that clipping,
-momenta and averages see living weights only.
+The total gradients (loss, regularizers) come by in the optimizer's `apply`, which is shadowed:
+trackers look at them, transforms change them, and they are masked, so that clipping, momenta and
+averages see living weights only.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.hooks import masking
+from activation_pruning.hooks.masking import mask_again
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite
 
@@ -28,9 +28,9 @@ class Gradients:
 
     def __init__(
         self,
-        tracked: Iterable[tuple[LiveSite, Tracker]] = (),
-        transforms: Iterable[tuple[int, Callable[[Any], Any]]] = (),
-        masks: Iterable[tuple[int, keras.Variable]] = (),
+        tracked: Iterable[tuple[LiveSite, Tracker]],
+        transforms: Iterable[tuple[int, Callable[[Any], Any]]],
+        masks: Iterable[tuple[int, keras.Variable]],
     ):
         self._tracked = list(tracked)
         self._trackers = grouped((id(site.variable), one) for site, one in self._tracked)
@@ -52,7 +52,7 @@ class Gradients:
                 yield optimizer, "apply", self._outer_apply
 
     def step(self, model: keras.Model, train_step: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run `train_step`; a tracker that has seen no gradient then raises ValueError.
+        """Run `train_step`; raises ValueError where a tracker has seen no gradient.
 
         JAX hands the state of the model to `train_step(state, data)` as bare arrays, and takes it
         back with the logs; its second part is in the order of `model.non_trainable_variables`.
@@ -67,16 +67,15 @@ class Gradients:
                 self._check_seen()
                 if self._values:
                     logs, (trained, others, *rest) = result
-                    new = {id(variable): self._values[id(variable)] for variable in self._kept()}
+                    new = {id(v): self._values[id(v)] for v in self._kept()}
                     pairs = zip(order, others, strict=True)
-                    others = [new.get(id(variable), value) for variable, value in pairs]
+                    others = [new.get(id(v), value) for v, value in pairs]
                     result = logs, (trained, others, *rest)
             return result
         finally:
             self._values = {}
 
     def _kept(self):
-        """The variables of all trackers."""
         return [v for _, tracker in self._tracked for v in tracker.variables.values()]
 
     def _apply(self, original, optimizer, grads, trainable_variables=None):
@@ -91,7 +90,7 @@ class Gradients:
                 if mask is not None:
                     grads[index] = keras_private.masked(grads[index], mask)
         result = original(grads, trainable_variables)
-        masking.mask_again(optimizer, variables, masks)
+        mask_again(optimizer, variables, masks)
         return result
 
     def _outer_apply(self, original, optimizer, grads, trainable_variables=None):

@@ -19,14 +19,8 @@ def silence(coupling: Coupling, alive: Masks) -> list[tuple[Offset, Mask]]:
 
     Their biases, and beta and gamma of a BatchNormalization behind them: a unit without weights
     is then zero for all inputs (but for an activation with f(0) other than zero), and `compact`
-    can take it out exactly wherever it goes.
-
-    Args:
-        coupling: the `Coupling` of the model.
-        alive: {site name: bool array}.
-
-    Returns:
-        All that is added to units, as pairs (offset, bool array), False where it is zero now.
+    can take it out exactly. Returns all that is added to units, [(offset, bool array)], False
+    where it is zero now.
     """
     pairs = coupling.silenced(alive)
     for offset, mask in pairs:
@@ -38,12 +32,9 @@ def silence(coupling: Coupling, alive: Masks) -> list[tuple[Offset, Mask]]:
 class Silencer:
     """Beside a callback that masks its own kernels, the owner of the masks of everything else.
 
-    These are biases, betas and gammas of dead units, and kernels of layers that the callback
-    leaves alone but a surgeon has changed. Nothing is done, and the graph of the model is not
-    looked at, before a whole unit is dead.
-
-    Args:
-        callback: the `KeepPruned` that it works for.
+    These are biases, betas and gammas of dead units, and kernels of layers that the callback, a
+    `KeepPruned`, leaves alone but a surgeon has changed. Nothing is done, and the graph of the
+    model is not looked at, before a whole unit is dead.
     """
 
     def __init__(self, callback: Any):
@@ -62,10 +53,7 @@ class Silencer:
     def keep(self, live_sites: list[LiveSite], alive: Masks, everything: bool = False) -> None:
         """Keep at zero what belongs to dead units and is zero already, or `everything` of theirs.
 
-        Args:
-            live_sites: the sites of the callback.
-            alive: {site name: bool array}.
-            everything: whether biases, betas and gammas of dead units become zeros now.
+        `everything` makes zeros of all their biases, betas and gammas now.
         """
         if not self._held and all(s.units_alive(alive[s.name]).all() for s in live_sites):
             return

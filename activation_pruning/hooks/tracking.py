@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
+from activation_pruning.hooks.counting import sums_variable
 from activation_pruning.support.types import Array
 
 TRACKED = {
@@ -29,20 +30,8 @@ class Tracker:
     """
 
     def __init__(self, variable: keras.Variable, statistics: Iterable[str]):
-        # float32 as in `counting.Counter`; under tf.distribute every replica sees the gradient
-        # of its share of the batch, and reading sums them.
-        self.variables = {
-            name: keras.Variable(
-                np.zeros(variable.shape, "float32"),
-                trainable=False,
-                dtype="float32",
-                autocast=False,
-                aggregation="sum",
-                synchronization="on_read",
-                **keras_private.placement(variable),
-            )
-            for name in statistics
-        }
+        shape, placement = tuple(variable.shape), keras_private.placement(variable)
+        self.variables = {name: sums_variable(shape, **placement) for name in statistics}
 
     def update(self, gradient: Any, weight: Any, counts: Any = True) -> None:
         """Take in the gradient of one step, unless `counts` (a bool, maybe traced) is False."""

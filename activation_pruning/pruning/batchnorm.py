@@ -15,9 +15,8 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
     """Estimate the moving means and variances of every BatchNormalization anew, in place.
 
     One pass over `data`: each layer normalises by the statistics of the batch, as in training, and
-    its moving statistics become the means of these, weighted by the samples of the batches.
-    Everything else (Dropout, ...) runs as in inference. Layers with `trainable=False` keep theirs,
-    as they do in training.
+    its moving statistics become the means of these, weighted by the samples of the batches. All
+    else (Dropout, ...) runs as in inference; layers with `trainable=False` keep theirs.
 
     Args:
         model: a built `keras.Model`, as after `prune`.
@@ -29,8 +28,7 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
         The number of layers that were recalibrated.
 
     Raises:
-        TypeError: when `model` is not a Keras 3 model.
-        ValueError: when the model has no such layer, or there is no data.
+        TypeError, ValueError: `model` is not a Keras 3 model, has no such layer; no data.
 
     Source: Izmailov et al., UAI 2018, section 3.1 (statistics anew for changed weights).
 
@@ -44,12 +42,11 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
     """
     check_count("batch_size", batch_size, 1)
     sites.check_model(model)
-    kind = keras.layers.BatchNormalization
-    layers = [layer for layer in keras_private.with_sublayers(model) if isinstance(layer, kind)]
-    layers = [layer for layer in layers if layer.trainable]
+    everything, kind = keras_private.with_sublayers(model), keras.layers.BatchNormalization
+    layers = [layer for layer in everything if isinstance(layer, kind) and layer.trainable]
     if not layers:
         raise ValueError("model has no trainable BatchNormalization layer: nothing to recalibrate")
-    running = [(layer, "call", _in_training(layer, layer.call)) for layer in layers]
+    running = [(layer, "call", _in_training(layer)) for layer in layers]
     momenta = [(layer, "momentum", layer.momentum) for layer in layers]  # each call sets them
     with keras_private.overridden([*running, *momenta]):
         for x in batches.inputs_of(data, batch_size, model):
@@ -57,15 +54,14 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
     return len(layers)
 
 
-def _in_training(layer: Any, call: Callable) -> Callable:
+def _in_training(layer: Any) -> Callable:
     """The call of this layer alone, run as in training."""
-    seen = 0
+    call, seen = layer.call, 0
 
     def wrapped(inputs, training=None, mask=None):
         nonlocal seen
-        count = inputs.shape[0]
-        seen += count
-        layer.momentum = 1 - count / seen  # a running mean over all that passes, call by call
+        seen += inputs.shape[0]
+        layer.momentum = 1 - inputs.shape[0] / seen  # a running mean over all that passes
         return call(inputs, training=True, mask=mask)
 
     return wrapped

@@ -13,7 +13,6 @@ from activation_pruning import masks, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.masking import assign_mask
-from activation_pruning.hooks.silencing import silence
 from activation_pruning.pruning import report
 from activation_pruning.pruning.settings import Settings
 from activation_pruning.sites import LiveSites, Site, find
@@ -29,7 +28,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Event:
     """One pruning event of some sites of a model; the next one is another object.
 
-    The weights are read once, when they are first looked at; whatever is decided, they are finite.
+    The weights are read once, when they are first looked at, and checked before a decision.
 
     Args:
         model: that holds the sites.
@@ -37,7 +36,7 @@ class Event:
         settings: what decides.
         alive: {site name: True where a weight is alive}; None: what is not zero.
         respect_zeros: whether exact zeros count as pruned, where `alive` is None.
-        coupling: the `Coupling` of the model, where units go together; or None.
+        coupling: of the model, where units go together; or None.
         progress: called with (work done, work in all) by what takes long.
 
     Example:
@@ -86,11 +85,6 @@ class Event:
         bare = {site.name for site in self.sites if site.wrapper is None}
         return {seen.name: seen.kernel for seen in self.snapshots if seen.name in bare}
 
-    @property
-    def granule(self) -> int:
-        """By how many weights a target must rise so that surely something more is pruned."""
-        return masks.granule(self.snapshots, self.settings.granularity)
-
     def check(self) -> None:
         """Raise where these sites could never be pruned.
 
@@ -125,20 +119,17 @@ class Event:
         """What stays alive, and new kernels where a surgeon compensates; nothing is written.
 
         Args:
-            target: a sparsity in [0, 1), counted over all the sites, or an amount that looks at
-                the scores.
+            target: a sparsity in [0, 1) over all the sites, or an amount that looks at the scores.
             gathered: {site name: `gathering.Gathered`}; empty where the criterion needs nothing.
 
         Returns:
             ({site name: bool array}, each a subset of `masks`; {name: array}).
         """
-        settings, seen = self.settings, self.seen(gathered)
-        selection = surgeons.Selection(
-            target, settings.granularity, settings.allocation, self.progress
-        )
-        if settings.surgeon:
-            return settings.surgeon.operate(seen, selection)
-        scores = {site.name: settings.criterion(site) for site in seen}
+        own, seen = self.settings, self.seen(gathered)
+        selection = surgeons.Selection(target, own.granularity, own.allocation, self.progress)
+        if own.surgeon:
+            return own.surgeon.operate(seen, selection)
+        scores = {site.name: own.criterion(site) for site in seen}
         return selection.masks(seen, scores), {}
 
     def assign(self, chosen: Masks, kernels: Mapping[str, Array] = _NONE) -> None:
@@ -163,8 +154,3 @@ class Event:
         everything = find(self.model, exclude=()).sites
         found = {site.name: site.variable for site in everything}
         return found | {f"{s.path}/bias": getattr(s.layer, "bias", None) for s in everything}
-
-    def silence(self, chosen: Masks) -> None:
-        """Set to zero what is added to units that are pruned as a whole, see `hooks.silencing`."""
-        if self.coupling:
-            silence(self.coupling, chosen)

@@ -29,9 +29,9 @@ def n2ps(
     """Remove the nodes whose significance is below a threshold, in place.
 
     The significance of a node is s = mean over the data of sigmoid(z) * sum of |w| over the
-    weights that leave it; z is the pre-activation of a hidden unit, or the input itself. Of a
-    removed node the weights that enter and leave it become zeros. Training again with
-    `KeepPruned`, and repeating, is up to the caller.
+    weights that leave it; z is the pre-activation of a hidden unit, or the input itself. The
+    weights that enter and leave a removed node become zeros. Training again with `KeepPruned`,
+    and repeating, is up to the caller.
 
     Args:
         model: a built Sequential or Functional model.
@@ -104,21 +104,6 @@ def _below(name: str, values: Array, threshold: float | None) -> Mask:
     return gone
 
 
-def _first(model: Model, live_sites: list[sites.LiveSite]) -> list[sites.LiveSite]:
-    """The sites whose layers take the inputs of the model; warns where there are none."""
-    graph = sites.operations(model)
-    found = [
-        site for site in live_sites if id(site.layer) in graph and _takes_inputs(site.layer, graph)
-    ]
-    if not found:
-        warnings.warn(
-            "no layer among those to prune takes the model's inputs as they are (or "
-            "flattened, rescaled, ...): no inputs are removed",
-            stacklevel=4,
-        )
-    return found
-
-
 def _takes_inputs(layer: Any, graph: Any) -> bool:
     """Whether nothing but a reshaping or rescaling lies between the model's input and `layer`."""
     while not keras_private.takes_inputs(layer, graph):
@@ -130,11 +115,19 @@ def _takes_inputs(layer: Any, graph: Any) -> bool:
 
 
 def _dead_inputs(
-    event: Event, live_sites: list[sites.LiveSite], data: Data, threshold: float | None
+    event: Event, live_sites: sites.LiveSites, data: Data, threshold: float | None
 ) -> list[tuple[str, Mask]]:
     """[(site name, True for the weights of inputs that go)] of the sites that take them."""
-    kernels, found = {seen.name: seen.kernel for seen in event.snapshots}, []
-    for site in _first(event.model, live_sites):
+    graph, kernels = sites.operations(event.model), {s.name: s.kernel for s in event.snapshots}
+    inner = [site for site in live_sites if id(site.layer) in graph]
+    first, found = [site for site in inner if _takes_inputs(site.layer, graph)], []
+    if not first:
+        warnings.warn(
+            "no layer among those to prune takes the model's inputs as they are (or "
+            "flattened, rescaled, ...): no inputs are removed",
+            stacklevel=3,
+        )
+    for site in first:
         excited = significance.of_inputs(event.model, [site], data)[site.name]
         rows = Linear(site).unfolding.by_unit(np.abs(kernels[site.name]))[0]
         leaving = rows.sum(axis=0, dtype=np.float64)

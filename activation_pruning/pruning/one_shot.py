@@ -11,6 +11,7 @@ import numpy as np
 from activation_pruning import amounts, masks, sites
 from activation_pruning.evidence import gathering
 from activation_pruning.graph.channels import Coupling
+from activation_pruning.hooks.silencing import silence
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
@@ -42,10 +43,9 @@ def prune(
 
     Args:
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
-        sparsity: target fraction in [0, 1) over all prunable weights, or rising fractions: the
-            model is pruned to one after the other, scoring anew each time. Or an object of
-            `amounts`, which counts from what is alive now. With N:M granularity it may be left
-            out and is then 1 - N/M.
+        sparsity: target fraction in [0, 1) over all prunable weights; rising fractions, pruned to
+            one after the other, scoring anew each time; or an object of `amounts`, which counts
+            from what is alive now. None, with N:M granularity only, is 1 - N/M.
         criterion: a name in `criteria.CRITERIA` or `surgeons.SURGEONS`, `f(site) -> scores`, or
             an object of `surgeons`; surgeons change the surviving weights as well.
         allocation: "global", "uniform", "distributed", "erk", or a callable.
@@ -55,7 +55,7 @@ def prune(
             is ranked alone.
         data: samples for criteria that look at data: an array, `(x, y)`, a `tf.data.Dataset`,
             a `keras.utils.PyDataset`, or an iterable of batches; with labels for criteria that
-            look at the loss. What is walked through several times must not be a generator.
+            look at the loss. Where it is needed several times it must not be a generator.
         include: layers to prune (names, patterns, layers); None takes all.
         exclude: layers to leave alone; None leaves out the output layer (of a subclassed model,
             which does not say, the layer that it made last), `()` nothing.
@@ -65,8 +65,7 @@ def prune(
             it made them), each with what its inputs have become by the pruning of those before;
             how many weights each loses is allocated before.
         between: function of the model, called between two of several sparsities, to train it.
-        verbose: 0 for no progress bar; there is one for what takes long: surgeons, second
-            derivatives, criteria that go to a target in rounds.
+        verbose: 0 for no progress bar of what takes long (surgeons, second derivatives, rounds).
 
     Returns:
         A `PruningReport`; print it, or take `.table()`.
@@ -87,14 +86,9 @@ def prune(
         raise ValueError(f"between={between!r}; it must be a function of the model, or None")
     targets = _targets(sparsity, settings)
     found = sites.find(model, include, exclude)
-    event = Event(
-        model,
-        found.sites,
-        settings,
-        respect_zeros=respect_zeros,
-        coupling=Coupling(model) if settings.couples and not sequential else None,
-        progress=ProgressBar(verbose),
-    )
+    coupling = Coupling(model) if settings.couples and not sequential else None
+    progress = ProgressBar(verbose)
+    event = Event(model, found.sites, settings, None, respect_zeros, coupling, progress)
     event.check()
     for target in targets:
         settings.check_target(target)
@@ -104,17 +98,17 @@ def prune(
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
-        target = _resolved(target, counted(event.masks.values()), settings)
-        steps = _rounds(target, counted(event.masks.values()), settings)
+        steps = _steps(target, counted(event.masks.values()), settings)
+        target = steps[-1]
         for done, step in enumerate(steps, 1):
             with warnings.catch_warnings():
                 if step != target:  # it will be said at the end
                     warnings.filterwarnings("ignore", "target sparsity")
                 event = dataclasses.replace(event, alive=_pruned(event, step, data, sequential))
             if len(steps) > 1:
-                event.progress(done, len(steps))
+                progress(done, len(steps))
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
-    notes += [event.coupling.note(found.sites, event.masks)] if event.coupling else []
+    notes += [coupling.note(found.sites, event.masks)] if coupling else []
     note = " ".join(filter(None, notes))
     return report.report(model, found, None if amounts.is_amount(target) else target, note)
 
@@ -163,9 +157,9 @@ def scores(
 def _targets(sparsity: Any, settings: Settings) -> list[Any]:
     """The sparsities to go through, one after the other."""
     if sparsity is None:
-        if settings.max_sparsity == 1.0:
+        if settings.granularity.max_sparsity == 1.0:
             raise ValueError("sparsity=None: give a fraction in [0, 1); only N:M implies its own")
-        return [settings.max_sparsity]
+        return [settings.granularity.max_sparsity]
     if np.ndim(sparsity):
         targets = list(sparsity)
         numbers = bool(targets) and all(isinstance(target, Real) for target in targets)
@@ -175,23 +169,17 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
     return [sparsity]
 
 
-def _resolved(target: Any, count: Count, settings: Settings) -> Any:
-    """The target as a sparsity, but for amounts that have to see the scores."""
-    target = amounts.resolved(target, count.weights, count.pruned)
-    if amounts.is_amount(target) and settings.rounds > 1:
+def _steps(target: Any, count: Count, settings: Settings) -> list[Any]:
+    """The targets on the way, the last resolved; one, but for criteria that go in rounds."""
+    target, rounds = amounts.resolved(target, count.weights, count.pruned), settings.rounds
+    if rounds == 1:
+        return [target]
+    if amounts.is_amount(target):
         raise ValueError(
             f"sparsity={target!r} looks at one set of scores, but this criterion goes to its "
             "target in rounds, scoring anew in each; give a fraction in [0, 1)"
         )
-    return target
-
-
-def _rounds(target: Any, count: Count, settings: Settings) -> list[Any]:
-    """The sparsities on the way to a target: one, but for criteria that want to go slowly."""
-    rounds = settings.rounds
-    if rounds == 1:
-        return [target]
-    left = (count.weights - count.pruned) / count.weights
+    left = count.alive / count.weights
     # The same share of what is left goes in each round (Tanaka et al. 2020).
     steps = [1 - left * ((1 - target) / left) ** (k / rounds) for k in range(1, rounds)]
     return [step for step in steps if step < target] + [target]
@@ -202,7 +190,8 @@ def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Masks:
     chosen, kernels = event.decide(target, event.gather(data))
     if not sequential:
         event.assign(chosen, kernels)
-        event.silence(chosen)
+        if event.coupling:
+            silence(event.coupling, chosen)
         return chosen
     settings = dataclasses.replace(event.settings, allocation="uniform")
     for site in event.sites:  # each has its share already

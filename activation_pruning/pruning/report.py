@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.hooks import attachment
+from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Masks, Model, Table
+
+_COLUMNS = ["event", "epoch", "step", "layer", "site", "target_sparsity", "total_sparsity"]
+_COLUMNS += ["sparsity", "pruned", "weights"]  # of every event
 
 
 def read(
@@ -18,11 +21,8 @@ def read(
 ) -> list[sites.Site]:
     """The sites as they are now, each weight read once.
 
-    Args:
-        live_sites: from `sites.find`.
-        masks: {site name: True where a weight is alive}; None: exact zeros are pruned weights. But
-            a kernel of nothing but zeros is a fresh one, and all of it is alive.
-        respect_zeros: False: all weights are alive, where `masks` is None.
+    Without `masks`, {site name: True where alive}, exact zeros are pruned weights, but for a kernel
+    of nothing but zeros: a fresh one, all alive. Without `respect_zeros` all weights are, too.
     """
     found = []
     for site in live_sites:
@@ -50,23 +50,38 @@ def measure(live_sites: sites.LiveSites, masks: Masks | None = None) -> Table:
         if masks and site.name in masks:
             mask |= masks[site.name]
         count = counted([mask])
-        rows.append(
-            {
-                "layer": site.path,
-                "site": site.name,
-                "weights": count.weights,
-                "pruned": count.pruned,
-                "sparsity": count.sparsity,
-                "units": site.n_units,
-                "units_removed": site.n_units - int(site.units_alive(mask).sum()),
-            }
-        )
-    return pd.DataFrame(rows)
+        removed = site.n_units - int(site.units_alive(mask).sum())
+        rows.append((site.path, site.name, *count, count.sparsity, site.n_units, removed))
+    columns = ["layer", "site", "weights", "pruned", "sparsity", "units", "units_removed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def total_sparsity(table: Table) -> float:
-    """Pruned / prunable weights over all the rows of `measure`."""
+    """Pruned / prunable weights over all rows of `measure`."""
     return float(table["pruned"].sum() / table["weights"].sum())
+
+
+class EventHistory:
+    """The pruning events of a fit: a row per event and site; with `regrow` also what has grown."""
+
+    def __init__(self, regrow: bool) -> None:
+        self._regrow, self._columns = regrow, _COLUMNS + ["grown"] * regrow
+        self._events: list[list[dict]] = []
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, live_sites: sites.LiveSites, before: Masks, after: Masks, **facts: Any) -> None:
+        """Put an event on record: the masks before and after it, and what else there is to say."""
+        measured = measure(live_sites, after if self._regrow else None)
+        grown = [np.count_nonzero(after[name] & ~before[name]) for name in measured["site"]]
+        facts |= {"event": len(self) + 1, "total_sparsity": total_sparsity(measured)}
+        self._events.append(measured.assign(grown=grown, **facts).to_dict("records"))
+
+    def table(self) -> Table:
+        """All events."""
+        rows = [row for event in self._events for row in event]
+        return pd.DataFrame(rows, columns=self._columns)
 
 
 class PruningReport:
@@ -104,23 +119,19 @@ class PruningReport:
 
 
 def report(model: Model, found: sites.Found, target: float | None, note: str = "") -> PruningReport:
-    """The `PruningReport` of a model as it is now.
-
-    Args:
-        model: the model.
-        found: the `sites.Found` that was pruned.
-        target: the sparsity that was asked for, or None.
-        note: what else to say.
-    """
-    skipped = [
+    """The `PruningReport` of a model as it is now, where `found` was pruned to `target`."""
+    skipped = pd.DataFrame(
         {"layer": path, "site": path, "note": f"not pruned: {reason}"}
         for path, reason in found.skipped
-    ]
-    table = pd.concat([measure(found.sites).assign(note=""), pd.DataFrame(skipped)])
+    )
+    table = pd.concat([measure(found.sites).assign(note=""), skipped], ignore_index=True)
     # Int64: skipped layers have no counts.
-    integers = dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64")
-    table = table.reset_index(drop=True).astype(integers)
-    return PruningReport(table, target, " ".join(filter(None, [_physical(model), note])))
+    table = table.astype(dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64"))
+    held = (
+        f"The model still holds {model.count_params():,} parameters: zeros in a dense kernel "
+        "neither shrink the file nor speed it up by themselves."
+    )
+    return PruningReport(table, target, f"{held} {note}".rstrip())
 
 
 def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Activity]) -> Table:
@@ -130,17 +141,10 @@ def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Act
         if (site.path, site.source) in seen or not site.observed:
             continue  # kernel and recurrent kernel share their units
         seen.add((site.path, site.source))
-        counted = activity[site.name]
-        found = {name: getattr(counted, name) for name in attachment.STATISTICS}
+        own = activity[site.name]
+        counted = {name: getattr(own, name) for name in STATISTICS}
         part: dict[str, Any] = {"layer": site.path, "unit": np.arange(site.n_units)}
-        part |= {name: values for name, values in found.items() if values is not None}
-        part |= {"samples": counted.samples, "source": site.source.label}
+        part |= {name: values for name, values in counted.items() if values is not None}
+        part |= {"samples": own.samples, "source": site.source.label}
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
-
-
-def _physical(model: Model) -> str:
-    return (
-        f"The model still holds {model.count_params():,} parameters: zeros in a dense kernel "
-        "neither shrink the file nor speed it up by themselves."
-    )

@@ -1,4 +1,4 @@
-"""What decides a pruning event: criterion, allocation, granularity and seed."""
+"""What decides a pruning event."""
 
 import dataclasses
 from numbers import Real
@@ -12,14 +12,11 @@ from activation_pruning.support.checks import check_count
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What decides a pruning event, checked once and looked up by name.
-
-    Args:
-        criterion, allocation, granularity, seed: as for `prune`.
+    """What decides a pruning event, looked up by name and checked; the fields as for `prune`.
 
     Raises:
-        ValueError: for an unknown criterion, allocation or granularity, or a granularity that a
-            surgeon cannot work with.
+        ValueError: for an unknown criterion, allocation or granularity, or a granularity that the
+            criterion cannot work with.
 
     Example:
         >>> Settings("magnitude", granularity="unit").granularity
@@ -68,7 +65,7 @@ class Settings:
 
     @property
     def rounds(self) -> int:
-        """In how many rounds the criterion wants to go to a target."""
+        """In how many rounds the criterion goes to a target."""
         return getattr(self.criterion, "rounds", 1)
 
     @property
@@ -76,18 +73,9 @@ class Settings:
         """Whether units that can only go together are ranked together."""
         return isinstance(self.granularity, masks.Unit) and not self.surgeon
 
-    @property
-    def max_sparsity(self) -> float:
-        """The highest sparsity that the granularity allows."""
-        return self.granularity.max_sparsity
-
     def check_target(self, sparsity: Any) -> None:
-        """Raise for a target that no event could reach; None is one that is not known yet.
-
-        Raises:
-            ValueError: says what is allowed.
-        """
-        most = self.max_sparsity
+        """Raise ValueError for a target that no event could reach; None is one not known yet."""
+        most = self.granularity.max_sparsity
         if sparsity is None or (amounts.is_amount(sparsity) and most == 1):
             return
         if not (isinstance(sparsity, Real) and 0 <= float(sparsity) < 1 and sparsity <= most):

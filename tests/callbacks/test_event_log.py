@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import activation_pruning as ap
-from activation_pruning.callbacks.event_listener import settings
+from activation_pruning.callbacks.base import settings
 from activation_pruning.support import files
 
 STEPS = 4  # of an epoch
@@ -86,7 +86,7 @@ def test_settings_name_layers_and_functions():
     )
     found = settings(prune)
     assert (found["exclude"], found["include"]) == (["head"], ["a*"])
-    assert found["criterion"] == "<lambda>"
+    assert (found["criterion"], found["allocation"]) == ("<lambda>", "class_blind")
     assert json.dumps(found)
 
 

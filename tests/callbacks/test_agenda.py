@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from activation_pruning import schedules
-from activation_pruning.callbacks.agenda import Agenda
-from activation_pruning.callbacks.clock import Clock
+from activation_pruning.callbacks.agenda import Agenda, Clock
 from activation_pruning.support.counts import Count
 
 

@@ -1,8 +1,64 @@
-"""What callbacks that tell others of pruning events have in common."""
+"""What the callbacks of this package have in common."""
 
 from typing import Any
 
-from activation_pruning.callbacks.attached_callback import AttachedCallback
+import keras
+
+from activation_pruning import sites
+from activation_pruning.hooks.attachment import attachment
+from activation_pruning.support.types import Layers, Model
+
+
+class AttachedCallback(keras.callbacks.Callback):
+    """Attaches when a `fit` takes the callback up and detaches when it ends.
+
+    `set_model` comes before Keras builds the training step of this `fit`, which is when hooks
+    must be in place; `evaluate` and `predict` pass through here too and leave nothing behind.
+    """
+
+    def __init__(self, include: Layers = None, exclude: Layers = None) -> None:
+        super().__init__()
+        self.include, self.exclude = include, exclude
+        self._sites: list[sites.LiveSite] = []
+        self._fitting = False
+
+    def set_model(self, model: Model) -> None:
+        if getattr(self, "_model", None) is not None:
+            self._release()  # a `fit` that died left it
+        super().set_model(model)
+        self._fitting = False
+        for owner in self._hooks.owners:
+            if getattr(owner, "_fitting", False):
+                self._hooks.release(owner)  # left by a `fit` that died, and not in this one
+        self._sites = sites.find(model, self.include, self.exclude).sites
+        self._check()
+        self._attach(self._hooks)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._fitting = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._fitting = False
+        self._release()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        if not self._fitting:
+            self._release()
+
+    on_predict_end = on_test_end
+
+    @property
+    def _hooks(self):
+        return attachment(self.model)
+
+    def _release(self):
+        self._hooks.release(self)
+
+    def _check(self):
+        """Raise for settings that cannot work with these sites, before training starts."""
+
+    def _attach(self, hooks):
+        """Ask the model's attachment for what this callback needs."""
 
 
 class EventListener(AttachedCallback):
@@ -31,15 +87,12 @@ class EventListener(AttachedCallback):
         self._begun, self._heard = False, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._begin_once(epoch)
-
-    def _begin_once(self, epoch):
         if not self._begun:
             self._begun = True
             self._begin(epoch)
 
     def _around_event(self, moment, epoch):
-        self._begin_once(epoch)  # an event before the first step may come before our own hook
+        self.on_epoch_begin(epoch)  # an event before the first step may come before our own hook
         if moment == "after" and self.pruner is not None:
             table = self.pruner.table()
             new = table[table["event"] > self._heard]  # none: the event was another callback's
@@ -57,14 +110,7 @@ class EventListener(AttachedCallback):
 
 
 def settings(pruner: Any) -> dict[str, Any]:
-    """{name: text or number} of what a `PruningCallback` was made with.
-
-    Example:
-        >>> import activation_pruning as ap
-        >>> found = settings(ap.PruningCallback(ap.schedules.OneShot(0.5), exclude=["head"]))
-        >>> found["criterion"], found["allocation"], found["exclude"], found["seed"]
-        ('activation_magnitude', 'class_blind', ['head'], 0)
-    """
+    """{name: text or number} of what a `PruningCallback` was made with."""
     shared = pruner.settings
     named = {"criterion": shared.criterion, "allocation": shared.allocation}
     found: dict[str, Any] = {"schedule": repr(pruner.schedule)}
