@@ -40,11 +40,9 @@ class NuclearNorm(keras.regularizers.Regularizer):
     that of Watson, Linear Algebra and its Applications 170, 1992.
 
     Example:
-
-    >>> import numpy as np
-    >>> from activation_pruning.regularizers import NuclearNorm
-    >>> float(NuclearNorm(0.5)(np.diag([3.0, 4.0]).astype("float32")))
-    3.5
+        >>> import numpy as np
+        >>> float(NuclearNorm(0.5)(np.diag([3.0, 4.0]).astype("float32")))
+        3.5
     """
 
     def __init__(
@@ -105,17 +103,15 @@ class Starter(AttachedCallback):
             an epoch, when `monitor` is not in the logs.
 
     Example:
-
-    >>> import keras, numpy as np
-    >>> from activation_pruning.regularizers import NuclearNorm, Starter
-    >>> penalty = NuclearNorm(0.1, start_when=1)
-    >>> model = keras.Sequential([keras.Input((4,)),
-    ...                           keras.layers.Dense(3, kernel_regularizer=penalty)])
-    >>> model.compile("sgd", "mse", jit_compile=False)
-    >>> history = model.fit(np.zeros((8, 4)), np.zeros((8, 3)), epochs=2, verbose=0,
-    ...                     callbacks=[Starter()])
-    >>> history.history["loss"][0], history.history["loss"][1] > 0
-    (0.0, True)
+        >>> import numpy as np
+        >>> penalty = NuclearNorm(0.1, start_when=1)
+        >>> layer = keras.layers.Dense(3, kernel_regularizer=penalty)
+        >>> model = keras.Sequential([keras.Input((4,)), layer])
+        >>> model.compile("sgd", "mse", jit_compile=False)
+        >>> x, y = np.zeros((8, 4)), np.zeros((8, 3))
+        >>> done = model.fit(x, y, epochs=2, verbose=0, callbacks=[Starter()])
+        >>> done.history["loss"][0], done.history["loss"][1] > 0
+        (0.0, True)
     """
 
     def __init__(self, monitor: str = "accuracy") -> None:

@@ -56,10 +56,8 @@ class Part:
 def parts(model: keras.Layer) -> list[Part]:
     """The parts of a model in its order, whatever is nested in it; shared layers come once.
 
-    Wrappers with masks or gates stand for the layer in them: what they hold besides is not
-    counted among its weights.
-
-    A Sequential or Functional model is no part itself.
+    Wrappers with masks or gates stand for the layer in them, without what they hold besides. A
+    Sequential or Functional model is no part itself.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])

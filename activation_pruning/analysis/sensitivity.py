@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.analysis.samples import check_samples
+from activation_pruning.analysis.running import check_samples
 from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
 from activation_pruning.support.checks import check_sparsity
@@ -55,21 +55,19 @@ def sensitivity(
 
     Raises:
         ValueError: for labels of another length than the inputs, a model that is not compiled, a
-            metric that it does not have, a sparsity outside [0, 1), or weights that are not
-            finite.
+            metric that it lacks, a sparsity outside [0, 1), or weights that are not finite.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3.2.
 
     Example:
-
-    >>> import numpy as np, activation_pruning as ap
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"),
-    ...                           keras.layers.Dense(1)])
-    >>> model.compile("sgd", "mse")
-    >>> table = ap.analysis.sensitivity(model, np.ones((8, 4)), np.ones((8, 1)), metric="loss",
-    ...                                 sparsities=[0.5, 0.8], verbose=0)
-    >>> table[["layer", "sparsity"]].values.tolist()
-    [['a', 0.5], ['a', 0.8]]
+        >>> import numpy as np, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"),
+        ...                           keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> table = ap.analysis.sensitivity(model, np.ones((8, 4)), np.ones((8, 1)), metric="loss",
+        ...                                 sparsities=[0.5, 0.8], verbose=0)
+        >>> table[["layer", "sparsity"]].values.tolist()
+        [['a', 0.5], ['a', 0.8]]
     """
     check_samples(x, y)
     names = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
