@@ -52,9 +52,8 @@ def latency(
     A Keras model is run by `predict_on_batch`: the traced and compiled function that `predict`
     uses (TensorFlow, JAX), from a NumPy batch to NumPy outputs. The copies of both are in it, the
     Python of the layers is not (on PyTorch, which does not trace, it is). Any other callable is
-    called as it is, and waited for: JAX arrays and tensors of Keras's backend are waited for
-    here, all else must be finished when it returns, as outputs of LiteRT and ONNX Runtime are.
-    Garbage is collected before, not meanwhile.
+    called as it is: JAX arrays and tensors of Keras's backend are waited for, all else must be
+    finished when it returns, as with LiteRT and ONNX Runtime. Garbage is collected before.
 
     Args:
         model: a built `keras.Model`, or a function of a batch.
@@ -62,8 +61,7 @@ def latency(
         batch_sizes: samples per call, an integer or several.
         repeats: timed calls for each batch size, at least 1; quartiles want 20 or so.
         warmup: calls before these, at least 1 (the first one traces and compiles).
-        memory: also measure `peak_memory`, in a process of its own for each batch size, which
-            takes as long as starting Keras does.
+        memory: also measure `peak_memory`, which starts a process for each batch size.
         clock: function that returns seconds.
 
     Returns:
@@ -117,8 +115,7 @@ def latency_compare(
     bootstrap over rounds. Models run as in `latency`; none is checked to give the same outputs.
 
     Args:
-        models: {name: built `keras.Model` or function of a batch}, at least two; ratios are to
-            the first.
+        models: {name: built `keras.Model` or function of a batch}, at least two.
         x: samples, as for `latency`.
         batch_size: samples per call.
         rounds: at least 2; an interval wants 20 or more.

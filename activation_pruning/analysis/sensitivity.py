@@ -43,8 +43,7 @@ def sensitivity(
         criteria: names in `criteria.CRITERIA` or functions; activity is taken from `x`.
         sparsities: fractions in [0, 1).
         metric: name of a metric that `evaluate` returns, or "loss".
-        include: layers to try (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        include, exclude: layers to try and to leave alone, see `sites.find`.
         seed: for criteria that are random.
         batch_size: samples per batch.
         verbose: 0 for no progress bar.
