@@ -39,12 +39,9 @@ class Call:
 def record(
     model: Model, layers: Iterable[Any], input_shape: Any = None
 ) -> tuple[dict[int, list[Call]], int]:
-    """Run the model once on zeros and write down how its layers are called.
+    """Run the model once on zeros: ({id(layer): list of `Call`}, samples in the batch).
 
-    Nothing that the pass assigns is kept: states and statistics stay as they are.
-
-    Returns:
-        ({id(layer): list of `Call`}, samples in the batch); `input_shape` is that of `cost`.
+    Nothing that the pass assigns is kept; `input_shape` is that of `cost`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])

@@ -87,9 +87,8 @@ def compare_low_rank(
         A `LowRankComparison` of three DataFrames.
 
     Raises:
-        ValueError: for models of different architecture, a model that is not compiled, labels of
-            another length, an unknown `match`, epochs without `train`, or several learning rates
-            without `validation`.
+        ValueError: for models of different architecture or not compiled, labels of another length,
+            an unknown `match`, epochs without `train`, several rates without `validation`.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 

@@ -22,8 +22,7 @@ class LatencyComparison(NamedTuple):
 
     summary: one row for each model: name, batch_size, rounds, median_ms, q1_ms, q3_ms, ratio
         (median of the ratios to the first), ratio_low, ratio_high (its 95 % interval).
-    times: one row for each model and round: round, position (when in the round), name, time_ms,
-        ratio.
+    times: one row for each model and round: round, position (in it), name, time_ms, ratio.
 
     Example:
         >>> LatencyComparison._fields
@@ -88,10 +87,9 @@ def latency(
             run(batch)
         with _no_garbage():
             times = [_seconds(run, batch, clock) for _ in range(repeats)]
-        quartiles = _quartiles(times)
-        row = {"batch_size": size, "repeats": repeats, **quartiles}
-        row["iqr_ms"] = quartiles["q3_ms"] - quartiles["q1_ms"]
-        row["samples_per_s"] = 1000 * size / quartiles["median_ms"]
+        row = {"batch_size": size, "repeats": repeats, **_quartiles(times)}
+        row["iqr_ms"] = row["q3_ms"] - row["q1_ms"]
+        row["samples_per_s"] = 1000 * size / row["median_ms"]
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.merge(peak_memory(model, x, sizes)) if memory else table
@@ -175,8 +173,6 @@ def bootstrap_median(
     values: Array, random: np.random.Generator, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
     """(low, high), the percentile bootstrap interval of the median at a level in (0, 1).
-
-    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Example:
         >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))

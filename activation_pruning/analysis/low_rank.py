@@ -99,8 +99,7 @@ def factorize(
         A new `keras.Model` with the outputs of `low_rank` (up to rounding), compiled alike.
 
     Raises:
-        ValueError: as `low_rank`.
-        TypeError: for a subclassed model.
+        TypeError, ValueError: as `low_rank`; a TypeError for every subclassed model.
 
     Example:
         >>> import keras, activation_pruning as ap

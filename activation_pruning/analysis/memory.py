@@ -54,8 +54,7 @@ def peak_memory(
     """
     runner(model)
     sizes = checked_sizes(batch_sizes)
-    rows = [{"batch_size": size, **_measured(model, batch_of(x, size))} for size in sizes]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"batch_size": n, **_measured(model, batch_of(x, n))} for n in sizes])
 
 
 def measure(given: str, result: str) -> None:

@@ -135,8 +135,7 @@ def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict
     for site in sites.find(model, include, exclude).sites:
         unfolded = unfolding(site)
         blocks = unfolded.unfold(site.kernel())
-        if unfolded.units_first:
-            blocks = blocks.transpose(0, 2, 1)
+        blocks = blocks.transpose(0, 2, 1) if unfolded.units_first else blocks
         found[site.name] = blocks.reshape(-1, blocks.shape[-1])
     return found
 
