@@ -21,17 +21,15 @@ class NuclearNorm(keras.regularizers.Regularizer):
     penalty = strength * sum_i c_i s_i, where s_1 >= s_2 >= ... are the singular values of the
     kernel as a matrix (all axes but the last) x (last axis), and c_i = 1 ("none") or c_i = i
     ("index": the smaller the value, the harder it is pressed). Gradient: strength * U diag(c) V^T
-    over the values above s_1 * max(rows, columns) * eps; directions below get 0, which is a
-    subgradient, so zero, repeated and missing values are all finite.
-
-    Each training step costs an SVD of the kernel. On the TensorFlow backend compile with
-    `jit_compile=False`: XLA's own SVD is slower by orders of magnitude on a CPU.
+    over the values above s_1 * max(rows, columns) * eps; directions below get 0, a subgradient,
+    so it is always finite. Each training step costs an SVD of the kernel. On TensorFlow compile
+    with `jit_compile=False`: XLA's own SVD is slower by orders of magnitude on a CPU.
 
     Args:
         strength: factor of the penalty, at least 0.
         weighting: "none" or "index".
-        start_when: None for at once; a whole number of epochs to wait; or the training accuracy
-            in (0, 1) to wait for, given as a float. Needs `Starter` among the callbacks.
+        start_when: None for at once; else a whole number of epochs or a training accuracy in
+            (0, 1) to wait for, which needs `Starter` among the callbacks.
 
     Raises:
         ValueError: for an argument out of its range.

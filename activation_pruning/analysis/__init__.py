@@ -3,7 +3,7 @@
 sensitivity: what each layer can lose. activity: whether what fires leads.
 spectra: singular values and norms. low_rank: kernels rebuilt (linalg). comparison: of both.
 cost: multiply-adds, from calls (shapes), parts (layers and weights) and operations (by class).
-sizes: bytes by encoding. latency, memory: measured, by running; samples: checks of data.
+sizes: bytes by encoding. latency, memory: measured; running: how, and checks of data.
 """
 
 from activation_pruning.analysis.activity import activity_correlation, unit_shares

@@ -69,8 +69,7 @@ def activity_correlation(
     """Correlation between how often a unit fires and its share in the leading singular vectors.
 
     Pearson's r and Spearman's rho between `frequency` and the `share` of `unit_shares`, over the
-    units of each kernel. A correlation that is not defined (fewer than three units, or all
-    alike) is missing.
+    units of each kernel; missing where not defined (fewer than three units, or all alike).
 
     Args:
         model: a built `keras.Model`; it is not changed.

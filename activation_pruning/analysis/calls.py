@@ -39,12 +39,9 @@ class Call:
 def record(
     model: Model, layers: Iterable[Any], input_shape: Any = None
 ) -> tuple[dict[int, list[Call]], int]:
-    """Run the model once on zeros and write down how its layers are called.
+    """Run the model once on zeros: ({id(layer): list of `Call`}, samples in the batch).
 
-    Nothing that the pass assigns is kept: states and statistics stay as they are.
-
-    Returns:
-        ({id(layer): list of `Call`}, samples in the batch); `input_shape` is that of `cost`.
+    Nothing that the pass assigns is kept; `input_shape` is that of `cost`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -52,7 +49,7 @@ def record(
         >>> calls[id(model.layers[0])][0].outputs, batch
         ([(1, 3)], 1)
     """
-    specs = input_specs(model, input_shape)
+    specs = _input_specs(model, input_shape)
     found: dict[int, list[Call]] = {}
     with _recording(layers, found), keras.StatelessScope():
         try:
@@ -67,16 +64,8 @@ def record(
     return found, keras.tree.flatten(specs)[0].shape[0]
 
 
-def input_specs(model: Model, input_shape: Any = None) -> Any:
-    """The inputs of a model, one sample of each: `keras.KerasTensor`s in its own structure.
-
-    No size in them is unknown; `input_shape`, and what is raised for it, are those of `cost`.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        >>> input_specs(model).shape
-        (1, 4)
-    """
+def _input_specs(model, input_shape):
+    """One sample of each input: `KerasTensor`s of known sizes in the structure of the model."""
     own = _own_specs(model)
     specs = own if input_shape is None else _merged(own, _parsed(input_shape))
     if specs is None:
@@ -92,9 +81,7 @@ def _own_specs(model):
     if sites.is_graph(model):
         return model.input if hasattr(model, "operations") else model.inputs[0]
     built_with = (model.get_build_config() or {}).get("input_shape")
-    if built_with is None:
-        return None
-    return _parsed(built_with, batch_axes=1)
+    return None if built_with is None else _parsed(built_with, batch_axes=1)
 
 
 def _parsed(shapes, batch_axes=0):
@@ -155,11 +142,10 @@ def _one_sample(spec):
 
 def _recording(layers, found):
     """While it lasts, calls of `layers` are appended to `found`, {id(layer): list of `Call`}."""
-    # Quantised layers run another method, which takes the same.
-    names = [(layer, name) for layer in layers for name in ("call", "quantized_call")]
     return keras_private.overridden(
         (layer, name, _recorded(layer, getattr(layer, name), found))
-        for layer, name in names
+        for layer in layers
+        for name in ("call", "quantized_call")  # of quantised layers, which takes the same
         if hasattr(layer, name)
     )
 

@@ -12,7 +12,7 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
-from activation_pruning.analysis.samples import check_samples
+from activation_pruning.analysis.running import check_samples
 from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.graph import copies
@@ -63,25 +63,22 @@ def compare_low_rank(
     or, since a sparse matrix may have full rank, to as many weights: with n weights alive, rows x
     columns of them in all, svd keeps floor(n / (rows + columns)) components, pca one less (for
     its mean); what is not pruned is not reduced. All are evaluated on x, y, raw and after the
-    same number of epochs of fine-tuning on `train`.
-    Each keeps what makes it small: the pruned network its zeros (`KeepPruned`), "factorized" its
-    ranks, since it trains the two factors of a kernel where that saves weights. "low_rank" trains
-    whole kernels, whose ranks then grow again.
+    same number of epochs of fine-tuning on `train`. Then the pruned network keeps its zeros
+    (`KeepPruned`) and "factorized" its ranks, since it trains the two factors of a kernel where
+    that saves weights; "low_rank" trains whole kernels, whose ranks grow again.
 
     Args:
         dense: a compiled, built `keras.Model`; it is not changed.
         pruned: a pruned copy of it; it is not changed.
         x, y: test inputs and labels.
         train: (x, y) to fine-tune on; needed with `epochs`.
-        epochs: epochs of fine-tuning, 0 for none. Optimizers start fresh, as `dense` was compiled.
-        learning_rates: rates to try; each network keeps the one with the lowest loss on
-            `validation`. A rate that suits a kernel is often too high for its two factors. None
-            for the rate that `dense` was compiled with.
+        epochs: of fine-tuning, 0 for none. Optimizers start fresh, as `dense` was compiled.
+        learning_rates: rates to try, None for that of `dense`; each network keeps the one with the
+            lowest loss on `validation` (what suits a kernel is often too high for two factors).
         validation: (x, y) to choose the rate by, needed with several of them.
         batch_size: of the fine-tuning.
         method: "pca" or "svd".
-        match: "rank", "weights" or both of them in a tuple: what the reduced networks share with
-            `pruned`.
+        match: "rank", "weights" or both in a tuple: what reduced networks share with `pruned`.
         include, exclude: layers to take and to leave out, see `sites.find`.
         seed: for the order of the training samples (sets Keras's global seed).
         verbose: as in `fit`.
@@ -90,9 +87,8 @@ def compare_low_rank(
         A `LowRankComparison` of three DataFrames.
 
     Raises:
-        ValueError: for models of different architecture, a model that is not compiled, labels of
-            another length, an unknown `match`, epochs without `train`, or several learning rates
-            without `validation`.
+        ValueError: for models of different architecture or not compiled, labels of another length,
+            an unknown `match`, epochs without `train`, several rates without `validation`.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
@@ -129,8 +125,8 @@ def compare_low_rank(
         for pair in pairs
         for network, site in zip(("dense", "pruned"), pair, strict=True)
     ]
-    scree = pd.concat(scree, ignore_index=True)
-    return LowRankComparison(pd.DataFrame(found), pd.DataFrame(rows), scree)
+    tables = pd.DataFrame(found), pd.DataFrame(rows), pd.concat(scree, ignore_index=True)
+    return LowRankComparison(*tables)
 
 
 def _networks(dense, pruned, pairs, matches, chosen):

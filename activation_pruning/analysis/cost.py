@@ -73,20 +73,18 @@ def cost(model: Model, input_shape: Any = None) -> Cost:
 
     Besides kernels: attention takes (targets x sources x (size of a key + of a value)) for each
     head, whatever is masked; BatchNormalization, Normalization and Rescaling 1 for each value,
-    other normalisations 2 (squares, scaling); average pooling 1 for each value in a window; Dot
-    its product. Not counted: biases, activation functions, maxima, sums of layers and other
-    elementwise work, interpolation, table look-ups (Embedding).
+    other normalisations 2; average pooling 1 for each value in a window; Dot its product. Not
+    counted: biases, activation functions, elementwise work, interpolation, Embedding.
 
-    The shapes are those of one pass over zeros in inference mode, in which every call of every
-    layer counts: of shared ones, of nested and of subclassed models, in every step of
-    TimeDistributed. Layers of other classes, operations of `keras.ops` in a graph, and layers
-    whose own `call` uses other layers are listed with what is known and a note.
+    Shapes are those of one pass over zeros in inference mode, in which every call of every layer
+    counts (shared, nested, in every step of TimeDistributed). Layers of other classes, operations
+    of `keras.ops` and layers whose own `call` uses others are listed with what is known and a note.
 
     Args:
         model: a built `keras.Model`.
-        input_shape: sizes without the batch axis, (28, 28, 1), where the model leaves them open or
-            does not say; for several inputs a list or dict of them. `keras.Input(shape, dtype=...)`
-            may stand for a shape, where a subclassed model takes other than float32.
+        input_shape: sizes without the batch axis, (28, 28, 1), where the model leaves them open; a
+            list or dict of them for several inputs; `keras.Input(shape, dtype=...)` for a shape
+            where a subclassed model takes other than float32.
 
     Returns:
         A `Cost`: `.table()`, one row for each layer (paths as in `sites`): layer, kind, calls,

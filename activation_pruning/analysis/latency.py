@@ -22,8 +22,7 @@ class LatencyComparison(NamedTuple):
 
     summary: one row for each model: name, batch_size, rounds, median_ms, q1_ms, q3_ms, ratio
         (median of the ratios to the first), ratio_low, ratio_high (its 95 % interval).
-    times: one row for each model and round: round, position (when in the round), name, time_ms,
-        ratio.
+    times: one row for each model and round: round, position (in it), name, time_ms, ratio.
 
     Example:
         >>> LatencyComparison._fields
@@ -52,9 +51,8 @@ def latency(
     A Keras model is run by `predict_on_batch`: the traced and compiled function that `predict`
     uses (TensorFlow, JAX), from a NumPy batch to NumPy outputs. The copies of both are in it, the
     Python of the layers is not (on PyTorch, which does not trace, it is). Any other callable is
-    called as it is, and waited for: JAX arrays and tensors of Keras's backend are waited for
-    here, all else must be finished when it returns, as outputs of LiteRT and ONNX Runtime are.
-    Garbage is collected before, not meanwhile.
+    called as it is: JAX arrays and tensors of Keras's backend are waited for, all else must be
+    finished when it returns, as with LiteRT and ONNX Runtime. Garbage is collected before.
 
     Args:
         model: a built `keras.Model`, or a function of a batch.
@@ -62,8 +60,7 @@ def latency(
         batch_sizes: samples per call, an integer or several.
         repeats: timed calls for each batch size, at least 1; quartiles want 20 or so.
         warmup: calls before these, at least 1 (the first one traces and compiles).
-        memory: also measure `peak_memory`, in a process of its own for each batch size, which
-            takes as long as starting Keras does.
+        memory: also measure `peak_memory`, which starts a process for each batch size.
         clock: function that returns seconds.
 
     Returns:
@@ -90,10 +87,9 @@ def latency(
             run(batch)
         with _no_garbage():
             times = [_seconds(run, batch, clock) for _ in range(repeats)]
-        quartiles = _quartiles(times)
-        row = {"batch_size": size, "repeats": repeats, **quartiles}
-        row["iqr_ms"] = quartiles["q3_ms"] - quartiles["q1_ms"]
-        row["samples_per_s"] = 1000 * size / quartiles["median_ms"]
+        row = {"batch_size": size, "repeats": repeats, **_quartiles(times)}
+        row["iqr_ms"] = row["q3_ms"] - row["q1_ms"]
+        row["samples_per_s"] = 1000 * size / row["median_ms"]
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.merge(peak_memory(model, x, sizes)) if memory else table
@@ -117,8 +113,7 @@ def latency_compare(
     bootstrap over rounds. Models run as in `latency`; none is checked to give the same outputs.
 
     Args:
-        models: {name: built `keras.Model` or function of a batch}, at least two; ratios are to
-            the first.
+        models: {name: built `keras.Model` or function of a batch}, at least two.
         x: samples, as for `latency`.
         batch_size: samples per call.
         rounds: at least 2; an interval wants 20 or more.
@@ -178,8 +173,6 @@ def bootstrap_median(
     values: Array, random: np.random.Generator, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
     """(low, high), the percentile bootstrap interval of the median at a level in (0, 1).
-
-    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Example:
         >>> bootstrap_median(np.array([2.0, 2.0, 2.0]), np.random.default_rng(0))

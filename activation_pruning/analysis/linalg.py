@@ -25,13 +25,7 @@ def reconstruct(matrix: Array, rank: int, method: str = "pca", standardize: bool
 def decompose(
     matrix: Array, method: str = "pca", standardize: bool = False
 ) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-    """(mean, scale, (U, sigma, V^T)) of the matrix as `method` sees it; see `reconstruct`.
-
-    Example:
-        >>> mean, scale, (u, values, v) = decompose(np.array([[0.0, 1.0], [0.0, 3.0]]))
-        >>> mean, values.round(6)
-        (array([0., 2.]), array([1.414214, 0.      ]))
-    """
+    """(mean, scale, (U, sigma, V^T)) of the matrix as `method` sees it; see `reconstruct`."""
     matrix = np.asarray(matrix, np.float64)
     mean, scale = np.zeros(matrix.shape[1]), np.ones(matrix.shape[1])
     if method == "pca":

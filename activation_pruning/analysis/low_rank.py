@@ -13,11 +13,9 @@ from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.evidence.spectrum import Spectrum, rank
 from activation_pruning.graph import copies
 from activation_pruning.layers import wrapping
+from activation_pruning.sites.layer_classes import CONVOLUTIONS
 from activation_pruning.sites.unfolding import unfolding
 from activation_pruning.support.types import Layers, Model
-
-_L = keras.layers
-_CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
 
 
 def low_rank(
@@ -90,9 +88,8 @@ def factorize(
     A Dense kernel A_r = B C becomes Dense(r) without bias, then Dense; a Conv kernel becomes a
     convolution with r filters, then one of size 1. PCA needs one component more for its mean.
     Only where that saves weights: r (rows + columns) < rows * columns. Other kernels (grouped,
-    depthwise, recurrent, attention) are those of `low_rank`, as they are. The two layers
-    stand in a Sequential of the old layer's name; kernel regularizers and constraints do not
-    carry over to the factors.
+    depthwise, recurrent, attention) are those of `low_rank`. The two layers stand in a Sequential
+    of the old layer's name, without the old kernel's regularizer and constraint.
 
     Args:
         model: a built Sequential or Functional model; it is not changed.
@@ -102,8 +99,7 @@ def factorize(
         A new `keras.Model` with the outputs of `low_rank` (up to rounding), compiled alike.
 
     Raises:
-        ValueError: as `low_rank`.
-        TypeError: for a subclassed model.
+        TypeError, ValueError: as `low_rank`; a TypeError for every subclassed model.
 
     Example:
         >>> import keras, activation_pruning as ap
@@ -140,9 +136,8 @@ def factorize(
 
 def ranks_of(site: sites.LiveSite) -> list[int]:
     """Numerical rank of each matrix of a live site's kernel, by NumPy's tolerance."""
-    spectrum = Spectrum.of(site)
-    shape = spectrum.unfolding.shape[1:]
-    return [rank(values, shape, spectrum.eps) for values in spectrum.values]
+    found = Spectrum.of(site)
+    return [rank(values, found.unfolding.shape[1:], found.eps) for values in found.values]
 
 
 def _reduced(model, found, ranks, method, standardize):
@@ -207,7 +202,7 @@ def _given(site, wanted):
 def _factors(site, ranks, method, standardize):
     """The two kernels whose product is the reduced one, or None where that saves nothing."""
     blocks, rows, columns = unfolding(site).shape
-    exact = type(site.layer) in (_L.Dense, *_CONVOLUTIONS)
+    exact = type(site.layer) in (keras.layers.Dense, *CONVOLUTIONS)
     inner = min(ranks[0] + (method == "pca"), min(rows, columns))
     if not exact or blocks > 1 or inner == 0 or inner * (rows + columns) >= rows * columns:
         return None
@@ -215,7 +210,7 @@ def _factors(site, ranks, method, standardize):
     u, values, v = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:inner])
     left, right = u[:, :inner] * root, root[:, None] * v[:inner]
-    if type(site.layer) is _L.Dense:
+    if type(site.layer) is keras.layers.Dense:
         return left, right
     # Rows are filters: the convolution comes first and the filters are mixed from its results.
     *positions, channels, filters = site.variable.shape
@@ -228,10 +223,10 @@ def _two_layers(layer, inner):
     config = layer.get_config() | {"kernel_regularizer": None, "kernel_constraint": None}
     name = config.pop("name")
     plain = {"use_bias": False, "activation": None, "activity_regularizer": None}
-    if isinstance(layer, _L.Dense):
+    if isinstance(layer, keras.layers.Dense):
         narrow, wide = config | plain | {"units": inner}, dict(config)
     else:
-        ones = 1 if isinstance(layer, _L.Conv1D) else (1,) * layer.rank
+        ones = 1 if isinstance(layer, keras.layers.Conv1D) else (1,) * layer.rank
         still = {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
         narrow, wide = config | plain | {"filters": inner}, config | still
     pair = narrow | {"name": f"{name}_reduce"}, wide | {"name": f"{name}_expand"}

@@ -27,14 +27,12 @@ def peak_memory(
 ) -> Table:
     """Peak resident memory of a fresh process that loads a model and runs a batch.
 
-    The whole process is measured: Python, Keras with its backend, this package, the model,
-    what tracing and compiling take, the activations. So differences between models tell more
-    than the numbers do, and small models differ by less than the libraries take (hundreds of
-    MB). Linux: VmHWM of /proc/self/status; macOS: ru_maxrss. Memory of GPUs is not seen.
+    The whole process is measured, libraries (hundreds of MB) and compilation included, so compare
+    models rather than read the numbers alone. Linux: VmHWM of /proc/self/status; macOS: ru_maxrss.
+    Memory of GPUs is not seen.
 
     Args:
-        model: a built `keras.Model`, or a function of a batch that can be pickled: one at the
-            top of a module, or an object of a class there, not a lambda.
+        model: a built `keras.Model`, or a function of a batch that can be pickled (no lambda).
         x: samples, as for `latency`.
         batch_sizes: samples per call, an integer or several; a process for each.
 
@@ -56,8 +54,7 @@ def peak_memory(
     """
     runner(model)
     sizes = checked_sizes(batch_sizes)
-    rows = [{"batch_size": size, **_measured(model, batch_of(x, size))} for size in sizes]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"batch_size": n, **_measured(model, batch_of(x, n))} for n in sizes])
 
 
 def measure(given: str, result: str) -> None:

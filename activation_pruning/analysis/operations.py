@@ -19,10 +19,6 @@ class Work(NamedTuple):
     kernels: pairs (kernel, how often each of its weights is multiplied).
     products: multiply-adds that no kernel takes part in.
     numbers: how many numbers it holds besides its outputs.
-
-    Example:
-        >>> Work(products=3).kernels
-        ()
     """
 
     kernels: Sequence[tuple[keras.Variable, int]] = ()

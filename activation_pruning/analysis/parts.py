@@ -11,8 +11,6 @@ from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.sites import kernels
 from activation_pruning.support.types import Array
 
-_ATOMS = (keras.layers.RNN,)  # cells run inside of them, and are never called alone
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
@@ -56,10 +54,8 @@ class Part:
 def parts(model: keras.Layer) -> list[Part]:
     """The parts of a model in its order, whatever is nested in it; shared layers come once.
 
-    Wrappers with masks or gates stand for the layer in them: what they hold besides is not
-    counted among its weights.
-
-    A Sequential or Functional model is no part itself.
+    Wrappers with masks or gates stand for the layer in them, without what they hold besides. A
+    Sequential or Functional model is no part itself.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
@@ -99,8 +95,8 @@ def _is_container(layer):
 
 
 def _inside(layer):
-    if isinstance(layer, _ATOMS) or not isinstance(layer, keras.Layer):
-        return []
+    if isinstance(layer, keras.layers.RNN) or not isinstance(layer, keras.Layer):
+        return []  # cells run inside of an RNN, and are never called alone
     inside = list(getattr(layer, "operations", []))  # of a graph: layers, and what lies between
     known = {id(item) for item in inside}
     return inside + [child for child in keras_private.sublayers(layer) if id(child) not in known]

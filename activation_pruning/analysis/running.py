@@ -1,4 +1,4 @@
-"""Models and other callables as functions of a batch, run to the end."""
+"""How models are run, as functions of a batch, and checks of the data that they are run on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from activation_pruning.analysis.samples import lengths
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.types import Model
 
@@ -18,10 +17,6 @@ def runner(model: Model | Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The function that is timed: from a batch to its finished outputs.
 
     A `keras.Model` is run by its `predict_on_batch`; TypeError for what cannot be called.
-
-    Example:
-        >>> runner(np.sum)(np.ones(3)).item()
-        3.0
     """
     if isinstance(model, keras.Model):
         return model.predict_on_batch
@@ -50,7 +45,7 @@ def batch_of(x: Any, size: int) -> Any:
         >>> batch_of(np.arange(3), 5).tolist()
         [0, 1, 2, 0, 1]
     """
-    samples = lengths("x", x)
+    samples = _lengths("x", x)
     if len(samples) > 1 or samples == [0]:
         raise ValueError(f"x has {samples} samples; give as many, at least 1, of each input")
     return keras.tree.map_structure(lambda a: np.asarray(a)[np.arange(size) % samples[0]], x)
@@ -62,3 +57,23 @@ def checked_sizes(batch_sizes: Any) -> list[int]:
     for size in sizes:
         check_count("batch_sizes", size, 1)
     return sizes
+
+
+def check_samples(x: Any, y: Any) -> None:
+    """Raise a ValueError unless inputs and labels hold as many samples, at least one."""
+    inputs, labels = _lengths("x", x), _lengths("y", y)
+    if len({*inputs, *labels}) != 1:
+        raise ValueError(
+            f"x has {inputs} samples and y has {labels} labels; give one label for each sample"
+        )
+    if inputs == [0]:
+        raise ValueError("x is empty: there is nothing to evaluate on")
+
+
+def _lengths(name, data):
+    """The different numbers of samples in `data`, an array or a list or dict of arrays."""
+    leaves = keras.tree.flatten(data)
+    if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
+        kinds = "an array (or a list or dict of arrays) with samples first"
+        raise ValueError(f"{name} must be {kinds}; use np.asarray")
+    return sorted({int(leaf.shape[0]) for leaf in leaves})

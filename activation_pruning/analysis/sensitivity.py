@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.analysis.samples import check_samples
+from activation_pruning.analysis.running import check_samples
 from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
 from activation_pruning.support.checks import check_sparsity
@@ -43,8 +43,7 @@ def sensitivity(
         criteria: names in `criteria.CRITERIA` or functions; activity is taken from `x`.
         sparsities: fractions in [0, 1).
         metric: name of a metric that `evaluate` returns, or "loss".
-        include: layers to try (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        include, exclude: layers to try and to leave alone, see `sites.find`.
         seed: for criteria that are random.
         batch_size: samples per batch.
         verbose: 0 for no progress bar.
@@ -55,8 +54,7 @@ def sensitivity(
 
     Raises:
         ValueError: for labels of another length than the inputs, a model that is not compiled, a
-            metric that it does not have, a sparsity outside [0, 1), or weights that are not
-            finite.
+            metric that it lacks, a sparsity outside [0, 1), or weights that are not finite.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3.2.
 

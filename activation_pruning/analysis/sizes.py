@@ -30,7 +30,7 @@ def sizes(model: Model) -> Table:
     float32_gzip: all those bytes in a row through gzip (level 6).
     csr: each kernel by compressed rows or columns, whichever is smaller: 4 bytes for a value
         that is not zero, the index of its column, and rows + 1 positions; indices and positions
-        in 1, 2, 4 or 8 bytes, the fewest that hold the largest of the kernel.
+        in the fewest bytes, of 1, 2, 4 and 8, that hold the largest of the kernel.
     bitmask: a bit for each weight, in whole bytes, and 4 bytes for each that is not zero.
     int8: q = round(w / s) with s = max |w| / 127 for each kernel: a byte for a weight, 4 for s.
     int8_huffman: the same q in a Huffman code for each kernel, zeros among them, in whole bytes;
@@ -69,7 +69,7 @@ def sizes(model: Model) -> Table:
         "float32_gzip": _gzipped(raw),
     }
     for encoding in (csr, bitmask, int8, int8_huffman):
-        found[encoding.__name__] = others + sum(encoding(_matrix(kernel)) for kernel in kernels)
+        found[encoding.__name__] = others + sum(encoding(kernel) for kernel in kernels)
     table = pd.DataFrame({"encoding": found.keys(), "size_bytes": found.values()})
     table["size_bytes"] = table["size_bytes"].astype("Int64")
     table["compression"] = (len(raw) / table["size_bytes"]).astype("Float64")
@@ -95,22 +95,12 @@ def csr(matrix: Array) -> int:
 
 
 def bitmask(matrix: Array) -> int:
-    """Bytes of a matrix as a bit for each entry and 4 bytes for each that is not zero.
-
-    Example:
-        >>> bitmask(np.eye(3))
-        14
-    """
+    """Bytes of a matrix as a bit for each entry and 4 bytes for each that is not zero."""
     return -(-matrix.size // 8) + _FLOAT * int(np.count_nonzero(matrix))
 
 
 def int8(matrix: Array) -> int:
-    """Bytes of a matrix in 8 bits each, with its scale.
-
-    Example:
-        >>> int8(np.eye(3))
-        13
-    """
+    """Bytes of a matrix in 8 bits each, with its scale."""
     return matrix.size + _FLOAT
 
 
@@ -126,18 +116,13 @@ def int8_huffman(matrix: Array) -> int:
 
 
 def quantised(matrix: Array) -> Array:
-    """q = round(w / s), s = max |w| / 127: integers in [-127, 127]; zero stays zero.
-
-    Example:
-        >>> quantised(np.array([-2.0, 0.0, 0.5, 2.0])).tolist()
-        [-127, 0, 32, 127]
-    """
+    """q = round(w / s), s = max |w| / 127: integers in [-127, 127]; zero stays zero."""
     scale = np.abs(matrix).max(initial=0.0) / 127
     return np.rint(matrix / (scale or 1.0)).astype(np.int8)
 
 
 def _weights(model):
-    """(the kernels, all other weights) as NumPy arrays."""
+    """(the kernels as float32 matrices, all other weights as they are), NumPy arrays."""
     kernels, rest = [], []
     for part in parts(model):
         own = {id(kernel) for kernel in part.kernels}
@@ -149,11 +134,7 @@ def _weights(model):
                     f"layer {part.path!r} has NaN or infinite weights, which no encoding of "
                     "fewer bits can hold; load weights from before they diverged"
                 )
-    return [kernel.astype(np.float32) for kernel in kernels], rest
-
-
-def _matrix(kernel):
-    return kernel.reshape(-1, kernel.shape[-1])
+    return [k.astype(np.float32).reshape(-1, k.shape[-1]) for k in kernels], rest
 
 
 def _width(largest):

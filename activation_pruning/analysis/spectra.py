@@ -14,9 +14,9 @@ from activation_pruning.support.types import Array, Layers, Model, Table
 def spectra(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
     """Singular values of each prunable kernel, largest first.
 
-    A kernel is unfolded into a matrix as the column `unfolding` says: convolutions into filters x
-    (positions * channels), depthwise ones into one matrix for each channel, everything else into
-    inputs x units. Several matrices count as the blocks of one block-diagonal matrix.
+    Column `unfolding` says how a kernel becomes a matrix: convolutions filters x (positions *
+    channels), depthwise ones a matrix for each channel, all else inputs x units. Several matrices
+    count as the blocks of one block-diagonal matrix.
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
@@ -85,10 +85,9 @@ def compare(before: Model, after: Model, include: Layers = None, exclude: Layers
         include, exclude: layers to take and to leave out, as `before` names them.
 
     Returns:
-        DataFrame with one row for each kernel and norm: layer, site, norm, before, after,
-        difference (after - before), ratio (after / before); the norms "difference_spectral",
-        "difference_frobenius" and "difference_nuclear" are those of the matrix after - before,
-        their ratio is to the norm of `before`.
+        DataFrame, one row for each kernel and norm: layer, site, norm, before, after, difference
+        (after - before), ratio (after / before); "difference_spectral", "difference_frobenius" and
+        "difference_nuclear" are norms of the matrix after - before, with the ratio to `before`.
 
     Raises:
         ValueError: for models of different architecture, naming the first layer that differs.
@@ -136,8 +135,7 @@ def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict
     for site in sites.find(model, include, exclude).sites:
         unfolded = unfolding(site)
         blocks = unfolded.unfold(site.kernel())
-        if unfolded.units_first:
-            blocks = blocks.transpose(0, 2, 1)
+        blocks = blocks.transpose(0, 2, 1) if unfolded.units_first else blocks
         found[site.name] = blocks.reshape(-1, blocks.shape[-1])
     return found
 

@@ -14,7 +14,8 @@ from activation_pruning.support.types import Layers, Table
 class ActivationCounter(AttachedCallback):
     """Count how often each unit is active while the model trains; changes nothing.
 
-    frequency = active samples / samples seen; of a Conv a sample counts by its share of positions.
+    frequency = active samples / samples seen. A sample counts by the share of positions at which
+    a Conv is active.
 
     Args:
         threshold: a unit is active where its output, after the activation, is greater.

@@ -28,7 +28,8 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
         The number of layers that were recalibrated.
 
     Raises:
-        TypeError, ValueError: `model` is not a Keras 3 model, has no such layer; no data.
+        TypeError: when `model` is not a Keras 3 model.
+        ValueError: when the model has no such layer, or there is no data.
 
     Source: Izmailov et al., UAI 2018, section 3.1 (statistics anew for changed weights).
 

@@ -1,8 +1,10 @@
 """Iterative pruning outside of one `fit`: prune an amount, retrain, and again."""
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from activation_pruning import amounts, masks, retraining, sites
@@ -10,10 +12,52 @@ from activation_pruning.pruning import report
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import IterativePruning
 from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
-from activation_pruning.strategies.until import Until, limits
-from activation_pruning.support.checks import check_number, check_sparsity
+from activation_pruning.support.checks import check_count, check_number, check_sparsity
 from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.types import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Until:
+    """Where iterative pruning stops: at the first of these that is reached.
+
+    It stops as well where a layer would be emptied, and where the amount takes nothing more.
+
+    Args:
+        weights: alive, at least 1; the last step is cut so that no fewer stay.
+        sparsity: in [0, 1); the last step is cut, too.
+        metric: floor; the step after which the metric is below it is the last.
+        steps: how many, at least 1.
+
+    Raises:
+        ValueError: an argument out of range; none given.
+
+    Example:
+        >>> Until(weights=500, metric=0.9)
+        Until(weights=500, sparsity=None, metric=0.9, steps=None)
+    """
+
+    weights: int | None = None
+    sparsity: float | None = None
+    metric: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        given = {n: v for n, v in dataclasses.asdict(self).items() if v is not None}
+        if not given:
+            raise ValueError("Until() stops nowhere; give weights=, sparsity=, metric= or steps=")
+        for name in given.keys() & {"weights", "steps"}:
+            check_count(name, given[name], 1)
+        if "sparsity" in given:
+            check_sparsity("sparsity", self.sparsity)
+        if "metric" in given:
+            check_number("metric", self.metric)
+
+    def most(self, weights: int) -> float:
+        """Return the highest sparsity of a network with so many prunable weights."""
+        sparsity = 1.0 if self.sparsity is None else self.sparsity
+        alive = self.weights or 1
+        return min(sparsity, max(weights - alive, 0) / weights)
 
 
 def iterative_prune(
@@ -47,9 +91,8 @@ def iterative_prune(
         max_loss: how far below the dense metric the smallest network of interest may be.
         min_sparsity: from where on the most accurate network is looked for.
         on_step: function called as `on_step(model, row)` when a step is over, and before the first
-            one with the dense network as step 0. `row` is what `.table()` will hold of the step
-            (step, weights_alive, sparsity, metric, ...); a dict that it returns becomes further
-            columns, such as the accuracy on test data.
+            one with the dense network as step 0. `row` is its row of `.table()`; a dict that it
+            returns becomes further columns, such as the accuracy on test data.
         verbose: 0 for silence; else a line per step.
         **pruning: criterion, allocation, granularity, data, ...: handed on to `prune`.
 
@@ -71,13 +114,11 @@ def iterative_prune(
         >>> x, y = np.ones((8, 4)), np.ones((8, 1))
         >>> fit = lambda model, **more: model.fit(x, y, verbose=0, **more)
         >>> evaluate = lambda model: -model.evaluate(x, y, verbose=0)
-        >>> largest = lambda model, row: {"largest": np.abs(model.layers[0].kernel).max()}
-        >>> done = ap.iterative_prune(model, fit, evaluate, amount=0.5, until=8, verbose=0,
-        ...                           on_step=largest)
-        >>> done.table()["weights_alive"].tolist(), done.table()["largest"].all()
-        ([32, 16, 8], np.True_)
+        >>> done = ap.iterative_prune(model, fit, evaluate, amount=0.5, until=8, verbose=0)
+        >>> done.table()["weights_alive"].tolist()
+        [32, 16, 8]
     """
-    taken, policy, end = amounts.get(amount), retraining.get(retrain), limits(until)
+    taken, policy, end = amounts.get(amount), retraining.get(retrain), _limits(until)
     tell = on_step or (lambda model, row: None)
     check_functions(fit=fit, evaluate=evaluate, on_step=tell)
     check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
@@ -114,6 +155,18 @@ def iterative_prune(
         if verbose:
             _tell(row)
     return done
+
+
+def _limits(spec: Until | float) -> Until:
+    """An `Until`: a number in (0, 1) is a sparsity, an integer a number of weights alive."""
+    if isinstance(spec, Until):
+        return spec
+    if isinstance(spec, Real) and not isinstance(spec, bool):
+        whole = isinstance(spec, Integral)
+        return Until(weights=int(spec)) if whole else Until(sparsity=float(spec))
+    raise TypeError(
+        f"until={spec!r}; give a sparsity, a number of weights alive, or strategies.Until(...)"
+    )
 
 
 def _row(step: int, count: Count, before: int) -> dict[str, Any]:

@@ -14,8 +14,7 @@ TINY = 1e-9  # differences of metrics below this are rounding
 class Kept:
     """A network worth keeping: one step of an iterative pruning, with its weights.
 
-    step: its number. metric: after retraining. sparsity: measured. `restore()` puts its weights
-    into the model that was pruned.
+    step: its number. metric: after retraining. sparsity: measured.
     """
 
     step: int

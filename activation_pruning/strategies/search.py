@@ -70,12 +70,10 @@ def find_sparsity(
 
     Each trial starts from the dense weights and a fresh optimizer state, is pruned in one step and
     retrained; it holds if dense metric - metric <= max_loss. `high` is tried first, then the middle
-    between what held and what did not, until these are no more than `tolerance` apart. Bisection
-    takes it that what holds at a sparsity holds below it.
+    between what held (and is taken to hold below) and what did not, until `tolerance` apart.
 
     Args:
-        model: a compiled, trained Keras 3 model; left with the weights of the best trial, the
-            dense ones where none held.
+        model: a compiled, trained Keras 3 model; left with the best weights that held, or dense.
         fit, evaluate: as for `iterative_prune`.
         max_loss: of the metric, in its unit, at least 0: 0.01 is one point of accuracy.
         retrain: epochs, or an object of `retraining`.
@@ -116,9 +114,8 @@ def find_sparsity(
     kept = _Kept(folder, said | asked)
     dense = kept.dense_metric(measured(evaluate, model))
     trials = kept.state["trials"]
-    known = {trial["sparsity"]: trial for trial in trials}
     while (sparsity := _middle(trials, low, high, tolerance)) is not None:
-        if sparsity in known:
+        if sparsity in {trial["sparsity"] for trial in trials}:
             raise ValueError(f"sparsity {sparsity} came up twice; give a greater tolerance")
         start.restore()
         keras.utils.set_random_seed(options["seed"])
@@ -130,7 +127,6 @@ def find_sparsity(
         trial["loss"] = dense - trial["metric"]
         trial["within"] = trial["loss"] <= max_loss + TINY
         trials.append(trial)
-        known[sparsity] = trial
         kept.add(trial, model.get_weights() if trial["within"] else None)
         if verbose:
             _tell(trial)
