@@ -25,6 +25,10 @@ test-slow: $(VENV)/installed  ## the rest of it: experiments from end to end, la
 
 test-backends: test-jax test-torch  ## what depends on the backend; no TensorFlow is installed there
 
+# What takes long on JAX is that XLA compiles each small network anew; so it does it in a third of the time.
+test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
+test-jax: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
+
 test-jax test-torch: test-%: $(VENV)-%/installed
 	KERAS_BACKEND=$* $(VENV)-$*/bin/python $(PYTEST) -m backend tests
 

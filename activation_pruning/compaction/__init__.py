@@ -2,8 +2,8 @@
 
 rewriting: `compact` and `removable`, the smaller model and the table.
 removal: which channels can go.
-How channels pass through a layer is a rule by class in `graph/channels`: products.py for Dense,
-Conv, DepthwiseConv and other kernels, sequences.py for recurrent layers and attention.
+How channels pass through a layer is a rule by class in `graph/channels`: dense.py,
+convolutional.py (also of DepthwiseConv and SeparableConv), recurrent.py, attention.py, ...
 """
 
 from activation_pruning.compaction.rewriting import compact, removable

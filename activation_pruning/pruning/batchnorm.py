@@ -59,7 +59,7 @@ def _in_training(layer: Any) -> Callable:
     """The call of this layer alone, run as in training."""
     call, seen = layer.call, 0
 
-    def wrapped(inputs, training=None, mask=None):
+    def wrapped(inputs: Any, training: Any = None, mask: Any = None) -> Any:
         nonlocal seen
         seen += inputs.shape[0]
         layer.momentum = 1 - inputs.shape[0] / seen  # a running mean over all that passes

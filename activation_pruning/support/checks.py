@@ -55,7 +55,7 @@ def check_number(
         raise ValueError(f"{name}={value!r}; it must be {allowed}{hint}.")
 
 
-def _allowed(least, above, most, below):
+def _allowed(least: float, above: float, most: float, below: float) -> str:
     low, high = max(least, above), min(most, below)
     if math.isfinite(low) and math.isfinite(high):
         return f"in {'(' if low == above else '['}{low}, {high}{')' if high == below else ']'}"

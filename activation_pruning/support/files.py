@@ -54,7 +54,7 @@ def check_folder(folder: types.Path) -> Path:
     return Path(folder)
 
 
-def _unwritable(path, error):
+def _unwritable(path: types.Path, error: OSError) -> OSError:
     return type(error)(
         f"cannot write {str(path)!r}: {error.strerror or error}. Give a path in a folder that can "
         "be written, check that the disk has room and that no other program holds the file open"

@@ -46,7 +46,7 @@ def settings_table(**extra: Any) -> Table:
     return pd.DataFrame(rows, columns=["key", "value", "unit"]).astype({"value": object})
 
 
-def _shown(name):
+def _shown(name: str) -> bool:
     """Whether to list a package; of the backends TensorFlow where it is there, and what is used."""
     keras = sys.modules.get("keras")  # as long as nobody has imported it, no backend is in use
     used = keras is not None and keras.config.backend() == name
@@ -54,7 +54,7 @@ def _shown(name):
     return used or there or name not in _BACKENDS
 
 
-def _version(name):
+def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

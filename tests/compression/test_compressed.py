@@ -180,11 +180,15 @@ def test_bad_arguments_are_named():
         compression.compress(model)
 
 
-def test_code_and_vocabularies_are_refused():
+def test_code_is_refused():
     inputs = keras.Input((6,))
     x = layers.Lambda(lambda x: 2 * x, name="twice")(layers.Dense(5)(inputs))
     with pytest.raises(ValueError, match=r"Python lambda \('twice'\)"):
         compression.compress(keras.Model(inputs, x))
+
+
+def test_vocabularies_are_refused():
+    pytest.importorskip("tensorflow", reason="Keras makes lookup layers with TensorFlow only")
     model = keras.Sequential(
         [keras.Input((1,), dtype="int64"), layers.IntegerLookup(vocabulary=[3, 4], name="look"),
          layers.Dense(4)]
