@@ -28,6 +28,14 @@ class Items:
         sizes: 1-D int, how many weights pruning the item adds to those already pruned; or the
             int 1: each item is one weight.
         alive: 1-D bool, False where nothing is left to prune, whatever the value; None: see values.
+
+    Example:
+        >>> weights = Items(np.array([3.0, 1.0, 2.0]), alive=np.array([True, False, True]))
+        >>> weights.scores.tolist(), weights.dead
+        ([3.0, -inf, 2.0], 1)
+        >>> units = Items(np.array([0.5, 0.1]), sizes=np.array([10, 10]))  # of ten weights each
+        >>> ranking(units.scores).tolist()
+        [1, 0]
     """
 
     values: Array

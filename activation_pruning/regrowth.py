@@ -21,7 +21,18 @@ from activation_pruning.support.types import Mask, Masks, Scores, Site
 
 
 class Rule(Protocol):
-    """What a rule of regrowth is; `needs` holds names in `tracking.TRACKED`."""
+    """What a rule of regrowth is; `needs` holds names in `tracking.TRACKED`.
+
+    Example:
+        >>> import numpy as np, activation_pruning as ap
+        >>> class Crowded:  # grows where units have the most weights
+        ...     needs = frozenset()
+        ...     def fraction_at(self, time, end):
+        ...         return 0.2
+        ...     def scores(self, site, time):
+        ...         return np.broadcast_to(site.mask.sum(axis=0), site.mask.shape)
+        >>> pruner = ap.PruningCallback(ap.schedules.Constant(0.8), regrow=Crowded())
+    """
 
     @property
     def needs(self) -> frozenset[str]: ...

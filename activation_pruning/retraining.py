@@ -15,7 +15,18 @@ Logs: TypeAlias = Sequence[Mapping[str, Any]]  # metrics of each epoch since the
 
 
 class Policy(Protocol):
-    """What a retraining policy is."""
+    """What a retraining policy is.
+
+    Example:
+        >>> import activation_pruning as ap
+        >>> class UntilGood:
+        ...     at_most = 10
+        ...     def __call__(self, logs):
+        ...         return len(logs) >= 10 or any(epoch["accuracy"] > 0.9 for epoch in logs)
+        >>> schedule = ap.schedules.Iterative(0.2, retrain=UntilGood())
+        >>> schedule.retrain([{"accuracy": 0.8}]), schedule.retrain([{"accuracy": 0.95}])
+        (False, True)
+    """
 
     @property
     def at_most(self) -> int: ...

@@ -10,7 +10,17 @@ Share: TypeAlias = tuple[float, Allocation]  # a target over all sites, and how 
 
 
 class Amount:
-    """How much one pruning event takes: the base of all amounts."""
+    """How much one pruning event takes: the base of all amounts.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> class AllButTen(ap.amounts.Amount):
+        ...     def target(self, weights, pruned, event=0):
+        ...         return max(pruned, weights - 10) / weights
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6)])
+        >>> ap.prune(model, AllButTen(), exclude=()).table()["pruned"].tolist()[:1]
+        [38]
+    """
 
     def target(self, weights: int, pruned: int, event: int = 0) -> "float | ByScores":
         """Return what the amount comes to now: a sparsity, or what finds it from scores.
@@ -23,7 +33,19 @@ class Amount:
 
 
 class ByScores(Amount):
-    """An amount that looks at the scores of the event: called with them, it says what they mean."""
+    """An amount that looks at the scores of the event: called with them, it says what they mean.
+
+    Example:
+        >>> import numpy as np, activation_pruning as ap
+        >>> from types import SimpleNamespace as Site
+        >>> class BelowTenth(ap.amounts.ByScores):  # of the highest score anywhere
+        ...     def __call__(self, sites, items, allocation):
+        ...         scores = np.concatenate([items[site.name].scores for site in sites])
+        ...         return float(np.mean(scores < scores.max() / 10)), allocation
+        >>> items = {"a": ap.allocations.Items(np.array([10.0, 0.1, 5.0, 0.2]))}
+        >>> BelowTenth()([Site(name="a")], items, ap.allocations.class_blind)[0]
+        0.5
+    """
 
     def target(self, weights: int, pruned: int, event: int = 0) -> "ByScores":
         return self
@@ -40,7 +62,13 @@ class ByScores(Amount):
 
 
 def is_amount(value: Any) -> bool:
-    """Return whether a value is an amount; a sparsity is none."""
+    """Return whether a value is an amount; a sparsity is none.
+
+    Example:
+        >>> from activation_pruning.amounts import Number
+        >>> is_amount(Number(10)), is_amount(0.5)
+        (True, False)
+    """
     return isinstance(value, Amount)
 
 

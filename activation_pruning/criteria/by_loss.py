@@ -29,6 +29,12 @@ def obd_exact(site: Site) -> Scores:
     """`obd` with the exact diagonal of the Hessian, for small networks; scores may be negative.
 
     Returns, source: as for `obd`.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> obd_exact(Site(name="a", kernel=np.array([[2.0, 1.0]]),
+        ...                statistics={"hessian_diagonal": np.array([[1.0, -6.0]])}))
+        array([[ 2., -3.]])
     """
     return _saliency(site, "hessian_diagonal")
 
@@ -38,6 +44,12 @@ def obd_hutchinson(site: Site) -> Scores:
     """`obd` with Hutchinson's estimate of the Hessian's diagonal, for any model and loss.
 
     Returns, source: as for `obd`; scores may be negative.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> obd_hutchinson(Site(name="a", kernel=np.array([[2.0, 1.0]]),
+        ...                     statistics={"hutchinson": np.array([[1.0, -6.0]])}))
+        array([[ 2., -3.]])
     """
     return _saliency(site, "hutchinson")
 

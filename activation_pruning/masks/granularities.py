@@ -17,6 +17,18 @@ class Granularity:
     """What is removed as one: the base of all granularities.
 
     protected: items of a site that are never pruned. note: what a report says of it.
+
+    Example:
+        >>> import keras, numpy as np, activation_pruning as ap
+        >>> class Row(ap.masks.Granularity):  # all that a Dense layer makes of one input
+        ...     def items(self, site, scores):
+        ...         return ap.allocations.Items(scores.mean(1), site.mask.sum(1), site.mask.any(1))
+        ...     def expand(self, site, scores, chosen):
+        ...         return np.repeat(chosen[:, None], site.kernel.shape[1], axis=1)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> report = ap.prune(model, 0.5, granularity=Row(), exclude=())
+        >>> int(model.get_weights()[0].any(axis=1).sum())
+        2
     """
 
     protected: int = 1

@@ -18,7 +18,18 @@ from activation_pruning.support.types import Array, Mask, Masks, Named, Scores, 
 
 
 class EmptiedWarning(UserWarning):
-    """A layer would have lost its last item, which was kept instead."""
+    """A layer would have lost its last item, which was kept instead.
+
+    Example:
+        >>> import keras, warnings, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> with warnings.catch_warnings(action="error", category=ap.masks.EmptiedWarning):
+        ...     try:
+        ...         ap.prune(model, 0.9, exclude=())
+        ...     except ap.masks.EmptiedWarning:
+        ...         print("all four weights would go, so none went")
+        all four weights would go, so none went
+    """
 
 
 def check_finite(name: str, values: Array, what: str = "scores") -> None:

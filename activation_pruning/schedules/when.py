@@ -25,6 +25,12 @@ class Progress:
             `masks.granule`.
         events: pruning events in this fit so far.
         since: the metrics of each epoch since the last event, or since the start.
+
+    Example:
+        >>> import activation_pruning as ap
+        >>> now = Progress(epoch=3, step=300, logs={}, sparsity=0.2, epochs=5)
+        >>> ap.schedules.Linear(0.8, begin=1, end=5)(now)
+        0.4
     """
 
     epoch: int
@@ -48,6 +54,16 @@ class Schedule:
     of all times. final_sparsity: where it ends, None when it doesn't say. relative: whether it
     takes from what is there, so that asked twice it prunes twice. monitor: the metric that it
     watches, or None. times: fields that must lie within a fit.
+
+    Example:
+        >>> class Steps(Schedule):
+        ...     targets, final_sparsity = {2: 0.5, 4: 0.8}, 0.8
+        ...     def due(self, progress):
+        ...         return progress.epoch in self.targets
+        ...     def target(self, progress):
+        ...         return self.targets[progress.epoch]
+        >>> [Steps()(Progress(epoch, 0, {}, sparsity=0.0, epochs=5)) for epoch in range(1, 5)]
+        [None, 0.5, None, 0.8]
     """
 
     by: str = "epoch"

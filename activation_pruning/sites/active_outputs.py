@@ -23,6 +23,16 @@ class Source:
     """The output in which a site's units are seen: `layer`'s, `units` of `width` from `start`.
 
     `output` picks one of several outputs; `axes` are the unit axes of that output.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((8, 2)), keras.layers.Conv1D(3, 1),
+        ...                           keras.layers.ReLU(name="relu")])
+        >>> x = np.ones((4, 8, 2))
+        >>> source = sites.find(model, exclude=()).sites[0].source
+        >>> source.label, source.units, source.by_unit(model.predict(x, verbose=0)).shape
+        ('relu', 3, (4, 8, 3))
     """
 
     layer: keras.Layer

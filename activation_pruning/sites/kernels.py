@@ -25,6 +25,15 @@ class Kernel:
     copies: how often the units repeat along the unit axes (4 for the gates of an LSTM).
     output_axes: axes of the layer's output that index the same units.
     observed: False where the units never show in the output (the first half of SeparableConv).
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> kernel = sites.Kernel("kernel", unit_axes=(-2,), input_axis=-1)
+        >>> layer = keras.layers.Conv1DTranspose(5, 2)
+        >>> layer.build((None, 8, 3))
+        >>> kernel.variable(layer) is layer.kernel, kernel.unit_index((2, 5, 3)).ravel().tolist()
+        (True, [0, 1, 2, 3, 4])
     """
 
     attribute: str

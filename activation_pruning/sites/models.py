@@ -4,7 +4,16 @@ import keras
 
 
 def operations(layer: keras.Layer) -> frozenset[int]:
-    """Ids of the operations of a Functional or Sequential model; empty for anything else."""
+    """Ids of the operations of a Functional or Sequential model; empty for anything else.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> inner, other = keras.layers.Dense(3), keras.layers.Dense(3)
+        >>> model = keras.Sequential([keras.Input((4,)), inner])
+        >>> [id(layer) in sites.operations(model) for layer in (inner, other)]
+        [True, False]
+    """
     if isinstance(layer, keras.Sequential):
         return frozenset(map(id, layer.layers))
     found = getattr(layer, "operations", None) if isinstance(layer, keras.Model) else None
@@ -12,12 +21,30 @@ def operations(layer: keras.Layer) -> frozenset[int]:
 
 
 def is_graph(model: keras.Layer) -> bool:
-    """Whether `model` is a Sequential or Functional model, whose layers form a known graph."""
+    """Whether `model` is a Sequential or Functional model, whose layers form a known graph.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> class Subclassed(keras.Model):
+        ...     pass
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> sites.is_graph(model), sites.is_graph(Subclassed())
+        (True, False)
+    """
     return bool(operations(model))
 
 
 def check_model(model: object) -> None:
-    """Raise TypeError unless `model` is a Keras 3 model (or layer), ValueError if not built."""
+    """Raise TypeError unless `model` is a Keras 3 model (or layer), ValueError if not built.
+
+    Example:
+        >>> from activation_pruning import sites
+        >>> sites.check_model("model.keras")
+        Traceback (most recent call last):
+            ...
+        TypeError: model must be a keras.Model, received builtins.str
+    """
     if not isinstance(model, keras.Layer):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         if "tf_keras" in kind or "keras.src.engine" in kind:

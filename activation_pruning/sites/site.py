@@ -16,6 +16,15 @@ class Activity:
     """What was counted for the units of one site (arrays of shape (units,), float64).
 
     A statistic that was not counted is None.
+
+    Example:
+        >>> import numpy as np, activation_pruning as ap
+        >>> seen = ap.sites.Activity(samples=4, frequency=np.array([0.25, 0.75]))
+        >>> w = np.array([[2.0, -2.0]])
+        >>> site = ap.sites.Site("a/kernel", "a", w, mask=w != 0, units=np.array([[0, 1]]),
+        ...                      activity=seen)
+        >>> ap.criteria.activation_magnitude(site)
+        array([[0.5, 1.5]])
     """
 
     samples: int
@@ -32,6 +41,13 @@ class Site:
     `mask` is True where a weight is alive; N:M groups run along `input_axis`. `statistics` holds
     by name what else the criterion needs, see `evidence.statistic`. `channels` numbers the
     channel of each unit where units of several sites can only go together, see `graph.channels`.
+
+    Example:
+        >>> import numpy as np, activation_pruning as ap
+        >>> w = np.array([[3.0, 1.0], [4.0, 0.0]])
+        >>> site = ap.sites.Site("a/kernel", "a", w, mask=w != 0, units=np.array([[0, 1]]))
+        >>> ap.criteria.unit_sums(site, w).tolist()  # as a criterion of your own may do
+        [7.0, 1.0]
     """
 
     name: str
@@ -48,7 +64,16 @@ class Site:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LiveSite:
-    """A site in a live model: the variable behind it and where its activity is seen."""
+    """A site in a live model: the variable behind it and where its activity is seen.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a")])
+        >>> report = ap.prune(model, 0.6, granularity="unit", exclude=())
+        >>> site = ap.sites.find(model, exclude=()).sites[0]
+        >>> site.name, site.n_units, int(site.units_alive(site.snapshot().mask).sum())
+        ('a/kernel', 3, 2)
+    """
 
     name: str
     path: str
@@ -115,7 +140,16 @@ LiveSites: TypeAlias = list[LiveSite]
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The walk's result: the sites in model order, and [(layer, reason)] for what was left out."""
+    """The walk's result: the sites in model order, and [(layer, reason)] for what was left out.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"),
+        ...                           keras.layers.Dense(2, name="output")])
+        >>> found = ap.sites.find(model)
+        >>> [site.path for site in found.sites], found.skipped
+        (['hidden'], [('output', 'output layer (excluded by default)')])
+    """
 
     sites: LiveSites
     skipped: list[tuple[str, str]]

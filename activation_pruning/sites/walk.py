@@ -160,6 +160,15 @@ def matching(argument: str, wanted: Layers, sites: LiveSites) -> LiveSites:
 
     Raises:
         ValueError: for an entry of `argument` that matches none; it lists those there are.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"),
+        ...                           keras.layers.Dense(2, name="output")])
+        >>> found = sites.find(model, exclude=()).sites
+        >>> [site.name for site in sites.matching("include", ["hid*"], found)]
+        ['hidden/kernel']
     """
     wanted = [wanted] if isinstance(wanted, (str, keras.Layer)) else list(wanted or ())
     matched = []

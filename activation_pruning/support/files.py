@@ -18,6 +18,14 @@ def replacing(path: types.Path) -> Iterator[Path]:
 
     Raises:
         OSError: the path is a folder, or cannot be written; the message names it.
+
+    Example:
+        >>> import os, tempfile, activation_pruning as ap
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with ap.reports.replacing(f"{folder}/runs/table.csv") as path:
+        ...         _ = path.write_text("seed,accuracy")
+        ...     os.listdir(f"{folder}/runs")
+        ['table.csv']
     """
     target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
     temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
@@ -41,6 +49,12 @@ def check_folder(folder: types.Path) -> Path:
     Raises:
         TypeError: it is no path.
         OSError: it cannot be made or written; the message names it and says what to do.
+
+    Example:
+        >>> import tempfile, activation_pruning as ap
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ap.reports.check_folder(f"{folder}/runs/first").is_dir()
+        True
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
         raise TypeError(f"{folder!r} is no folder; give its path")

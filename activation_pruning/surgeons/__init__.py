@@ -38,7 +38,15 @@ SURGEONS: dict[str, Surgeon] = {
 
 
 def register(name: str, surgeon: Surgeon) -> None:
-    """Make a surgeon of your own known under a name."""
+    """Make a surgeon of your own known under a name.
+
+    Example:
+        >>> import activation_pruning as ap
+        >>> ap.surgeons.register("damped_lobs", ap.surgeons.LayerwiseOBS(damping=0.1))
+        >>> ap.surgeons.get("damped_lobs")
+        LayerwiseOBS(damping=0.1, recalculate_every=1)
+        >>> del ap.surgeons.SURGEONS["damped_lobs"]  # forget it again
+    """
     SURGEONS[name] = surgeon
 
 

@@ -25,6 +25,15 @@ class Selection:
     sparsity: the target over all the sites, in [0, 1), or an amount that looks at the scores.
     granularity, allocation: objects, as `masks.granularity` and `allocations.get` return them.
     progress: called with (work done, work in all) as the work goes on.
+
+    Example:
+        >>> import numpy as np, activation_pruning as ap
+        >>> from types import SimpleNamespace as Site
+        >>> w = np.array([[1.0, 4.0], [2.0, 3.0]])
+        >>> site = Site(name="a", kernel=w, mask=np.ones((2, 2), bool))
+        >>> half = Selection(0.5, ap.masks.granularity("weight"), ap.allocations.get("global"))
+        >>> half.masks([site], {"a": w})["a"].tolist()
+        [[False, True], [False, True]]
     """
 
     sparsity: float | ByScores
@@ -42,6 +51,16 @@ class Surgeon:
 
     A surgeon says what it `needs`, as a criterion does, and with which `granularities` it works.
     It is a frozen dataclass of its options.
+
+    Example:
+        >>> import keras, numpy as np, activation_pruning as ap
+        >>> layer = keras.layers.Dense(1, kernel_initializer="ones")
+        >>> model = keras.Sequential([keras.Input((2,)), layer])
+        >>> x = np.repeat([[1.0], [3.0]], 2, axis=1)  # one input can stand in for the other
+        >>> surgeon = ap.surgeons.LayerwiseOBS(damping=1e-6)
+        >>> report = ap.prune(model, 0.5, surgeon, data=x, exclude=(), verbose=0)
+        >>> sorted(layer.get_weights()[0].round(2).ravel().tolist())
+        [0.0, 2.0]
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -76,7 +95,16 @@ class Surgeon:
 
 
 class Damped(Surgeon):
-    """A surgeon that adds damping * mean(diag H) * I to the Hessian H."""
+    """A surgeon that adds damping * mean(diag H) * I to the Hessian H.
+
+    Example:
+        >>> import dataclasses, numpy as np
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Mine(Damped):
+        ...     damping: float | None = None
+        >>> Mine(damping=0.5).hessian("a", np.diag([1.0, 3.0]), rows=8).tolist()
+        [[2.0, 0.0], [0.0, 4.0]]
+    """
 
     damping: float | None
 
