@@ -7,7 +7,6 @@ no fault of the trial.
 
 import concurrent.futures
 import os
-import signal
 from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import asdict
 
@@ -46,12 +45,7 @@ class Loky:
             self.pool = None
 
     def _pool(self):
-        return ProcessPoolExecutor(self.jobs, initializer=_begin, initargs=[os.getpid()])
-
-
-def _begin(runner):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the runner alone
-    trial.live_with(runner)
+        return ProcessPoolExecutor(self.jobs, initializer=trial.begin, initargs=[os.getpid()])
 
 
 class Dask:

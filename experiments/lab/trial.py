@@ -136,6 +136,12 @@ class _Server:
 _servers: dict[int, _Server] = {}  # by thread
 
 
+def begin(runner: int) -> None:
+    """What a worker of loky does first; `runner` is the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the runner alone
+    live_with(runner)
+
+
 def live_with(parent: int) -> None:
     """End this process, and at once, when its parent is gone: it would be at work for nobody."""
 

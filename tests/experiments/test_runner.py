@@ -87,6 +87,16 @@ def test_each_trial_has_a_fresh_process_with_one_thread_its_seed_and_the_runners
     assert seeded == [random.Random(seed).random() for seed in range(2)]
 
 
+def test_workers_stay_small(tmp_path):
+    executor = executors.Loky(1)
+    try:
+        executor.submit(runner.task_of(trials.nap), settings(tmp_path, nap=0)).result()
+        found = executor.pool.submit(eval, "{*__import__('sys').modules}").result()
+    finally:
+        executor.stop()
+    assert not {"activation_pruning", "keras", "pandas"} & found
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [
