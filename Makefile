@@ -7,8 +7,9 @@ torch ?= torch
 EXTRAS = tensorflow,tfmot,litert,onnx,tensorboard
 DEMO ?= results/demo
 BIN = $(VENV)/bin
-# Two processes at least repay their start; each holds a whole TensorFlow.
-PYTEST = -m pytest -n auto --maxprocesses 4
+# Each process holds a whole TensorFlow. Stealing work leaves the tests of a file, which share what they
+# set up, together, and nobody idle at the end.
+PYTEST = -m pytest -n auto --maxprocesses 4 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-slow test-backends test-jax test-torch test-lowest docs lint bench experiments-quick clean
