@@ -21,7 +21,7 @@ from activation_pruning.support.types import Mask, Masks, Scores, Site
 
 
 class Rule(Protocol):
-    """What a rule of regrowth is; `needs` holds names in `tracking.TRACKED`.
+    """What a rule of regrowth is; `needs` holds names in `hooks.tracking.TRACKED`.
 
     Example:
         >>> import numpy as np, activation_pruning as ap

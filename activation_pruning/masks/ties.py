@@ -21,6 +21,16 @@ def lowest(scores: Scores, count: int) -> Mask:
     return marked(Items(scores), count)
 
 
+def first_to_go(scores: Scores) -> int:
+    """The index of the lowest score: where items are removed one by one.
+
+    Example:
+        >>> first_to_go(np.array([3.0, 1.0, 1.0]))
+        2
+    """
+    return len(scores) - 1 - int(np.argmin(scores[::-1]))
+
+
 def marked(items: Items, count: int) -> Mask:
     """Mark the `count` lowest of the items, and always all that are not alive."""
     scores, alive = items.values, items.alive

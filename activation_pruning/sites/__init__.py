@@ -1,4 +1,4 @@
-"""Sites: the only walker over a model, which finds its prunable kernels and their units.
+"""Sites: the only walker over a model's layers, which finds its prunable kernels and their units.
 
 - walk.py: finds the sites of a model, by name, pattern or layer.
 - kernels.py: which weights of a layer class are prunable, and which axes number the units.

@@ -1,4 +1,4 @@
-"""The only walker over a model: finds its prunable sites, and those that names stand for."""
+"""The only walker over a model's layers: finds its sites, and those that names stand for."""
 
 import fnmatch
 

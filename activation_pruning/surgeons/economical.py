@@ -4,6 +4,7 @@ import heapq
 
 import numpy as np
 
+from activation_pruning.masks.ties import first_to_go
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Progress
 from activation_pruning.surgeons import obs
@@ -29,21 +30,27 @@ def remove_economically(
         >>> remove_economically([one], 1, 1)
         ([array([[1., 0.]])], [array([[2., 0.]])])
     """
-    units = [_Unit(problem, unit) for problem in problems for unit in range(len(problem.weights))]
+    units = [
+        _Unit(problem, site, unit)
+        for site, problem in enumerate(problems)
+        for unit in range(len(problem.weights))
+    ]
     ranks = [np.full(problem.weights.shape, float(budget)) for problem in problems]
     rank_of = [rank for own in ranks for rank in own]
     for start in range(0, budget, every):
         for unit in units:
             unit.recalculate()
-        heap = [(*unit.cheapest(), number) for number, unit in enumerate(units) if unit.alive.any()]
+        heap = [
+            (*unit.cheapest(), -number) for number, unit in enumerate(units) if unit.alive.any()
+        ]
         heapq.heapify(heap)
         for removed in range(start, min(start + every, budget)):
-            _, p, number = heapq.heappop(heap)
+            p, number = (-key for key in heapq.heappop(heap)[2:])
             unit = units[number]
             unit.remove(p)
             rank_of[number][p] = removed
             if unit.alive.any():
-                heapq.heappush(heap, (*unit.cheapest(), number))
+                heapq.heappush(heap, (*unit.cheapest(), -number))
             progress(removed + 1, budget)
     rows = iter([unit.weights for unit in units])
     return ranks, [np.stack([next(rows) for _ in problem.weights]) for problem in problems]
@@ -52,8 +59,8 @@ def remove_economically(
 class _Unit:
     """The weights of one unit, and an inverse Hessian of those alive when it was calculated."""
 
-    def __init__(self, problem: Problem, unit: int) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, site: int, unit: int) -> None:
+        self.problem, self.site = problem, site
         self.weights, self.alive = problem.weights[unit].copy(), problem.alive[unit].copy()
         self.index = np.empty(0, int)  # those that the inverse knows
 
@@ -64,12 +71,12 @@ class _Unit:
             hessian = self.problem.hessian[np.ix_(index, index)]
             self.index, self.inverse = index, obs.inverse(hessian, self.problem.name)
 
-    def cheapest(self) -> tuple[float, int]:
-        """(error, weight) of the alive weight that costs least."""
+    def cheapest(self) -> tuple[float, int, int]:
+        """(error, -site, -weight) of the alive weight that costs least, as the tie rule orders."""
         w = self.weights[self.index]
         errors = np.where(self.alive[self.index], 0.5 * w * w / np.diagonal(self.inverse), np.inf)
-        least = int(errors.argmin())
-        return float(errors[least]), int(self.index[least])
+        least = first_to_go(errors)
+        return float(errors[least]), -self.site, -int(self.index[least])
 
     def remove(self, p: int) -> None:
         """Remove weight `p`, compensate the others as far as the inverse knows how."""

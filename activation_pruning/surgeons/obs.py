@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.linalg
 
+from activation_pruning.masks.ties import first_to_go
 from activation_pruning.support.types import Array, Mask
 
 _BLOCK = 48  # removals between two updates of the whole inverse: their vectors stay in the cache
@@ -111,7 +112,7 @@ def removal_errors(inverse_hessian: Array, weights: Array) -> Array:
         gone = []
         for step in range(count):
             errors = w * w / diagonal
-            p = int(errors.argmin())
+            p = first_to_go(errors)
             # Errors of one row must not tie: among equal scores the higher index goes first,
             # whichever was removed earlier.
             largest = max(np.nextafter(largest, np.inf), 0.5 * errors[p])

@@ -140,10 +140,8 @@ def _quotas(before: Mask, wanted: Mask, block_size: int) -> Array:
 def _choose(w: Array, before: Mask, factor: Array, start: int, count: int) -> Mask:
     """The mask of one block with its `count` least costly alive weights gone."""
     corner = np.diagonal(factor)[start : start + len(w), None]
-    # By unit, not by input: among equal costs the higher flat index goes first, as everywhere.
-    costs = np.where(before, (w / corner) ** 2, np.inf).T
-    gone = lowest(costs.ravel(), count).reshape(costs.shape).T
-    return before & ~gone
+    costs = np.where(before, (w / corner) ** 2, np.inf)
+    return before & ~lowest(costs.ravel(), count).reshape(costs.shape)
 
 
 def _pass_block(

@@ -8,6 +8,7 @@ from scipy.linalg import blas
 
 from activation_pruning.criteria.base import by_weight, needed
 from activation_pruning.masks.granularities import Unit
+from activation_pruning.masks.ties import first_to_go
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
@@ -129,7 +130,7 @@ def unit_errors(problems: list[Problem], count: int) -> Array:
     left = np.arange(count)
     while len(left):
         errors = sum((state.errors(left) for state in states), np.zeros(len(left)))
-        cheapest = int(errors.argmin())
+        cheapest = first_to_go(errors)
         largest = max(np.nextafter(largest, np.inf), float(errors[cheapest]))
         found[left[cheapest]] = largest
         for state in states:
