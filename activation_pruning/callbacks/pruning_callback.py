@@ -5,9 +5,9 @@ from typing import Any
 from activation_pruning import amounts, masks, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
 from activation_pruning.callbacks.keep_pruned import KeepPruned
-from activation_pruning.callbacks.neighbours import Monitors, check_monitor
+from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
+from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
-from activation_pruning.callbacks.weight_exchange import Exchange
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar

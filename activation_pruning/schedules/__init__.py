@@ -3,15 +3,15 @@
 A schedule is a frozen dataclass that derives from `when.Schedule`: `due` says when an event falls,
 `target` what it goes to. `when` also says what recurs and comes too late; `fixed` holds curves,
 `accuracy_triggered` waits for a metric, `by_amount` takes shares or numbers of what is alive,
-`adapted` asks the schedules of others. To add one, write it in one of these files and list it here.
+`foreign` asks the schedules of others. To add one, write it in one of these files and list it here.
 """
 
 from typing import Any
 
 from activation_pruning.schedules.accuracy_triggered import AccuracyTriggered
-from activation_pruning.schedules.adapted import FromFunction, FromTfmot, is_tfmot
 from activation_pruning.schedules.by_amount import Every, Iterative
 from activation_pruning.schedules.fixed import Constant, Exponential, Linear, OneShot, Polynomial
+from activation_pruning.schedules.foreign import FromFunction, FromTfmot, is_tfmot
 from activation_pruning.schedules.when import UNITS, Progress, Schedule
 
 __all__ = [

@@ -15,7 +15,7 @@ from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import Damped, Kernels, Selection
-from activation_pruning.surgeons.economical import remove_economically
+from activation_pruning.surgeons.layerwise_economical import remove_economically
 from activation_pruning.surgeons.problems import Problem, join, parts, split
 
 

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from asked import PAPER, at
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moments import PAPER, at
 
 from activation_pruning.schedules import (
     AccuracyTriggered,

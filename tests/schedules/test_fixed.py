@@ -3,9 +3,9 @@
 from itertools import pairwise
 
 import pytest
+from asked import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moments import ask
 
 from activation_pruning.schedules import (
     Constant,

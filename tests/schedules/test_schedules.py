@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from moments import PAPER
+from asked import PAPER
 
 from activation_pruning import schedules
 from activation_pruning.schedules import (

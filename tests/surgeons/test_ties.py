@@ -6,7 +6,7 @@ import pytest
 
 import activation_pruning as ap
 from activation_pruning.surgeons import obs
-from activation_pruning.surgeons.economical import remove_economically
+from activation_pruning.surgeons.layerwise_economical import remove_economically
 from activation_pruning.surgeons.problems import Problem
 from activation_pruning.surgeons.units import Problem as UnitProblem
 from activation_pruning.surgeons.units import unit_errors

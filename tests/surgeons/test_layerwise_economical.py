@@ -8,7 +8,7 @@ from activation_pruning import masks
 from activation_pruning.surgeons import (
     LayerwiseOBS,
 )
-from activation_pruning.surgeons.economical import remove_economically
+from activation_pruning.surgeons.layerwise_economical import remove_economically
 from activation_pruning.surgeons.problems import Problem
 
 pytestmark = [pytest.mark.backend, pytest.mark.lowest]

@@ -1,7 +1,7 @@
 """Schedules of tfmot's kind."""
 
 import numpy as np
-from moments import ask
+from asked import ask
 
 from activation_pruning import schedules
 

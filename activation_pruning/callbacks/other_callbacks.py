@@ -1,4 +1,4 @@
-"""The neighbours in a `fit`, and metrics that somebody watches."""
+"""The other callbacks of a `fit`, and metrics that somebody watches."""
 
 import gc
 import warnings
@@ -13,14 +13,14 @@ _C = keras.callbacks
 
 
 class Monitors:
-    """The neighbours that watch a metric: EarlyStopping, ModelCheckpoint and their like.
+    """The other callbacks that watch a metric: EarlyStopping, ModelCheckpoint and their like.
 
     Their best value so far belongs to a denser network whenever weights have been pruned since,
     so pruning has them start their comparison over. To be made when their training has begun.
     """
 
     def __init__(self, callback: Callback) -> None:
-        watching: list[Any] = [item for item in neighbours(callback) if hasattr(item, "best")]
+        watching: list[Any] = [item for item in others_beside(callback) if hasattr(item, "best")]
         self._first = [(neighbour, neighbour.best) for neighbour in watching]
         self._again = False
 
@@ -61,9 +61,9 @@ class Monitors:
                 neighbour.best_weights = None
 
 
-def neighbours(callback: Callback) -> list[Callback]:
+def others_beside(callback: Callback) -> list[Callback]:
     """The other callbacks in the same `fit`, as far as they can be seen."""
-    # Keras tells a callback nothing about its neighbours; the lists that hold `callback` do.
+    # Keras tells a callback nothing about the others; the lists that hold `callback` do.
     lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
     found = {id(item): item for owner in lists for item in owner if item is not callback}
     others = [item for item in found.values() if isinstance(item, Callback)]
@@ -78,7 +78,7 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
     """
     if monitor is None:
         return
-    model, others = callback.model, neighbours(callback)
+    model, others = callback.model, others_beside(callback)
     kind, methods = type(model), ("train_step", "compute_metrics")
     own = any(getattr(kind, name) is not getattr(keras.Model, name) for name in methods)
     unknown = own or any(_may_log(other) for other in others)
