@@ -48,6 +48,7 @@ lint: $(VENV)/installed  ## style, formatting, types
 	$(BIN)/mypy
 
 bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and half an hour
+	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/fit_overhead.py
 	$(BIN)/python benchmarks/mask_selection.py
 	$(BIN)/python benchmarks/analysis.py
