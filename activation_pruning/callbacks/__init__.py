@@ -1,4 +1,9 @@
-"""Callbacks: what a user puts into `fit`. One class, one file."""
+"""Callbacks: what a user puts into `fit`. One class, one file.
+
+What several share: base.py (attaching, hearing of events), agenda.py (the clock of a fit, and what
+its schedule still wants), training_evidence.py (what criteria need, from training), regrowing.py
+(weights that change places), other_callbacks.py (EarlyStopping and its like).
+"""
 
 from activation_pruning.callbacks.activation_counter import ActivationCounter
 from activation_pruning.callbacks.event_log import EventLog
