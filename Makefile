@@ -26,7 +26,8 @@ test-slow: $(VENV)/installed  ## the rest of it: experiments from end to end, la
 
 test-backends: test-jax test-torch  ## what depends on the backend; no TensorFlow is installed there
 
-# What takes long on JAX is that XLA compiles each small network anew; so it does it in a third of the time.
+# On JAX, XLA compiles each small network anew, and with these in a third of the time. A jaxlib that
+# does not know the flag says so and stops: make test-jax XLA_FLAGS=
 test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 test-jax: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 
