@@ -466,19 +466,11 @@ def test_what_is_left_is_a_plain_network_that_keeps_its_zeros():
         assert ((kernel == 0) == (now == 0)).all()
 
 
-KINDS = ["convolutional", "recurrent", "attention", "embedded", "shared", "nested", "subclassed"]
-
-
 @RULES
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", models.KINDS)
 def test_every_model_kind(kind, regrow):
     model = models.compiled(getattr(models, kind)(), KO.Adam(0.01))
-    shapes = {"convolutional": (8, 8, 2), "recurrent": (4, 3), "attention": (4, 6)}
-    x, y = models.data(shapes.get(kind, (6,)))
-    if kind == "shared":
-        x = [x, x[::-1]]
-    if kind == "embedded":
-        x = np.random.default_rng(0).integers(0, 7, (22, 4)).astype("int32")
+    x, y = models.data_for(kind)
     callback = ap.PruningCallback(
         ap.schedules.Constant(0.5), "magnitude", exclude=["out"], regrow=regrow
     )

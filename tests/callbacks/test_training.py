@@ -156,18 +156,10 @@ def test_a_frozen_layer_is_pruned_and_kept():
     assert (before[1] != after[1]).any()
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["nested", "shared", "subclassed", "convolutional", "recurrent", "attention", "embedded"],
-)
+@pytest.mark.parametrize("kind", models.KINDS)
 def test_every_model_kind_keeps_its_zeros(kind):
     model = models.compiled(getattr(models, kind)(), KO.Adam(0.01))
-    shapes = {"convolutional": (8, 8, 2), "recurrent": (4, 3), "attention": (4, 6)}
-    x, y = models.data(shapes.get(kind, (6,)))
-    if kind == "shared":
-        x = [x, x[::-1]]
-    if kind == "embedded":
-        x = np.random.default_rng(0).integers(0, 7, (22, 4)).astype("int32")
+    x, y = models.data_for(kind)
     callback = ap.PruningCallback(
         ap.schedules.Linear(0.5, begin=1, end=2), "activation_magnitude", exclude=["out"]
     )

@@ -1,9 +1,6 @@
 """Schedules asked, one moment after the other."""
 
-from activation_pruning.schedules import (
-    AccuracyTriggered,
-    Progress,
-)
+from activation_pruning.schedules import AccuracyTriggered, Progress
 
 
 def ask(schedule, times, by="epoch"):

@@ -28,6 +28,19 @@ def data(shape=(6,), samples=22, seed=1):
     return x, generator.integers(0, CLASSES, samples)
 
 
+# Names of functions below; what each takes, where it is not six numbers a sample.
+KINDS = ["convolutional", "recurrent", "attention", "embedded", "shared", "nested", "subclassed"]
+_SHAPES = {"convolutional": (8, 8, 2), "recurrent": (4, 3), "attention": (4, 6)}
+
+
+def data_for(kind):
+    """Inputs and integer labels for a model of that kind."""
+    x, y = data(_SHAPES.get(kind, (6,)))
+    if kind == "embedded":
+        x = np.random.default_rng(0).integers(0, 7, (22, 4)).astype("int32")
+    return ([x, x[::-1].copy()] if kind == "shared" else x), y
+
+
 def mlp(hidden=(8, 5), features=6, activation="relu"):
     """Dense layers a, b, ... and the output `out`."""
     model = keras.Sequential([keras.Input((features,))])

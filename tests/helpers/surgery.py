@@ -9,9 +9,7 @@ from activation_pruning import masks
 from activation_pruning.evidence.inputs import InputHessian
 from activation_pruning.sites import Site
 from activation_pruning.sites.unfolding import Unfolding
-from activation_pruning.surgeons import (
-    Selection,
-)
+from activation_pruning.surgeons import Selection
 from activation_pruning.surgeons.problems import Problem
 
 

@@ -64,17 +64,6 @@ def test_one_weight_by_eye():
     assert values["movement"].tolist() == [[-144.0]]  # two steps
 
 
-SHAPES = {"convolutional": (8, 8, 2), "recurrent": (4, 3), "attention": (4, 6)}
-KINDS = ["convolutional", "recurrent", "attention", "embedded", "shared", "nested", "subclassed"]
-
-
-def inputs_for(kind):
-    x, y = models.data(SHAPES.get(kind, (6,)))
-    if kind == "embedded":
-        x = np.random.default_rng(0).integers(0, 7, (22, 4)).astype("int32")
-    return ([x, x[::-1].copy()] if kind == "shared" else x), y
-
-
 def steps_of(model, x, y):
     """The gradients of one batch, as plain SGD with a learning rate of 1 shows them."""
     found = ap.sites.find(model, exclude=()).sites
@@ -83,11 +72,11 @@ def steps_of(model, x, y):
     return {site.name: before[site.name] - site.kernel() for site in found}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", models.KINDS)
 def test_every_model_kind(kind):
     model = models.compiled(getattr(models, kind)(), KO.SGD(1.0))
     twin = models.compiled(getattr(models, kind)(), KO.SGD(0.0))
-    x, y = inputs_for(kind)
+    x, y = models.data_for(kind)
     twin.set_weights(model.get_weights())
     found, expected = tracked(twin, x, y), steps_of(model, x, y)
     assert sum(np.abs(step).max() > 1e-4 for step in expected.values()) >= 2

@@ -8,10 +8,7 @@ from asked import PAPER, at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activation_pruning.schedules import (
-    AccuracyTriggered,
-    Progress,
-)
+from activation_pruning.schedules import AccuracyTriggered, Progress
 
 
 def test_levels_and_shares():

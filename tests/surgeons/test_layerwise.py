@@ -8,10 +8,7 @@ import activation_pruning as ap
 from activation_pruning.evidence.inputs import InputHessian
 from activation_pruning.sites import Site
 from activation_pruning.sites.unfolding import Unfolding
-from activation_pruning.surgeons import (
-    LayerwiseOBS,
-    obs,
-)
+from activation_pruning.surgeons import LayerwiseOBS, obs
 
 pytestmark = [pytest.mark.backend, pytest.mark.lowest]
 

@@ -5,9 +5,7 @@ import pytest
 from surgery import as_problems, brute_force, selection, sites_of, two_layers
 
 from activation_pruning import masks
-from activation_pruning.surgeons import (
-    LayerwiseOBS,
-)
+from activation_pruning.surgeons import LayerwiseOBS
 from activation_pruning.surgeons.layerwise_economical import remove_economically
 from activation_pruning.surgeons.problems import Problem
 

@@ -8,9 +8,7 @@ import activation_pruning as ap
 from activation_pruning.evidence import curvature
 from activation_pruning.evidence.curvature import GaussNewtonMatrix
 from activation_pruning.sites import Site
-from activation_pruning.surgeons import (
-    OptimalBrainSurgeon,
-)
+from activation_pruning.surgeons import OptimalBrainSurgeon
 
 pytestmark = [pytest.mark.backend, pytest.mark.lowest]
 
