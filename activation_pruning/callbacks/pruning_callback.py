@@ -189,8 +189,9 @@ class PruningCallback(KeepPruned):
         coupling = self._silencer.coupling if self.settings.couples else None
         alive, progress = self._masks, ProgressBar(bool(self.params.get("verbose")))
         return Event(
-            self.model, self._sites, self.settings, alive, self.respect_zeros, coupling, progress
-        )
+            self.model, self._sites, self.settings,
+            alive=alive, respect_zeros=self.respect_zeros, coupling=coupling, progress=progress,
+        )  # fmt: skip
 
     def _prune(self, target):
         before, event = self._count, self._event()

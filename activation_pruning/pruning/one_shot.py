@@ -88,7 +88,10 @@ def prune(
     found = sites.find(model, include, exclude)
     coupling = Coupling(model) if settings.couples and not sequential else None
     progress = ProgressBar(verbose)
-    event = Event(model, found.sites, settings, None, respect_zeros, coupling, progress)
+    event = Event(
+        model, found.sites, settings,
+        respect_zeros=respect_zeros, coupling=coupling, progress=progress,
+    )  # fmt: skip
     event.check()
     for target in targets:
         settings.check_target(target)
