@@ -1,9 +1,10 @@
 """Allocations: how one sparsity target is shared among the sites.
 
 An allocation is `f(sites, items, sparsity) -> {site name: number of items to prune}`: how many of
-the lowest by `ranking`, counting those already pruned. `masks.select` makes the masks; it protects
-the last item of a site and asks again for the others with what is left. To add an allocation, write
-it with the arguments and results of `class_blind` and name it in `ALLOCATIONS`.
+the lowest by `ranking`, counting those already pruned. Fewer than those, such as -1, say that the
+site has lost more than its share. `amounts.bounds` brings nothing back and protects the last item
+of a site: it asks again for the others with what is left. To add an allocation, write it with the
+arguments and results of `class_blind` and name it in `ALLOCATIONS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,6 +29,9 @@ class Items:
         sizes: 1-D int, how many weights pruning the item adds to those already pruned; or the
             int 1: each item is one weight.
         alive: 1-D bool, False where nothing is left to prune, whatever the value; None: see values.
+        sums: 1-D float, what the scores of the weights that it prunes sum to; None: value * size.
+        protected: how many items are never pruned.
+        round_to: so many items, or a multiple of it, stay alive.
 
     Example:
         >>> weights = Items(np.array([3.0, 1.0, 2.0]), alive=np.array([True, False, True]))
@@ -41,6 +45,9 @@ class Items:
     values: Array
     sizes: Array | int = 1
     alive: Mask | None = None
+    sums: Array | None = None
+    protected: int = 1
+    round_to: int = 1
     # By count, the cuts that an allocation found: the mask need not find them again.
     cuts: dict[int, Cut] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -56,6 +63,25 @@ class Items:
             return self.alive.size - int(np.count_nonzero(self.alive))
         parts = chunks(self.values.size)
         return sum(int(np.count_nonzero(self.values[part] == -np.inf)) for part in parts)
+
+    @property
+    def most(self) -> int:
+        """The number of items that may go, those already gone included."""
+        return max(self.values.size - self.protected, self.dead)
+
+    @property
+    def staying(self) -> Mask:
+        """Which items are protected: those that would go last."""
+        found = np.zeros(self.values.size, bool)
+        found[ranking(self.scores)[self.most :]] = True
+        return found
+
+    def rounded(self, count: int) -> int:
+        """How many of them go so that a multiple of `round_to` stays; half a step is kept."""
+        if self.round_to == 1 or count <= self.dead:
+            return count
+        kept = max(int((self.values.size - count) / self.round_to + 0.5), 1) * self.round_to
+        return self.values.size - min(kept, self.values.size - self.dead)
 
 
 SiteItems: TypeAlias = Mapping[str, Items]  # by the names of the sites
@@ -86,7 +112,8 @@ def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
     """One ranking over all sites ("global").
 
     The k = floor(sparsity * n + 0.5) lowest weights of all n; for bigger items the longest prefix
-    of the ranking that does not prune more than k.
+    of the ranking that does not prune more than k. Protected items, which stay, are passed over
+    where they do not fit.
 
     Args:
         sites: in the order of the model.
@@ -109,11 +136,12 @@ def class_blind(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
     budget = rounded(sparsity, weights)
     if all(isinstance(items[name].sizes, int) for name in names):
         return _share_of_lowest({name: items[name] for name in names}, budget)
-    budget -= pruned
-    scores = [items[name].scores for name in names]
-    order = ranking(np.concatenate(scores))
-    taken = order[: _prefix(np.concatenate([items[name].sizes for name in names])[order], budget)]
-    ends = np.cumsum([s.size for s in scores])
+    own = [items[name] for name in names]
+    order = ranking(np.concatenate([one.scores for one in own]))
+    sizes = np.concatenate([one.sizes for one in own])[order]
+    staying = np.concatenate([one.staying for one in own])[order]
+    taken = order[: _passing(sizes, staying, budget - pruned)]
+    ends = np.cumsum([one.values.size for one in own])
     counts = np.bincount(np.searchsorted(ends, taken, side="right"), minlength=len(names))
     return dict(zip(names, counts.tolist(), strict=True))
 
@@ -135,6 +163,8 @@ def distributed(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
 
     Where that is zero, the scores stay as they are. Source: See et al. 2016 (class-distributed).
 
+    Raises ValueError for scores so far above the deviation that the quotient is no number.
+
     Example:
         >>> from types import SimpleNamespace as Site
         >>> w = {"a": np.array([1.0, 3.0]), "b": np.array([10.0, 30.0])}
@@ -144,11 +174,17 @@ def distributed(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, in
     """
     scaled = {}
     for site in sites:
-        alive = site.mask.any()
-        deviation = np.std(site.kernel, where=site.mask, dtype=np.float64) if alive else 0.0
-        own = items[site.name]
-        scale = own.values.dtype.type(deviation if deviation > 0 else 1.0)
-        scaled[site.name] = replace(own, values=own.values / scale)
+        own, deviation = items[site.name], _deviation(site) or 1.0
+        try:
+            with np.errstate(over="raise"):
+                values = np.divide(own.values, deviation, dtype=np.float64)
+        except FloatingPointError:
+            raise ValueError(
+                f"{site.name}: scores up to {own.values.max():.3g} divided by the standard "
+                f"deviation of its weights, {deviation:.3g}, are too large for a float; choose "
+                "another allocation than 'distributed', or exclude the layer."
+            ) from None
+        scaled[site.name] = replace(own, values=values)
     return class_blind(sites, scaled, sparsity)
 
 
@@ -201,6 +237,19 @@ def get(spec: Named) -> Allocation:
     return chosen("allocation", spec, ALLOCATIONS, "a function of (sites, items, sparsity)")
 
 
+def _deviation(site: Site) -> float:
+    """Return the standard deviation of the alive weights; 0 where they are all alike."""
+    if not site.mask.any():
+        return 0.0
+    low = np.min(site.kernel, where=site.mask, initial=np.inf)
+    high = np.max(site.kernel, where=site.mask, initial=-np.inf)
+    if low == high:  # their mean may be a rounding error off
+        return 0.0
+    # By a power of two, which costs no digit: the squares of 1e200 and 1e-200 are no numbers.
+    scale = 2.0 ** (np.frexp(max(abs(float(low)), abs(float(high))))[1] - 1)
+    return float(np.std(site.kernel / scale, where=site.mask, dtype=np.float64)) * scale
+
+
 def _share_of_lowest(items: SiteItems, count: int) -> dict[str, int]:
     """Return how many of the `count` lowest scores lie in each site."""
     if count == 0:
@@ -221,8 +270,24 @@ def _prefix(sizes: Array, budget: int) -> int:
     return int(np.searchsorted(np.cumsum(sizes), budget, side="right"))
 
 
+def _passing(sizes: Array, staying: Mask, budget: int) -> int:
+    """`_prefix` that passes over those that stay anyway, as far as others that fit come after."""
+    sizes = sizes.copy()
+    length = _prefix(sizes, budget)
+    while length < len(sizes) and staying[length]:
+        sizes[length] = 0
+        length = _prefix(sizes, budget)
+    while length and staying[length - 1] and not sizes[length - 1]:
+        length -= 1
+    return length
+
+
 def _fitting(site: Site, items: Items, weights: int) -> int:
-    """Return how many of the site's lowest items leave at most `weights` of its weights pruned."""
+    """Return how many of the site's lowest items leave at most `weights` of its weights pruned.
+
+    -1 where more than those are pruned already.
+    """
     if isinstance(items.sizes, int):
         return weights
-    return _prefix(items.sizes[ranking(items.scores)], weights - counted([site.mask]).pruned)
+    room = weights - counted([site.mask]).pruned
+    return -1 if room < 0 else _prefix(items.sizes[ranking(items.scores)], room)

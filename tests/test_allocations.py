@@ -1,5 +1,7 @@
 """How one target is shared, with the sharing done by hand as the oracle."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,46 @@ def test_distributed_leaves_a_site_of_equal_weights_as_it_is():
     assert allocations.distributed(sites, items, 0.5) == {"a": 0, "b": 2}
 
 
+def test_distributed_divides_by_the_deviation_of_what_is_alive():
+    a = np.array([[10.0, 12.0, 0.0, 0.0]])  # the zeros are gone: 1, and not 5.6
+    b = np.array([[1.0, 3.0, 3.0, 1.0]])  # 1
+    sites, items = make_sites(a=a, b=b)
+    sites[0] = dataclasses.replace(sites[0], mask=a != 0)
+    items["a"] = Items(a.ravel(), alive=(a != 0).ravel())
+    assert allocations.distributed(sites, items, 5 / 8) == {"a": 2, "b": 3}
+
+
+@pytest.mark.parametrize("scales", [(1e200, 1e-200), (1e-300, 1.0), (5e-324, 1e300), (1e-9, 1e9)])
+def test_distributed_takes_weights_of_any_size(scales):
+    weights = np.array([[1.0, -2.0], [3.0, -4.0]])
+    sites, items = make_sites(a=scales[0] * weights, b=scales[1] * weights)
+    assert allocations.distributed(sites, items, 0.5) == {"a": 2, "b": 2}
+
+
+def test_distributed_of_equal_weights_whose_mean_is_off_by_a_rounding_error():
+    sites, items = make_sites(a=[[0.1, 0.1, 0.1]], b=[[0.2, 0.3, 0.4]])
+    assert allocations.distributed(sites, items, 0.5) == {"a": 3, "b": 0}
+
+
+def test_distributed_refuses_quotients_that_no_float_holds():
+    sites, items = make_sites(a=1e-300 * np.array([[1.0, 2.0]]), b=[[1.0, 2.0]])
+    items["a"] = Items(np.array([1e200, 1.0]))
+    with pytest.raises(ValueError, match=r"a: scores up to 1e\+200 divided by .* 5e-301"):
+        allocations.distributed(sites, items, 0.5)
+
+
+def test_what_is_gone_counts_for_units_as_it_does_for_weights():
+    a, b = np.ones((4, 4)), np.ones((4, 4))
+    sites, _ = make_sites(a=a, b=b)
+    mask = np.ones((4, 4), bool)
+    mask[0] = False  # one of four in each unit
+    sites[0] = dataclasses.replace(sites[0], mask=mask)
+    items = {"a": Items(np.arange(4.0), np.full(4, 3)), "b": Items(np.arange(4.0), np.full(4, 4))}
+    assert allocations.uniform(sites, items, 0.5) == {"a": 1, "b": 2}  # 4 + 3 of 8, and 8 of 8
+    assert allocations.uniform(sites, items, 0.25) == {"a": 0, "b": 1}
+    assert allocations.uniform(sites, items, 0.2) == {"a": -1, "b": 0}  # more than 3 are gone
+
+
 def test_erk_by_hand():
     # raw densities 0.2 and 0.6; 48 weights stay: 0.2 * 1.5 * 100 = 30 and 0.6 * 1.5 * 20 = 18
     sites, items = make_sites(wide=np.ones((10, 10)), thin=np.ones((10, 2)))
@@ -83,9 +125,12 @@ def test_erk_by_hand():
 
 
 def test_erk_counts_all_dimensions_of_a_convolution():
-    # raw 20 / 900 and 7 / 12: the second stays dense, the first gives all
+    # raw 26 / 900 and 7 / 12: the second stays dense, the first gives all
     sites, items = make_sites(conv=np.ones((3, 3, 10, 10)), dense=np.ones((3, 4)))
     assert allocations.erk(sites, items, 0.25) == {"conv": 228, "dense": 0}
+    # raw 26 / 900 and 20 / 100; 100 stay: 100 * 26 / 46 = 56.5 and 100 * 20 / 46 = 43.5
+    sites, items = make_sites(conv=np.ones((3, 3, 10, 10)), dense=np.ones((10, 10)))
+    assert allocations.erk(sites, items, 0.9) == {"conv": 843, "dense": 57}
 
 
 @given(

@@ -1,8 +1,9 @@
 """Amounts: how much one pruning event takes, where a fixed sparsity is not what is wanted.
 
 All derive from `Amount`, in `base`. `by_count` holds those that follow from how many weights are
-alive, `by_scores` those that look at the scores, `combined` those made of others. To add one,
-derive it from `Amount` or `ByScores` in one of these files and list it here.
+alive, `by_scores` those that look at the scores, `combined` those made of others; `bounds` says how
+many items of each site go at a target. To add one, derive it from `Amount` or `ByScores` in one of
+these files and list it here.
 """
 
 from activation_pruning.amounts.base import Amount, ByScores, check, is_amount

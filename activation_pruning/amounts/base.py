@@ -4,6 +4,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 from activation_pruning.allocations import Allocation, SiteItems
+from activation_pruning.support.checks import SHARE
 from activation_pruning.support.types import Sites
 
 Share: TypeAlias = tuple[float, Allocation]  # a target over all sites, and how they share it
@@ -92,6 +93,6 @@ def check(amount: Any) -> None:
     check_type(amount)
     if isinstance(amount, Real) and not 0 <= float(amount) < 1:
         raise ValueError(
-            f"amount={amount!r}; a number is a sparsity here, in [0, 1): for a number of weights "
-            "give amounts.Number(1000)."
+            f"amount={amount!r}; a number is a sparsity here, in [0, 1), {SHARE}: for a number of "
+            "weights give amounts.Number(1000)."
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from activation_pruning.allocations import Allocation, Items, SiteItems, ranking
 from activation_pruning.amounts.base import ByScores, Share
+from activation_pruning.amounts.bounds import counts_within_bounds
 from activation_pruning.support.checks import check_number
 from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Array, Scores, Site, Sites
@@ -43,22 +44,25 @@ class Bucket(ByScores):
         low, high = pruned, weights - 1
         while low < high:  # the largest budget that fits; its sum rises with it
             middle = (low + high + 1) // 2
-            counts = allocation(sites, items, middle / weights)
-            total = sum(sums[name][min(n, sums[name].size - 1)] for name, n in counts.items())
+            # Within bounds: what a site keeps as its last item another one pays for.
+            counts, _ = counts_within_bounds(sites, items, middle / weights, allocation)
+            total = sum(sums[name][count] for name, count in counts.items())
             low, high = (middle, high) if total <= self.saliency else (low, middle - 1)
         return low / weights, allocation
 
     def _sums(self, site: Site, items: Items) -> Array:
         """What the first 0, 1, 2, ... items of the ranking sum to; those pruned before count 0."""
-        alive = items.scores > -np.inf
-        if (items.scores[alive] < 0).any():
+        scores = items.scores.astype(np.float64)
+        alive = scores > -np.inf
+        if (scores[alive] < 0).any():
             raise ValueError(
                 f"{site.name}: Bucket adds scores up, but some are below 0 (the lowest is "
-                f"{items.scores[alive].min():.3g}); choose a criterion with scores of at least 0, "
+                f"{scores[alive].min():.3g}); choose a criterion with scores of at least 0, "
                 "such as 'obd' or 'magnitude', or another amount."
             )
-        values = np.where(alive, items.scores, 0).astype(np.float64) * items.sizes
-        return np.concatenate([[0.0], np.cumsum(values[ranking(items.scores)])])
+        values = np.where(alive, scores, 0.0)
+        sums = values * items.sizes if items.sums is None else items.sums
+        return np.concatenate([[0.0], np.cumsum(sums[ranking(scores)])])
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Amounts made of others: of one layer, of each layer in its turn, up to a limit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from activation_pruning.allocations import Allocation, Items, SiteItems, class_blind, ranking
+from activation_pruning.allocations import Allocation, SiteItems, class_blind, ranking
 from activation_pruning.amounts.base import Amount, ByScores, Share, check
+from activation_pruning.amounts.bounds import counts_within_bounds
 from activation_pruning.amounts.by_scores import exactly
 from activation_pruning.support.checks import check_count, check_sparsity
 from activation_pruning.support.counts import counted
@@ -25,6 +26,7 @@ class OneLayer(ByScores):
 
     Example:
         >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning.allocations import Items
         >>> sites = [Site(name=n, mask=np.ones(2, bool)) for n in "ab"]
         >>> items = {n: Items(np.array([1.0, 2.0])) for n in "ab"}
         >>> OneLayer(1, 0.5)(sites, items, class_blind)[0]
@@ -82,6 +84,7 @@ class UpTo(ByScores):
 
     Example:
         >>> from types import SimpleNamespace as Site
+        >>> from activation_pruning.allocations import Items
         >>> from activation_pruning.amounts import Threshold
         >>> site, items = Site(name="a", mask=np.ones(4, bool)), {"a": Items(np.arange(4.0))}
         >>> UpTo(Threshold(9.0), 0.5)([site], items, None)[0]
@@ -104,18 +107,27 @@ class UpTo(ByScores):
         sparsity, share = found(sites, items, allocation)
         if sparsity <= self.most:
             return sparsity, share
+        counts, full = counts_within_bounds(sites, items, sparsity, share)
+        counts |= {name: items[name].values.size for name in full}  # so that a warning names them
         allowed = {}
-        for name, count in share(sites, items, sparsity).items():
+        for name, count in counts.items():
             scores = np.array(items[name].scores)
             scores[ranking(scores)[count:]] = np.inf
-            allowed[name] = Items(scores, items[name].sizes)
-        return self.most, lambda sites, items, sparsity: class_blind(sites, allowed, sparsity)
+            allowed[name] = replace(items[name], values=scores, alive=None)
+
+        def best_kept(sites: Sites, items: SiteItems, sparsity: float) -> dict[str, int]:
+            found = class_blind(sites, allowed, sparsity)
+            return {name: min(count, counts[name]) for name, count in found.items()}
+
+        return self.most, best_kept
 
 
 def resolved(
     amount: Amount | float, weights: int, pruned: int, event: int = 0, most: float | None = None
 ) -> float | ByScores:
     """Return what an amount comes to now, see `Amount.target`; a sparsity stays as it is.
+
+    A number of weights may be all that are left: not quite 1 then, as the last ones stay anyway.
 
     Args:
         amount: an amount, or a sparsity.
@@ -128,6 +140,8 @@ def resolved(
         0.05
     """
     found = amount.target(weights, pruned, event) if isinstance(amount, Amount) else amount
+    if isinstance(amount, Amount) and not isinstance(found, ByScores):
+        found = min(found, (weights - 1) / weights)
     if most is None:
         return found
     return UpTo(found, most) if isinstance(found, ByScores) else min(found, most)

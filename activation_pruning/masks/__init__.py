@@ -1,8 +1,8 @@
 """Masks: which weights go, exactly as many as the target says, and what is removed as one.
 
 `granularities` says what is removed as one, `selection` which of these go, `ties` which of equal
-ones, `bounds` that no site is emptied; `coupled` ranks units that can only go together. To add a
-granularity, derive it from `Granularity`, in `granularities`, and name it there.
+ones; `coupled` ranks units that can only go together. To add a granularity, derive it from
+`Granularity`, in `granularities`, and name it there.
 """
 
 from activation_pruning.masks.granularities import NM, Block, Granularity, Unit, Weight, granularity

@@ -1,7 +1,7 @@
 """Granularities: what is removed as one, a weight, a unit, a block or an N:M group."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,16 +90,9 @@ class Unit(Granularity):
             kept = f"Each layer keeps a multiple of {self.round_to:,} units, or all that it had."
             object.__setattr__(self, "note", kept)
 
-    def rounded(self, items: Items, count: int) -> int:
-        """Return how many items go so that a multiple of `round_to` stays; half a step is kept."""
-        if self.round_to == 1 or count <= items.dead:
-            return count
-        kept = max(int((items.scores.size - count) / self.round_to + 0.5), 1) * self.round_to
-        return items.scores.size - min(kept, items.scores.size - items.dead)
-
     def items(self, site: Site, scores: Scores) -> Items:
         alive = unit_sums(site, np.broadcast_to(np.True_, scores.shape))
-        return _mean_items(unit_sums(site, scores), alive)
+        return replace(_mean_items(unit_sums(site, scores), alive), round_to=self.round_to)
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         return np.array(np.broadcast_to(chosen[site.units], site.kernel.shape))
@@ -187,7 +180,7 @@ class NM(Granularity):
         going = np.take_along_axis(groups, self._order(groups), axis=1)
         cost = np.where(np.isfinite(going), going, 0).sum(axis=1, dtype=np.float64)
         sizes = np.isfinite(going).sum(axis=1)
-        return Items(np.where(sizes > 0, cost, -np.inf), sizes)
+        return Items(np.where(sizes > 0, cost, -np.inf), sizes, sums=cost)
 
     def expand(self, site: Site, scores: Scores, chosen: Mask) -> Mask:
         groups = self._groups(site, scores)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from activation_pruning import allocations
 from activation_pruning.allocations import Allocation, Items, rounded
 from activation_pruning.amounts import ByScores
+from activation_pruning.amounts.bounds import counts_within_bounds
 from activation_pruning.masks import coupled, granularities
-from activation_pruning.masks.bounds import counts_within_bounds
 from activation_pruning.masks.granularities import Granularity, Unit
 from activation_pruning.masks.ties import marked
+from activation_pruning.support.checks import check_sparsity
 from activation_pruning.support.counts import counted
 from activation_pruning.support.types import Array, Mask, Masks, Named, Scores, Sites
 
@@ -47,10 +49,10 @@ def check_finite(name: str, values: Array, what: str = "scores") -> None:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(values.sum())  # one pass; but finite numbers may have an infinite sum
-    if not finite and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+    if values.size and not finite and not (np.isfinite(values.min()) and np.isfinite(values.max())):
         cause = (
             "look at the criterion."
-            if what == "scores"
+            if what.startswith("scores")
             else "the training diverged; lower the learning rate or go back to a checkpoint."
         )
         raise ValueError(f"{name}: the {what} hold NaN or infinite values; {cause}")
@@ -103,27 +105,35 @@ def select(
         raise ValueError("there are no sites to prune; look at include and exclude.")
     scores, items = _checked(sites, scores), None
     if isinstance(sparsity, ByScores):
-        items = {s.name: grain.items(s, scores[s.name]) for s in sites}
+        items = _items(sites, scores, grain)
         sparsity, share = sparsity(sites, items, share)
-    elif not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
+    else:
+        check_sparsity("sparsity", sparsity)
     weights, pruned = counted(site.mask for site in sites)
     budget = rounded(sparsity, weights)
     if budget <= pruned:
         return {s.name: s.mask.copy() for s in sites}
-    items = items or {s.name: grain.items(s, scores[s.name]) for s in sites}
-    counts, guarded = counts_within_bounds(sites, items, sparsity, grain.protected, share)
+    items = items or _items(sites, scores, grain)
+    counts, guarded = counts_within_bounds(sites, items, sparsity, share)
     masks, rounding = {}, 0
     for site in sites:
-        own, count = items.pop(site.name), counts[site.name]  # freed as the mask is made
-        if isinstance(grain, Unit):
-            count = grain.rounded(own, count)
-        chosen = marked(own, count)
-        rounding += _largest(own, chosen) * getattr(grain, "round_to", 1)
+        own = items.pop(site.name)  # freed as the mask is made
+        chosen = marked(own, counts[site.name])
+        rounding += _largest(own, chosen) * own.round_to
         mask = grain.expand(site, scores[site.name], chosen)
         masks[site.name] = np.logical_and(site.mask, np.logical_not(mask, out=mask), out=mask)
     _warn(sites, masks, sparsity, budget, rounding, guarded)
     return masks
+
+
+def _items(sites: Sites, scores: Mapping[str, Scores], grain: Granularity) -> dict[str, Items]:
+    """Return what is ranked in each site."""
+    with np.errstate(over="ignore"):  # of finite scores the sum may be infinite
+        found = {site.name: grain.items(site, scores[site.name]) for site in sites}
+    for name, own in found.items():
+        if not isinstance(own.sizes, int):
+            check_finite(name, own.values[own.values > -np.inf], "scores of whole items")
+    return {name: replace(own, protected=grain.protected) for name, own in found.items()}
 
 
 def _coupled(sites: Sites, grain: Granularity) -> bool:

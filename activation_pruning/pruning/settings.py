@@ -7,7 +7,7 @@ from typing import Any
 from activation_pruning import allocations, amounts, masks, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.evidence.statistic import look_up
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import SHARE, check_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,5 +81,5 @@ class Settings:
         if not (isinstance(sparsity, Real) and 0 <= float(sparsity) < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             schedule = hasattr(sparsity, "final_sparsity")
-            more = "; a schedule is for PruningCallback" if schedule else ""
-            raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}{more}")
+            more = "a schedule is for PruningCallback" if schedule else SHARE
+            raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}; {more}")

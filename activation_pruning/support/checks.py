@@ -4,6 +4,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+SHARE = "0.8 for 80 %"  # what every message about a share says, for those who gave percent
+
 
 def is_number(value: Any) -> bool:
     """Whether it is a real number, and no truth value."""
@@ -20,7 +22,7 @@ def check_sparsity(name: str, value: Any) -> None:
         ValueError: final_sparsity=80; it must be a fraction in [0, 1), 0.8 for 80 %.
     """
     if not (is_number(value) and 0 <= value < 1):
-        raise ValueError(f"{name}={value!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
+        raise ValueError(f"{name}={value!r}; it must be a fraction in [0, 1), {SHARE}.")
 
 
 def check_number(

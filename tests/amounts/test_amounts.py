@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import activation_pruning as ap
 from activation_pruning import amounts, masks
+from activation_pruning.allocations import Items, class_blind
 from activation_pruning.sites import Site
 
 
@@ -64,6 +65,33 @@ def test_a_bucket_of_units_sums_their_weights():
     assert pruned([A, B], ap.amounts.Bucket(13.0), "unit") == {"a": [0, 2], "b": [0, 2]}
 
 
+def test_a_bucket_of_groups_counts_each_weight_once():
+    # 2:4 of a column 1, 8, 2, 3: the two lowest cost 1 + 2
+    one = site("a", [[1.0], [8.0], [2.0], [3.0]])
+    assert pruned([one], ap.amounts.Bucket(2.9), "2:4") == {"a": []}
+    assert pruned([one], ap.amounts.Bucket(3.0), "2:4") == {"a": [0, 2]}
+
+
+def test_a_bucket_knows_that_the_last_one_stays():
+    # 1 and 2 of `low` come first; the 2 stays, as the last one, so 1 and then 5 are paid
+    low, high = site("low", [[1.0, 2.0]]), site("high", [[5.0, 6.0]])
+    assert pruned([low, high], ap.amounts.Bucket(5.9)) == {"low": [0], "high": []}
+    with pytest.warns(masks.EmptiedWarning, match="low"):
+        assert pruned([low, high], ap.amounts.Bucket(6.0)) == {"low": [0], "high": [0]}
+
+
+def test_a_bucket_knows_that_multiples_stay():
+    units = site("a", [[1.0, 2.0, 3.0, 4.0, 5.0]])  # two of five, as far as an even number stays
+    assert pruned([units], ap.amounts.Bucket(5.9), masks.Unit(2)) == {"a": [0]}
+    assert pruned([units], ap.amounts.Bucket(6.0), masks.Unit(2)) == {"a": [0, 1, 2]}
+
+
+def test_a_bucket_of_float32_scores_adds_them_up_exactly():
+    one = site("a", [[1e8, 1.0, 1.0, 1.0, 1.0, 1e9]])  # 1e8 + 4, not a float32
+    assert pruned([one], ap.amounts.Bucket(1e8 + 3)) == {"a": [1, 2, 3, 4]}
+    assert pruned([one], ap.amounts.Bucket(1e8 + 4)) == {"a": [0, 1, 2, 3, 4]}
+
+
 def test_a_bucket_refuses_scores_below_zero():
     with pytest.raises(ValueError, match="b: Bucket adds scores up, but some are below 0"):
         masks.select([A, B], {"a": A.kernel, "b": -B.kernel}, ap.amounts.Bucket(1), "weight", "erk")
@@ -102,6 +130,34 @@ def test_one_layer_leaves_the_others_as_they_are():
     }
     known = site("b", B.kernel, [[True, True], [True, False]])
     assert pruned([A, known], ap.amounts.OneLayer(0, 0.25)) == {"a": [0], "b": [3]}
+
+
+def test_one_layer_that_has_lost_more_than_its_share_stays_as_it_is():
+    known = site("a", A.kernel, [[False, False], [False, True]])  # three of four
+    items = {
+        "a": Items(known.kernel.ravel(), alive=known.mask.ravel()),
+        "b": Items(B.kernel.ravel()),
+    }
+    sparsity, share = ap.amounts.OneLayer(0, 0.5)([known, B], items, class_blind)
+    assert sparsity == 3 / 8
+    assert share([known, B], items, sparsity) == {"a": 3, "b": 0}
+    assert pruned([known, B], ap.amounts.OneLayer(0, 0.5)) == {"a": [0, 1, 2], "b": []}
+
+
+def test_up_to_does_not_take_from_others_what_a_last_one_keeps():
+    # all of a lie below 9, of b none; at most 4 of 8, of which the last of a stays
+    high = site("b", [[14.0, 15.0], [16.0, 17.0]])
+    with pytest.warns(masks.EmptiedWarning, match=r"reached 0\.3750"):
+        found = pruned([A, high], amounts.UpTo(ap.amounts.Threshold(9.0), 0.45))
+    assert found == {"a": [0, 2, 3], "b": []}
+
+
+def test_a_number_of_all_that_are_left_leaves_the_last_ones():
+    for amount in (ap.amounts.Number(100), ap.amounts.Fraction(0.99)):
+        assert amounts.resolved(amount, weights=8, pruned=2) == 7 / 8
+    with pytest.warns(masks.EmptiedWarning, match="kept"):
+        found = pruned([A, B], amounts.resolved(ap.amounts.Number(100), 8, 0))
+    assert found == {"a": [0, 2, 3], "b": [0, 1, 2]}
 
 
 def test_up_to_keeps_the_best_of_what_would_go():

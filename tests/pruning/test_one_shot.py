@@ -304,6 +304,8 @@ def test_observing_leaves_no_trace():
     ("arguments", "message"),
     [
         ({"sparsity": 1.0}, r"sparsity must be in \[0, 1\), received 1.0"),
+        ({"sparsity": 80}, r"sparsity must be in \[0, 1\), received 80; 0.8 for 80 %"),
+        ({"sparsity": [50, 80]}, r"received 50.0; 0.8 for 80 %"),
         ({"sparsity": -0.1}, r"sparsity must be in \[0, 1\), received -0.1"),
         ({"sparsity": float("nan")}, r"sparsity must be in \[0, 1\), received nan"),
         ({"sparsity": "0.5"}, r"sparsity must be in \[0, 1\), received '0.5'"),
