@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from activation_pruning import amounts
+from activation_pruning.allocations import rounded
 from activation_pruning.schedules import Progress
 from activation_pruning.support.counts import Count
 
 
 class Clock:
     """Counts the epochs and steps of a fit, also of one that goes on with an older one.
+
+    Where Keras does not know how many steps an epoch has (generators), a fit that goes on with an
+    older one cannot tell the step before its first epoch is over, and is taken to be as long as
+    those before it.
 
     `params` is what Keras tells a callback; `by`, "epoch" or "step", the unit of `time` and `end`.
     Raises ValueError where nobody can tell the time in this fit.
@@ -33,21 +38,34 @@ class Clock:
         """The first epoch of this fit begins, after so many of older ones."""
         self.epoch = epoch  # completed ones
         self.step = self._first = self._before = epoch * (self.steps or 0)
+        self._missing = 0 if self.steps else epoch  # epochs of unknown length before this fit
+
+    @property
+    def lost(self) -> bool:
+        """Whether events by step have to wait: nobody knows how many steps there have been."""
+        return self.by == "step" and self._missing > 0
 
     def begin_epoch(self) -> None:
         """An epoch begins, whose batches are counted from 0."""
         self._before = self.step
 
     def end_batch(self, batch: int) -> range:
-        """A batch is over, and with steps_per_execution those before it; returns the new steps."""
+        """A batch is over, and with steps_per_execution those before it; returns the new steps.
+
+        None of them where their numbers are not known yet.
+        """
         done = min(batch + 1, self.steps or batch + 1)  # it may lie beyond the end of the epoch
         before, self.step = self.step, self._before + done
-        return range(before + 1, self.step + 1)
+        return range(0) if self.lost else range(before + 1, self.step + 1)
 
-    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        """An epoch is over, with these metrics."""
+    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> range:
+        """An epoch is over, with these metrics; returns its steps where none were told till now."""
         self.epoch = epoch + 1
         self._since.append(dict(logs))
+        late, before = self.lost, self._missing * self.step  # this epoch is the first of the fit
+        self._first, self._missing = self._first + before, 0
+        self.step += before
+        return range(self._first + 1, self.step + 1) if late else range(0)
 
     def note_event(self) -> None:
         """There is a pruning event now."""
@@ -96,6 +114,7 @@ class Agenda:
         self.schedule, self.clock, self.count = schedule, clock, count
         self.granule = 1  # by how many weights a target must rise to prune something more
         self._owed: Any = None
+        self._took, self._said = False, False  # any weight by events; that they take none
         message = schedule.unreachable(clock.epochs, clock.steps)
         if message:
             warnings.warn(message, stacklevel=3)
@@ -106,15 +125,23 @@ class Agenda:
         end = getattr(self.schedule, "end", None)
         return self.clock.end if end is None else end
 
-    def resume(self) -> Any:
+    def resume(self, step: int) -> Any:
         """A fit goes on with an older one: the target that the schedule has now, or None.
 
         The weights may have been saved just before the event of their epoch; it is made up for
         when the schedule is asked next and activity is counted. Not where a schedule takes from
         what is there: it would take it a second time.
         """
-        if not self.schedule.relative:
-            self._owed = self._ask({}, self.clock.step)
+        if self.clock.lost:
+            warnings.warn(
+                f"this fit goes on after {self.clock.epoch} epochs, but nobody knows how many "
+                f"steps they had: the events of {self.schedule} in its first epoch come at the end "
+                "of that, when its steps have been counted. Give fit steps_per_epoch=, or the "
+                "dataset its length: data.apply(tf.data.experimental.assert_cardinality(...)).",
+                stacklevel=3,
+            )
+        elif not self.schedule.relative:
+            self._owed = self._ask({}, step)
         return self._owed
 
     def targets(self, logs: dict, steps: Sequence[int]) -> Iterator[Any]:
@@ -140,6 +167,21 @@ class Agenda:
             return True
         return target * self.count().weights - self.count().pruned >= self.granule
 
+    def note(self, target: Any, before: Count) -> None:
+        """There was an event with that target, which may have taken nothing."""
+        now = self.count()
+        self._took |= now != before
+        if now != before or self._said or not self.schedule.relative or amounts.is_amount(target):
+            return
+        self._said = True
+        wanted = rounded(target, now.weights) - now.pruned
+        warnings.warn(
+            f"{self.schedule} took nothing after {self.clock.time} {self.schedule.by}s, and never "
+            f"will: it comes to {wanted:,} weights, fewer than what goes as one. Give a larger "
+            f"amount, such as amounts.Number({self.granule}), or a finer granularity.",
+            stacklevel=4,
+        )
+
     def postpone(self, target: Any) -> None:
         """Before the first step no activity has been counted: prune when asked next."""
         self._owed = target
@@ -154,6 +196,11 @@ class Agenda:
 
     def warn_short(self, events: int) -> None:
         """Warn where the fit is over, after so many events, and the schedule is not."""
+        if events and self.schedule.relative and not self._took and not self._said:
+            warnings.warn(
+                f"{self.schedule} took nothing at any of its {events} events; give a larger amount",
+                stacklevel=3,
+            )
         final = self.schedule.final_sparsity
         if final is not None and self.lacks(final):
             warnings.warn(

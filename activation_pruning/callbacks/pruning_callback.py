@@ -127,9 +127,11 @@ class PruningCallback(KeepPruned):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
-        self._clock.end_epoch(epoch, logs)
-        if self.schedule.by == "epoch":
-            self._follow(logs, [self._clock.step])
+        late = self._clock.end_epoch(epoch, logs)
+        if late:
+            self._resume(late.start - 1)
+        if late or self.schedule.by == "epoch":
+            self._follow(logs, late or [self._clock.step])
         logs["sparsity"], logs["target_sparsity"] = self._measured(), self._target
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -166,7 +168,10 @@ class PruningCallback(KeepPruned):
         if epoch == 0:
             self._follow({}, [0])  # once before training
             return
-        owed = self._agenda.resume()
+        self._resume(self._clock.step)
+
+    def _resume(self, step):
+        owed = self._agenda.resume(step)
         if owed is not None and self._count.sparsity > 0:
             self._exchange.plan(owed, self._clock.time)
 
@@ -194,7 +199,7 @@ class PruningCallback(KeepPruned):
         )  # fmt: skip
 
     def _prune(self, target):
-        before, event = self._count, self._event()
+        asked, before, event = target, self._count, self._event()
         chosen, kernels = event.decide(target, self._evidence.gather(event))
         if amounts.is_amount(target):  # what the scores said it comes to
             count = counted(chosen.values())
@@ -205,6 +210,7 @@ class PruningCallback(KeepPruned):
             self._exchange.plan(target, self._clock.time)
         if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
+        self._agenda.note(asked, before)
         if self._count != before:
             self._monitors.pruned()
         if self.reset_counts:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from activation_pruning.schedules.when import Progress, Schedule
-from activation_pruning.support.checks import check_count, check_number, check_sparsity
+from activation_pruning.support.checks import SHARE, check_count, check_number, check_sparsity
 from activation_pruning.support.types import Array
 
 
@@ -15,22 +15,23 @@ class AccuracyTriggered(Schedule):
 
     Event i = 0 .. events-1 waits for start + i * (stop - start) / (events - 1), one event for
     `start`, and prunes the share final * decay**i / sum_j decay**j. At most one fires per epoch.
-    For a metric that falls (a name with "loss", or start > stop) it fires at or below its level.
+    For a metric that falls (a name with "loss", or start > stop) it fires at or below its level;
+    accuracies, and what else is a share of right answers, rise.
 
     The next event is read from the measured sparsity: the first whose cumulated target lies
     `progress.granule` weights or more above it, or, when the number of weights is unknown, by more
     than half of the event's share.
 
     Args:
-        start, stop: first and last level, in the metric's unit.
+        start, stop: first and last level, in the metric's unit: 0.8 is an accuracy of 80 %.
         events: number of events, at least 1.
         final_sparsity: after the last event, in [0, 1).
         monitor: name in the logs of `fit`.
         decay: in (0, 1], share of an event relative to the one before.
 
     Raises:
-        ValueError: an argument out of range; a loss with levels that rise; when called with logs
-            that lack `monitor`.
+        ValueError: an argument out of range; a loss with levels that rise, an accuracy with
+            levels that fall; when called with logs that lack `monitor`.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (decay 0.8).
 
@@ -53,10 +54,15 @@ class AccuracyTriggered(Schedule):
         check_number("start", self.start)
         check_number("stop", self.stop)
         check_number("decay", self.decay, above=0, most=1)
-        if "loss" in self.monitor and self.start < self.stop:
+        if _is_share(self.monitor):
+            check_number("start", self.start, 0, SHARE, most=1)
+            check_number("stop", self.stop, 0, SHARE, most=1)
+        falls, rises = "loss" in self.monitor, _is_share(self.monitor)
+        if (falls and self.start < self.stop) or (rises and self.start > self.stop):
             raise ValueError(
-                f"start={self.start!r} is below stop={self.stop!r}, but monitor={self.monitor!r} "
-                "falls during training; give the higher level as start."
+                f"start={self.start!r} is {'below' if falls else 'above'} stop={self.stop!r}, but "
+                f"monitor={self.monitor!r} {'falls' if falls else 'rises'} during training; give "
+                f"the {'higher' if falls else 'lower'} level as start."
             )
 
     @property
@@ -107,3 +113,8 @@ class AccuracyTriggered(Schedule):
                 "events."
             )
         return None
+
+
+def _is_share(monitor: str) -> bool:
+    """Whether a metric of this name is a share of right answers, in [0, 1]."""
+    return not {"acc", "accuracy", "auc", "precision", "recall"}.isdisjoint(monitor.split("_"))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from activation_pruning import schedules
+from activation_pruning import amounts, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
 from activation_pruning.support.counts import Count
 
@@ -25,10 +25,25 @@ def test_steps_of_several_epochs_and_executions():
 
 def test_where_the_length_of_an_epoch_is_not_known():
     clock = Clock({"epochs": 3, "steps": None}, "step")
-    clock.start(epoch=1)
     assert (clock.step, clock.end) == (0, None)
     assert list(clock.end_batch(4)) == [1, 2, 3, 4, 5]
+    assert list(clock.end_epoch(0, {})) == []
     assert Clock({"epochs": 3}, "epoch").end == 3
+
+
+def test_the_first_epoch_of_a_resumed_fit_says_how_long_those_before_were():
+    clock = Clock({"epochs": 5, "steps": None}, "step")
+    clock.start(epoch=2)
+    clock.begin_epoch()
+    assert clock.lost
+    assert [list(clock.end_batch(batch)) for batch in (0, 1, 2)] == [[], [], []]
+    assert clock.stepped
+    assert list(clock.end_epoch(2, {})) == [7, 8, 9]  # two epochs of three steps were before
+    assert not clock.lost
+    assert clock.stepped
+    clock.begin_epoch()
+    assert list(clock.end_batch(0)) == [10]
+    assert list(clock.end_epoch(3, {})) == []
 
 
 def test_progress_tells_the_epochs_since_the_last_event():
@@ -79,3 +94,26 @@ def test_what_is_postponed_comes_next_unless_it_is_there_already():
         found.clock.end_epoch(0, {})
         assert list(found.targets({}, [2])) == targets
         assert list(found.targets({}, [4])) == []
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_what_takes_nothing_and_never_will_says_so_once():
+    found, now = agenda(schedules.Every(0.2))
+    found.granule = 30
+    before = Count(100, 0)
+    with pytest.warns(UserWarning, match=r"Every\(amount=Fraction.*comes to 20 weights"):
+        found.note(0.2, before)
+    found.note(0.2, before)
+    now.count = Count(100, 30)
+    found, _ = agenda(schedules.Every(0.2), pruned=30)
+    found.note(0.44, Count(100, 0))  # it took something: nothing to say
+    found, _ = agenda(schedules.OneShot(0.2))
+    found.note(0.2, before)  # a target, which may rise
+
+
+def test_amounts_by_scores_that_took_nothing_say_so_at_the_end():
+    bucket = amounts.UpTo(amounts.Bucket(0.1), 0.5)
+    found, _ = agenda(schedules.Every(amounts.Bucket(0.1)))
+    found.note(bucket, Count(100, 0))
+    with pytest.warns(UserWarning, match="took nothing at any of its 3 events"):
+        found.warn_short(3)

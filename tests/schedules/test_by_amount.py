@@ -114,3 +114,26 @@ def test_a_resumed_run_does_not_take_an_amount_twice(data):
 def test_regrowth_keeps_a_sparsity():
     with pytest.raises(ValueError, match="use one with a target"):
         ap.PruningCallback(ap.schedules.Every(0.2), "magnitude", regrow="set")
+
+
+@pytest.mark.parametrize("kind", [ap.schedules.Every, ap.schedules.Iterative])
+def test_without_a_final_sparsity_only_the_last_weight_stays(kind):
+    at = ap.schedules.Progress(2, 0, {}, sparsity=0.8, epochs=9, weights=10)
+    assert kind(5)(at) == 0.9
+    assert kind(1)(at) == 0.9
+    assert kind(0.5)(at) == 0.9
+    assert kind(5, final_sparsity=0.85)(at) is None or kind(5, final_sparsity=0.85)(at) == 0.85
+    bucket = kind(ap.amounts.Bucket(1.0))(at)
+    assert bucket == ap.amounts.UpTo(ap.amounts.Bucket(1.0), 0.9)
+
+
+def test_every_by_unit_says_once_that_no_unit_is_as_small_as_its_amount(data):
+    with pytest.warns(UserWarning, match="took nothing after 1 epochs, and never will") as caught:
+        _, _, history = pruned_in_fit(
+            data, ap.schedules.Every(0.05), 3, granularity="unit", include=["second"]
+        )
+    assert history["sparsity"] == [0.0, 0.0, 0.0]
+    said = [str(one.message) for one in caught if "took nothing" in str(one.message)]
+    assert len(said) == 1
+    assert "comes to 8 weights" in said[0]  # 5 % of 160, where a unit has 16
+    assert r"amounts.Number(16)" in said[0]

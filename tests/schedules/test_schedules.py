@@ -108,6 +108,22 @@ def test_unknown_lengths_are_not_unreachable():
         (lambda: AccuracyTriggered(0.5, 0.9, 3, 0.8, decay=0), r"decay=0; it must be in \(0, 1\]"),
         (lambda: AccuracyTriggered(0.5, 0.9, 3, 0.8, decay=1.1), "decay=1.1"),
         (lambda: AccuracyTriggered(float("inf"), 1, 3, 0.8), "start=inf; it must be a finite"),
+        (
+            lambda: AccuracyTriggered(80, 98, 3, 0.8),
+            r"start=80; it must be in \[0, 1\]: 0.8 for",
+        ),
+        (
+            lambda: AccuracyTriggered(0.8, 98, 3, 0.8),
+            r"stop=98; it must be in \[0, 1\]",
+        ),
+        (
+            lambda: AccuracyTriggered(0.98, 0.8, 3, 0.8),
+            "start=0.98 is above stop=0.8.*the lower",
+        ),
+        (
+            lambda: AccuracyTriggered(0.98, 0.8, 3, 0.8, monitor="val_sparse_categorical_accuracy"),
+            "rises during training",
+        ),
         (lambda: AccuracyTriggered(0.5, "x", 3, 0.8), "stop='x'; it must be a finite number"),
         (
             lambda: AccuracyTriggered(0.1, 0.9, 3, 0.8, monitor="val_loss"),
