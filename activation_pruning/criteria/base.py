@@ -68,11 +68,32 @@ def unit_sums(site: Site, values: Array) -> Array:
         >>> unit_sums(site, np.array([[1.0, 2.0], [4.0, 8.0]]))
         array([ 1., 10.])
     """
-    missing = site.mask.ndim - site.units.ndim
-    ids = site.units.reshape((1,) * missing + site.units.shape)
-    axes = tuple(axis for axis, size in enumerate(ids.shape) if size == 1)
+    ids, axes = _units(site)
     sums = np.sum(values, axis=axes, keepdims=True, dtype=np.float64, where=site.mask)
     return np.bincount(ids.ravel(), weights=sums.ravel())
+
+
+def unit_largest(site: Site, values: Array) -> Array:
+    """The largest of `values`, at least 0, over the alive weights of each unit.
+
+    Example:
+        >>> from types import SimpleNamespace as Site
+        >>> site = Site(units=np.array([[0, 1]]), mask=np.array([[True, True], [False, True]]))
+        >>> unit_largest(site, np.array([[1.0, 2.0], [4.0, 8.0]]))
+        array([1., 8.])
+    """
+    ids, axes = _units(site)
+    largest = np.max(values, axis=axes, keepdims=True, where=site.mask, initial=0.0)
+    found = np.zeros(int(ids.max()) + 1)
+    np.maximum.at(found, ids.ravel(), largest.ravel())
+    return found
+
+
+def _units(site: Site) -> tuple[Array, tuple[int, ...]]:
+    """Return the unit ids with as many axes as the kernel, and those along which they are alike."""
+    missing = site.mask.ndim - site.units.ndim
+    ids = site.units.reshape((1,) * missing + site.units.shape)
+    return ids, tuple(axis for axis, size in enumerate(ids.shape) if size == 1)
 
 
 def needed(site: Site, name: str) -> Any:

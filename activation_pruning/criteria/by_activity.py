@@ -127,7 +127,8 @@ def wanda(site: Site) -> Scores:
         array([[1. , 1. ],
                [0.5, 0.5]])
     """
-    products = np.abs(site.kernel) * needed(site, "input_norm")
+    norms = needed(site, "input_norm")
+    products = np.multiply(np.abs(site.kernel), norms, dtype=np.float64)
     # Pruned weights rank lowest: what is left is compared among itself, from where it stands.
     products = np.where(site.mask, products, -1.0)
     units = np.broadcast_to(site.units, products.shape).ravel()
@@ -166,6 +167,7 @@ def _ordered_by_magnitude(site: Site, per_unit: Array) -> Scores:
     scores = np.abs(site.kernel).astype(np.float64)
     largest = scores.max(initial=0.0)
     if largest > 0:
-        scores *= delta / largest
+        scores /= largest  # first: the inverse of a tiny one is no number
+        scores *= delta
     scores += first
     return scores

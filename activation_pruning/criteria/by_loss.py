@@ -1,6 +1,7 @@
 """Criteria that ask what a weight does to the loss."""
 
 import numpy as np
+import scipy.linalg
 
 from activation_pruning.criteria.base import by_weight, criterion, needed
 from activation_pruning.support.types import Scores, Site
@@ -69,7 +70,7 @@ def taylor(site: Site) -> Scores:
         ...             statistics={"squared_gradient": np.array([[1.0, 5.0]])}))
         array([[4., 5.]])
     """
-    return np.square(site.kernel) * needed(site, "squared_gradient")
+    return _squares(site) * needed(site, "squared_gradient")
 
 
 @criterion(needs=("activation_gradient",))
@@ -89,7 +90,7 @@ def taylor_activation(site: Site) -> Scores:
         array([[0.6, 0.8]])
     """
     products = needed(site, "activation_gradient")
-    norm = np.sqrt(np.square(products).sum()) or 1.0
+    norm = scipy.linalg.norm(products, check_finite=False) or 1.0  # of any size: it scales
     return np.array(np.broadcast_to(by_weight(site, products / norm), site.kernel.shape))
 
 
@@ -108,7 +109,7 @@ def snip(site: Site) -> Scores:
         ...           statistics={"gradient": np.array([[-1.0, 5.0]])}))
         array([[2., 5.]])
     """
-    return np.abs(site.kernel * needed(site, "gradient"))
+    return np.abs(_product(site, "gradient"))
 
 
 @criterion(needs=("hessian_gradient",))
@@ -128,7 +129,7 @@ def grasp(site: Site) -> Scores:
         ...            statistics={"hessian_gradient": np.array([[-1.0, 5.0]])}))
         array([[-2., -5.]])
     """
-    return site.kernel * needed(site, "hessian_gradient")
+    return _product(site, "hessian_gradient")
 
 
 @criterion(needs=("synaptic_flow",), rounds=100)
@@ -148,7 +149,7 @@ def synflow(site: Site) -> Scores:
         ...              statistics={"synaptic_flow": np.array([[1.0, 5.0]])}))
         array([[2., 5.]])
     """
-    return np.abs(site.kernel) * needed(site, "synaptic_flow")
+    return np.abs(_product(site, "synaptic_flow"))
 
 
 @criterion(needs=("movement",))
@@ -171,5 +172,25 @@ def movement(site: Site) -> Scores:
     return np.array(needed(site, "movement"))
 
 
+def _product(site: Site, statistic: str) -> Scores:
+    """Each weight times its statistic, in float64: of two tiny float32 numbers it would be zero."""
+    return np.multiply(site.kernel, needed(site, statistic), dtype=np.float64)
+
+
 def _saliency(site: Site, diagonal: str) -> Scores:
-    return 0.5 * needed(site, diagonal) * np.square(site.kernel, dtype=np.float64)
+    return 0.5 * needed(site, diagonal) * _squares(site)
+
+
+def _squares(site: Site) -> Scores:
+    """The squares of the weights, in float64; raises ValueError where they are no numbers."""
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.square(site.kernel, dtype=np.float64)
+    if site.kernel.dtype == np.float64 and (
+        np.isinf(squares).any() or np.count_nonzero(squares) < np.count_nonzero(site.kernel)
+    ):
+        raise ValueError(
+            f"{site.name}: this criterion takes the squares of weights from "
+            f"{np.abs(site.kernel[site.kernel != 0]).min():.3g} to {np.abs(site.kernel).max():.3g},"
+            " which no float holds; scale the weights, or use a criterion such as 'magnitude'."
+        )
+    return squares

@@ -4,7 +4,7 @@ from zlib import crc32
 
 import numpy as np
 
-from activation_pruning.criteria.base import criterion, unit_sums
+from activation_pruning.criteria.base import criterion, unit_largest, unit_sums
 from activation_pruning.support.types import Scores, Site
 
 
@@ -49,7 +49,7 @@ def unit_norm(site: Site) -> Scores:
     Pruned weights count as zero. All weights of a unit get the same score, so with weight
     granularity the higher flat indices go first; it is meant for unit granularity.
 
-    Returns scores >= 0, shape and dtype of the kernel.
+    Returns scores >= 0, shape and dtype of the kernel (float64 where the norms need it).
 
     Example:
         >>> from types import SimpleNamespace as Site
@@ -58,6 +58,12 @@ def unit_norm(site: Site) -> Scores:
         array([[5., 1.],
                [5., 1.]])
     """
-    squares = unit_sums(site, np.square(site.kernel))
-    norms = np.sqrt(squares).astype(site.kernel.dtype)
+    # Of float32 weights every square is a number in float64; of float64 ones each unit's are
+    # taken in proportion to its largest.
+    kernel = site.kernel.astype(np.float64)
+    largest = unit_largest(site, np.abs(kernel))
+    scale = np.where(largest > 0, largest, 1.0)
+    norms = scale * np.sqrt(unit_sums(site, np.square(kernel / scale[site.units])))
+    if norms.max(initial=0.0) <= np.finfo(site.kernel.dtype).max:
+        norms = norms.astype(site.kernel.dtype)
     return np.array(np.broadcast_to(norms[site.units], site.kernel.shape))

@@ -73,7 +73,11 @@ class SparseGPT(Damped):
         return [(p, factor(p).astype(own)) for p in split(site, self, own)]
 
     def _costs(self, site: Site, factored: list[tuple[Problem, Array]]) -> Scores:
-        costs = [p.weights**2 / (2 * np.sum(u * u, axis=0)) for p, u in factored]
+        # In float64: the squares of tiny float32 weights would all be zero.
+        costs = [
+            np.square(p.weights, dtype=np.float64) / (2 * np.sum(np.square(u, dtype=np.float64), 0))
+            for p, u in factored
+        ]
         return join(site, costs)
 
 
@@ -140,7 +144,7 @@ def _quotas(before: Mask, wanted: Mask, block_size: int) -> Array:
 def _choose(w: Array, before: Mask, factor: Array, start: int, count: int) -> Mask:
     """The mask of one block with its `count` least costly alive weights gone."""
     corner = np.diagonal(factor)[start : start + len(w), None]
-    costs = np.where(before, (w / corner) ** 2, np.inf)
+    costs = np.where(before, np.abs(w / corner), np.inf)  # the square orders alike
     return before & ~lowest(costs.ravel(), count).reshape(costs.shape)
 
 
@@ -163,7 +167,7 @@ def _choose_in_groups(
 ) -> Mask:
     """The mask of one group of inputs: each unit keeps as many of them as in `wanted`."""
     own = slice(start, start + group)
-    costs = np.where(before[own], (w[own] / np.diagonal(factor)[own, None]) ** 2, -np.inf)
+    costs = np.where(before[own], np.abs(w[own] / np.diagonal(factor)[own, None]), -np.inf)
     # Sorted backwards so that among equal costs the higher index is ranked, and goes, first.
     ranks = np.argsort(np.argsort(costs[::-1], axis=0, kind="stable"), axis=0)[::-1]
     return ranks >= np.count_nonzero(~wanted[own], axis=0)

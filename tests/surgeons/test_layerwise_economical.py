@@ -66,6 +66,25 @@ def test_recalculate_every_as_an_option():
         surgeon.check(masks.granularity("2:4"))
 
 
+def test_from_a_pruned_network_only_what_is_missing_goes():
+    problems = []
+    for number, (hessian, weights, alive) in enumerate(two_layers()):
+        alive = alive & (np.arange(alive.size).reshape(alive.shape) % 4 != number)
+        problems.append((hessian, weights * alive, alive))
+    dead = sum(int((~alive).sum()) for *_, alive in problems)
+    _, weights = brute_force(problems, 25 - dead)  # 25 of 41 are 0.6
+    surgeon = LayerwiseOBS(damping=0, recalculate_every=1)
+    economical = LayerwiseOBS(damping=0, recalculate_every=25 - dead + 1)
+    for one in (surgeon, economical):
+        chosen, kernels = one.operate(sites_of(problems), selection(0.6))
+        assert sum(int((~mask).sum()) for mask in chosen.values()) == 25
+        for name in "ab":
+            np.testing.assert_array_equal(chosen[name], kernels[name] != 0)
+    _, found = remove_economically(as_problems(problems), 25 - dead, 1)
+    for own, expected in zip(found, weights, strict=True):
+        np.testing.assert_allclose(own, expected, atol=1e-6)
+
+
 def reversed_allocation(group, items, sparsity):
     """Everything from the last site."""
     budget = int(np.floor(sparsity * sum(one.mask.size for one in group) + 0.5))
