@@ -17,7 +17,13 @@ from keras import ops
 from activation_pruning import keras_private
 from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
-from activation_pruning.hooks.masking import Maskable, assign_mask, clear_slots, mask_variable
+from activation_pruning.hooks.masking import (
+    Maskable,
+    assign_mask,
+    clear_slots,
+    keep_from_zero,
+    mask_variable,
+)
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite, LiveSites, Source
 from activation_pruning.support.types import Arrays, Masks
@@ -126,6 +132,9 @@ class Attachment:
         """
         self.sync()
         if not self._masking and all(mask.all() for mask in masks.values()):
+            for site in live_sites:
+                if values and site.name in values:
+                    keep_from_zero(site, values[site.name])
             return
         with keras_private.strategy_scope(self.model):
             for site in live_sites:

@@ -17,6 +17,9 @@ from activation_pruning.graph.channels.coupling import Offset
 from activation_pruning.sites import LiveSite
 from activation_pruning.support.types import Array, Mask
 
+# The smallest number that is not computed with as zero; float16 is, in float32.
+_LEAST = {name: float(np.finfo(np.float32).tiny) for name in ("float32", "bfloat16")}
+_LEAST |= {"float64": float(np.finfo(np.float64).tiny), "float16": 2.0**-24}
 Maskable: TypeAlias = LiveSite | Offset
 
 _O, _C = keras.optimizers, keras.constraints
@@ -41,7 +44,8 @@ def assign_mask(
     With `kept` all weights but those become zeros, whether alive by `mask` or not. The others
     become `values`, or stay as they are.
     """
-    _clear(site.variable, mask if kept is None else kept, values)
+    values = ops.convert_to_numpy(site.variable) if values is None else values
+    _clear(site.variable, mask if kept is None else kept, _apart(site, values))
     if site.mask_variable is not None:
         site.mask_variable.assign(mask)
 
@@ -57,6 +61,24 @@ def _clear(variable, kept, values=None):
     values = ops.convert_to_numpy(variable) if values is None else values
     values = np.where(kept, values, np.zeros((), values.dtype))
     variable.assign(ops.cast(values, variable.dtype))
+
+
+def keep_from_zero(site: Maskable, values: Array) -> None:
+    """Write `values`, those of a site's variable, again if some are too near to zero: `_apart`."""
+    apart = _apart(site, values)
+    if apart is not values:
+        site.variable.assign(ops.cast(apart, site.variable.dtype))
+
+
+def _apart(site: Maskable, values: Array) -> Array:
+    """The values, where what is not zero is at least that far from it that it stays so.
+
+    TensorFlow and JAX compute with subnormal numbers as with zero, and a training step writes that
+    back: a weight that is alive would look pruned.
+    """
+    least = values.dtype.type(_LEAST.get(site.variable.dtype, 0.0))
+    tiny = (np.abs(values) < least) & (values != 0)
+    return np.where(tiny, np.copysign(least, values), values) if tiny.any() else values
 
 
 def mask_again(optimizer: keras.Optimizer, variables: Sequence[Any], masks: Sequence[Any]) -> None:
