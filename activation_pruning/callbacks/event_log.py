@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.callbacks.base import EventListener, settings
-from activation_pruning.support import files
+from activation_pruning.support import files, texts
 from activation_pruning.support.settings import settings_table
 from activation_pruning.support.types import Path
 
@@ -17,6 +17,7 @@ from activation_pruning.support.types import Path
 class EventLog(EventListener):
     """Write pruning events to `events.csv`, and what is needed to repeat the run to `run.json`.
 
+    A name that a spreadsheet would take for a formula gets an apostrophe in front.
     Each file is replaced as a whole after every event: a run that is killed leaves complete ones.
     A fit that goes on with an older one (`BackupAndRestore`, `initial_epoch`) adds its events, in
     place of those after the epoch where it begins; a new fit gets a new number in the column
@@ -88,7 +89,7 @@ class EventLog(EventListener):
         rows.insert(0, "fit", self._fit)
         table = pd.concat([known, rows], ignore_index=True) if len(known) else rows
         with files.replacing(path) as temporary:
-            table.to_csv(temporary, index=False)
+            texts.write_csv(table, temporary)
 
 
 def _read_json(path):
@@ -105,7 +106,7 @@ def _read_events(path):
     if not path.exists():
         return pd.DataFrame(columns=["fit", "event", "epoch", "step"])
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # written back as it is
+        table = texts.read_csv(path)  # written back as it is
         return table.astype({"fit": int, "event": int, "epoch": int, "step": int})
     except (ValueError, KeyError) as error:
         raise _foreign(path) from error

@@ -1,4 +1,4 @@
-"""How much a model may take while it is made: what a file declares is counted before it is there."""
+"""How much memory a model may take while it is made: counted before it is taken."""
 
 import contextlib
 import functools

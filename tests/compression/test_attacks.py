@@ -17,7 +17,6 @@ from keras import layers
 import activation_pruning as ap
 from activation_pruning import compression
 from activation_pruning.compression import CompressedFileError, container, huffman, tensors
-from activation_pruning.compression.tensors import Raw
 
 pytestmark = pytest.mark.backend
 
@@ -50,14 +49,9 @@ def refused(path, match, seconds=20):
     assert len(str(caught.value)) < 1000
 
 
-def file(path, model, stored=()):
-    """A file of a model's architecture with other tensors than it needs, checksums and all."""
-    config = model if isinstance(model, dict) else compression.architecture.describe(model)
-    encoded = [
-        Raw(f"w{i}", "float32", np.zeros(s, "float32")).encode() for i, s in enumerate(stored)
-    ]
-    header = {"config": config, "tensors": [one for one, _ in encoded]}
-    path.write_bytes(container.pack(header, [section for _, section in encoded]))
+def file(path, config):
+    """A file of an architecture without its weights, checksums and all."""
+    path.write_bytes(container.pack({"config": config, "tensors": []}, []))
     return path
 
 
@@ -219,7 +213,7 @@ def test_packed_data_ends_with_its_stream():
     packed = zlib.compress(text)
     assert container.inflate(packed, 1000) == text
     for wrong in (packed + b"x", packed[:-1], packed[:-4], packed[: len(packed) // 2], packed * 2):
-        with pytest.raises(CompressedFileError, match="another size than declared|damaged"):
+        with pytest.raises(CompressedFileError, match="damaged"):
             container.inflate(wrong, 1000)
     endless = zlib.compressobj()
     begun = endless.compress(text) + endless.flush(zlib.Z_SYNC_FLUSH)  # all bytes, but no end
@@ -251,7 +245,7 @@ def test_bytes_behind_the_last_section_are_refused(more):
 def test_a_section_more_than_there_are_tensors_is_refused():
     data = compression.compress(models.mlp((20,), 30)).to_bytes()
     content = data[:-32] + struct.pack("<QI", 1, zlib.crc32(b"x")) + b"x"
-    with pytest.raises(CompressedFileError, match="7 sections for 6 tensors|sections for"):
+    with pytest.raises(CompressedFileError, match="5 sections for 4 tensors"):
         compression.compressed.read(content + container.hashlib.sha256(content).digest())
 
 
