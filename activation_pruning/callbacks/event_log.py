@@ -1,7 +1,6 @@
 """The callback that writes every pruning event to a file as it happens."""
 
 import datetime
-import json
 from typing import Any
 
 import keras
@@ -55,7 +54,7 @@ class EventLog(EventListener):
         resumed = epoch > 0 and fits
         self._fit = fits[-1]["fit"] if resumed else len({one["fit"] for one in fits}) + 1
         with files.replacing(path) as temporary:
-            text = json.dumps({"fits": [*fits, self._facts(epoch)]}, indent=1, default=str)
+            text = files.sealed({"fits": [*fits, self._facts(epoch)]}, default=str)
             temporary.write_text(text, encoding="utf-8")
         if self.pruner is not None:
             steps = self.params.get("steps")
@@ -96,10 +95,10 @@ def _read_json(path):
     if not path.exists():
         return []
     try:
-        fits = json.loads(path.read_text(encoding="utf-8"))["fits"]
+        fits = files.unsealed(path, ["fits"], version=1)["fits"]
         return [{**one, "fit": int(one["fit"])} for one in fits]
     except (ValueError, KeyError, TypeError) as error:
-        raise _foreign(path) from error
+        raise _foreign(path, error) from error
 
 
 def _read_events(path):
@@ -109,10 +108,11 @@ def _read_events(path):
         table = texts.read_csv(path)  # written back as it is
         return table.astype({"fit": int, "event": int, "epoch": int, "step": int})
     except (ValueError, KeyError) as error:
-        raise _foreign(path) from error
+        raise _foreign(path, error) from error
 
 
-def _foreign(path):
+def _foreign(path, error):
     return ValueError(
-        f"{str(path)!r} is not a file that EventLog wrote; give another folder, or move the file"
+        f"{str(path)!r} is not a file that EventLog wrote, or is damaged; give another folder, or "
+        f"move the file ({error})"
     )
