@@ -28,6 +28,7 @@ import analysis
 import keras
 import numpy as np
 
+from activation_pruning.support.texts import write_csv
 from lab import arms, runner, storage, study
 
 WIDTH, SAMPLES, INPUTS, EPOCHS = 300, 6_400, 784, 30
@@ -118,7 +119,7 @@ def report(options, _):
 
         def publish():
             found = [storage.stored(runs, settings) for settings in grid]
-            study.table(found).to_csv(Path(folder, study.TABLE), index=False)
+            write_csv(study.table(found), Path(folder, study.TABLE))
             comparison_report.publish(found, Path(folder), {"notes": ""})
 
         return [analysis.seconds(publish)]

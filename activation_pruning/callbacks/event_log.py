@@ -1,7 +1,6 @@
 """The callback that writes every pruning event to a file as it happens."""
 
 import datetime
-import json
 from typing import Any
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.callbacks.base import EventListener, settings
-from activation_pruning.support import files
+from activation_pruning.support import files, texts
 from activation_pruning.support.settings import settings_table
 from activation_pruning.support.types import Path
 
@@ -17,6 +16,7 @@ from activation_pruning.support.types import Path
 class EventLog(EventListener):
     """Write pruning events to `events.csv`, and what is needed to repeat the run to `run.json`.
 
+    A name that a spreadsheet would take for a formula gets an apostrophe in front.
     Each file is replaced as a whole after every event: a run that is killed leaves complete ones.
     A fit that goes on with an older one (`BackupAndRestore`, `initial_epoch`) adds its events, in
     place of those after the epoch where it begins; a new fit gets a new number in the column
@@ -54,7 +54,7 @@ class EventLog(EventListener):
         resumed = epoch > 0 and fits
         self._fit = fits[-1]["fit"] if resumed else len({one["fit"] for one in fits}) + 1
         with files.replacing(path) as temporary:
-            text = json.dumps({"fits": [*fits, self._facts(epoch)]}, indent=1, default=str)
+            text = files.sealed({"fits": [*fits, self._facts(epoch)]}, default=str)
             temporary.write_text(text, encoding="utf-8")
         if self.pruner is not None:
             steps = self.params.get("steps")
@@ -88,30 +88,31 @@ class EventLog(EventListener):
         rows.insert(0, "fit", self._fit)
         table = pd.concat([known, rows], ignore_index=True) if len(known) else rows
         with files.replacing(path) as temporary:
-            table.to_csv(temporary, index=False)
+            texts.write_csv(table, temporary)
 
 
 def _read_json(path):
     if not path.exists():
         return []
     try:
-        fits = json.loads(path.read_text(encoding="utf-8"))["fits"]
+        fits = files.unsealed(path, ["fits"], version=1)["fits"]
         return [{**one, "fit": int(one["fit"])} for one in fits]
     except (ValueError, KeyError, TypeError) as error:
-        raise _foreign(path) from error
+        raise _foreign(path, error) from error
 
 
 def _read_events(path):
     if not path.exists():
         return pd.DataFrame(columns=["fit", "event", "epoch", "step"])
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # written back as it is
+        table = texts.read_csv(path)  # written back as it is
         return table.astype({"fit": int, "event": int, "epoch": int, "step": int})
     except (ValueError, KeyError) as error:
-        raise _foreign(path) from error
+        raise _foreign(path, error) from error
 
 
-def _foreign(path):
+def _foreign(path, error):
     return ValueError(
-        f"{str(path)!r} is not a file that EventLog wrote; give another folder, or move the file"
+        f"{str(path)!r} is not a file that EventLog wrote, or is damaged; give another folder, or "
+        f"move the file ({error})"
     )

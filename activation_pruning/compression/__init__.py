@@ -2,7 +2,8 @@
 
 compressing: `compress`. compressed: `Compressed` and `load_compressed`. clusters: k-means.
 huffman, gaps: codes of numbers and of positions. tensors: one weight as bytes. architecture: the
-model as plain data. container: the file of both, sections with checksums.
+model as plain data. allowance: the memory that making it may take. container: the file of both,
+sections with checksums.
 """
 
 from activation_pruning.compression.compressed import Compressed, load_compressed

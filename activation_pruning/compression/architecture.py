@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private
+from activation_pruning.compression.allowance import Allowance
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.support.types import Model
 
@@ -42,8 +43,14 @@ def describe(model: Model) -> dict[str, Any]:
     return config
 
 
-def build(config: dict[str, Any], custom_objects: dict[str, type] | None = None) -> Model:
-    """A model from what `describe` said, in safe mode, with fresh weights; CompressedFileError."""
+def build(
+    config: dict[str, Any], weights_bytes: int, custom_objects: dict[str, type] | None = None
+) -> Model:
+    """A model from what `describe` said, in safe mode, with fresh weights; CompressedFileError.
+
+    weights_bytes: of the weights that it shall get; one that wants far more is not made.
+    """
+    allowance = Allowance(weights_bytes)
     try:
         lambdas = _lambdas(config)
     except RecursionError as error:
@@ -52,8 +59,11 @@ def build(config: dict[str, Any], custom_objects: dict[str, type] | None = None)
         raise CompressedFileError(f"it holds code, a Python lambda ({', '.join(lambdas)})")
     try:
         own = copy.deepcopy(config)  # Keras takes apart what it is given
-        model = keras.saving.deserialize_keras_object(own, custom_objects, safe_mode=True)
+        with allowance.watched():
+            model = keras.saving.deserialize_keras_object(own, custom_objects, safe_mode=True)
     except Exception as error:  # Keras raises anything here, of classes that it does not know
+        if allowance.refused is not None:
+            raise allowance.refused from error
         raise CompressedFileError(
             f"the model cannot be made from its configuration: {_short(error)} Classes of your "
             "own must be registered (keras.saving.register_keras_serializable) or given by "

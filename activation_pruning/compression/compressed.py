@@ -39,7 +39,7 @@ class Compressed:
 
     def model(self, custom_objects: dict[str, type] | None = None) -> Model:
         """A new `keras.Model` with these weights, not compiled; see `load_compressed`."""
-        model = architecture.build(self.config, custom_objects)
+        model = architecture.build(self.config, self.raw_bytes, custom_objects)
         check_shapes(model.weights, self.weights)
         model.set_weights([tensor.array for tensor in self.weights])
         copies.derive(model)

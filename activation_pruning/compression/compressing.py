@@ -57,7 +57,8 @@ def compress(
     widths = _widths(model, bits)
     config = architecture.describe(model)
     weights = [_compressed(v, *widths.get(id(v), (v.path, None))) for v in model.weights]
-    made = architecture.build(config, custom_objects)  # what cannot be loaded shall not be saved
+    size = sum(map(raw_bytes, weights))
+    made = architecture.build(config, size, custom_objects)  # what cannot be loaded is not saved
     check_shapes(made.weights, weights)
     return Compressed(config, weights)
 

@@ -20,7 +20,10 @@ VERSION = 1
 _HEAD = struct.Struct("<8sHIII")
 _SECTION = struct.Struct("<QI")
 _DIGEST = 32
-_LARGEST_HEADER = 1 << 24  # bytes of JSON, of which Python's objects take some twenty times as much
+_LARGEST_HEADER = 1 << 24  # bytes of JSON,
+_MOST_VALUES = 1 << 21  # values in it, which as Python's objects take some 60 bytes each,
+_HEADER_FREE = 1 << 20  # bytes of it that a packed header of any size may stand for,
+_HEADER_EXPANSION = 100  # and those for each of its bytes: 600 like layers reach 73
 
 
 class CompressedFileError(ValueError):
@@ -30,9 +33,10 @@ class CompressedFileError(ValueError):
 def pack(header: Any, sections: Iterable[bytes]) -> bytes:
     """The bytes of a file; `header` is what JSON can hold."""
     text = json.dumps(header, separators=(",", ":")).encode()
-    if len(text) > _LARGEST_HEADER:
+    if len(text) > _LARGEST_HEADER or _values(text) > _MOST_VALUES:
         raise ValueError(f"the model's configuration takes {len(text):,} bytes, too many to store")
-    packed = zlib.compress(text, 9)
+    tries = (zlib.compress(text, level) for level in (9, 1, 0))
+    packed = next(data for data in tries if len(text) <= _largest(len(data)))
     parts = [_HEAD.pack(MAGIC, VERSION, len(packed), len(text), zlib.crc32(packed)), packed]
     for section in sections:
         parts += [_SECTION.pack(len(section), zlib.crc32(section)), section]
@@ -56,16 +60,7 @@ def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
         raise CompressedFileError(f"it is damaged: there is no format {version}")
     view = memoryview(data)
     content, digest = view[:-_DIGEST], view[-_DIGEST:]
-    place = _HEAD.size + packed
-    if place > len(content) or size > _LARGEST_HEADER:
-        raise CompressedFileError("it is damaged: it ends within its header")
-    if zlib.crc32(content[_HEAD.size : place]) != checksum:
-        raise CompressedFileError("it is damaged: checksum of the header")
-    text = inflate(content[_HEAD.size : place], size)
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CompressedFileError(f"it is damaged: its header is no JSON ({error})") from error
+    header, place = _header(content, packed, size, checksum), _HEAD.size + packed
     sections: list[memoryview] = []
     while place < len(content):
         sections.append(_section(content, place, len(sections) + 1))
@@ -73,6 +68,35 @@ def unpack(data: bytes) -> tuple[Any, list[memoryview]]:
     if hashlib.sha256(content).digest() != digest:
         raise CompressedFileError("it is damaged: checksum of the whole file")
     return header, sections
+
+
+def _header(content, packed, size, checksum):
+    place = _HEAD.size + packed
+    if place > len(content):
+        raise CompressedFileError("it is damaged: it ends within its header")
+    if size > _largest(packed):
+        raise CompressedFileError(
+            f"it is damaged: a header of {packed:,} bytes cannot stand for {size:,}"
+        )
+    if zlib.crc32(content[_HEAD.size : place]) != checksum:
+        raise CompressedFileError("it is damaged: checksum of the header")
+    text = inflate(content[_HEAD.size : place], size)
+    if _values(text) > _MOST_VALUES:
+        raise CompressedFileError("it is damaged: its header holds too many values")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CompressedFileError(f"it is damaged: its header is no JSON ({error})") from error
+
+
+def _largest(packed):
+    """Bytes of JSON that a packed header of so many bytes may stand for."""
+    return min(_LARGEST_HEADER, max(_HEADER_FREE, _HEADER_EXPANSION * packed))
+
+
+def _values(text):
+    """As many values as a text of JSON can hold, or more."""
+    return sum(map(text.count, (b",", b"[", b"{")))
 
 
 def inflate(data: bytes | memoryview, size: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from activation_pruning.support import texts
 from activation_pruning.support.types import Table
 
 # From dark to light (CIE lightness 13 to 74), so that neighbours stay apart in grey.
@@ -16,8 +17,7 @@ PALETTE = ("#14213d", "#8f1d5c", "#1f67a8", "#c8553d", "#3f9f6b", "#d99a1c", "#7
 GENERAL, DATE = "General", "yyyy-mm-dd hh:mm:ss"
 _SHARE = re.compile(r"sparsity|accuracy|frequency|(^|[_ ])(share|fraction|top[_-]?5)([_ ]|$)")
 _BOUND = re.compile(r"_(low|high|ci[\d.]+)$")
-_BAD_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # not in XML
-_LONGEST_TEXT = 32_767  # characters in one Excel cell
+_LONGEST_TEXT = 32_767  # in one Excel cell
 _EXACT = 10**15  # Excel keeps 15 digits: a larger integer would be changed, so it becomes text
 
 
@@ -107,7 +107,7 @@ def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timed
 
     Infinities, integers beyond 15 digits and other objects become text. Times are given in UTC,
     since Excel knows no zones. In text, characters that XML forbids become U+FFFD, and beyond
-    32,767 characters it is cut and ends in an ellipsis.
+    32,767 characters (an emoji counts as two) it is cut and ends in an ellipsis.
 
     Example:
         >>> plain(np.float32(0.5)), plain(float("nan")), plain(float("inf"))
@@ -128,8 +128,7 @@ def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timed
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    text = _BAD_TEXT.sub("\ufffd", str(value))
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+    return texts.shortened(texts.for_xml(str(value)), _LONGEST_TEXT)
 
 
 def _moment(value):

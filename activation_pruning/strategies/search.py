@@ -1,7 +1,6 @@
 """The largest sparsity that costs no more than a given loss of a metric."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from activation_pruning.strategies.record import TINY
 from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
 from activation_pruning.support import types
 from activation_pruning.support.checks import check_number, check_sparsity
-from activation_pruning.support.files import check_folder, replacing
+from activation_pruning.support.files import arrays, check_folder, replacing, sealed, unsealed
 from activation_pruning.support.types import Array, Model, Table
 
 FORMAT = 1
@@ -205,9 +204,9 @@ class _Kept:
 
     def _read(self, path: Path, settings: dict[str, str]) -> None:
         try:
-            found = json.loads(path.read_text())
+            found = unsealed(path, ("format", "settings", "trials", "dense_metric"), FORMAT)
             version = found["format"]
-            known = version != FORMAT or {"settings", "trials"} <= found.keys()
+            known = version != FORMAT or _sound(found["settings"], found["trials"])
         except (ValueError, TypeError, KeyError):
             known = False
         if not known:
@@ -230,8 +229,10 @@ class _Kept:
             )
         self.state = found
         if any(trial["within"] for trial in found["trials"]):
-            with np.load(path.parent / "best.npz") as arrays:
-                self.best = [arrays[name] for name in arrays.files]
+            try:
+                self.best = list(arrays(path.parent / "best.npz").values())
+            except (ValueError, OSError) as error:
+                self._refuse(f": best.npz cannot be read ({error}); delete this folder")
 
     def add(self, trial: dict[str, Any], weights: list[Array] | None) -> None:
         """Keep a trial; the weights of one that held, which are the best so far."""
@@ -242,7 +243,15 @@ class _Kept:
             with replacing(self.folder / "best.npz") as path:
                 np.savez(path, *weights)
         with replacing(self.folder / "search.json") as path:
-            Path(path).write_text(json.dumps(self.state, indent=1))
+            Path(path).write_text(sealed(self.state))
+
+
+def _sound(settings: Any, trials: Any) -> bool:
+    """Whether a file, older than its checksum, holds what `_Kept` keeps."""
+    kinds = {"sparsity": float, "metric": float, "within": bool}
+    return isinstance(settings, dict) and all(
+        isinstance(trial[name], kind) for trial in trials for name, kind in kinds.items()
+    )
 
 
 def _tell(trial: dict[str, Any]) -> None:

@@ -1,12 +1,22 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and read whole or not at all."""
 
 import contextlib
+import hashlib
+import io
+import json
+import math
 import os
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from activation_pruning.support import types
+
+_SUM = "sha256"
 
 
 @contextlib.contextmanager
@@ -66,6 +76,93 @@ def check_folder(folder: types.Path) -> Path:
     except OSError as error:
         raise _unwritable(folder, error) from error
     return Path(folder)
+
+
+def sealed(entries: dict[str, Any], default: Callable[[Any], Any] | None = None) -> str:
+    """The JSON text of a dict with its checksum, which `unsealed` reads.
+
+    default: as that of `json.dumps`, for values that JSON does not know.
+
+    Example:
+        >>> json.loads(sealed({"seed": 1}))["sha256"][:8]
+        'a4bbadc1'
+    """
+    plain = json.loads(json.dumps(entries, default=default))
+    return json.dumps(plain | {_SUM: _sum(plain)}, indent=1)
+
+
+def unsealed(path: types.Path, known: Collection[str], version: int) -> dict[str, Any]:
+    """The dict in a JSON file that `sealed` made; older ones have no checksum.
+
+    Args:
+        path: of the file.
+        known: names that its entries may have where it has no checksum.
+        version: its entry `format`; of another the checksum is not looked at, since only its own
+            program knows what it holds.
+
+    Raises:
+        ValueError: it is damaged, or something else; the message names it.
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "run.json"
+        ...     _ = path.write_text(sealed({"seed": 1}).replace("1", "2", 1))
+        ...     unsealed(path, ["seed"], 1)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: '...run.json' is damaged: its checksum is that of another content
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"it is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise _damaged(path, f"it holds a {type(found).__name__}")
+    if found.get("format", version) != version:
+        return found
+    total = found.pop(_SUM, None)
+    if total is None and found.keys() - known:
+        raise _damaged(path, f"it holds {sorted(found.keys() - known)[0]!r}, which is unknown")
+    if total is not None and total != _sum(found):
+        raise _damaged(path, "its checksum is that of another content")
+    return found
+
+
+def arrays(path: types.Path) -> dict[str, types.Array]:
+    """The arrays in an `.npz` file, none of which takes more than the file holds of it.
+
+    Raises:
+        ValueError: it is damaged, or no such file; the message names it.
+        OSError: it cannot be read.
+    """
+    data = Path(path).read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+        return {name.removesuffix(".npy"): _array(one) for name, one in members.items()}
+    except Exception as error:  # whatever a damaged zip raises
+        raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+def _array(data: bytes) -> types.Array:
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    one = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject or stream.tell() + math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError("an array is not as large as it says")
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
+def _sum(plain: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: types.Path, why: str) -> ValueError:
+    return ValueError(f"{str(path)!r} is damaged: {why}")
 
 
 def _unwritable(path: types.Path, error: OSError) -> OSError:

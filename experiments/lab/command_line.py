@@ -3,13 +3,12 @@
 import argparse
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from activation_pruning.reports.tables import one_of
-from activation_pruning.support.optional import optional
-from lab import datasets
+from lab import datasets, options_file
 
 # For options that are not given. The learning rates come from a short look at the dense network
 # alone, two seeds that no comparison uses, by validation loss: on digits 0.1 and 0.3 were close and
@@ -37,12 +36,13 @@ class Parser(argparse.ArgumentParser):
     """A parser with the options of every study, which may also stand in a YAML file, --config.
 
     Keys of the file are the names of the options, with underscores or dashes; what the command
-    line says wins. A value is checked as on the command line.
+    line says wins. A value is a text as it is typed, and is checked as on the command line.
     """
 
     def __init__(self, name: str, description: str):
         self.by_name = {}  # before argparse adds --help
-        super().__init__(description=description, formatter_class=_Help)
+        # Not `--conf`: it would be taken for --config when the file has been looked for already.
+        super().__init__(description=description, formatter_class=_Help, allow_abbrev=False)
         add = self.add_argument
         add("--config", metavar="FILE", help="YAML file of options; see the README")
         add("--dataset", default="digits", help="digits, mnist, fashion_mnist, or an .npz file")
@@ -82,16 +82,9 @@ class Parser(argparse.ArgumentParser):
 
     def _of_file(self, path, given):
         """The options in a YAML file as arguments of a command line that has those given."""
-        yaml = optional("yaml", "distributed")  # whoever has no such file does without
-        try:
-            read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"not readable as YAML ({error})") from error
-        if not isinstance(read, dict):
-            raise ValueError(f"holds {type(read).__name__}; expected: lines of `option: value`")
         known = [name for name in self.by_name if name not in ("help", "config")]
-        for key, value in read.items():
-            name = one_of(str(key).replace("-", "_"), known, "option")
+        for key, value in options_file.read(path).items():
+            name = one_of(key.replace("-", "_"), known, "option")
             if name in CLUSTERS and given & {f"--{o.replace('_', '-')}" for o in CLUSTERS}:
                 continue  # one excludes the other, and the command line wins
             yield from _arguments(self.by_name[name], key, value)
@@ -102,17 +95,18 @@ def _arguments(action, key, value):
     if value is None:  # `key:` alone: as if it were not there
         return []
     if action.nargs == 0:
-        if not isinstance(value, bool):
-            raise ValueError(f"{key}: {value!r}; give true or false")
-        return [flag] if value else []
-    values = value if isinstance(value, list) else [value]
-    if isinstance(value, dict) or any(isinstance(each, (list, dict, bool)) for each in values):
-        raise ValueError(f"{key}: {value!r}; give a number, a text, or a list of these")
+        if value not in ("true", "True", "TRUE", "false", "False", "FALSE"):
+            raise ValueError(f"{key}: {value}; give true or false")
+        return [flag] if value.lower() == "true" else []
     if action.nargs is None:
         if isinstance(value, list):
-            raise ValueError(f"{key}: {value!r}; give one value")
+            raise ValueError(f"{key}: [{', '.join(value)}]; give one value")
         return [f"{flag}={value}"]
-    return [flag, *map(str, values)]
+    values = value if isinstance(value, list) else [value]
+    for each in values:
+        if each.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", each):
+            raise ValueError(f"{key}: {each!r} begins with a dash, as options do; leave it out")
+    return [flag, *values]
 
 
 def shared_parser(

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from activation_pruning.support import files
 from activation_pruning.support.files import replacing
 from lab import datasets, network
 
@@ -53,9 +54,12 @@ def kept(model: keras.Model, settings: dict, names: tuple[str, ...], train) -> k
     told = json.dumps({name: settings[name] for name in names}, sort_keys=True)
     path = Path(os.environ[FOLDER], f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz")
     if path.exists():
-        with np.load(path) as arrays:
-            model.set_weights([arrays[f"w{i}"] for i in range(len(arrays.files))])
-        return model
+        try:
+            found = files.arrays(path)
+            model.set_weights([found[f"w{i}"] for i in range(len(found))])
+            return model
+        except (ValueError, KeyError) as error:
+            print(f"{path}: cannot be used ({error}); the network is trained again", flush=True)
     train()
     with replacing(path) as part:
         np.savez(part, **{f"w{i}": w for i, w in enumerate(model.get_weights())})

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from activation_pruning.reports import figures, page, workbook
 from activation_pruning.support.files import replacing
+from activation_pruning.support.texts import file_name, write_csv
 
 DPI = 120  # the pictures stand in the page as well, which shall stay small
 # What is asked for is a target; `sparsity` is measured wherever a table or a result says it.
@@ -87,12 +88,12 @@ class Publication:
         """Take the tables that are too long for a workbook out, to files; say so."""
         said = []
         for title, table in list(tables.items()):
-            path = out / f"{self.name}_{title.lower().replace(' ', '_')}.csv"
+            path = out / f"{self.name}_{file_name(title.lower())}.csv"
             if len(table) <= MOST_ROWS or any(chart.sheet == title for chart in self.charts):
                 path.unlink(missing_ok=True)
                 continue
             with replacing(path) as part:
-                tables.pop(title).to_csv(part, index=False)
+                write_csv(tables.pop(title), part)
             print(path)
             said.append(f"The table {title} has {len(table):,} rows and stands in {path.name}.")
         return said

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from activation_pruning.support import files
 from activation_pruning.support.files import replacing
 
 FORMAT = 1
 STUDY = "study.json"
 # With a second number and a point in front, or .part: what a writer that was killed has left.
 RECORD = re.compile(r"\.?(.*-)?seed\d+-[0-9a-f]{8}(-[0-9a-f]{12})?\.(json|npz|part)(\.part)?")
+KNOWN = ("name", "settings", "tries", "result", "traceback", "has_arrays", "format")  # of a record
 MOVED = {"lab.compression.work": "compression_report_bench.work"}  # studies of older folders
 FRONT = {"network": "{}", "arm": "{}", "sparsity": "{:.2f}", "events": "{}"}  # of a name
 
@@ -57,13 +59,13 @@ def claim(folder: Path, study: str) -> None:
     can be written. A folder of records without a `study.json` is taken over.
     """
     path = folder / STUDY
-    told = json.dumps({"study": study, "format": FORMAT})
+    told = files.sealed({"study": study, "format": FORMAT})
     if not path.exists():
         with replacing(path) as part:
             part.write_text(told)
         return
     try:
-        found = json.loads(path.read_text())
+        found = files.unsealed(path, ("study", "format"), FORMAT)
         name, version = MOVED.get(found["study"], found["study"]), found["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not readable as what a study is ({error!r})") from error
@@ -90,17 +92,17 @@ def stored(folder: Path, settings: dict) -> dict | None:
 
     Raises ValueError for one of another format.
     """
-    path = folder / f"{name_of(settings)}.json"
+    path = _inside(folder, f"{name_of(settings)}.json")
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text())
+        record = files.unsealed(path, KNOWN, FORMAT)
         version = record.get("format", FORMAT)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         return _useless(path, error)
     _check_format(path, version)
     try:
-        if record["settings"] != settings:
+        if record["settings"] != settings or record["name"] != path.stem:
             raise ValueError("the settings in it are not those of its name")
         if "traceback" in record:
             print(f"{path.name}: failed last time; runs again", flush=True)
@@ -118,14 +120,31 @@ def _useless(path, error):
 
 
 def arrays_of(folder: Path, record: dict) -> dict[str, np.ndarray]:
-    """Read the arrays that belong to a record; an empty dict where it has none."""
+    """Read the arrays that belong to a record; an empty dict where it has none.
+
+    Raises ValueError for a file that is damaged, missing or not that of the record.
+    """
     if not record.get("has_arrays"):
         return {}
-    try:
-        with np.load(folder / f"{record['name']}.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception as error:  # whatever a damaged zip raises, it is a damaged file
-        raise ValueError(f"{record['name']}.npz: {error}") from error
+    path = _inside(folder, f"{record['name']}.npz")
+    if not path.exists():
+        raise ValueError(f"{path}: the file is missing")
+    if record.get("arrays_sha256", known := _digest(path)) != known:
+        raise ValueError(f"{path}: it is damaged, or not the one that was kept with its record")
+    return files.arrays(path)
+
+
+def _inside(folder, name):
+    """The path of a file directly in a folder; ValueError for a name that leads elsewhere."""
+    path = folder / name
+    plain = re.fullmatch(r"[\w.+-]+", name) is not None
+    if not plain or path.resolve().parent != folder.resolve():
+        raise ValueError(f"{str(path)!r} leads out of the folder of the records, {str(folder)!r}")
+    return path
+
+
+def _digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def keep(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -133,12 +152,15 @@ def keep(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
 
     Raises OSError, which names the file, for a full disk and the like.
     """
-    if arrays:
-        with replacing(folder / f"{record['name']}.npz") as part, part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+    path = _inside(folder, f"{record['name']}.json")
     record |= {"has_arrays": bool(arrays), "format": FORMAT}
-    with replacing(folder / f"{record['name']}.json") as part:
-        part.write_text(json.dumps(record, indent=1))
+    if arrays:
+        with replacing(_inside(folder, f"{record['name']}.npz")) as part:
+            with part.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            record["arrays_sha256"] = _digest(part)
+    with replacing(path) as part:
+        part.write_text(files.sealed(record))
 
 
 def _renamed(found):

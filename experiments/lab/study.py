@@ -14,6 +14,7 @@ import pandas as pd
 
 import activation_pruning as ap
 from activation_pruning.support.files import check_folder, replacing
+from activation_pruning.support.texts import write_csv
 from lab import command_line, datasets, dense, executors, publication, runner, storage
 
 TABLE = "trials.csv"
@@ -108,7 +109,7 @@ def _published(done, out, publish, options):
     for record in failed:
         print(f"failed: {record['name']}: {_last_line(record)}", file=sys.stderr)
     with replacing(out / TABLE) as part:
-        table(done).to_csv(part, index=False)
+        write_csv(table(done), part)
     finished = [record for record in done if "result" in record]
     if finished:
         publish(finished, out, options)

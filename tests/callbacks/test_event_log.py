@@ -12,7 +12,7 @@ import pytest
 
 import activation_pruning as ap
 from activation_pruning.callbacks.base import settings
-from activation_pruning.support import files
+from activation_pruning.support import files, texts
 
 STEPS = 4  # of an epoch
 
@@ -388,3 +388,20 @@ def test_mlflow_without_a_pruner_logs_nothing(mlflow):
     before = mlflow.search_runs(output_format="list")
     fit(models.compiled(models.mlp()), ap.MLflowLog())
     assert len(mlflow.search_runs(output_format="list")) == len(before)
+
+
+@pytest.mark.backend
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="it refuses such names itself")
+def test_names_that_look_like_formulas_come_back(tmp_path):
+    def model():
+        inner = [keras.layers.Dense(6, name="=cmd|' C!A0"), keras.layers.Dense(3, name="-x")]
+        return models.compiled(keras.Sequential([keras.Input((6,)), *inner, keras.layers.Dense(1)]))
+
+    prune = pruner()
+    fit(model(), prune, ap.EventLog(tmp_path, prune))
+    raw = pd.read_csv(tmp_path / "events.csv")["layer"].tolist()
+    assert set(raw) == {"'=cmd|' C!A0", "'-x"}
+    again = pruner()
+    fit(model(), again, ap.EventLog(tmp_path, again))  # reads what is there, and writes it back
+    assert pd.read_csv(tmp_path / "events.csv")["layer"].tolist() == [*raw, *raw]
+    assert texts.read_csv(tmp_path / "events.csv")["layer"].tolist()[:2] == ["=cmd|' C!A0", "-x"]

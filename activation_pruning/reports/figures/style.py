@@ -1,10 +1,11 @@
 """The look that all pictures share, what several of them draw, and how one is saved."""
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import seaborn as sns
@@ -17,7 +18,7 @@ from matplotlib.ticker import AutoLocator, MaxNLocator, PercentFormatter
 
 from activation_pruning.reports.formats import PALETTE
 from activation_pruning.reports.tables import one_of
-from activation_pruning.support import types
+from activation_pruning.support import texts, types
 from activation_pruning.support.files import replacing
 from activation_pruning.support.types import Array, Table
 
@@ -29,8 +30,32 @@ _SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize")
 _RC: dict[str, Any] = dict.fromkeys((*_SIZES, "xtick.labelsize", "ytick.labelsize"), 9)
 _RC |= {"legend.frameon": False, "axes.grid": True, "grid.color": "#e3e3e3"}
 _RC |= {"axes.spines.top": False, "axes.spines.right": False}
-# A decorator of what draws: in the package's style, without changing the user's.
-styled = rc_context(sns.axes_style("ticks") | _RC)
+_STYLE = rc_context(sns.axes_style("ticks") | _RC)
+Draw = TypeVar("Draw", bound=Callable[..., Figure])
+
+
+def styled(draw: Draw) -> Draw:
+    """A decorator of what draws: in the package's style, without changing the user's.
+
+    Names in the arguments are drawn as they are: no formulas between dollar signs, and no
+    characters that a picture cannot hold.
+
+    Example:
+        >>> styled(lambda title: title)("a$b$")
+        'a\\\\$b\\\\$'
+    """
+    drawn = _STYLE(draw)
+
+    @functools.wraps(draw)
+    def drawing(*args: Any, **options: Any) -> Figure:
+        found = texts.translated([list(args), options], _drawable)
+        return drawn(*found[0], **found[1])
+
+    return cast(Draw, drawing)
+
+
+def _drawable(text):
+    return texts.for_xml(text).replace("$", r"\$")
 
 
 def save(figure: Figure, path: types.Path, dpi: float = 150) -> Path:

@@ -13,6 +13,7 @@ from activation_pruning.reports.workbook.sheets import MAX_COLUMNS, MAX_ROWS, co
 from activation_pruning.support import types
 from activation_pruning.support.files import replacing
 from activation_pruning.support.settings import settings_table
+from activation_pruning.support.texts import width
 from activation_pruning.support.types import Table
 
 __all__ = ["MAX_COLUMNS", "MAX_ROWS", "SETTINGS", "Chart", "settings_table", "write"]
@@ -76,12 +77,12 @@ def write(
 
 def _checked(tables, settings):
     """All sheets with sound titles and sizes; settings last."""
-    if SETTINGS.lower() in [str(title).lower() for title in tables]:
+    if SETTINGS.casefold() in [str(title).casefold() for title in tables]:
         raise ValueError(f"the sheet {SETTINGS!r} is written by settings=; rename your table")
     sheets, seen = {}, {}
     for title, table in tables.items():
         _check_title(title)
-        other = seen.setdefault(title.lower(), title)
+        other = seen.setdefault(title.casefold(), title)
         if other != title:
             raise ValueError(
                 f"sheet titles {other!r} and {title!r} differ in case only, which Excel does not "
@@ -98,8 +99,8 @@ def _checked(tables, settings):
 def _check_title(title):
     if not isinstance(title, str) or not title.strip():
         fault = "must be a text that is not empty"
-    elif len(title) > 31:
-        fault = f"has {len(title)} characters; Excel allows 31"
+    elif width(title) > 31:
+        fault = f"has {width(title)} characters; Excel allows 31, and an emoji counts as two"
     elif set(title) & set("[]:*?/\\") or plain(title) != title or not title.isprintable():
         fault = "must not contain [ ] : * ? / \\ or control characters"
     elif title.startswith("'") or title.endswith("'"):

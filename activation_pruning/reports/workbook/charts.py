@@ -19,6 +19,7 @@ from openpyxl.utils import get_column_letter, quote_sheetname
 from activation_pruning.reports.formats import GENERAL, PALETTE, column_format
 from activation_pruning.reports.tables import one_of
 from activation_pruning.reports.workbook.sheets import MAX_COLUMNS
+from activation_pruning.support import texts
 from activation_pruning.support.types import Table
 
 Sheets: TypeAlias = dict[str, Table]  # by title
@@ -26,6 +27,7 @@ Blocks: TypeAlias = dict[str, list[tuple[Any, int, int]]]  # title -> (panel, ro
 _KINDS = ("line", "scatter", "bar")
 _MARKERS = ("circle", "square", "triangle", "diamond", "x", "plus", "star")
 _DASHES = ("solid", "dash", "sysDot", "dashDot", "lgDash", "sysDash", "lgDashDot")
+_LONGEST_TITLE = 255  # that Excel lets one write
 _CHART_ROWS = 21  # a chart of 10 cm and some air, in rows of 15 points
 
 
@@ -226,7 +228,7 @@ def _paint(series, i, kind, many):
 def _title(text, size):
     """A title of this size (hundredths of a point) that does not cover the plot."""
     font = CharacterProperties(sz=size, b=False)
-    title = title_maker(text)
+    title = title_maker(texts.shortened(texts.for_xml(text), _LONGEST_TITLE))
     title.tx.rich.p[0].pPr = ParagraphProperties(defRPr=font)
     title.tx.rich.p[0].r[0].rPr = font
     title.overlay = False
