@@ -134,7 +134,7 @@ def findings(summary: pd.DataFrame, differences: pd.DataFrame, records: list[dic
     samples = records[0]["settings"]["samples"]
     if samples:
         lines.append(f"Trained on {samples:,} images only, drawn anew for each seed.")
-    return lines + words.family(differences["verdict"])
+    return lines + words.family(differences)
 
 
 def _difference(row):

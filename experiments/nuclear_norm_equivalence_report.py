@@ -150,13 +150,13 @@ def findings(tables: dict, penalties: dict) -> list[str]:
                 f"Two networks of {row['arm']} with different seeds are {row['distance']:.3f} "
                 f"apart (mean of {row['pairs']} pair(s))."
             )
-    verdicts = [tables[name]["verdict"] for name in ("Nearer than dense", "Accuracy")]
+    compared = [tables[name] for name in ("Nearer than dense", "Accuracy")]
     if len(_strengths(penalties)) > 1:
         lines.append(
             "The strengths are several, and whichever comes nearest was found on the same seeds: "
             "its distance is an optimistic one."
         )
-    return lines + words.family(pd.concat(verdicts))
+    return lines + words.family(*compared)
 
 
 def _named(record):

@@ -84,7 +84,7 @@ def findings(accuracy, differences, ranks) -> list[str]:
             f"{rows['energy_share'].mean():.0%} of the variance, mean of the layers): "
             f"{'; '.join(told)}."
         )
-    return lines + words.family(differences["verdict"])
+    return lines + words.family(differences)
 
 
 def _told(row, means):

@@ -51,7 +51,7 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
     return publication.Publication(
         name=NAME,
         title="Pruning strategies",
-        findings=findings + words.family(differences["verdict"]),
+        findings=findings + words.family(differences),
         about=ABOUT,
         tables=sheets,
         charts=[

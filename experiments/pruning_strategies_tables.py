@@ -132,6 +132,7 @@ def compared(levels: pd.DataFrame, interest: pd.DataFrame, ways: pd.DataFrame) -
     if not tables:
         return pd.DataFrame(columns=columns)
     whole = pd.concat(tables, ignore_index=True).reindex(columns=columns[:-2])
+    whole = statistics.one_kind(whole, NAMED)
     # Each finding is a question of its own: corrected for the comparisons that answer it, and
     # apart from these for the single levels and strategies.
     parts = whole.groupby(["finding", _overall(whole)], sort=False)
@@ -233,15 +234,15 @@ def _answer(differences, number, expected):
 
 
 def verdict(verdicts: pd.Series, expected: str) -> str:
-    """confirmed, refuted, in part, or not told apart: by what all comparisons say."""
-    against = "lower" if expected == "higher" else "higher"
+    """confirmed, refuted, in part, not told apart, or too few seeds: by all comparisons."""
+    against = statistics.LOWER if expected == statistics.HIGHER else statistics.HIGHER
     yes, no = (verdicts == expected).sum(), (verdicts == against).sum()
     if yes == len(verdicts):
         return "confirmed"
     if no == len(verdicts):
         return "refuted: it is the other way round"
     if not yes and not no:
-        return "not told apart"
+        return statistics.FEW if (verdicts == statistics.FEW).all() else statistics.ALIKE
     return f"in part ({yes} of {len(verdicts)} comparisons agree, {no} say the opposite)"
 
 

@@ -119,7 +119,7 @@ def findings(ways: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
         )
         name = measure.removesuffix("_share").replace("_", " ")
         lines.append(f"{first} against {other}, {name} ({question}): {told}.")
-    return lines + words.family(compared["verdict"])
+    return lines + words.family(compared)
 
 
 def _pictures(ways):

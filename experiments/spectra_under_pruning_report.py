@@ -116,14 +116,14 @@ def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> li
             f"{rows['effective_rank_share'].mean():.0%} of the full ones, test accuracy "
             f"{runs.loc[chosen, 'test_accuracy'].mean():.2%}."
         )
+    told = {statistics.LOWER: "it takes less from large values"}
+    told |= {statistics.HIGHER: "it takes more from large values"}
     for row in sized.to_dict("records"):
-        verdict = {"lower": "less from large values", "higher": "more from large values"}
-        verdict |= {"indistinguishable": "alike from both, as far as this shows"}
         lines.append(
             f"{row['arm']} at {row['target_sparsity']:.0%} with {row['events']} events: an event "
             f"changes the largest tenth of the singular values by {-row['large_share']:+.1%} and "
-            f"the smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}): it takes "
-            f"{verdict.get(row['verdict'], row['verdict'])} (difference "
+            f"the smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}):  "
+            f"{told.get(row['verdict'], row['verdict'])} (difference "
             f"{100 * row['difference_share']:+.1f} points, "
             f"{words.interval(row, 'difference_share', 100)})."
         )
@@ -132,7 +132,7 @@ def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> li
             "A penalty on the sum of the singular values would take the same absolute amount from "
             "small and large ones."
         )
-        lines += words.family(sized["verdict"])
+        lines += words.family(sized)
     return lines
 
 

@@ -27,7 +27,7 @@ class LowRankComparison(NamedTuple):
     ranks: match, layer, site, full_rank, rank_dense, rank_pruned, sparsity, components (kept of the
         dense kernel), energy (share of its variance that they hold).
     accuracy: model, match (empty for "dense" and "pruned"), stage ("raw" or "fine_tuned"), epochs,
-        learning_rate, and the metrics of `evaluate`.
+        learning_rate, samples (of the test data), and the metrics of `evaluate`.
     scree: network ("dense" or "pruned"), layer, site, component, share, cumulative.
 
     Example:
@@ -105,13 +105,14 @@ def compare_low_rank(
         ['dense', 'pruned', 'low_rank', 'factorized']
     """
     matches = (match,) if isinstance(match, str) else tuple(match)
-    _check(dense, pruned, (x, y), train, epochs, matches)
+    samples = _check(dense, pruned, (x, y), train, epochs, matches)
     rates = _checked_rates(learning_rates, validation) if epochs else [None]
     chosen = {"method": method, "include": include, "exclude": exclude}
     pairs = matched(dense, pruned, include, exclude)
     rows = []
     for (name, equal), network in list(_networks(dense, pruned, pairs, matches, chosen)):
         place = {"model": name, "match": equal, "stage": "raw", "epochs": 0, "learning_rate": None}
+        place["samples"] = samples
         rows.append(place | _evaluated(network, (x, y), batch_size))
         if epochs:
             options: dict[str, Any] = {"callbacks": [KeepPruned()] if name == "pruned" else []}
@@ -187,9 +188,10 @@ def _check(dense, pruned, test, train, epochs, matches):
             f"dense holds {len(dense.get_weights())} weights and pruned "
             f"{len(pruned.get_weights())}: pruned must be a copy of dense; ap.strip unwraps one"
         )
-    check_samples(*test)
+    samples = check_samples(*test)
     if epochs:
         _check_data(f"epochs={epochs}: fine-tuning needs", "train", train)
+    return samples
 
 
 def _checked_rates(rates, validation):

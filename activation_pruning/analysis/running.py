@@ -59,8 +59,8 @@ def checked_sizes(batch_sizes: Any) -> list[int]:
     return sizes
 
 
-def check_samples(x: Any, y: Any) -> None:
-    """Raise a ValueError unless inputs and labels hold as many samples, at least one."""
+def check_samples(x: Any, y: Any) -> int:
+    """The number of samples; a ValueError unless inputs and labels hold as many, at least one."""
     inputs, labels = _lengths("x", x), _lengths("y", y)
     if len({*inputs, *labels}) != 1:
         raise ValueError(
@@ -68,6 +68,7 @@ def check_samples(x: Any, y: Any) -> None:
         )
     if inputs == [0]:
         raise ValueError("x is empty: there is nothing to evaluate on")
+    return inputs[0]
 
 
 def _lengths(name, data):

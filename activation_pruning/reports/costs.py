@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from activation_pruning.reports import statistics
 from activation_pruning.support.types import Table
 
 
@@ -50,31 +51,50 @@ def _in_training(history, events, metric):
 
 
 def low_rank(accuracy: Table | None, metric: str | None) -> str:
-    """Whether the pruned network is better than the low-rank ones, in words."""
+    """Whether the pruned network is better than the low-rank ones, in words.
+
+    Of one run chance in the choice of the test samples is all that can be judged: with the column
+    `samples` of `analysis.compare_low_rank`, by accuracies.
+    """
     if accuracy is None:
         return "Not measured: give low_rank= (of analysis.compare_low_rank)."
     name = metric_of(accuracy, metric)
     if name is None:
         return f"Not measured: the table of low_rank has no {metric or 'accuracy or loss'}."
     table = accuracy if "match" in accuracy else accuracy.assign(match="")
-    parts = []
+    texts, values = [], []
     for stage, rows in table.groupby("stage", sort=False):
         pruned = rows.loc[rows["model"] == "pruned", name].iloc[0]
         # Before they are trained the two compute the same.
         shown = ["low_rank"] if stage == "raw" else ["low_rank", "factorized"]
         for row in rows[rows["model"].isin(shown)].to_dict("records"):
             equal = f" of equal {row['match']}" if row["match"] else ""
-            judged = _judged(name, pruned - row[name])
             against = f"{number(name, pruned)} against {number(name, row[name])}"
-            parts.append(f"{judged}, {stage}: {against} ({row['model']}{equal})".replace("_", "-"))
-    return f"By {name}: {'; '.join(parts)}."
+            texts.append(f"{stage}: {against} ({row['model']}{equal})".replace("_", "-"))
+            values.append((pruned, row[name]))
+    samples = _counted(table, name)
+    if samples is None:
+        return f"By {name}: {'; '.join(texts)}. One run: not tested."
+    judged = [f"{v}, {t}" for v, t in zip(_judged(name, values, samples), texts, strict=True)]
+    return (
+        f"By {name}: {'; '.join(judged)}. One run, {samples:,} test samples: Fisher's exact test, "
+        "Holm's correction."
+    )
 
 
-def _judged(metric, change):
-    if change == 0:
-        return "the same"
-    sign = better(metric) * change
-    return "better" if 0 < sign < np.inf else "worse" if -np.inf < sign < 0 else "compared"
+def _counted(table, metric):
+    """On how many samples it was measured, where it is the share of those that are right."""
+    share = "acc" in metric and table[metric].between(0, 1).all()
+    known = share and "samples" in table and table["samples"].nunique() == 1
+    return int(table["samples"].iloc[0]) if known and table["samples"].notna().all() else None
+
+
+def _judged(metric, values, samples):
+    """better, worse or not told apart, of each pair of shares, all judged together."""
+    p = statistics.corrected(np.array([statistics.of_shares(*pair, samples) for pair in values]))
+    change = better(metric) * np.array([first - second for first, second in values])
+    named = {statistics.HIGHER: "better", statistics.LOWER: "worse"}
+    return [named.get(word, word) for word in statistics.verdicts(change, p, change, change)]
 
 
 def metric_of(table: Iterable[str], wanted: str | None = None) -> str | None:

@@ -78,7 +78,7 @@ def told(each: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
                 f"({words.interval(row, NAMED, 100)}): {row['verdict']}."
             )
         lines.append(line)
-    return lines + words.family(each["verdict"], whole["verdict"])
+    return lines + words.family(each, whole)
 
 
 def judged(parts: list[pd.DataFrame], front: list[str], named: str = NAMED) -> pd.DataFrame:

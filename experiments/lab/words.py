@@ -2,19 +2,23 @@
 
 import pandas as pd
 
+from activation_pruning.reports.statistics import ALIKE, FEW
 
-def family(*verdicts: pd.Series) -> list[str]:
+
+def family(*tables: pd.DataFrame) -> list[str]:
     """How the verdicts of tables came about: a list of one text, empty where there was no test."""
-    tested = [int((column != "too few pairs").sum()) for column in verdicts]
+    tested = [int(table["p"].notna().sum()) for table in tables if len(table)]
     if not any(tested):
         return []
     counts = " and ".join(str(count) for count in tested if count)
+    kinds = " or ".join(dict.fromkeys(kind for t in tables if len(t) for kind in t["interval"]))
     return [
         f"Of {counts} comparisons those are called different (higher, lower, more, less) whose p "
         "is below 0.05 in a paired t test, after Holm's correction for the number of comparisons "
-        "in a table, and whose 95 % interval, by bootstrap, leaves out 0. Indistinguishable: these "
+        f"in a table, and whose 95 % interval ({kinds}) leaves out 0. {ALIKE.capitalize()}: these "
         "runs do not tell, which is no proof of equality; the interval says how large a "
-        "difference may be."
+        f"difference may be. {FEW.capitalize()}: not even a difference of three times its standard "
+        "deviation over the seeds would be told, or there is one pair."
     ]
 
 

@@ -28,6 +28,7 @@ def test_raw_numbers_are_those_of_evaluate():
     found = ap.analysis.compare_low_rank(dense, pruned, x, y)
     assert bytes_of(dense, pruned) == before
     accuracy = found.accuracy.set_index("model")
+    assert accuracy["samples"].tolist() == [len(y)] * 4  # what a difference is judged by
     assert accuracy.index.tolist() == ["dense", "pruned", "low_rank", "factorized"]
     reduced = ap.analysis.low_rank(dense, like=pruned)
     for name, network in (("dense", dense), ("low_rank", reduced)):

@@ -434,7 +434,7 @@ def test_differences_are_paired_by_seed_and_judged_together(comparison):
     assert table.loc[("activation_magnitude", "magnitude"), "pairs"] == 3
     difference = table.loc[("activation_magnitude", "magnitude"), "accuracy_difference"]
     assert difference == pytest.approx(0.011)
-    assert table.loc[("activation", "magnitude"), "verdict"] == "indistinguishable"
+    assert table.loc[("activation", "magnitude"), "verdict"] == "too few seeds to tell"
     assert table.loc[("magnitude", "tfmot"), "verdict"] == "lower"
     assert table.loc[("magnitude", "tfmot"), "events"] == 5
 
@@ -448,7 +448,7 @@ def test_findings_rank_the_arms_and_tell_what_was_missed(comparison):
     )
     said = "\n".join(comparison.findings(runs, *comparison.differences_tables(runs)))
     assert "80% sparsity, 5 events, best mean first: magnitude 95.00%, activation 90.00%." in said
-    assert "activation against magnitude: too few pairs in 1 of 1 settings" in said
+    assert "activation against magnitude: too few seeds to tell in 1 of 1 settings" in said
     assert "inactivity at 80% with 5 events: 1 run(s) ended below the target" in said
 
 

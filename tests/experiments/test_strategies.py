@@ -96,9 +96,10 @@ def test_findings_are_judged_by_pairs_of_seeds():
     [
         (["higher", "higher"], "confirmed"),
         (["lower", "lower"], "refuted: it is the other way round"),
-        (["indistinguishable", "too few pairs"], "not told apart"),
-        (["higher", "lower", "indistinguishable"], "in part (1 of 3 comparisons agree, 1 say the"),
-        (["higher", "indistinguishable"], "in part (1 of 2 comparisons agree, 0 say the"),
+        (["not told apart", "too few seeds to tell"], "not told apart"),
+        (["too few seeds to tell"] * 2, "too few seeds to tell"),
+        (["higher", "lower", "not told apart"], "in part (1 of 3 comparisons agree, 1 say the"),
+        (["higher", "not told apart"], "in part (1 of 2 comparisons agree, 0 say the"),
     ],
 )
 def test_a_verdict_over_several_comparisons(verdicts, expected):

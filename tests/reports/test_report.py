@@ -160,12 +160,14 @@ def test_fragile_follows_the_direction_of_the_metric(metric, changes, told):
 def test_pca_answer_judges_each_match():
     both = low_rank().accuracy.assign(match=["", "", "rank"] * 2)
     more = both[both["model"] == "low_rank"].assign(match="weights", accuracy=[0.95, 0.85])
-    told = answer("PCA", accuracy=pd.concat([both, more]))
+    told = answer("PCA", accuracy=pd.concat([both, more]).assign(samples=1000))
+    # By Fisher's exact test 0.46 is the p of 900 against 890 of 1,000, 0.0007 that of 850.
     assert told == (
         "By accuracy: better, raw: 88.00% against 70.00% (low-rank of equal rank); "
         "worse, raw: 88.00% against 95.00% (low-rank of equal weights); "
-        "better, fine-tuned: 90.00% against 89.00% (low-rank of equal rank); "
-        "better, fine-tuned: 90.00% against 85.00% (low-rank of equal weights)."
+        "not told apart, fine-tuned: 90.00% against 89.00% (low-rank of equal rank); "
+        "better, fine-tuned: 90.00% against 85.00% (low-rank of equal weights). One run, 1,000 "
+        "test samples: Fisher's exact test, Holm's correction."
     )
     assert answer("PCA", accuracy=both, metric="val_accuracy").startswith("By accuracy")
     f1 = pd.DataFrame({"epoch": [1], "f1": [1.0]})
@@ -286,3 +288,17 @@ def test_long_names_and_many_layers_are_cut_in_pictures_only(tmp_path):
 def test_bad_tables(tmp_path, arguments, reason):
     with pytest.raises(ValueError, match=reason):
         reports.write(tmp_path, **({"events": events()} | arguments))
+
+
+def test_two_images_of_one_run_are_no_verdict():
+    table = low_rank().accuracy.query("stage == 'raw'")
+    table = table.assign(accuracy=np.array([365, 363, 361]) / 397)
+    told = answer("PCA", accuracy=table.assign(samples=397))
+    assert told.startswith(
+        "By accuracy: not told apart, raw: 91.44% against 90.93% (low-rank). One"
+    )
+    for unknown in (table, table.assign(samples=np.nan), table.assign(samples=[1, 2, 3])):
+        told = answer("PCA", accuracy=unknown)
+        assert told == "By accuracy: raw: 91.44% against 90.93% (low-rank). One run: not tested."
+    told = answer("PCA", accuracy=table.assign(samples=397), metric="loss")
+    assert told == "By loss: raw: 1 against 1 (low-rank). One run: not tested."

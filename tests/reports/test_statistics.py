@@ -130,6 +130,13 @@ def test_a_group_without_a_name_is_a_group():
     assert found["difference"].tolist() == pytest.approx([0.3, 0.4])
 
 
+def test_summary_of_no_runs_has_the_columns_of_some():
+    some = statistics.summary(RUNS, ["arm"], ["seed", "x"], level=0.9)
+    none = statistics.summary(RUNS[:0], ["arm"], ["seed", "x"], level=0.9)
+    assert none.columns.tolist() == some.columns.tolist()
+    assert "x_ci90" in none
+
+
 # -- differences -----------------------------------------------------------------------------
 
 
@@ -167,7 +174,7 @@ def test_one_pair_has_a_mean_only():
     row = judged([0.3])
     assert row["difference"] == pytest.approx(0.3)
     assert row[["difference_low", "difference_high", "effect_size", "p", "p_holm"]].isna().all()
-    assert row["verdict"] == "too few pairs"
+    assert row["verdict"] == statistics.FEW
 
 
 def test_two_pairs_have_no_unbiased_effect_size():
@@ -178,7 +185,7 @@ def test_two_pairs_have_no_unbiased_effect_size():
 
 def test_no_difference_at_all():
     row = judged([0.0, 0.0, 0.0])
-    assert row["verdict"] == "indistinguishable"
+    assert row["verdict"] == statistics.ALIKE == "not told apart"
     assert (
         row[["difference", "difference_low", "difference_high", "effect_size"]].tolist() == [0] * 4
     )
@@ -186,7 +193,13 @@ def test_no_difference_at_all():
 
 
 @pytest.mark.parametrize(
-    ("pairs", "p", "verdict"), [(5, np.nan, "too few pairs"), (6, 2**-5, "higher")]
+    ("pairs", "p", "verdict"),
+    [
+        (2, 2 * stats.t.sf(12**0.5, 1), statistics.FEW),
+        (3, 2 * stats.t.sf(18**0.5, 2), statistics.FEW),
+        (5, 2 * stats.t.sf(30**0.5, 4), statistics.HIGHER),
+        (6, 2 * stats.t.sf(36**0.5, 5), statistics.HIGHER),
+    ],
 )
 def test_equal_differences_have_no_spread_to_be_judged_by(pairs, p, verdict):
     """The t test would be certain of it; float32 rounding must not make a spread either."""
@@ -241,6 +254,53 @@ def test_missing_numbers_and_columns_are_refused():
         statistics.differences(first, second, [], [], "x")
 
 
+def test_intervals_of_a_table_are_of_one_kind_which_the_fewest_pairs_decide():
+    changes = {"a": [0.01, 0.02, 0.04, 0.01], "b": [0.01, 0.03, 0.02, 0.02, 0.05]}
+    sides = zip(*(paired(change) for change in changes.values()), strict=True)
+    first, second = (
+        pd.concat([part.assign(setting=s) for part, s in zip(side, changes, strict=True)])
+        for side in sides
+    )
+    ends = ["difference_low", "difference_high"]
+    table = statistics.differences(first, second, ["seed", "setting"], ["setting"], "x")
+    assert table["interval"].tolist() == ["t", "t"]
+    for found, change in zip(table[ends].to_numpy(), changes.values(), strict=True):
+        expected = stats.t.interval(0.95, len(change) - 1, np.mean(change), stats.sem(change))
+        assert found == pytest.approx(expected)
+    parts = [
+        statistics.differences(
+            first[first["setting"] == s], second, ["seed", "setting"], ["setting"], "x"
+        )
+        for s in "ab"
+    ]
+    assert [part["interval"].item() for part in parts] == ["t", "bootstrap-t"]
+    assert parts[1][ends].to_numpy()[0] == pytest.approx(statistics.bootstrap_t(changes["b"]))
+    whole = statistics.holm(pd.concat(parts, ignore_index=True))
+    assert whole["interval"].tolist() == ["t", "t"]
+    assert whole[ends].to_numpy() == pytest.approx(table[ends].to_numpy())
+
+
+@pytest.mark.parametrize("draw", ["normal", "lognormal"])
+@pytest.mark.parametrize("count", [3, 4])
+def test_intervals_of_few_pairs_cover_the_difference_as_often_as_they_say(count, draw):
+    """Of two equal methods, whose own results may be as skewed as they like."""
+    random = np.random.default_rng(count)
+    first, second = getattr(random, draw)(size=(2, 1500, count))
+    sides = (
+        pd.DataFrame({"seed": np.tile(np.arange(count), 1500), "x": x.ravel()}).assign(
+            trial=np.repeat(np.arange(1500), count)
+        )
+        for x in (first, second)
+    )
+    table = statistics.differences(*sides, ["seed", "trial"], ["trial"], "x")
+    covered = ((table["difference_low"] <= 0) & (table["difference_high"] >= 0)).mean()
+    assert 0.94 <= covered <= 0.985
+    low, high = stats.t.interval(
+        0.95, count - 1, (first - second).mean(axis=1), stats.sem(first - second, axis=1)
+    )
+    assert covered == np.mean((low <= 0) & (high >= 0))
+
+
 # -- Holm ------------------------------------------------------------------------------------
 
 
@@ -265,10 +325,10 @@ def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p):
 def test_verdicts_are_those_of_all_together():
     table = pd.DataFrame({"gain": [0.1, -0.1, 0.1, 0.1], "p": [0.012, 0.02, 0.04, np.nan]})
     alone = [statistics.holm(table[i : i + 1], "gain")["verdict"].iloc[0] for i in range(4)]
-    assert alone == ["higher", "lower", "higher", "too few pairs"]
+    assert alone == ["higher", "lower", "higher", statistics.FEW]
     many = pd.concat([table, table[2:3], table[2:3]])
     told = statistics.holm(many, "gain")["verdict"].tolist()
-    assert told == ["indistinguishable"] * 3 + ["too few pairs"] + ["indistinguishable"] * 2
+    assert told == [statistics.ALIKE] * 3 + [statistics.FEW] + [statistics.ALIKE] * 2
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         statistics.holm(table.assign(p=2.0), "gain")
     with pytest.raises(ValueError, match="gains"):
@@ -279,7 +339,46 @@ def test_a_verdict_does_not_speak_against_its_interval():
     table = pd.DataFrame({"gain": [0.1, -0.1, 0.1], "p": [0.001] * 3})
     table = table.assign(gain_low=[-0.01, -0.2, np.nan], gain_high=[0.2, -0.1, np.nan])
     told = statistics.holm(table, "gain")["verdict"].tolist()
-    assert told == ["indistinguishable", "lower", "higher"]
+    assert told == [statistics.ALIKE, "lower", "higher"]
+
+
+@pytest.mark.parametrize(("change", "word"), [([-0.7, -0.26], "FEW"), ([-0.5, -0.46], "LOWER")])
+def test_two_seeds_are_too_few_unless_they_tell(change, word):
+    row = judged(change)
+    assert row["difference"] == pytest.approx(-0.48)
+    assert row["verdict"] == getattr(statistics, word)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tests", "enough"),
+    [(2, 1, False), (3, 1, True), (3, 2, False), (4, 5, True), (4, 6, False), (5, 19, True)],
+)
+def test_enough_pairs_would_tell_a_difference_of_three_deviations(pairs, tests, enough):
+    # By SciPy: the p of such a difference, corrected for those that are not told apart.
+    p = 2 * stats.t.sf(3 * pairs**0.5, pairs - 1)
+    assert (p * tests <= 0.05) == enough
+    table = pd.DataFrame({"difference": [0.1] * tests + [9.0], "p": [0.9] * tests + [1e-9]})
+    told = statistics.holm(table.assign(pairs=pairs))["verdict"].tolist()
+    assert told == [statistics.ALIKE if enough else statistics.FEW] * tests + ["higher"]
+
+
+def test_no_difference_in_any_pair_needs_no_more_of_them():
+    zeros = statistics.differences(*paired([0.0] * 3), ["seed"], [], "x")
+    told = statistics.holm(pd.concat([zeros] * 4))["verdict"]
+    assert told.tolist() == [statistics.ALIKE] * 4
+
+
+def test_equal_differences_that_tell_nothing_are_too_few():
+    same = statistics.differences(*paired([0.5] * 5), ["seed"], [], "x")
+    assert statistics.holm(pd.concat([same] * 9))["verdict"].tolist() == ["higher"] * 9
+    assert statistics.holm(pd.concat([same] * 10))["verdict"].tolist() == [statistics.FEW] * 10
+
+
+@pytest.mark.parametrize(("right", "of"), [((363, 361), 397), ((90, 70), 100), ((0, 9), 9)])
+def test_shares_of_one_run_against_scipy(right, of):
+    p = statistics.of_shares(right[0] / of, right[1] / of, of)
+    expected = stats.fisher_exact([[right[0], of - right[0]], [right[1], of - right[1]]])
+    assert p == pytest.approx(expected.pvalue)
 
 
 # -- ranks -----------------------------------------------------------------------------------

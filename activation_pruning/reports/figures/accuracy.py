@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from activation_pruning.reports.figures import style
+from activation_pruning.reports.figures.means import bars, bounded_means
 from activation_pruning.reports.formats import PALETTE
-from activation_pruning.reports.statistics.confidence import intervals
 from activation_pruning.reports.tables import need
 from activation_pruning.support.types import Table
 
@@ -38,14 +38,14 @@ def accuracy_against_sparsity(
     """
     need(results, "accuracy_against_sparsity", "arm", "sparsity", metric)
     keys = ["arm", "sparsity", *(["events"] if "events" in results else [])]
-    table = intervals(results, keys, metric)
+    table = bounded_means(results, keys, metric)
     panels, looks = style.parts(table, "events", least=2), style.looks(table["arm"])
     offsets = _dodge(table["sparsity"], looks)
     figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for (events, part), ax in zip(panels, axes, strict=True):
         if reference is not None:
-            _draw_reference(ax, reference)
+            _draw_reference(ax, reference, metric)
         _draw_arms(ax, part, metric, looks, offsets)
         ax.set_xlabel("sparsity (% of the weights pruned)")
         ax.set_title(f"{events} pruning events" if events != "" else "")
@@ -59,21 +59,21 @@ def _draw_arms(ax, table, metric, looks, offsets):
     """One line with error bars per arm; a tick at every sparsity."""
     for arm, rows in table.groupby("arm", sort=False, observed=True):
         rows = rows.sort_values("sparsity")
-        bars = (rows[metric] - rows[f"{metric}_low"]).fillna(0)
-        look = looks[arm] | {"capsize": 3, "elinewidth": 1}
-        ax.errorbar(rows["sparsity"] + offsets[arm], rows[metric], bars, label=arm, **look)
+        look, ends = looks[arm] | {"capsize": 3, "elinewidth": 1}, bars(rows, metric)
+        ax.errorbar(rows["sparsity"] + offsets[arm], rows[metric], ends, label=arm, **look)
     ticks = sorted(table["sparsity"].unique())
     ax.set_xticks(ticks, [style.share(tick) for tick in ticks])
     style.percent(ax.yaxis)
 
 
-def _draw_reference(ax, values):
-    values = pd.DataFrame({"arm": "dense", "value": np.ravel(np.asarray(values, dtype=float))})
-    row = intervals(values, ["arm"], "value").iloc[0]
+def _draw_reference(ax, values, metric):
+    values = pd.DataFrame({"arm": "dense", metric: np.ravel(np.asarray(values, dtype=float))})
+    row = bounded_means(values, ["arm"], metric).iloc[0]
     label = "dense" if row["runs"] == 1 else "dense, mean and interval"
-    ax.axhline(row["value"], label=label, **style.REFERENCE)
+    ax.axhline(row[metric], label=label, **style.REFERENCE)
     if row["runs"] > 1:
-        ax.axhspan(row["value_low"], row["value_high"], color="#444444", alpha=0.12, linewidth=0)
+        low, high = (row[f"{metric}_{end}"] for end in ("low", "high"))
+        ax.axhspan(low, high, color="#444444", alpha=0.12, linewidth=0)
 
 
 def _dodge(sparsity, looks):

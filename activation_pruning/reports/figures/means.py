@@ -1,5 +1,7 @@
 """Means over runs, with their intervals: curves and dots."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -35,7 +37,7 @@ def mean_curves(
     """
     keys = [by, *([panel] if panel else [])]
     need(table, "mean_curves", x, y, *keys)
-    means = _means(table, [*keys, x], y)
+    means = bounded_means(table, [*keys, x], y)
     parts = style.parts(means, panel)
     # Panels with lines of their own have legends of their own, and colours to themselves.
     alike = len({frozenset(part[by]) for _, part in parts}) == 1
@@ -79,7 +81,7 @@ def mean_dots(
     """
     keys = [rows, by, *([panel] if panel else [])]
     need(table, "mean_dots", value, *keys)
-    means = _means(table, keys, value)
+    means = bounded_means(table, keys, value)
     names, looks = list(means[rows].unique()), style.looks(means[by])
     parts = style.parts(means, panel)
     height = 0.5 + len(names) * (0.12 + 0.13 * len(looks))
@@ -134,17 +136,21 @@ def _draw_dots(ax, means, value, by, rows, names, looks):
     for k, (dot, look) in enumerate(looks.items()):
         part = means[means[by] == dot]
         where = [names.index(name) + 0.75 * ((k + 0.5) / len(looks) - 0.5) for name in part[rows]]
-        bars = [abs(part[value] - part[f"{value}_{end}"]).fillna(0) for end in ("low", "high")]
         look = look | {"linestyle": "", "capsize": 2, "elinewidth": 1}
-        ax.errorbar(part[value], where, xerr=bars, label=dot, **look)
+        ax.errorbar(part[value], where, xerr=bars(part, value), label=dot, **look)
     for border in range(1, len(names)):
         ax.axhline(border - 0.5, color="#cccccc", linewidth=0.8)
     style.name_rows(ax, names)
     ax.grid(visible=False, axis="y")
 
 
-def _means(table, by, value):
-    """Means with their intervals; those of shares end at 0 and 1, as the shares themselves do."""
+def bars(means: Table, value: str) -> list[Any]:
+    """How far error bars reach below and above the means; 0 where there is no interval."""
+    return [abs(means[value] - means[f"{value}_{end}"]).fillna(0) for end in ("low", "high")]
+
+
+def bounded_means(table: Table, by: list[str], value: str) -> Table:
+    """`intervals` to be drawn: those of shares end at 0 and 1, as the shares themselves do."""
     means = intervals(table, by, value)
     if _percent(table, value) and table[value].between(0, 1).all():
         for end in (f"{value}_low", f"{value}_high"):

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,9 +42,22 @@ def intervals(results: Table, by: Sequence[str], metric: str, level: float = 0.9
     grouped = results.groupby(by, sort=False, observed=True, dropna=False)[metric]
     table = grouped.agg(["mean", "std", "count"]).reset_index()
     mean, runs = table["mean"], table["count"]
-    half = stats.t.ppf((1 + level) / 2, runs - 1) * table["std"] / np.sqrt(runs)
-    ends = {metric: mean, f"{metric}_low": mean - half, f"{metric}_high": mean + half}
-    return table[by].assign(**ends, runs=runs)
+    low, high = t_interval(mean, table["std"], runs, level)
+    return table[by].assign(
+        **{metric: mean, f"{metric}_low": low, f"{metric}_high": high}, runs=runs
+    )
+
+
+def t_interval(mean: Any, deviation: Any, count: Any, level: float = 0.95) -> tuple[Any, Any]:
+    """(low, high): mean ± t · s / √n, t of n - 1 degrees of freedom; numbers or columns of them.
+
+    Example:
+        >>> low, high = t_interval(0.8, 0.1, 3)
+        >>> print(f"{low:.4f} to {high:.4f}")
+        0.5516 to 1.0484
+    """
+    half = stats.t.ppf((1 + level) / 2, count - 1) * deviation / np.sqrt(count)
+    return mean - half, mean + half
 
 
 def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: float = 0.95) -> Table:
@@ -60,12 +74,14 @@ def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: floa
     """
     by, metrics = listed("by", by), listed("metrics", metrics)
     check_level(level)
+    ending = f"_ci{100 * level:g}"
     if table.empty:
-        return pd.DataFrame(columns=[*by, "runs", *metrics])
+        both = [name for metric in metrics for name in (metric, f"{metric}{ending}")]
+        return pd.DataFrame(columns=[*by, "runs", *both])
     parts = [table.groupby(by, sort=False, dropna=False).size().rename("runs")]
     for metric in metrics:
         part = intervals(table, by, metric, level).set_index(by)
-        half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}_ci{100 * level:g}")
+        half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}{ending}")
         parts += [part[metric], half]
     return pd.concat(parts, axis=1).reset_index()
 
@@ -89,6 +105,11 @@ def bootstrap_t(values: Array | Sequence[float], level: float = 0.95) -> tuple[f
         3     94.1   95.3   73.5     95.0   96.1   71.5     87.8   88.4   69.6     1.08
         5     94.5   95.0   85.6     95.2   96.2   81.0     90.9   88.6   81.0     1.06
         10    95.1   95.1   89.2     93.8   95.9   87.6     93.1   89.8   87.3     1.03
+
+    Where a distribution is as skewed as the lognormal, no interval from a few values covers its
+    mean: this one 84 % for n = 3, 83 for 4, 86 for 5 (t: 84, 81, 82). Below five values, where t
+    covers at least as much as this, `differences` takes t. Differences of two equal methods are
+    symmetric, and are covered: those of two lognormals 97 % by both.
 
     The common bootstrap-t, with replacement, is 1.3 times as wide for n = 5, and has no finite
     intervals for n = 3. Weights come from a Sobol sequence: the same values, the same interval.
@@ -120,8 +141,7 @@ def bootstrap_t(values: Array | Sequence[float], level: float = 0.95) -> tuple[f
     if spread <= 4 * np.finfo(float).eps * np.abs(values).max():
         return mean, mean
     if len(values) > _MANY:
-        half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
-        return mean - half, mean + half
+        return t_interval(mean, values.std(ddof=1), len(values), level)
     standard, weights = (values - mean) / spread, _weights(len(values))
     means = weights @ standard
     # Not below zero, and not zero either: a weight may take all but a rounding error.

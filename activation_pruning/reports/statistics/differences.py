@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from activation_pruning.reports.statistics.confidence import bootstrap_t, check_level
+from activation_pruning.reports.statistics.confidence import bootstrap_t, check_level, t_interval
+from activation_pruning.reports.statistics.verdicts import verdicts
 from activation_pruning.reports.tables import listed, need, refuse_missing
 from activation_pruning.support.types import Array, Table
 
-ALIKE, FEW = "indistinguishable", "too few pairs"
-_ENOUGH = 6  # pairs of equal differences: 2 / 2**6 is the first p-value below 0.05
+_FEW = 5  # pairs, below which the bootstrap covers too little of skewed distributions
+_T, _BOOTSTRAP = "t", "bootstrap-t"
 
 
 def columns(name: str = "difference") -> list[str]:
@@ -21,7 +22,8 @@ def columns(name: str = "difference") -> list[str]:
         >>> columns("loss_difference")[:4]
         ['pairs', 'loss_difference', 'loss_difference_low', 'loss_difference_high']
     """
-    return ["pairs", name, f"{name}_low", f"{name}_high", "effect_size", "p", "p_holm", "verdict"]
+    ends = [f"{name}_low", f"{name}_high", "interval", "deviation"]
+    return ["pairs", name, *ends, "effect_size", "p", "p_holm", "verdict"]
 
 
 def differences(
@@ -44,13 +46,16 @@ def differences(
         level: confidence of the interval, in (0, 1).
 
     Returns:
-        DataFrame: by; pairs; <name>, the mean; <name>_low and <name>_high, its interval by
-        `bootstrap_t`; effect_size, the mean in standard deviations of the differences (Cohen's
-        d_z) with Hedges's correction for few pairs; p. To be judged by `holm`, together with all
-        others that are reported with it. NaN is what cannot be had: everything but the mean of
-        one pair; interval and effect size where all differences are equal but not 0, and p where
-        these are fewer than six (from there it is 2 / 2**pairs, the sign-flip test). No rows where
-        the tables have no pair in common.
+        DataFrame: by; pairs; <name>, the mean; <name>_low and <name>_high, its interval, and its
+        kind, interval: "t" in all rows if one of them has fewer than five pairs, else
+        "bootstrap-t" (see `bootstrap_t`, which covers too little of skewed distributions below);
+        deviation, the standard deviation of the differences; effect_size, the mean in units of it
+        (Cohen's d_z) with Hedges's correction for few pairs; p. To be judged by `holm`, together
+        with all others that are reported with it. NaN is what cannot be had: everything but the
+        mean of one pair; interval and effect size where all differences are equal but not 0. These
+        are tested as if each were rounded to a multiple of itself, with the deviation |mean| / √6
+        that this has: p is 0.18 for two pairs, 0.016 for four, 0.005 for five. No rows where the
+        tables have no pair in common.
 
     Raises:
         ValueError: a missing column, a number not finite, or rows that pair with several others.
@@ -81,30 +86,54 @@ def differences(
             f"here several do: {pairs[pairs.duplicated(key)][key].iloc[0].to_dict()}. Name in `on` "
             "what else makes a run, or take means first."
         )
+    groups = list(pairs.groupby(by, sort=False, dropna=False)) if by else [((), pairs)]
+    groups = [(group, rows) for group, rows in groups if len(rows)]
+    few = min((len(rows) for _, rows in groups), default=0) < _FEW
     found = [
-        {**dict(zip(by, group, strict=True)), **_difference(rows, metric, name, level)}
-        for group, rows in (pairs.groupby(by, sort=False, dropna=False) if by else [((), pairs)])
-        if len(rows)
+        {**dict(zip(by, group, strict=True)), **_difference(rows, metric, name, level, few)}
+        for group, rows in groups
     ]
     return pd.DataFrame(found, columns=[*by, *columns(name)[:-2]])
 
 
-def _difference(rows, metric, name, level):
+def _difference(rows, metric, name, level, few):
     first, second = (rows[f"{metric}{side}"].to_numpy(float) for side in ("_x", "_y"))
-    change = first - second
-    low = high = effect = p = np.nan
+    change, count = first - second, len(rows)
+    mean, low, high = change.mean(), np.nan, np.nan
+    deviation = effect = p = np.nan
     # A spread that float32 makes by itself, as metrics have it, is none.
     noise = np.finfo("float32").eps * max(abs(first).max(), abs(second).max())
-    if len(change) > 1 and change.std() > noise:
-        low, high = bootstrap_t(change, level)
-        effect = change.mean() / change.std(ddof=1) * _hedges(len(change))
+    if count > 1 and change.std() > noise:
+        deviation = change.std(ddof=1)
+        low, high = t_interval(mean, deviation, count, level) if few else bootstrap_t(change, level)
+        effect = mean / deviation * _hedges(count)
         p = stats.ttest_1samp(change, 0.0).pvalue
-    elif len(change) > 1 and abs(change).max() <= noise:
-        low, high, effect, p = 0.0, 0.0, 0.0, 1.0
-    elif len(change) >= _ENOUGH:
-        p = 2.0 ** (1 - len(change))
-    values = [len(change), change.mean(), low, high, effect, p]
+    elif count > 1 and abs(change).max() <= noise:
+        low, high, deviation, effect, p = 0.0, 0.0, 0.0, 0.0, 1.0
+    elif count > 1:  # the variance that rounding to steps of its size leaves a difference of two
+        deviation, p = 0.0, 2 * stats.t.sf(np.sqrt(6 * count), count - 1)
+    values = [count, mean, low, high, _T if few else _BOOTSTRAP, deviation, effect, p]
     return dict(zip(columns(name), values, strict=False))
+
+
+def one_kind(table: Table, name: str = "difference", level: float = 0.95) -> Table:
+    """Tables of `differences` that were put together, with intervals of one kind.
+
+    Where they have several it is "t" for all, by the columns pairs, <name> and deviation.
+
+    Example:
+        >>> table = pd.DataFrame({"pairs": [3, 6], "difference": 1.0, "deviation": 1.0,
+        ...                       "difference_low": [-1.5, 0.1], "difference_high": [3.5, 1.9],
+        ...                       "interval": ["t", "bootstrap-t"]})
+        >>> one_kind(table)[["difference_low", "difference_high"]].round(2).values.tolist()
+        [[-1.48, 3.48], [-0.05, 2.05]]
+    """
+    if "interval" not in table or table["interval"].nunique() < 2:
+        return table
+    low, high = t_interval(table[name], table["deviation"], table["pairs"], level)
+    known = table[f"{name}_low"].notna()  # not where all differences are equal
+    ends = {f"{name}_low": low.where(known), f"{name}_high": high.where(known)}
+    return table.assign(**ends, interval=_T)
 
 
 def _hedges(pairs):
@@ -122,35 +151,36 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
     The k-th smallest of m p-values is multiplied by m - k + 1 (and is at least the one before):
     with probability `level` no difference of the table is called higher or lower by chance alone.
     Nor is one whose own interval holds 0, so that verdict and interval never disagree: with few
-    pairs the bootstrap can be wider than what the t test goes by.
+    pairs the bootstrap can be wider than what the t test goes by. Intervals of several kinds
+    become t-intervals, see `one_kind`.
 
     Args:
-        table: differences, all that are looked at together, with p (NaN counts as no test), and
-            with <name>_low and <name>_high if there are intervals.
+        table: differences, all that are looked at together, with p (NaN counts as no test); with
+            <name>_low and <name>_high if there are intervals, and with pairs if these may be few.
         name: column of the mean differences.
         level: 1 - level is the largest p_holm that tells a difference.
 
     Returns:
-        DataFrame: the same rows with p_holm and verdict: "higher", "lower"; "indistinguishable"
-        where these pairs do not tell, which does not prove that there is no difference; "too few
-        pairs" where there was no test. Raises ValueError for a p outside of [0, 1].
+        DataFrame: the same rows with p_holm and verdict: "higher", "lower"; "not told apart", which
+        does not prove that there is no difference; "too few seeds to tell", see `verdicts`.
+        Raises ValueError for a p outside of [0, 1].
 
     Source: Holm, Scandinavian Journal of Statistics 6, 1979.
 
     Example:
         >>> table = pd.DataFrame({"difference": [3, -2, 1], "p": [0.01, 0.02, 0.1]})
         >>> holm(table)[["p_holm", "verdict"]].values.tolist()
-        [[0.03, 'higher'], [0.04, 'lower'], [0.1, 'indistinguishable']]
+        [[0.03, 'higher'], [0.04, 'lower'], [0.1, 'not told apart']]
     """
     need(table, "holm", name, "p", empty=True)
     check_level(level)
-    p = corrected(table["p"].to_numpy(float))
+    table = one_kind(table, name, level)
+    p, change = (table[column].to_numpy(float) for column in ("p", name))
+    p = corrected(p)
     ends = (table.get(f"{name}_{side}", table[name]) for side in ("low", "high"))
     low, high = (end.to_numpy(float) for end in ends)
-    # An interval that cannot be had (NaN) holds nothing.
-    alike = (p > 1 - level) | ((low <= 0) & (high >= 0))
-    verdicts = np.select([np.isnan(p), alike, table[name] > 0], [FEW, ALIKE, "higher"], "lower")
-    return table.assign(p_holm=p, verdict=verdicts.tolist())
+    pairs = table["pairs"].to_numpy(float) if "pairs" in table else None
+    return table.assign(p_holm=p, verdict=verdicts(change, p, low, high, pairs, level))
 
 
 def corrected(p: Array) -> Array:

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy import stats
 
 from activation_pruning.reports import figures, formats
 from activation_pruning.reports.figures import heatmaps, style
@@ -103,6 +104,19 @@ def test_interval_of_one_run_and_with_missing_values():
     assert summary["loss_low"][1] == pytest.approx(3 - 12.706204736174698)
 
 
+def test_intervals_of_two_runs_are_drawn_as_far_as_accuracies_go():
+    runs = pd.DataFrame({"arm": "a", "sparsity": 0.8, "test_accuracy": [0.9, 0.94]})
+    ax = figures.accuracy_against_sparsity(runs, reference=[0.02, 0.05]).axes[0]
+    (segment,) = ax.containers[0][2][0].get_segments()
+    low = 0.92 - stats.t.ppf(0.975, 1) * np.std([0.9, 0.94], ddof=1) / 2**0.5
+    assert segment[:, 1] == pytest.approx([low, 1.0])
+    (band,) = ax.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx(
+        (0.0, 0.2256), abs=1e-4
+    )
+    assert ax.get_ylim()[1] < 1.1
+
+
 def test_accuracy_points_and_error_bars():
     table = results()
     figure = figures.accuracy_against_sparsity(table)
@@ -116,7 +130,8 @@ def test_accuracy_points_and_error_bars():
         assert heights == pytest.approx(groups.mean().to_numpy())
         ends = np.array([segment[:, 1] for segment in segments.get_segments()])
         assert ends[:, 0] == pytest.approx((groups.mean() - half).to_numpy())
-        assert ends[:, 1] == pytest.approx((groups.mean() + half).to_numpy())
+        # No accuracy is above 100 %, whatever a t-interval of few runs says.
+        assert ends[:, 1] == pytest.approx((groups.mean() + half).clip(upper=1).to_numpy())
         assert line.get_xdata() == pytest.approx([0.8, 0.85, 0.9], abs=0.011)
     first, second = (bars[0] for bars in ax.containers)
     assert np.all(first.get_xdata() < second.get_xdata())  # the bars stand side by side
