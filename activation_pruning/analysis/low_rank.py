@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 
 import keras
@@ -11,10 +12,11 @@ from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.evidence.spectrum import Spectrum, rank
-from activation_pruning.graph import copies
+from activation_pruning.graph import configurations, copies, holding
 from activation_pruning.layers import wrapping
 from activation_pruning.sites.layer_classes import CONVOLUTIONS
 from activation_pruning.sites.unfolding import unfolding
+from activation_pruning.support.checks import is_number
 from activation_pruning.support.types import Layers, Model
 
 
@@ -56,7 +58,7 @@ def low_rank(
     Raises:
         ValueError: for a rank larger than a matrix, an energy outside (0, 1], an unknown method
             or name, weights that are not finite, or a `like` of different architecture.
-        TypeError: for a subclassed model that Keras cannot copy.
+        TypeError: for a layer that cannot be copied; names it.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024 (pruning as dimensionality reduction).
 
@@ -101,6 +103,9 @@ def factorize(
     Raises:
         TypeError, ValueError: as `low_rank`; a TypeError for every subclassed model.
 
+    Warns:
+        UserWarning: kernels of reduced rank are left in one piece, or none is reduced at all.
+
     Example:
         >>> import keras, activation_pruning as ap
         >>> model = keras.Sequential([keras.Input((60,)), keras.layers.Dense(50, name="a"),
@@ -117,19 +122,20 @@ def factorize(
     ranks = _ranks(model, found, rank, like, energy, method, standardize)
     reduced, twins = _reduced(model, found, ranks, method, standardize)
     factors = [_factors(site, ranks[site.name], method, standardize) for site in found]
+    tied = holding.ties(reduced)
     pairs = {
-        id(twin.layer): pair for twin, pair in zip(twins, factors, strict=True) if pair is not None
+        id(twin.layer): pair
+        for twin, pair in zip(twins, factors, strict=True)
+        if pair is not None and id(twin.variable) not in tied
     }
+    _tell(model, found, ranks, [id(twin.layer) in pairs for twin in twins])
 
-    def replace(layer):
+    def replace(layer, copy):
         pair = pairs.get(id(layer))
-        return _two_layers(layer, pair[0].shape[-1]) if pair else copies.copy_layer(layer)
+        return _two_layers(layer, pair[0].shape[-1]) if pair else copy(layer)
 
     def transfer(layer, new):
-        if id(layer) in pairs:
-            new.set_weights([*pairs[id(layer)], *layer.get_weights()[1:]])
-        else:
-            copies.copy_weights(layer, new)
+        new.set_weights([*pairs[id(layer)], *layer.get_weights()[1:]])
 
     return copies.rebuild(reduced, replace, transfer)
 
@@ -191,7 +197,7 @@ def _given(site, wanted):
     blocks, rows, columns = unfolding(site).shape
     full = min(rows, columns)
     r = wanted.get(site.name, wanted.get(site.path, full))
-    if not isinstance(r, Integral) or not 0 <= r <= full:
+    if not (is_number(r) and isinstance(r, Integral) and 0 <= r <= full):
         raise ValueError(
             f"rank={r!r} for kernel {site.name!r}: its matrix is {rows} x {columns}, so the rank "
             f"must be an integer in [0, {full}]. Give ranks by layer as a dict, or exclude it."
@@ -218,9 +224,33 @@ def _factors(site, ranks, method, standardize):
     return first, left.T.reshape(*(1 for _ in positions), inner, filters)
 
 
+def _tell(model, found, ranks, split):
+    """Warn where two factors would not be smaller than the kernel, or are not possible."""
+    whole = {}
+    for site, done in zip(found, split, strict=True):
+        _, rows, columns = unfolding(site).shape
+        if not done and min(ranks[site.name]) < min(rows, columns):
+            whole[site.name] = f"rank {max(ranks[site.name])} of {rows} x {columns}"
+    if not whole and not any(split):
+        warnings.warn(
+            f"factorize: every kernel of {model.name!r} keeps its full rank", stacklevel=3
+        )
+    elif whole:
+        listed = ", ".join(f"{name!r} ({what})" for name, what in whole.items())
+        warnings.warn(
+            f"factorize: not made of two factors: {listed}. Two have fewer weights below rows * "
+            "columns / (rows + columns) components, and only Dense and Conv kernels that no other "
+            "layer shares can be exchanged; these are now those of low_rank",
+            stacklevel=3,
+        )
+
+
 def _two_layers(layer, inner):
     """A narrow layer without bias, then one of the old width, with the old activation."""
-    config = layer.get_config() | {"kernel_regularizer": None, "kernel_constraint": None}
+    config = configurations.config_of(layer) | {
+        "kernel_regularizer": None,
+        "kernel_constraint": None,
+    }
     name = config.pop("name")
     plain = {"use_bias": False, "activation": None, "activity_regularizer": None}
     if isinstance(layer, keras.layers.Dense):
@@ -230,4 +260,4 @@ def _two_layers(layer, inner):
         still = {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
         narrow, wide = config | plain | {"filters": inner}, config | still
     pair = narrow | {"name": f"{name}_reduce"}, wide | {"name": f"{name}_expand"}
-    return keras.Sequential([type(layer).from_config(one) for one in pair], name=name)
+    return keras.Sequential([configurations.made(layer, one) for one in pair], name=name)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from activation_pruning import keras_private, sites
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies
+from activation_pruning.graph import channels, copies, own_classes
 from activation_pruning.layers import wrapping
 from activation_pruning.support.types import Model, Table
 
@@ -48,7 +48,7 @@ def compact(model: Model) -> Model:
         (3, 68, 35)
     """
     plain = _plain(model)
-    gone = Removal(channels.follow(plain))
+    gone = _removal(plain)
     if not gone.channels.any():
         reasons = _table(plain, gone)["reason"]
         said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
@@ -57,7 +57,7 @@ def compact(model: Model) -> Model:
         warnings.warn(f"compact: no unit can be removed: {said}", stacklevel=2)
     return copies.rebuild(
         plain,
-        lambda layer: _smaller(layer, gone),
+        lambda layer, copy: _smaller(layer, copy, gone),
         lambda layer, new: _transfer(layer, new, gone),
         lambda inner: _inputs(inner, gone),
     )
@@ -86,7 +86,13 @@ def removable(model: Model) -> Table:
         [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
     plain = _plain(model)
-    return _table(plain, Removal(channels.follow(plain)))
+    return _table(plain, _removal(plain))
+
+
+def _removal(model):
+    flow = channels.follow(model)
+    channels.pin_ties(flow, model)
+    return Removal(flow)
 
 
 def _plain(model):
@@ -96,6 +102,13 @@ def _plain(model):
             f"the subclassed model {type(model).__name__} has no graph to take units out of: "
             "build it as a Functional model, keras.Model(inputs, outputs), copy the weights, and "
             "give that"
+        )
+    inner = next(filter(own_classes.calls_otherwise, keras_private.with_sublayers(model)), None)
+    if inner is not None:
+        raise TypeError(
+            f"compact: {inner.name!r} ({type(inner).__name__}) has a call of its own, so that its "
+            "graph does not say what it computes. Take keras.Model(model.inputs, model.outputs) "
+            "where it does"
         )
     for variable in model.weights:
         if "float" in str(variable.dtype):
@@ -128,11 +141,13 @@ def _named(model, prefix=""):
         yield from _named(layer, f"{prefix}{layer.name}/")
 
 
-def _smaller(layer, gone):
+def _smaller(layer, copy, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
     own = [size for size in gone.flow.sizes.values() if size.layer is layer]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
-        return copies.copy_layer(layer)
+        # Layers without weights may have been built for channels that go.
+        passes = gone.channels.any() and not layer.weights and channels.known(layer)
+        return copies.resized_layer(layer) if passes else copy(layer)
     changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
     fold = gone.fold(layer)
     if fold is not None and getattr(layer, "bias", None) is None:
@@ -168,7 +183,7 @@ def _as_bias(fold, shape):
 
 def _inputs(model, gone):
     """Inputs for a nested model whose channels have become fewer; None where they are the same."""
-    taken = gone.flow.inputs[id(model)]
+    taken = gone.flow.inputs.get(id(model), [])  # none for a model that a layer holds
     if not any(gone.of(x.ids).any() for x in taken):
         return None
     found = []

@@ -104,7 +104,9 @@ def in_float32(model: Model) -> Model:
             f"the subclassed model {type(model).__name__} computes in {model.compute_dtype}; files "
             "are written in float32. Make it with dtype='float32' and copy the weights"
         )
-    return copies.rebuild(model, copies.copy_in_float32, copies.copy_weights)
+    return copies.rebuild(
+        model, lambda layer, copy: copies.copy_in_float32(layer), copies.copy_weights
+    )
 
 
 def onnx(signature: Signature, path: pathlib.Path) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import pathlib
 import warnings
-from numbers import Real
 
 import keras
 import numpy as np
@@ -14,7 +13,7 @@ from activation_pruning.exchange import converters, exported
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.layers import wrapping
 from activation_pruning.support import files
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, is_number
 from activation_pruning.support.types import Data, Model, Path
 
 _QUANTIZE = (None, "dynamic", "int8")
@@ -152,7 +151,7 @@ def export(
 
 def _check(path, suffix, *, quantize, sparse, data, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
-    if tolerance is not None and not (isinstance(tolerance, Real) and tolerance >= 0):
+    if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0, or None")
     if quantize not in _QUANTIZE:
         raise ValueError(f"quantize={quantize!r}; it must be one of {_QUANTIZE}")

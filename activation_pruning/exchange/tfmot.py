@@ -1,6 +1,5 @@
 """Legacy tf_keras models, as TensorFlow Model Optimization prunes them, made anew in Keras 3."""
 
-from numbers import Real
 from typing import Any
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 from activation_pruning.exchange.converters import gap, signature
 from activation_pruning.exchange.legacy_layers import make, tf_keras, valid
 from activation_pruning.graph import copies
+from activation_pruning.support.checks import is_number
 from activation_pruning.support.types import Model
 
 _SAMPLES = 16  # random inputs that both models are compared on
@@ -61,7 +61,7 @@ def from_tfmot(
         >>> ap.from_tfmot(legacy).layers[0].name
         'a'
     """
-    if not (isinstance(tolerance, Real) and tolerance >= 0):
+    if not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0")
     custom_objects = dict(custom_objects or {})
     _check(model, custom_objects)

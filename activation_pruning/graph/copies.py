@@ -1,7 +1,6 @@
 """Copies of whole models, with layers exchanged on the way."""
 
 import collections
-import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,83 +8,131 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.graph.configurations import config_of, made, mapped
+from activation_pruning.graph.holding import leaves
+from activation_pruning.graph.own_classes import OwnClasses
+from activation_pruning.graph.twins import Twins
+from activation_pruning.keras_private import instances
 from activation_pruning.support.types import Model
+
+Copy = Callable[[keras.Layer], keras.Layer]
 
 
 def rebuild(
     model: Model,
-    replace: Callable[[keras.Layer], keras.Layer],
+    replace: Callable[[keras.Layer, Copy], keras.Layer],
     transfer: Callable[[keras.Layer, keras.Layer], None],
     inputs: Callable[[Model], Any] | None = None,
 ) -> Model:
-    """A copy of a Sequential or Functional model, nested ones included, compiled alike.
+    """A copy of a model, nested ones included, compiled alike.
+
+    A model of a class of one's own stays one where it can, see `own_classes`.
 
     Args:
         model: the model to take apart; it is not changed.
-        replace: layer -> the new layer in its place (see `copy_layer`), once for each layer.
-        transfer: (layer, new layer) -> None; copies the weights.
+        replace: (layer, copy) -> the new layer in its place, once for each layer of the graph.
+            `copy(layer)` is the same layer again, with its weights and with all that it shares.
+        transfer: (layer, new layer) -> None; copies the weights where the new one is no copy.
         inputs: model -> its new symbolic inputs, or None to keep their shapes; asked for each
             nested model, too.
 
     Returns:
         The new model, with a fresh optimizer state.
+
+    Raises:
+        TypeError: for a layer that cannot be made again; names it.
     """
-    # By id; a layer may be met again, in another nested model.
-    made_graphs: dict[int, tuple] = {}
-    made: dict[int, tuple] = {}
-    shared = _shared_with_wrappers(model)
-
-    def clone(layer):
-        if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
-            return type(layer).from_config(layer.get_config())
-        if sites.is_graph(layer):
-            return copy_graph(layer)
-        if id(layer) not in made:
-            new = replace(layer)
-            if type(new) is keras.layers.TimeDistributed and id(layer.layer) in shared:
-                inner = clone(layer.layer)
-                new = _around(inner, new) if type(inner) is type(layer.layer) else new
-            made[id(layer)] = layer, new
-        return made[id(layer)][1]
-
-    def copy_graph(graph):
-        if id(graph) not in made_graphs:
-            new = keras_private.clone(graph, clone, inputs and inputs(graph))
-            made_graphs[id(graph)] = graph, new
-        return made_graphs[id(graph)][1]
-
-    rebuilt = copy_graph(model)
-    for graph, new in reversed(made_graphs.values()):  # the outer ones first
-        _keep_trainable(graph, new)
-    for layer, new in made.values():
-        transfer(layer, new)
+    rebuilding = _Rebuilding(model, replace, inputs)
+    rebuilt = rebuilding.twins(model)
+    rebuilding.finish(model, rebuilt, transfer)
     if model.compiled:
-        arguments = keras_private.compile_arguments(model)
-        try:
-            arguments = keras.tree.map_structure(_fresh, arguments)
-        except Exception as error:  # whatever a class of the user's own raises
-            text = "the copy is not compiled, since a metric or optimizer cannot be made anew: "
-            warnings.warn(text + str(error), stacklevel=3)
-        else:
-            rebuilt.compile(**arguments)
+        _compile(model, rebuilt)
     return rebuilt
 
 
-def copy_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
-    """A layer made from the same configuration but for `changes`, without weights yet."""
-    return _made(layer, {**layer.get_config(), **changes})
+class _Rebuilding:
+    """A model on its way: what has been made in place of its layers."""
+
+    def __init__(self, model, replace, inputs):
+        self.twins = Twins(self._graph)
+        self._replace, self._inputs = replace, inputs
+        # By id; a layer may be met again, in another nested model.
+        self._made: dict[int, tuple] = {}
+        self._changed: set[int] = set()
+        self._exchangeable = leaves(model)
+        self._classes = OwnClasses(model)
+        self._shared = _shared_with_wrappers(model)
+
+    def finish(self, model, new, transfer):
+        for layer, twin in self._made.values():
+            if id(layer) in self._changed:
+                _keep_trainable(layer, twin)
+                transfer(layer, twin)
+        for layer, twin in self.twins.configured:
+            copy_weights(layer, twin)
+        if id(model) in self._changed:
+            self._classes.check(model, new)
+
+    def _graph(self, graph):
+        plain = instances.clone(graph, self._layer, self._inputs and self._inputs(graph))
+        changed = any(id(layer) in self._changed for layer in graph.layers)
+        for layer, new in self._made.values():
+            if id(layer) in self._changed:  # a model's attributes mean the new one
+                self.twins.know(layer, new)
+        new = self._classes.again(graph, plain, changed, self.twins)
+        if changed or type(new) is not type(graph):
+            self._changed.add(id(graph))
+        return new
+
+    def _layer(self, layer):
+        if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
+            return instances.operation(layer)
+        if id(layer) not in self._exchangeable:  # a model, or part of one in a layer
+            return self.twins(layer)
+        if id(layer) not in self._made:
+            new = self._around(layer, self._replace(layer, self.twins))
+            if not self.twins.are(layer, new):
+                self._changed.add(id(layer))
+            self._made[id(layer)] = layer, new
+        return self._made[id(layer)][1]
+
+    def _around(self, layer, new):
+        """A new TimeDistributed is put around the layer of the graph that it shares."""
+        exchanged = type(new) is keras.layers.TimeDistributed and not self.twins.are(layer, new)
+        if exchanged and id(layer.layer) in self._shared:
+            config = {key: value for key, value in new.get_config().items() if key != "layer"}
+            return keras.layers.TimeDistributed(self._layer(layer.layer), **config)
+        return new
+
+
+def copy_model(model: Model) -> Model:
+    """A copy of a model of any kind, with its weights, compiled alike.
+
+    Raises:
+        TypeError: for a layer that cannot be made again; names it.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> copy_model(model).layers[0].name
+        'a'
+    """
+    sites.check_model(model)
+    return rebuild(model, lambda layer, copy: copy(layer), copy_weights)
 
 
 def resized_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
-    """`copy_layer` for inputs of another shape: layers inside forget what they were built for."""
-    return _made(layer, _mapped({**layer.get_config(), **changes}, _unbuilt))
+    """A layer from the same configuration but for `changes`, for inputs of another shape.
+
+    Without weights yet; layers inside forget what they were built for.
+    """
+    return made(layer, mapped({**config_of(layer), **changes}, _unbuilt))
 
 
 def copy_in_float32(layer: keras.Layer) -> keras.Layer:
-    """`copy_layer` with every floating dtype of the configuration, however deep, as float32."""
+    """The layer with every floating dtype of the configuration, however deep, as float32."""
     if isinstance(layer, keras.layers.Lambda):
         raise ValueError(f"the Lambda {layer.name!r} is not float32, and may not be able to be")
-    return type(layer).from_config(_mapped(layer.get_config(), _in_float32))
+    return made(layer, mapped(config_of(layer), _in_float32))
 
 
 def copy_weights(layer: keras.Layer, new: keras.Layer) -> None:
@@ -107,28 +154,15 @@ def derive(layer):
             inner.finalize_state()
 
 
-def copy_model(model: Model) -> Model:
-    """A copy of a model of any kind, with its weights, compiled alike.
-
-    Raises:
-        TypeError: for a subclassed model that Keras cannot save and load.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
-        >>> copy_model(model).layers[0].name
-        'a'
-    """
-    sites.check_model(model)
-    if sites.is_graph(model):
-        return rebuild(model, copy_layer, copy_weights)
+def _compile(model, rebuilt):
+    arguments = keras_private.compile_arguments(model)
     try:
-        return copy.deepcopy(model)  # Keras saves and loads it in memory
-    except Exception as error:
-        raise TypeError(
-            f"the subclassed model {type(model).__name__} cannot be copied ({error}). Give the "
-            "class a get_config (and `@keras.saving.register_keras_serializable()`) so that "
-            "Keras can save and load it."
-        ) from error
+        arguments = keras.tree.map_structure(_fresh, arguments)
+    except Exception as error:  # whatever a class of the user's own raises
+        text = "the copy is not compiled, since a metric or optimizer cannot be made anew: "
+        warnings.warn(text + str(error), stacklevel=4)
+    else:  # a `compile` of one's own takes other arguments; what it leaves is copied already
+        keras.Model.compile(rebuilt, **arguments)
 
 
 def _keep_trainable(layer, new):
@@ -152,27 +186,6 @@ def _shared_with_wrappers(model):
         elif sites.is_graph(layer):
             called.update(id(one) for one in layer.layers)
     return {key for key, times in inside.items() if times > 1 or key in called}
-
-
-def _around(inner, wrapper):
-    """The wrapper around a layer of the graph, which is to stay one with it."""
-    config = {key: value for key, value in wrapper.get_config().items() if key != "layer"}
-    return type(wrapper)(inner, **config)
-
-
-def _made(layer, config):
-    if isinstance(layer, keras.layers.Lambda):  # in memory already: no file to distrust
-        return type(layer).from_config(config, safe_mode=False)
-    return type(layer).from_config(config)
-
-
-def _mapped(config, change):
-    """A configuration with `change` made to every dict in it, however deep."""
-    if isinstance(config, dict):
-        return change({key: _mapped(value, change) for key, value in config.items()})
-    if isinstance(config, (list, tuple)):
-        return type(config)(_mapped(value, change) for value in config)
-    return config
 
 
 def _unbuilt(config):

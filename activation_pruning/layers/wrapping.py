@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
-from activation_pruning.graph import copies
+from activation_pruning.graph import copies, holding
 from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.layers.pruned_layer import PrunedLayer
@@ -25,7 +25,8 @@ def wrap(
     """A copy of a Sequential or Functional model with its prunable layers in wrappers.
 
     Weights are copied (in a `PrunedLayer` exact zeros become pruned), and a compiled model is
-    compiled alike (with a fresh optimizer state). Layers that are wrapped already stay as they are.
+    compiled alike (with a fresh optimizer state). Layers that are wrapped already stay as they are,
+    and so do those that share weights with others.
 
     Args:
         model: a built Sequential or Functional model, nested ones included.
@@ -37,7 +38,11 @@ def wrap(
         A new `keras.Model`; its outputs are equal, with `L0Layer` if all gates start fully open.
 
     Raises:
-        TypeError: for a subclassed model (use `PruningCallback` on it), or another `wrapper`.
+        TypeError: for a subclassed model (use `PruningCallback` on it), another `wrapper`, or a
+            layer that cannot be copied.
+
+    Warns:
+        UserWarning: layers are not wrapped, with the reason.
 
     Example:
         >>> import keras, activation_pruning as ap
@@ -51,33 +56,41 @@ def wrap(
         raise TypeError(f"wrapper={wrapper!r}; give the class ap.PrunedLayer or ap.L0Layer")
     wanted = sites.find(model, include, exclude).sites
     left = {id(site.variable) for site in wanted if site.wrapper is None}
-    missed: list[str] = []
+    missed: dict[str, str] = {}
+    tied = holding.ties(model)
 
-    def replace(layer):
-        copy = copies.copy_layer(layer)
-        if not any(id(v) in left for v in layer.variables):
-            return copy
-        if isinstance(layer, keras.layers.MultiHeadAttention):
-            missed.append(layer.name)
-            return copy
-        return wrapper(copy, **arguments)
+    def replace(layer, copy):
+        kernels = [id(v) for v in layer.variables if id(v) in left]
+        why = _unreachable(layer, [user for key in kernels for user in tied.get(key, ())])
+        if kernels and why:
+            missed[layer.name] = why
+        return wrapper(copy(layer), **arguments) if kernels and not why else copy(layer)
 
     def transfer(layer, new):
-        if not isinstance(new, KernelWrapper) or isinstance(layer, KernelWrapper):
-            copies.copy_weights(layer, new)
-            return
-        copies.copy_weights(layer, new.layer)
         live = sites.find(new, exclude=()).sites
         alive = report.alive_masks(live)
         for site in live:
             assign_mask(site, alive[site.name])
 
     wrapped = copies.rebuild(model, replace, transfer)
-    if missed:
-        why = "the projections inside MultiHeadAttention cannot be reached by a wrapper"
-        text = f"not wrapped: {missed}: {why}; ap.PruningCallback prunes them in place"
+    for why in dict.fromkeys(missed.values()):
+        names = [name for name in missed if missed[name] == why]
+        text = f"not wrapped: {names}: {why}; ap.PruningCallback prunes them in place"
         warnings.warn(text, stacklevel=2)
     return wrapped
+
+
+def _unreachable(layer, users):
+    """Why a wrapper around `layer` would not stand before all that its kernels do; "" if it does.
+
+    `users` are the layers that use the same kernels, if there are several.
+    """
+    if users:
+        names = ", ".join(dict.fromkeys(repr(user.name) for user in users))
+        return f"the layers {names} share weights, and a wrapper masks them in one layer only"
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        return "the projections inside MultiHeadAttention cannot be reached by a wrapper"
+    return ""
 
 
 def strip(model: Model) -> Model:
@@ -94,7 +107,8 @@ def strip(model: Model) -> Model:
 
     Raises:
         TypeError: for a subclassed model.
-        ValueError: for a wrapper that is itself inside of another layer.
+        ValueError: for a wrapper that is itself inside of another layer, or around weights that
+            act without its mask in another.
 
     Example:
         >>> import keras, activation_pruning as ap
@@ -103,8 +117,9 @@ def strip(model: Model) -> Model:
         ['a']
     """
     _check_graph(model, "strip")
+    _check_ties(model)
 
-    def replace(layer):
+    def replace(layer, copy):
         plain = layer.layer if isinstance(layer, KernelWrapper) else layer
         for inner in keras_private.with_sublayers(plain):
             if isinstance(inner, KernelWrapper):
@@ -112,18 +127,29 @@ def strip(model: Model) -> Model:
                     f"strip(model) cannot take {inner.name!r} out of {layer.name!r}; put the "
                     f"wrapper around that layer instead: {type(inner).__name__}({layer.name})"
                 )
-        return copies.copy_layer(plain)
+        return copy(plain)
 
     def transfer(layer, new):
-        if not isinstance(layer, KernelWrapper):
-            copies.copy_weights(layer, new)
-            return
-        copies.copy_weights(layer.layer, new)
         pair = [sites.find(one, exclude=()).sites for one in (layer, new)]
         for wrapped, plain in zip(*pair, strict=True):
             plain.variable.assign(wrapped.kernel())
 
     return copies.rebuild(model, replace, transfer)
+
+
+def _check_ties(model):
+    """Refuse to write masks into weights that other layers use without them."""
+    tied = holding.ties(model)
+    for site in sites.find(model, exclude=()).sites:
+        others = [user.name for user in tied.get(id(site.variable), ()) if user is not site.wrapper]
+        if site.wrapper is None or not others:
+            continue
+        raw, acting = (keras.ops.convert_to_numpy(x) for x in (site.variable, site.kernel()))
+        if (raw != acting).any():
+            raise ValueError(
+                f"strip(model) cannot write the mask of {site.wrapper.name!r} into its kernel: "
+                f"{others} use the same weights without it. Give them weights of their own"
+            )
 
 
 def plain(model: Model) -> Model:

@@ -20,11 +20,11 @@ from activation_pruning.graph.channels import (
 )
 from activation_pruning.graph.channels.coupling import Coupling, units_of
 from activation_pruning.graph.channels.flow import Channels, Flow, Size, Use, spread
-from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
-from activation_pruning.graph.channels.walk import follow
+from activation_pruning.graph.channels.rules import Call, NotFollowed, known, rule
+from activation_pruning.graph.channels.walk import follow, pin_ties
 
 __all__ = [
     "Call", "Channels", "Coupling", "Flow", "NotFollowed", "Size", "Use", "activations",
-    "attention", "convolutional", "dense", "follow", "merging", "normalization", "pooling",
-    "recurrent", "reshaping", "rule", "spread", "units_of",
+    "attention", "convolutional", "dense", "follow", "known", "merging", "normalization",
+    "pin_ties", "pooling", "recurrent", "reshaping", "rule", "spread", "units_of",
 ]  # fmt: skip

@@ -84,7 +84,7 @@ class Flow:
     ties: pairs of channels that can only go together. pins: (ids, reason) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
-    inputs: {id(nested model): [Channels of each input]}.
+    inputs: {id(nested model): [Channels of each input]}. strange: ids of layers not followed.
     """
 
     def __init__(self) -> None:
@@ -96,6 +96,7 @@ class Flow:
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
+        self.strange: set[int] = set()
 
     def fresh(self, number: int) -> Array:
         """Numbers of so many new channels."""

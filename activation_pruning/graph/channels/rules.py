@@ -67,3 +67,8 @@ def rule(*kinds: type | str, masks: tuple[str, ...] = ()) -> Callable[[Rule], Ru
         return function
 
     return register
+
+
+def known(layer: keras.Layer) -> bool:
+    """Whether there is a rule for the class of a layer."""
+    return type(layer) in RULES

@@ -8,6 +8,7 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.graph.channels.flow import Channels, Flow
 from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed
+from activation_pruning.graph.holding import ties
 from activation_pruning.support.types import Model
 
 
@@ -32,6 +33,30 @@ def follow(model: Model) -> Flow:
     for x in _through(flow, model, inputs):
         flow.pin(x.ids, "outputs of the model")
     return flow
+
+
+def pin_ties(flow: Flow, model: Model) -> None:
+    """Weights that several layers use keep their shapes: what each does with them is not known.
+
+    Example:
+        >>> dense = keras.layers.Dense(3, name="a")
+        >>> dense.build((None, 2))
+        >>> tied = keras.layers.Lambda(lambda x: x + keras.ops.sum(dense.kernel))
+        >>> model = keras.Sequential([keras.Input((2,)), dense, tied])
+        >>> flow = follow(model)
+        >>> pin_ties(flow, model)
+        >>> flow.pins[-1][1]
+        "'a', 'lambda' share weights"
+    """
+    for key, layers in ties(model).items():
+        users = [one for one in layers if not _around(one) or id(one) in flow.strange]
+        names = ", ".join(repr(one.name) for one in users)
+        for ids in flow.slices.get(key, (None, {}))[1].values() if len(users) > 1 else ():
+            flow.pin(ids, f"{names} share weights")
+
+
+def _around(layer):
+    return isinstance(layer, keras.layers.TimeDistributed)
 
 
 def _through(flow, model, inputs):
@@ -65,6 +90,7 @@ def step(
         return found
     except NotFollowed as error:
         reason = f"{operation.name!r} ({type(operation).__name__}): {error}"
+    flow.strange.add(id(operation))
     for x in xs:
         flow.pin(x.ids, reason)
     return [flow.fixed(shape, reason) for shape in shapes]

@@ -1,4 +1,4 @@
-"""The only file that knows what Keras does not promise: everything private, in one place.
+"""The only room that knows what Keras does not promise: everything private, in one place.
 
 Each function wraps one private fact about Keras 3 (checked for 3.12 to 3.15), so that a new
 Keras release is met here and nowhere else. Nothing in here decides anything about pruning.
@@ -197,12 +197,6 @@ def masked(values: Any, mask: Any) -> Any:
             kept = values.values * tf.gather(tf.cast(mask, values.dtype), values.indices)
             return tf.IndexedSlices(kept, values.indices, values.dense_shape)
     return values * ops.cast(mask, values.dtype)
-
-
-def clone(model: keras.Model, function: Callable[..., Any], inputs: Any = None) -> keras.Model:
-    """`keras.models.clone_model` without its compile step, which stumbles over users' functions."""
-    with overridden([(model, "compiled", False)]):
-        return keras.models.clone_model(model, inputs, clone_function=function)
 
 
 def architecture(model: keras.Model) -> dict[str, Any]:

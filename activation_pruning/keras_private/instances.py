@@ -1,0 +1,204 @@
+"""Live objects of Keras made again beside their constructors: what Keras keeps on each of them.
+
+A configuration says how a layer was made, if its class says so; the layer itself says what it is.
+"""
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from keras.src.models import Functional
+from keras.src.utils import tracking
+
+# Set by `compile`, `fit` and the like: a copy is compiled anew.
+_TRAINER = {
+    "_compile_config", "_compile_loss", "_compile_metrics", "_compiled_trainable_state",
+    "_compute_loss_has_training_arg", "_distribute_reduction_method", "_distribute_strategy",
+    "_distributed_dataset", "_eval_epoch_iterator", "_initial_epoch", "_jax_state",
+    "_jax_state_synced", "_jit_compile", "_loss_tracker", "_run_eagerly", "compiled", "history",
+    "predict_function", "steps_per_execution", "stop_evaluating", "stop_predicting",
+    "stop_training", "test_function", "train_function", "unrolled_steps_per_execution",
+}  # fmt: skip
+_CONTEXT = ("_call_context_args", "_call_has_context_arg", "call_signature_parameters")
+_PLACES = ("_torch_params", "_tracker", "_inbound_nodes", "_outbound_nodes")
+# How TensorFlow's names begin, and this package's.
+_MARKS = (
+    "_self_unconditional", "_self_setattr", "_self_update_uid", "_self_name_based",
+    "_self_saveable_object", "_activation_pruning",
+)  # fmt: skip
+_WRAPPED = (tracking.TrackedDict, tracking.TrackedList, tracking.TrackedSet)
+
+
+def bare(owner: Any, graph: keras.Model | None = None) -> Any:
+    """An object of the class of `owner` (a layer or a metric), its own constructor not called.
+
+    Args:
+        owner: the layer, model or metric.
+        graph: for a Functional or Sequential `owner`, a plain model whose layers it gets.
+    """
+    new = type(owner).__new__(type(owner))
+    if isinstance(owner, keras.Sequential):
+        head = [graph._layers[0]] if isinstance(graph._layers[0], keras.layers.InputLayer) else []
+        keras.Sequential.__init__(new, [*head, *graph.layers], name=owner.name)
+    elif graph is not None:
+        Functional.__init__(new, graph._inputs_struct, graph._outputs_struct, name=owner.name)
+    else:
+        kinds = (keras.Model, keras.Layer, keras.Metric)
+        next(kind for kind in kinds if isinstance(owner, kind)).__init__(new, name=owner.name)
+    return new
+
+
+def attributes(owner: Any) -> dict[str, Any]:
+    """What a class of its own, or `build`, has put on a layer, model or metric, by name.
+
+    Neither what Keras and the backend keep there for themselves, nor methods that something
+    shadows on this one instance.
+    """
+    kind = keras.Metric if isinstance(owner, keras.Metric) else keras.Layer
+    plain, graph = _plain(kind), _machinery(owner)
+    found = {**vars(owner)}
+    for place in ("_modules", "_buffers", "_parameters"):  # PyTorch's
+        found |= vars(owner).get(place, {})
+    trainer = _TRAINER | ({"loss", "optimizer"} if getattr(owner, "compiled", False) else set())
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in _PLACES and not name.startswith(_MARKS)
+        if not (isinstance(owner, keras.Model) and name in trainer)
+        if not callable(getattr(type(owner), name, None))
+        if (_says(name, plain[name]) if name in plain else name not in graph)
+    }
+
+
+def attach(new: Any, owner: Any, values: dict[str, Any]) -> None:
+    """Set attributes as they are set on `owner`: tracked where they are tracked there."""
+    tracker = new._tracker
+    tracker.unlock()
+    known = {key for ids in owner._tracker.stored_ids.values() for key in ids}
+    before = attributes(owner)
+    for name, value in values.items():
+        if isinstance(before[name], _WRAPPED) or id(before[name]) in known:
+            setattr(new, name, value)
+        else:
+            with tracking.DotNotTrackScope():
+                setattr(new, name, value)
+
+
+def stored(owner: Any) -> dict[str, list]:
+    """What a layer or metric tracks, in order: variables, layers, seed generators, ..."""
+    tracker = owner._tracker
+    return {
+        store: [item for item in items if id(item) in tracker.stored_ids[store]]
+        for store, (_, items) in tracker.config.items()
+    }
+
+
+def store(new: Any, owner: Any, items: dict[str, list]) -> None:
+    """Track just these items, in their order, and close `new` for others as `owner` is."""
+    for name, wanted in items.items():
+        new._tracker.config[name][1][:] = wanted
+        new._tracker.stored_ids[name] = {id(item) for item in wanted}
+    close(new, owner)
+
+
+def close(new: Any, owner: Any) -> None:
+    """Finish a layer that `build` would finish."""
+    if isinstance(new, keras.Layer) and new.built:
+        new._post_build()
+    if owner._tracker.locked:
+        new._tracker.lock(owner._tracker._lock_violation_msg)
+
+
+def plain_class(graph: keras.Model) -> type:
+    """Keras's own class for such a model: of Functional or of Sequential ones."""
+    kinds = (keras.Sequential, Functional)
+    return next(kind for kind in kinds if isinstance(graph, kind))
+
+
+def variable(old: keras.Variable) -> keras.Variable:
+    """A variable with the same value (to the last bit), name and settings."""
+    layout = getattr(old, "_layout", None)
+    new = type(old)(
+        np.array(ops.convert_to_numpy(old)),  # some backends would share the memory
+        dtype=old.dtype,
+        trainable=old.trainable,
+        autocast=old._autocast,
+        aggregation=old.aggregation,
+        synchronization=old.synchronization,
+        name=old.name,
+        **({} if layout is None else {"layout": layout}),
+    )
+    for name in ("_path", "_regularizer", "_constraint", "_overwrite_with_gradient"):
+        setattr(new, name, getattr(old, name, None))
+    return new
+
+
+def operation(old: keras.Operation) -> keras.Operation:
+    """An operation of `keras.ops` that has not been called yet."""
+    new = object.__new__(type(old))
+    vars(new).update(vars(old))
+    new._inbound_nodes, new._outbound_nodes = [], []
+    return new
+
+
+def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None) -> keras.Model:
+    """A plain Functional or Sequential model of what `function` makes of each layer, each call.
+
+    As `keras.models.clone_model`, which loses inputs that are optional or sparse, and which calls
+    the constructors of users' own classes.
+    """
+    if isinstance(model, keras.Sequential):
+        start = model._layers[0]
+        if inputs is None and isinstance(start, keras.layers.InputLayer):
+            inputs = _input(start.output)
+        layers = [*keras.tree.flatten(inputs), *map(function, model.layers)]
+        new = keras.Sequential(layers, name=model.name, trainable=model.trainable)
+        new.built = new.built or model.built
+        return new
+    if inputs is None:
+        inputs = keras.tree.map_structure(_input, model._inputs_struct)
+    outputs = model._run_through_graph(inputs, operation_fn=function)
+    new = keras.Model(inputs, outputs, name=model.name)
+    new._trainable = model._trainable  # of the model alone: layers know it themselves
+    return new
+
+
+def _input(tensor):
+    layer = tensor._keras_history.operation
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=tensor.name,
+        optional=getattr(layer, "optional", False),
+    )
+
+
+def _machinery(owner):
+    """What Keras has put on a model to hold its graph."""
+    if isinstance(owner, keras.Sequential):
+        return _plain(keras.Sequential)
+    if isinstance(owner, Functional):
+        return _plain(_functional)
+    return _plain(keras.Model) if isinstance(owner, keras.Model) else {}
+
+
+@functools.cache
+def _plain(make):
+    """The attributes of an object that holds nothing yet."""
+    return dict(vars(make(name="plain")))
+
+
+def _functional(name):
+    x = keras.Input((1,), name=name)
+    return keras.Model(x, x, name=name)
+
+
+def _says(name, value):
+    """Whether an attribute that every layer has says something about this one."""
+    kept = (list, dict, set, types.FunctionType, types.MethodType)
+    return name in _CONTEXT or not isinstance(value, kept)
