@@ -39,6 +39,15 @@ def test_inactivity_is_the_rest_to_one():
     assert criteria.inactivity(site([[2], [1]], [0.25])).tolist() == [[0.875], [0.8125]]
 
 
+def test_random_scores_are_as_fine_as_the_kernel():
+    single = site([[1, 2]])
+    single.seed = 0
+    double = SimpleNamespace(**vars(single) | {"kernel": np.ones((1, 2))})
+    half = SimpleNamespace(**vars(single) | {"kernel": np.ones((1, 2), np.float16)})
+    kinds = [criteria.random(one).dtype for one in (half, single, double)]
+    assert kinds == [np.float32, np.float32, np.float64]
+
+
 def test_wanda_ranks_within_units_and_dead_weights_lowest():
     alive = [[1, 1], [0, 1], [1, 1], [1, 0]]
     kernel = [[0.25, 4.0], [0.0, 2.0], [-0.5, 8.0], [0.125, 0.0]]

@@ -78,6 +78,16 @@ def test_groups_of_two_units_of_eight_inputs_lie_unit_by_unit():
     assert np.argwhere(found).tolist() == [[0, 1], [4, 0]]
 
 
+def test_groups_of_a_convolution_lie_along_its_inputs():
+    kernel = np.random.default_rng(0).permutation(24).reshape(2, 4, 3).astype(np.float32)
+    one = Site("a", "a", kernel, kernel >= 0, np.arange(3)[None, None], input_axis=1)
+    items = masks.NM(3, 4).items(one, kernel)
+    assert items.values.tolist() == kernel.min(axis=1).ravel().tolist()
+    found = masks.NM(3, 4).expand(one, kernel, np.ones(6, bool))
+    np.testing.assert_array_equal(found, kernel == kernel.min(axis=1, keepdims=True))
+    assert found.dtype == bool
+
+
 def test_large_groups_of_equal_scores_keep_the_lower_indices():
     one = site(np.tile([[1.0], [0.0]], (32, 1)))
     found = masks.NM(48, 64).expand(one, one.kernel, np.array([True]))
