@@ -6,13 +6,16 @@ jax ?= jax
 torch ?= torch
 EXTRAS = tensorflow,tfmot,litert,onnx,tensorboard
 DEMO ?= results/demo
+# What make mutate changes: a group of .ci/mutate.py, and how many of its mutants (0: all).
+group ?= decisions
+sample ?= 0
 BIN = $(VENV)/bin
 # Each process holds a whole TensorFlow. Stealing work leaves the tests of a file, which share what they
 # set up, together, and nobody idle at the end.
 PYTEST = -m pytest -n auto --maxprocesses 4 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest docs lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest mutate docs lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -40,6 +43,9 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[$(EXTRAS),test]"
 	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
 
+mutate: $(BIN)/mutmut  ## which small changes of the source no test notices: make mutate group=hooks sample=80
+	nice $(BIN)/python .ci/mutate.py $(group) --sample $(sample)
+
 docs: $(VENV)/installed  ## what the pages in docs/ name exists, and their examples run
 	$(BIN)/python -m pytest tests/test_docs.py
 
@@ -64,6 +70,10 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS),test,lint]"
+	touch $@
+
+$(BIN)/mutmut: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[mutate]"
 	touch $@
 
 # Environments without TensorFlow: what works there does not need it.

@@ -1,6 +1,7 @@
 """How one target is shared, with the sharing done by hand as the oracle."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -143,6 +144,25 @@ def test_erk_meets_the_total_exactly(shapes, sparsity):
     shares = allocations.erk(sites, items, sparsity)
     assert sum(shares.values()) == allocations.rounded(sparsity, sum(a * b for a, b in shapes))
     assert all(0 <= shares[s.name] <= s.mask.size for s in sites)
+
+
+def test_erk_gives_what_is_left_over_to_the_largest_remainders_and_the_first_of_equals():
+    shapes = [(3, 3) if i % 3 else (2, 5) for i in range(40)]
+    sites, items = make_sites(**{f"s{i:02}": np.ones(shape) for i, shape in enumerate(shapes)})
+    total = sum(a * b for a, b in shapes)
+    budget = (total + 1) // 2
+    scale = Fraction(total - budget, sum(a + b for a, b in shapes))  # density = scale * raw
+    exact = [a * b - scale * (a + b) for a, b in shapes]
+    whole = [int(share) for share in exact]
+    ranked = sorted(range(40), key=lambda i: whole[i] - exact[i])  # Python's sort is stable
+    for i in ranked[: budget - sum(whole)]:
+        whole[i] += 1
+    assert list(allocations.erk(sites, items, 0.5).values()) == whole
+
+
+def test_distributed_does_not_divide_by_a_deviation_of_zero():
+    sites, items = make_sites(a=[[0.5, 0.5]], b=[[10.0, 30.0]])  # b is divided by 10
+    assert allocations.distributed(sites, items, 0.5) == {"a": 2, "b": 0}
 
 
 ARRAYS = st.lists(

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = models.ROOT
 PACKAGE = ROOT / "activation_pruning"
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # A block of code, with the file that it is quoted from where the line before says so.
 BLOCK = re.compile(r"(?:From `(?P<source>[^`\n]+)`:\n\n)?```python\n(?P<code>.*?)```", re.DOTALL)
 

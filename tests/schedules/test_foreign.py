@@ -4,6 +4,7 @@ import numpy as np
 from asked import ask
 
 from activation_pruning import schedules
+from activation_pruning.schedules import Progress
 
 
 class PruningSchedule:
@@ -37,3 +38,43 @@ def test_tfmot_constant_sparsity_says_its_target():
 
     assert schedules.get(ConstantSparsity()).final_sparsity == 0.5
     assert schedules.get(ConstantSparsity()).unreachable(2, 10) is None
+
+
+def test_a_schedule_of_tfmots_kind_may_lack_its_times():
+    class Bare(PruningSchedule):
+        def __call__(self, step):
+            return step == 3, 0.25
+
+    schedule = schedules.get(Bare())
+    assert ask(schedule, [0, 3], "step") == [None, 0.25]
+    assert schedule.final_sparsity is None
+    assert schedule.unreachable(1, 1) is None
+
+
+def test_what_a_function_says_of_itself_is_kept():
+    def own(progress):
+        return 0.5
+
+    own.by, own.final_sparsity, own.relative, own.monitor, own.end = "step", 0.8, True, "auc", 7
+    own.unreachable = lambda epochs, steps_per_epoch: f"{epochs} of {steps_per_epoch}"
+    found = schedules.get(own)
+    assert (found.by, found.final_sparsity, found.relative) == ("step", 0.8, True)
+    assert (found.monitor, found.end) == ("auc", 7)
+    assert found.unreachable(3, 10) == "3 of 10"
+    assert repr(found) == repr(own)
+    assert found(Progress(1, 10, {}, 0.0, epochs=2)) == 0.5
+
+
+def test_what_a_function_does_not_say():
+    def own(progress):
+        return None
+
+    own.by = "epoch"
+    found = schedules.get(own)
+    assert (found.final_sparsity, found.relative, found.monitor, found.end) == (
+        None,
+        False,
+        None,
+        None,
+    )
+    assert found.unreachable(3, 10) is None
