@@ -72,8 +72,10 @@ class Items:
     @property
     def staying(self) -> Mask:
         """Which items are protected: those that would go last."""
-        found = np.zeros(self.values.size, bool)
-        found[ranking(self.scores)[self.most :]] = True
+        found, left = np.zeros(self.values.size, bool), np.array(self.scores)
+        for _ in range(self.values.size - self.most):
+            best = np.argmax(left)  # the first of equal ones: it goes after them
+            found[best], left[best] = True, -np.inf
         return found
 
     def rounded(self, count: int) -> int:

@@ -26,7 +26,7 @@ def counts_within_bounds(
     full: dict[str, int] = {}
     left, target = sites, sparsity
     while True:
-        counts = _none_back(left, items, target, share)
+        counts = _none_back(left, items, target, budget, share)
         over = {name: items[name].most for name in counts if counts[name] > items[name].most}
         if not over:
             break
@@ -36,9 +36,10 @@ def counts_within_bounds(
     return {name: items[name].rounded(count) for name, count in counts.items()}, list(full)
 
 
-def _none_back(sites: Sites, items: SiteItems, target: float, share: Allocation) -> dict[str, int]:
+def _none_back(
+    sites: Sites, items: SiteItems, target: float, budget: int, share: Allocation
+) -> dict[str, int]:
     """Ask an allocation; what a site has lost beyond its share is taken from the others first."""
-    budget = rounded(target, counted(site.mask for site in sites).weights)
     counts: dict[str, int] = {}
     while sites:
         wanted = share(sites, items, target)

@@ -140,7 +140,8 @@ def wanda(site: Site) -> Scores:
     sorted_units = units[order]
     ranks = np.empty(products.size)
     ranks[order] = (np.arange(products.size) - starts[sorted_units] + 1) / sizes[sorted_units]
-    return ranks.reshape(products.shape)
+    # A rank would hide what is no number from those who look for it.
+    return np.where(np.isfinite(products), ranks.reshape(products.shape), np.nan)
 
 
 def _counted(site: Site, statistic: str) -> Array:

@@ -19,7 +19,8 @@ def damped(hessian: Array, damping: float, name: str) -> Array:
     """H + damping * mean(diag H) * I, in float64.
 
     Raises:
-        ValueError: names the site whose Hessian is zero: its inputs are zeros for all the data.
+        ValueError: names the site whose Hessian is zero, since its inputs are zeros for all the
+            data, or holds what is no number.
 
     Example:
         >>> damped(np.diag([1.0, 3.0]), 0.5, "a")
@@ -28,6 +29,11 @@ def damped(hessian: Array, damping: float, name: str) -> Array:
     """
     hessian = np.array(hessian, np.float64)
     mean = np.trace(hessian) / len(hessian)
+    if not np.isfinite(hessian).all():
+        raise ValueError(
+            f"{name}: the Hessian holds NaN or infinite values, since inputs of the layer do, or "
+            "their squares; look at the data, or at the layers before"
+        )
     if not mean > 0:
         raise ValueError(
             f"{name}: the Hessian is zero for all of the data (inputs of nothing but zeros, or a "

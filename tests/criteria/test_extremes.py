@@ -6,7 +6,7 @@ import pytest
 
 from activation_pruning import criteria, masks
 from activation_pruning.sites import Activity, Site
-from activation_pruning.surgeons import SparseGPT
+from activation_pruning.surgeons import SparseGPT, obs
 
 KERNEL = np.array([[1.0, -2.0, 4.0], [-3.0, 0.5, 2.0], [0.25, 1.0, -8.0]])
 
@@ -108,3 +108,21 @@ def test_wanda_ranks_what_is_gone_below_what_counts_nothing():
     units, norms = np.array([[0]]), np.zeros((2, 1))  # the alive one's input is always zero
     site = Site("a", "a", kernel, mask, units, statistics={"input_norm": norms})
     assert criteria.wanda(site).tolist() == [[0.5], [1.0]]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["wanda", "obd", "taylor", "snip", "grasp", "synflow", "movement"])
+def test_statistics_that_are_no_numbers_are_refused(name, bad):
+    site = make_site(KERNEL)
+    (need,) = criteria.CRITERIA[name].needs
+    known = np.array(np.broadcast_to(site.statistics[need], KERNEL.shape), float)
+    known[1, 1] = bad
+    site = make_site(KERNEL, statistics={need: known})
+    with pytest.raises(ValueError, match="a: the scores hold NaN or infinite values"):
+        masks.select([site], {"a": criteria.CRITERIA[name](site)}, 0.5, "weight", "global")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_hessian_that_is_no_number_is_refused(bad):
+    with pytest.raises(ValueError, match="a: the Hessian holds NaN or infinite values"):
+        obs.damped(np.array([[1.0, bad], [bad, 1.0]]), 0.1, "a")

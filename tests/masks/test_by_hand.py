@@ -31,12 +31,13 @@ def test_signed_scores_of_a_unit_are_summed_with_their_signs():
 
 
 def test_a_coupled_site_that_lost_all_its_units_gets_its_best_one_back_everywhere():
-    a = site("a", [[1.0, 2.0]], channels=np.array([0, 1]))
+    a = site("a", [[1.0, 2.0], [1.0, 2.0]], channels=np.array([0, 1]))
+    a.mask[0, 1] = False  # gone before: not even now does it come back
     b = site("b", [[1.0, 2.0, 9.0]], channels=np.array([0, 1, 2]))
     scores = {"a": a.kernel, "b": b.kernel}
     with pytest.warns(masks.EmptiedWarning, match=r"best unit is kept.*\['a'\]"):
-        found = select([a, b], scores, 0.8, "unit", "global")
-    assert found == {"a": [[0, 1]], "b": [[0, 1, 1]]}
+        found = select([a, b], scores, 0.86, "unit", "global")
+    assert found == {"a": [[0, 0], [0, 1]], "b": [[0, 1, 1]]}
 
 
 def test_the_best_unit_is_one_that_was_alive():
