@@ -4,6 +4,7 @@ from numbers import Real
 
 import numpy as np
 
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 
@@ -40,7 +41,7 @@ def decompose(
 def check_energy(energy: float) -> None:
     """Raise unless it is a share in (0, 1]."""
     if not (isinstance(energy, Real) and 0 < energy <= 1):
-        raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.95 for 95 %")
+        raise ValueError(f"energy={shown(energy)}; it must be a share in (0, 1], 0.95 for 95 %")
 
 
 def components_for(values: Array, energy: float) -> int:

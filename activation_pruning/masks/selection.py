@@ -14,6 +14,7 @@ from activation_pruning.masks.bounds import counts_within_bounds
 from activation_pruning.masks.granularities import Granularity, Unit
 from activation_pruning.masks.ties import marked
 from activation_pruning.support.counts import counted
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Mask, Masks, Named, Scores, Sites
 
 
@@ -106,7 +107,9 @@ def select(
         items = {s.name: grain.items(s, scores[s.name]) for s in sites}
         sparsity, share = sparsity(sites, items, share)
     elif not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity={sparsity!r}; it must be a fraction in [0, 1), 0.8 for 80 %.")
+        raise ValueError(
+            f"sparsity={shown(sparsity)}; it must be a fraction in [0, 1), 0.8 for 80 %."
+        )
     weights, pruned = counted(site.mask for site in sites)
     budget = rounded(sparsity, weights)
     if budget <= pruned:

@@ -6,6 +6,7 @@ import numpy as np
 
 from activation_pruning.schedules.when import Progress, Schedule
 from activation_pruning.support.checks import check_count, check_number, check_sparsity
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 
@@ -55,7 +56,8 @@ class AccuracyTriggered(Schedule):
         check_number("decay", self.decay, above=0, most=1)
         if "loss" in self.monitor and self.start < self.stop:
             raise ValueError(
-                f"start={self.start!r} is below stop={self.stop!r}, but monitor={self.monitor!r} "
+                f"start={shown(self.start)} is below stop={shown(self.stop)}, but "
+                f"monitor={shown(self.monitor)} "
                 "falls during training; give the higher level as start."
             )
 
@@ -77,7 +79,7 @@ class AccuracyTriggered(Schedule):
             if self.monitor.startswith("val_"):  # validation_freq: not in every epoch
                 return False
             raise ValueError(
-                f"monitor={self.monitor!r} is not among the metrics of this fit: "
+                f"monitor={shown(self.monitor)} is not among the metrics of this fit: "
                 f"{sorted(progress.logs)}; add it to compile(metrics=[...]) or watch one of these."
             )
         pending = self._pending(progress)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from activation_pruning.support import types
+from activation_pruning.support.shown import shown
 
 _SUM = "sha256"
 _END = 22  # bytes of the end of a zip file, which says how many entries there are
@@ -38,6 +39,8 @@ def replacing(path: types.Path) -> Iterator[Path]:
         ...     os.listdir(f"{folder}/runs")
         ['table.csv']
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={shown(path)}; give the path of a file, a str or pathlib.Path")
     target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
     temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
     try:
@@ -68,7 +71,7 @@ def check_folder(folder: types.Path) -> Path:
         True
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
-        raise TypeError(f"{folder!r} is no folder; give its path")
+        raise TypeError(f"{shown(folder)} is no folder; give its path")
     probe = Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
