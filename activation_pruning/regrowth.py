@@ -17,6 +17,7 @@ from activation_pruning.criteria.base import needed
 from activation_pruning.masks import check_finite, lowest
 from activation_pruning.support.checks import check_count, check_number
 from activation_pruning.support.names import lookup
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Mask, Masks, Scores, Site
 
 
@@ -71,7 +72,7 @@ class SET:
     def __post_init__(self) -> None:
         check_number("fraction", self.fraction, above=0, below=1, hint="0.3 for 30 %")
         if self.decay not in ("constant", "cosine"):
-            raise ValueError(f"decay={self.decay!r}; it must be 'constant' or 'cosine'.")
+            raise ValueError(f"decay={shown(self.decay)}; it must be 'constant' or 'cosine'.")
         if self.end is not None:
             check_count("end", self.end, 1)
 
@@ -139,8 +140,8 @@ def get(spec: str | Rule | None) -> Rule | None:
     if spec is None or (rule and not isinstance(spec, type)):
         return spec
     raise TypeError(
-        f"regrow={spec!r} is not a rule; give one of {sorted(REGROWTHS)}, or an object such as "
-        "regrowth.RigL(fraction=0.3)."
+        f"regrow={shown(spec)} is not a rule; give one of {sorted(REGROWTHS)}, or an object such "
+        "as regrowth.RigL(fraction=0.3)."
     )
 
 

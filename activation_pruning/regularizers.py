@@ -10,6 +10,7 @@ from keras import ops
 from activation_pruning import keras_private
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.support.checks import check_number
+from activation_pruning.support.shown import shown
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
 
@@ -49,13 +50,13 @@ class NuclearNorm(keras.regularizers.Regularizer):
     ) -> None:
         check_number("strength", strength, 0)
         if weighting not in ("none", "index"):
-            raise ValueError(f"weighting={weighting!r}; choose 'none' or 'index'")
+            raise ValueError(f"weighting={shown(weighting)}; choose 'none' or 'index'")
         epochs = isinstance(start_when, Integral) and start_when >= 0
         level = isinstance(start_when, Real) and 0 < start_when < 1
         if not (start_when is None or epochs or level):
             raise ValueError(
-                f"start_when={start_when!r}; give None, a whole number of epochs of at least 0, "
-                "or a training accuracy in (0, 1)"
+                f"start_when={shown(start_when)}; give None, a whole number of epochs of at least "
+                "0, or a training accuracy in (0, 1)"
             )
         self.strength, self.weighting = float(strength), weighting
         self.start_when, self.active, self.followed = start_when, start_when is None, False
@@ -65,7 +66,7 @@ class NuclearNorm(keras.regularizers.Regularizer):
         if not self.active:
             if not self.followed:
                 warnings.warn(
-                    f"NuclearNorm(start_when={self.start_when!r}) does nothing yet: add "
+                    f"NuclearNorm(start_when={shown(self.start_when)}) does nothing yet: add "
                     "activation_pruning.regularizers.Starter() to the callbacks of fit",
                     stacklevel=2,
                 )
@@ -141,8 +142,8 @@ class Starter(AttachedCallback):
             return False
         if self.monitor not in logs:
             raise ValueError(
-                f"monitor={self.monitor!r} is not among the metrics of this fit: {sorted(logs)}; "
-                "add it to compile(metrics=[...]) or name one of these"
+                f"monitor={shown(self.monitor)} is not among the metrics of this fit: "
+                f"{sorted(logs)}; add it to compile(metrics=[...]) or name one of these"
             )
         return logs[self.monitor] >= penalty.start_when
 

@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any, Protocol, TypeAlias
 
 from activation_pruning.support.checks import check_count, check_number
+from activation_pruning.support.shown import shown
 
 Logs: TypeAlias = Sequence[Mapping[str, Any]]  # metrics of each epoch since the event
 
@@ -78,12 +79,14 @@ class UntilFlat:
         check_count("at_most", self.at_most, 1)
         check_number("improvement", self.improvement, 0, "0.001 is 0.1 point of accuracy")
         if not isinstance(self.monitor, str):
-            raise TypeError(f"monitor={self.monitor!r}; give the name of a metric in the logs.")
+            raise TypeError(
+                f"monitor={shown(self.monitor)}; give the name of a metric in the logs."
+            )
 
     def __call__(self, logs: Logs) -> bool:
         if logs and self.monitor not in logs[-1]:
             raise ValueError(
-                f"monitor={self.monitor!r} is not among the metrics of this fit: "
+                f"monitor={shown(self.monitor)} is not among the metrics of this fit: "
                 f"{sorted(logs[-1])}; give fit validation data, add it to compile(metrics=[...]), "
                 "or watch one of these."
             )
@@ -110,6 +113,6 @@ def get(spec: Policy | int) -> Policy:
     if callable(spec) and hasattr(spec, "at_most") and not isinstance(spec, type):
         return spec
     raise TypeError(
-        f"retrain={spec!r}; give a number of epochs, retraining.UntilFlat(), or a function of the "
-        "logs since the event with an attribute at_most"
+        f"retrain={shown(spec)}; give a number of epochs, retraining.UntilFlat(), or a function "
+        "of the logs since the event with an attribute at_most"
     )

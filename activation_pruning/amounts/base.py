@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 from activation_pruning.allocations import Allocation, SiteItems
 from activation_pruning.support.checks import SHARE
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Sites
 
 Share: TypeAlias = tuple[float, Allocation]  # a target over all sites, and how they share it
@@ -77,7 +78,8 @@ def check_type(amount: Any) -> None:
     """Raise a TypeError unless `amount` is one, or a number."""
     if isinstance(amount, bool) or not isinstance(amount, (Real, Amount)):
         raise TypeError(
-            f"amount={amount!r}; give amounts.Fraction(0.2), amounts.Number(1000) or another one."
+            f"amount={shown(amount)}; give amounts.Fraction(0.2), amounts.Number(1000) or another "
+            "one."
         )
 
 
@@ -93,6 +95,6 @@ def check(amount: Any) -> None:
     check_type(amount)
     if isinstance(amount, Real) and not 0 <= float(amount) < 1:
         raise ValueError(
-            f"amount={amount!r}; a number is a sparsity here, in [0, 1), {SHARE}: for a number of "
-            "weights give amounts.Number(1000)."
+            f"amount={shown(amount)}; a number is a sparsity here, in [0, 1), {SHARE}: for a "
+            "number of weights give amounts.Number(1000)."
         )

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
 
@@ -99,8 +100,8 @@ def _parsed(shapes, batch_axes=0):
         if batch_axes:  # the model's own, with sizes that it leaves open
             return keras.KerasTensor((None, *sizes), "float32")
     raise TypeError(
-        f"input_shape={shapes!r}; give sizes of at least 1 without the batch axis, (28, 28, 1), a "
-        "list or dict of such shapes, or keras.Input(shape, dtype=...) in their place"
+        f"input_shape={shown(shapes)}; give sizes of at least 1 without the batch axis, (28, 28, "
+        "1), a list or dict of such shapes, or keras.Input(shape, dtype=...) in their place"
     )
 
 

@@ -18,6 +18,7 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.graph import copies
 from activation_pruning.sites.unfolding import unfolding
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model, Table
 
 
@@ -175,7 +176,7 @@ def _check(dense, pruned, test, train, epochs, matches):
         raise ValueError("match=() names nothing to compare; choose 'rank', 'weights' or both")
     for match in matches:
         if match not in ("rank", "weights"):
-            raise ValueError(f"match={match!r}; choose 'rank' or 'weights'")
+            raise ValueError(f"match={shown(match)}; choose 'rank' or 'weights'")
     for model in (dense, pruned):
         sites.check_model(model)
     if not dense.compiled:
@@ -201,7 +202,7 @@ def _checked_rates(rates, validation):
     rates = [rates] if isinstance(rates, Real) else list(rates)
     for rate in rates:
         if not (isinstance(rate, Real) and 0 < rate < math.inf):
-            raise ValueError(f"learning_rates holds {rate!r}; each must be a number above 0")
+            raise ValueError(f"learning_rates holds {shown(rate)}; each must be a number above 0")
     if not rates:
         raise ValueError("learning_rates is empty; give at least one, or None")
     if len(rates) > 1:

@@ -45,6 +45,7 @@ def latency(
     warmup: int = 5,
     memory: bool = False,
     clock: Callable[[], float] = time.perf_counter,
+    verbose: int = 1,
 ) -> Table:
     """Time of one batch, measured: median and quartiles over repeated calls.
 
@@ -60,13 +61,14 @@ def latency(
         batch_sizes: samples per call, an integer or several.
         repeats: timed calls for each batch size, at least 1; quartiles want 20 or so.
         warmup: calls before these, at least 1 (the first one traces and compiles).
-        memory: also measure `peak_memory`, which starts a process for each batch size.
+        memory: also measure `peak_memory`, in a process of its own: takes some ten seconds.
         clock: function that returns seconds.
+        verbose: 0 for silence; else a line before the memory is measured.
 
     Returns:
         Tidy DataFrame, one row for each batch size: batch_size, repeats, median_ms, q1_ms, q3_ms,
-        iqr_ms (q3 - q1), samples_per_s (at the median); with `memory` also loaded_bytes and
-        peak_bytes.
+        iqr_ms (q3 - q1), samples_per_s (at the median); with `memory` also loaded_bytes,
+        peak_bytes and baseline_bytes.
 
     Raises:
         TypeError: for a model that is not callable.
@@ -92,7 +94,7 @@ def latency(
         row["samples_per_s"] = 1000 * size / row["median_ms"]
         rows.append(row)
     table = pd.DataFrame(rows)
-    return table.merge(peak_memory(model, x, sizes)) if memory else table
+    return table.merge(peak_memory(model, x, sizes, verbose)) if memory else table
 
 
 def latency_compare(

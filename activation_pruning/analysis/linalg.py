@@ -3,6 +3,7 @@
 import numpy as np
 
 from activation_pruning.support.checks import is_number
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 
@@ -39,7 +40,7 @@ def decompose(
 def check_energy(energy: float) -> None:
     """Raise unless it is a share in (0, 1]."""
     if not (is_number(energy) and 0 < energy <= 1):
-        raise ValueError(f"energy={energy!r}; it must be a share in (0, 1], 0.95 for 95 %")
+        raise ValueError(f"energy={shown(energy)}; it must be a share in (0, 1], 0.95 for 95 %")
 
 
 def components_for(values: Array, energy: float) -> int:

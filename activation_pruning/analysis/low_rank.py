@@ -17,6 +17,7 @@ from activation_pruning.layers import wrapping
 from activation_pruning.sites.layer_classes import CONVOLUTIONS
 from activation_pruning.sites.unfolding import unfolding
 from activation_pruning.support.checks import is_number
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
 
@@ -166,7 +167,7 @@ def _ranks(model, found, rank, like, energy, method, standardize):
     """{site name: [components for each matrix]}, from whichever of the three was given."""
     wrapping.check_plain(found, ", whose masks or gates would cut the result")
     if method not in ("pca", "svd"):
-        raise ValueError(f"method={method!r}; choose 'pca' or 'svd'")
+        raise ValueError(f"method={shown(method)}; choose 'pca' or 'svd'")
     if standardize and method == "svd":
         raise ValueError("standardize=True needs method='pca': a truncated SVD is not centred")
     if sum(given is not None for given in (rank, like, energy)) != 1:
@@ -199,8 +200,8 @@ def _given(site, wanted):
     r = wanted.get(site.name, wanted.get(site.path, full))
     if not (is_number(r) and isinstance(r, Integral) and 0 <= r <= full):
         raise ValueError(
-            f"rank={r!r} for kernel {site.name!r}: its matrix is {rows} x {columns}, so the rank "
-            f"must be an integer in [0, {full}]. Give ranks by layer as a dict, or exclude it."
+            f"rank={shown(r)} for kernel {site.name!r}: its matrix is {rows} x {columns}, so the "
+            f"rank must be an integer in [0, {full}]. Give ranks by layer as a dict, or exclude it."
         )
     return [r] * blocks
 

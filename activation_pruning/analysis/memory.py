@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -13,32 +14,40 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.running import batch_of, checked_sizes, runner
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model, Table
 
-_STATUS = Path("/proc/self/status")
+_STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CALLS = 3  # the first traces and compiles; later ones may hold other buffers
 
 
 def peak_memory(
-    model: Model | Callable[[Any], Any], x: Any, batch_sizes: int | Sequence[int] = (1, 256)
+    model: Model | Callable[[Any], Any],
+    x: Any,
+    batch_sizes: int | Sequence[int] = (1, 256),
+    verbose: int = 1,
 ) -> Table:
-    """Peak resident memory of a fresh process that loads a model and runs a batch.
+    """Resident memory that a model takes in a fresh process, above that of the process without it.
 
-    The whole process is measured, libraries (hundreds of MB) and compilation included, so compare
-    models rather than read the numbers alone. Linux: VmHWM of /proc/self/status; macOS: ru_maxrss.
+    The process loads Keras and its backend and runs a model of one weight: what it holds then is
+    the baseline. Then it loads the model and runs a batch of each size, from small to large.
+    Compilation is included. Linux: VmHWM of /proc/self/status; macOS: ru_maxrss, which only rises.
     Memory of GPUs is not seen.
 
     Args:
         model: a built `keras.Model`, or a function of a batch that can be pickled (no lambda).
         x: samples, as for `latency`.
-        batch_sizes: samples per call, an integer or several; a process for each.
+        batch_sizes: samples per call, an integer or several.
+        verbose: 0 for silence; else a line that says what is under way.
 
     Returns:
-        Tidy DataFrame, one row for each batch size: batch_size, loaded_bytes (resident with the
-        model loaded, before the first batch), peak_bytes (most ever, after three calls).
+        Tidy DataFrame, one row for each batch size: batch_size, loaded_bytes (with the model
+        loaded, before the first batch), peak_bytes (the most during three calls), both above the
+        baseline; baseline_bytes (of interpreter, Keras and backend).
 
     Raises:
         TypeError: for what cannot be called or pickled.
@@ -54,28 +63,46 @@ def peak_memory(
     """
     runner(model)
     sizes = checked_sizes(batch_sizes)
-    return pd.DataFrame([{"batch_size": n, **_measured(model, batch_of(x, n))} for n in sizes])
+    rising = sorted(set(sizes))
+    batches = [batch_of(x, size) for size in rising]
+    if verbose:
+        print(
+            f"peak_memory: a process of its own loads {keras.backend.backend()} and the model, and "
+            f"runs batches of {', '.join(map(str, rising))} ...",
+            flush=True,
+        )
+    found = dict(zip(rising, _measured(model, batches), strict=True))
+    return pd.DataFrame([{"batch_size": size, **found[size]} for size in sizes])
 
 
 def measure(given: str, result: str) -> None:
     """What the other process does: load, run, and write down its memory (paths of files)."""
+    small = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    for _ in range(_CALLS):  # what the backend sets up with its first model is none of the model's
+        small.predict_on_batch(np.zeros((1, 1)))
+    baseline = _memory("VmRSS")
     with open(given, "rb") as file:
-        model, batch = pickle.load(file)  # written by `peak_memory` itself
-    run, loaded = runner(model), _memory("VmRSS")
-    for _ in range(_CALLS):
-        run(batch)
-    found = {"loaded_bytes": loaded, "peak_bytes": _memory("VmHWM")}
+        model, batches = pickle.load(file)  # written by `peak_memory` itself
+    run, loaded, found = runner(model), _memory("VmRSS") - baseline, []
+    for batch in batches:
+        with contextlib.suppress(OSError):
+            _REFS.write_text("5", encoding="ascii")  # Linux forgets the peak of the batch before
+        for _ in range(_CALLS):
+            run(batch)
+        peak = _memory("VmHWM") - baseline
+        row = {"loaded_bytes": max(loaded, 0), "peak_bytes": max(peak, 0)}
+        found.append(row | {"baseline_bytes": baseline})
     Path(result).write_text(json.dumps(found), encoding="utf-8")
 
 
-def _measured(model, batch):
+def _measured(model, batches):
     with tempfile.TemporaryDirectory() as folder:
         given, result = Path(folder) / "given", Path(folder) / "result"
         try:
-            given.write_bytes(pickle.dumps((model, batch)))
+            given.write_bytes(pickle.dumps((model, batches)))
         except Exception as error:  # whatever a class of the user's own raises
             raise TypeError(
-                f"{model!r} cannot be handed to another process ({error}); give a keras.Model "
+                f"{shown(model)} cannot be handed to another process ({error}); give a keras.Model "
                 "that can be saved, or a function at the top of a module"
             ) from error
         code = f"from {__name__} import measure; measure({str(given)!r}, {str(result)!r})"

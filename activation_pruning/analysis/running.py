@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
 
@@ -22,7 +23,7 @@ def runner(model: Model | Callable[[Any], Any]) -> Callable[[Any], Any]:
         return model.predict_on_batch
     if not callable(model):
         raise TypeError(
-            f"{model!r} is neither a keras.Model nor a function of a batch; give "
+            f"model={shown(model)} is neither a keras.Model nor a function of a batch; give "
             "lambda batch: ... around what runs it"
         )
 

@@ -15,6 +15,8 @@ from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
 from activation_pruning.support.checks import check_sparsity
 from activation_pruning.support.counts import counted
+from activation_pruning.support.progress import ProgressBar
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Criterion, Data, Layers, Model, Table
 
 
@@ -79,7 +81,7 @@ def sensitivity(
         Event(model, found, settings).check()
     evaluate = _evaluation(model, x, y, metric, batch_size)
     dense, rows = evaluate(), []
-    bar = keras.utils.Progbar(len(chosen) * len(found) * len(shares), verbose=verbose)
+    bar, total = ProgressBar(verbose), len(chosen) * len(found) * len(shares)
     for criterion, settings in zip(names, chosen, strict=True):
         gathered = gathering.gather(model, found, (x, y), settings.needs)
         for site in found:
@@ -92,7 +94,7 @@ def sensitivity(
                     value = evaluate()
                 measured = {"sparsity": counted(masks.values()).sparsity, "metric": metric}
                 rows.append(place | measured | {"value": value, "change": value - dense})
-                bar.add(1)
+                bar(len(rows), total)
     return pd.DataFrame(rows)
 
 
@@ -130,8 +132,8 @@ def _evaluation(
         results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
         if metric not in results:
             raise ValueError(
-                f"metric={metric!r} is not among what evaluate returns: {sorted(results)}; add it "
-                "to compile(metrics=[...]) or choose one of these"
+                f"metric={shown(metric)} is not among what evaluate returns: {sorted(results)}; "
+                "add it to compile(metrics=[...]) or choose one of these"
             )
         return float(results[metric])
 

@@ -8,6 +8,7 @@ from activation_pruning.evidence.gathering import activity_of
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.pruning import report
 from activation_pruning.sites import Activity
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Table
 
 
@@ -49,7 +50,9 @@ class ActivationCounter(AttachedCallback):
     ) -> None:
         super().__init__(include, exclude)
         if not statistics or set(statistics) - set(STATISTICS):
-            raise ValueError(f"statistics={statistics!r}: give one or more of {sorted(STATISTICS)}")
+            raise ValueError(
+                f"statistics={shown(statistics)}: give one or more of {sorted(STATISTICS)}"
+            )
         self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters: dict[Any, Any] = {}
         self._activity: dict[str, Activity] | None = None

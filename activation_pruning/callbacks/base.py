@@ -6,6 +6,7 @@ import keras
 
 from activation_pruning import sites
 from activation_pruning.hooks.attachment import attachment
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
 
@@ -72,8 +73,8 @@ class EventListener(AttachedCallback):
     def __init__(self, pruner: Any = None) -> None:
         if pruner is not None and not hasattr(pruner, "table"):
             raise ValueError(
-                f"pruner={pruner!r}; it must be the PruningCallback of the same fit, or None where "
-                "nothing is pruned"
+                f"pruner={shown(pruner)}; it must be the PruningCallback of the same fit, or None "
+                "where nothing is pruned"
             )
         super().__init__(getattr(pruner, "include", None), getattr(pruner, "exclude", None))
         self.pruner = pruner

@@ -8,6 +8,7 @@ import keras
 from keras.callbacks import Callback
 
 from activation_pruning import keras_private
+from activation_pruning.support.shown import shown
 
 _C = keras.callbacks
 
@@ -84,7 +85,7 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
     unknown = own or any(_may_log(other) for other in others)
     if monitor.startswith("val_") and not keras_private.validates(model):
         text = (
-            f"schedule watches monitor={monitor!r}, but this fit has no validation data. Give "
+            f"schedule watches monitor={shown(monitor)}, but this fit has no validation data. Give "
             f"validation_data= or validation_split=, or watch {monitor.removeprefix('val_')!r}."
         )
         if not unknown:
@@ -97,7 +98,7 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
         known = known | {"learning_rate"}
     if None not in known and monitor.removeprefix("val_") not in known:
         raise ValueError(
-            f"schedule watches monitor={monitor!r}, which this fit does not produce. Metrics "
+            f"schedule watches monitor={shown(monitor)}, which this fit does not produce. Metrics "
             f"of the compiled model: {sorted(filter(None, known))} (and 'val_...' of each with "
             "validation data). Add it to compile(metrics=[...]) or choose another monitor."
         )

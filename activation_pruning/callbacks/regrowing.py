@@ -10,6 +10,7 @@ import numpy as np
 from activation_pruning import masks, regrowth
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.sites import LiveSites
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Masks
 
 
@@ -28,13 +29,13 @@ class Exchange:
         self.rule: Any = regrowth.get(regrow)
         if self.rule is not None and not isinstance(settings.granularity, masks.Weight):
             raise ValueError(
-                f"regrow={regrow!r} with granularity={settings.granularity}: only single weights "
-                "change places; leave granularity at 'weight'"
+                f"regrow={shown(regrow)} with granularity={settings.granularity}: only single "
+                "weights change places; leave granularity at 'weight'"
             )
         if self.rule is not None and schedule.relative:
             raise ValueError(
-                f"regrow={regrow!r} keeps a sparsity, but schedule={schedule!r} prunes further at "
-                "each event; use one with a target, such as schedules.Constant"
+                f"regrow={shown(regrow)} keeps a sparsity, but schedule={shown(schedule)} prunes "
+                "further at each event; use one with a target, such as schedules.Constant"
             )
         # loaded: the masks were read from weights just loaded. A weight that was grown and never
         # moved is a zero there and looks pruned, so it is given a place again.

@@ -9,6 +9,7 @@ from activation_pruning import keras_private
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.compression.compressed import Compressed
 from activation_pruning.compression.tensors import Shared
+from activation_pruning.support.shown import shown
 
 
 class SharedWeights(AttachedCallback):
@@ -62,7 +63,7 @@ class SharedWeights(AttachedCallback):
             kind = type(compressed).__name__
             raise TypeError(f"compressed: received a {kind}; give what ap.compress(model) returned")
         if reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction={reduction!r}; choose 'sum' or 'mean'")
+            raise ValueError(f"reduction={shown(reduction)}; choose 'sum' or 'mean'")
         self.compressed, self.reduction = compressed, reduction
 
     def _check(self):

@@ -17,6 +17,7 @@ from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.compression.tensors import Raw, Shared, raw_bytes, stored_as
 from activation_pruning.graph import copies
 from activation_pruning.support.files import replacing
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Model, Path, Table
 
 
@@ -146,7 +147,7 @@ def load_compressed(path: Path, custom_objects: dict[str, type] | None = None) -
         27
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
+        raise TypeError(f"path={shown(path)}; give the path of a file, a str or pathlib.Path")
     try:
         return read(pathlib.Path(path).read_bytes()).model(custom_objects)
     except CompressedFileError as error:

@@ -10,6 +10,7 @@ from activation_pruning.compression import architecture, clusters
 from activation_pruning.compression.compressed import Compressed, check_shapes, rounded, values_of
 from activation_pruning.compression.tensors import Raw, Shared, raw_bytes
 from activation_pruning.layers import wrapping
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
 _MOST_BITS = 11
@@ -72,7 +73,7 @@ def _widths(model, bits):
         whole = isinstance(width, Integral) and not isinstance(width, bool)
         if not whole or not 1 <= width <= _MOST_BITS:
             raise ValueError(
-                f"bits={bits!r}; bits must be an integer in [1, {_MOST_BITS}] (5 allows 32 "
+                f"bits={shown(bits)}; bits must be an integer in [1, {_MOST_BITS}] (5 allows 32 "
                 "different weights), or a dict of such by layer"
             )
         for site in sites.matching("bits", pattern, found):

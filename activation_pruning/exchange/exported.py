@@ -10,6 +10,7 @@ import numpy as np
 
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.optional import optional
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Path
 
 FORMATS = {".tflite": "LiteRT", ".onnx": "ONNX"}
@@ -60,7 +61,7 @@ def load_exported(path: Path, threads: int = 1) -> "Runner":
 def check_suffix(path: Path) -> str:
     """The suffix of `path`; raises unless it names a format."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path={path!r}; give the path of a file, a str or pathlib.Path")
+        raise TypeError(f"path={shown(path)}; give the path of a file, a str or pathlib.Path")
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(f"{suffix!r} ({name})" for suffix, name in FORMATS.items())

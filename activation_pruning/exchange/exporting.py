@@ -14,6 +14,7 @@ from activation_pruning.exchange.converters import gap, given, in_float32, signa
 from activation_pruning.layers import wrapping
 from activation_pruning.support import files
 from activation_pruning.support.checks import check_count, is_number
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Data, Model, Path
 
 _QUANTIZE = (None, "dynamic", "int8")
@@ -152,15 +153,17 @@ def export(
 def _check(path, suffix, *, quantize, sparse, data, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0, or None")
+        raise ValueError(
+            f"tolerance={shown(tolerance)}; it must be a number of at least 0, or None"
+        )
     if quantize not in _QUANTIZE:
-        raise ValueError(f"quantize={quantize!r}; it must be one of {_QUANTIZE}")
+        raise ValueError(f"quantize={shown(quantize)}; it must be one of {_QUANTIZE}")
     if suffix != ".tflite" and (quantize or sparse):
         raise ValueError(f"path={str(path)!r}: quantize= and sparse= are for .tflite files only")
     if quantize and sparse:
         raise ValueError(
-            f"quantize={quantize!r} and sparse=True do not go together: LiteRT's default kernels "
-            "refuse sparse int8 weights; choose one"
+            f"quantize={shown(quantize)} and sparse=True do not go together: LiteRT's default "
+            "kernels refuse sparse int8 weights; choose one"
         )
     if quantize == "int8" and data is None:
         raise ValueError(

@@ -9,6 +9,7 @@ from activation_pruning.exchange.converters import gap, signature
 from activation_pruning.exchange.legacy_layers import make, tf_keras, valid
 from activation_pruning.graph import copies
 from activation_pruning.support.checks import is_number
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
 _SAMPLES = 16  # random inputs that both models are compared on
@@ -62,7 +63,7 @@ def from_tfmot(
         'a'
     """
     if not (is_number(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance={tolerance!r}; it must be a number of at least 0")
+        raise ValueError(f"tolerance={shown(tolerance)}; it must be a number of at least 0")
     custom_objects = dict(custom_objects or {})
     _check(model, custom_objects)
     conversion = _Conversion(custom_objects)

@@ -12,6 +12,7 @@ from keras import ops
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.support import names
 from activation_pruning.support.checks import check_number
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 _EPS = 1e-6  # keeps the uniform samples off 0 and 1, where their logits are infinite
@@ -38,13 +39,15 @@ class HardConcrete:
     def __post_init__(self) -> None:
         beta = self.temperature
         if not (isinstance(beta, Real) and 0 < beta <= 1):
-            raise ValueError(f"temperature={beta!r}; it must be a number in (0, 1], 2/3 as a rule")
+            raise ValueError(
+                f"temperature={shown(beta)}; it must be a number in (0, 1], 2/3 as a rule"
+            )
         limits = tuple(self.limits) if isinstance(self.limits, (list, tuple)) else ()
         known = len(limits) == 2 and all(isinstance(limit, Real) for limit in limits)
         if not (known and -math.inf < limits[0] < 0 and 1 < limits[1] < math.inf):
             raise ValueError(
-                f"limits={self.limits!r}; give (gamma, zeta) with gamma < 0 and zeta > 1, so that "
-                "gates can be exactly 0 and 1, such as (-0.1, 1.1)"
+                f"limits={shown(self.limits)}; give (gamma, zeta) with gamma < 0 and zeta > 1, so "
+                "that gates can be exactly 0 and 1, such as (-0.1, 1.1)"
             )
         object.__setattr__(self, "limits", limits)
 

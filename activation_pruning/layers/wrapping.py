@@ -12,6 +12,7 @@ from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.layers.pruned_layer import PrunedLayer
 from activation_pruning.pruning import report
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
 
@@ -53,7 +54,7 @@ def wrap(
     """
     _check_graph(model, "wrap")
     if not (isinstance(wrapper, type) and issubclass(wrapper, KernelWrapper)):
-        raise TypeError(f"wrapper={wrapper!r}; give the class ap.PrunedLayer or ap.L0Layer")
+        raise TypeError(f"wrapper={shown(wrapper)}; give the class ap.PrunedLayer or ap.L0Layer")
     wanted = sites.find(model, include, exclude).sites
     left = {id(site.variable) for site in wanted if site.wrapper is None}
     missed: dict[str, str] = {}

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 from activation_pruning.allocations import Items
 from activation_pruning.criteria import unit_sums
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Mask, Scores, Site
 
 
@@ -231,7 +232,7 @@ def granularity(spec: Any) -> Granularity:
     elif hasattr(spec, "items") and hasattr(spec, "expand") and not isinstance(spec, type):
         return spec
     raise ValueError(
-        f"granularity={spec!r}; give 'weight', 'unit', 'n:m' such as '2:4', a tuple "
+        f"granularity={shown(spec)}; give 'weight', 'unit', 'n:m' such as '2:4', a tuple "
         "(height, width) for blocks, or a granularity object such as masks.Block(4, 1)."
     )
 

@@ -12,6 +12,7 @@ from activation_pruning.evidence import consumers, gathering, significance
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites.linear import Linear
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Data, Layers, Mask, Masks, Model
 
 _L = keras.layers
@@ -67,7 +68,9 @@ def n2ps(
     [2.0, 0.0]
     """
     if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
-        raise ValueError(f"threshold={threshold!r}; it must be a number of at least 0, or None")
+        raise ValueError(
+            f"threshold={shown(threshold)}; it must be a number of at least 0, or None"
+        )
     gathering.check_passes({"sigmoid"}, data, again=True)
     found = sites.find(model, include, exclude)
     excited = significance.sigmoid(model, found.sites, data)

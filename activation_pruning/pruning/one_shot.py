@@ -17,6 +17,7 @@ from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
 from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.progress import ProgressBar
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Criterion, Data, Layers, Masks, Model, Named, Scores
 
 
@@ -83,7 +84,7 @@ def prune(
     """
     settings = Settings(criterion, allocation, granularity, seed)
     if between is not None and not callable(between):
-        raise ValueError(f"between={between!r}; it must be a function of the model, or None")
+        raise ValueError(f"between={shown(between)}; it must be a function of the model, or None")
     targets = _targets(sparsity, settings)
     found = sites.find(model, include, exclude)
     coupling = Coupling(model) if settings.couples and not sequential else None
@@ -167,7 +168,8 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
         targets = list(sparsity)
         numbers = bool(targets) and all(isinstance(target, Real) for target in targets)
         if not numbers or targets != sorted(targets):
-            raise ValueError(f"sparsity={targets}: several sparsities must be rising fractions")
+            told = shown(sparsity)
+            raise ValueError(f"sparsity={told}: several sparsities must be rising fractions")
         return [float(target) for target in targets]
     return [sparsity]
 
@@ -179,7 +181,7 @@ def _steps(target: Any, count: Count, settings: Settings) -> list[Any]:
         return [target]
     if amounts.is_amount(target):
         raise ValueError(
-            f"sparsity={target!r} looks at one set of scores, but this criterion goes to its "
+            f"sparsity={shown(target)} looks at one set of scores, but this criterion goes to its "
             "target in rounds, scoring anew in each; give a fraction in [0, 1)"
         )
     left = count.alive / count.weights

@@ -8,6 +8,7 @@ from activation_pruning import allocations, amounts, masks, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.evidence.statistic import look_up
 from activation_pruning.support.checks import SHARE, check_count
+from activation_pruning.support.shown import shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Settings:
         grain = type(self.granularity).__name__.lower()
         if grain in getattr(self.criterion, "not_for", ()):
             raise ValueError(
-                f"granularity={grain!r} does not go with criterion {self.criterion.__name__!r}, "
+                f"granularity={shown(grain)} does not go with criterion "
+                f"{self.criterion.__name__!r}, "
                 "whose scores compare weights within units only; choose 'weight' or another one"
             )
         if self.surgeon:
@@ -82,4 +84,4 @@ class Settings:
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             schedule = hasattr(sparsity, "final_sparsity")
             more = "a schedule is for PruningCallback" if schedule else SHARE
-            raise ValueError(f"sparsity must be in {allowed}, received {sparsity!r}; {more}")
+            raise ValueError(f"sparsity must be in {allowed}, received {shown(sparsity)}; {more}")

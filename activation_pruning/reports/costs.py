@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from activation_pruning.reports import statistics
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Table
 
 
@@ -24,7 +25,7 @@ def cost(history: Table | None, events: Table, accuracy: Table | None, metric: s
         return ". ".join(parts) + "."
     known = [name for table in (history, accuracy) if table is not None for name in table]
     if metric is not None and known and metric not in known:
-        raise ValueError(f"metric={metric!r} is in no table given; there are {known}")
+        raise ValueError(f"metric={shown(metric)} is in no table given; there are {known}")
     return (
         "Not measured: give history= (of a fit with epochs before the first event, best with "
         "validation data) or low_rank= (of analysis.compare_low_rank)."

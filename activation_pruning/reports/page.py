@@ -14,6 +14,7 @@ from activation_pruning.reports.formats import GENERAL, as_text, column_formats,
 from activation_pruning.reports.tables import table_of
 from activation_pruning.support import types
 from activation_pruning.support.files import replacing
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Table
 
 MAX_ROWS = 2_000  # more would make a page that a phone cannot scroll; the workbook has them all
@@ -97,9 +98,11 @@ def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
         raise ValueError("sections is empty; give at least one Section")
     for section in sections:
         if not isinstance(section, Section):
-            raise ValueError(f"sections holds {section!r}; each must be a page.Section")
+            raise ValueError(f"sections holds {shown(section)}; each must be a page.Section")
         if not isinstance(section.text, str):
-            raise ValueError(f"section {section.heading!r}: text={section.text!r} is not a text")
+            raise ValueError(
+                f"section {section.heading!r}: text={shown(section.text)} is not a text"
+            )
     slugs = [re.sub(r"[^a-z0-9]+", "-", str(part.heading).lower()).strip("-") for part in sections]
     names = [f"{i}-{slug}" for i, slug in enumerate(slugs, 1)]
     named = list(zip(names, sections, strict=True))

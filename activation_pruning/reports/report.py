@@ -12,6 +12,7 @@ from activation_pruning.reports.overview import answers, by_layer
 from activation_pruning.reports.tables import around_events, need
 from activation_pruning.support import types
 from activation_pruning.support.files import check_folder
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Arrays, Table
 
 NAME = "pruning"
@@ -48,15 +49,21 @@ def write(
         **settings: of yours, for the sheet Settings (seeds, learning rates, ...).
 
     Returns:
-        The paths written: workbook, pictures, page. Raises ValueError for a table that is empty
+        The paths written: workbook, pictures, page. Raises TypeError for events that are
+        no table; ValueError for a table that is empty
         or lacks a column, and for an unknown metric; OSError where the folder cannot be written.
 
     Example:
         >>> write("report", pruner.table(), history, norms=logger.norms())   # doctest: +SKIP
         [PosixPath('report/pruning.xlsx'), ..., PosixPath('report/pruning.html')]
     """
-    place, history = check_folder(folder), _history(history)
     events = events.table() if hasattr(events, "table") else events
+    if not isinstance(events, pd.DataFrame):
+        raise TypeError(
+            f"events={shown(events)}; after the folder give what PruningCallback.table() or "
+            "PruningReport.table() returns, or one of these objects"
+        )
+    place, history = check_folder(folder), _history(history)
     _check_kernels(kernels)
     accuracy, ranks, scree = _tables_of(low_rank)
     layers = by_layer(events, norms, sensitivity)

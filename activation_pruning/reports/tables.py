@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.support.names import did_you_mean
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Table
 
 
@@ -42,7 +43,7 @@ def need(table: Table, function: str, *columns: str, empty: bool = False) -> Non
 def listed(name: str, value: Iterable[str]) -> list[str]:
     """The names of columns as a list; TypeError for one alone, whose letters would be taken."""
     if isinstance(value, str):
-        raise TypeError(f"{name}={value!r}; give a list of columns, [{value!r}].")
+        raise TypeError(f"{name}={shown(value)}; give a list of columns, [{shown(value)}].")
     return list(value)
 
 
@@ -61,7 +62,9 @@ def one_of(name: Any, valid: Collection[Any], what: str) -> Any:
     if name in valid:
         return name
     hint = did_you_mean(name, valid)
-    raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(map(repr, valid))}{hint}")
+    raise ValueError(
+        f"{what} {shown(name)} is unknown; there are {', '.join(map(repr, valid))}{hint}"
+    )
 
 
 def around_events(table: Table) -> Table:

@@ -13,6 +13,7 @@ from activation_pruning.schedules.by_amount import Every, Iterative
 from activation_pruning.schedules.fixed import Constant, Exponential, Linear, OneShot, Polynomial
 from activation_pruning.schedules.foreign import FromFunction, FromTfmot, is_tfmot
 from activation_pruning.schedules.when import UNITS, Progress, Schedule
+from activation_pruning.support.shown import shown
 
 __all__ = [
     "SCHEDULES",
@@ -57,6 +58,6 @@ def get(schedule: Any) -> Schedule:
         if is_tfmot(schedule):
             return FromTfmot(schedule)
     raise TypeError(
-        f"schedule={schedule!r} is not a schedule; give an object such as schedules.OneShot(0.8), "
-        f"one of {', '.join(SCHEDULES)}, or a tfmot schedule object."
+        f"schedule={shown(schedule)} is not a schedule; give an object such as "
+        f"schedules.OneShot(0.8), one of {', '.join(SCHEDULES)}, or a tfmot schedule object."
     )

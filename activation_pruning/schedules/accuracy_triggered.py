@@ -6,6 +6,7 @@ import numpy as np
 
 from activation_pruning.schedules.when import Progress, Schedule
 from activation_pruning.support.checks import SHARE, check_count, check_number, check_sparsity
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 
@@ -60,9 +61,10 @@ class AccuracyTriggered(Schedule):
         falls, rises = "loss" in self.monitor, _is_share(self.monitor)
         if (falls and self.start < self.stop) or (rises and self.start > self.stop):
             raise ValueError(
-                f"start={self.start!r} is {'below' if falls else 'above'} stop={self.stop!r}, but "
-                f"monitor={self.monitor!r} {'falls' if falls else 'rises'} during training; give "
-                f"the {'higher' if falls else 'lower'} level as start."
+                f"start={shown(self.start)} is {'below' if falls else 'above'} "
+                f"stop={shown(self.stop)}, but monitor={shown(self.monitor)} "
+                f"{'falls' if falls else 'rises'} during training; give the "
+                f"{'higher' if falls else 'lower'} level as start."
             )
 
     @property
@@ -83,7 +85,7 @@ class AccuracyTriggered(Schedule):
             if self.monitor.startswith("val_"):  # validation_freq: not in every epoch
                 return False
             raise ValueError(
-                f"monitor={self.monitor!r} is not among the metrics of this fit: "
+                f"monitor={shown(self.monitor)} is not among the metrics of this fit: "
                 f"{sorted(progress.logs)}; add it to compile(metrics=[...]) or watch one of these."
             )
         pending = self._pending(progress)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from activation_pruning.schedules.when import Progress, Recurring, Schedule, check_unit
 from activation_pruning.support.checks import check_count, check_number, check_sparsity
+from activation_pruning.support.shown import shown
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Linear(_Asserting):
         check_sparsity("initial_sparsity", self.initial_sparsity)
         if self.initial_sparsity > self.final_sparsity:
             raise ValueError(
-                f"initial_sparsity={self.initial_sparsity!r} is above final_sparsity="
+                f"initial_sparsity={shown(self.initial_sparsity)} is above final_sparsity="
                 f"{self.final_sparsity!r}; sparsity can only rise."
             )
         check_count("end", self.end, 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 from activation_pruning.amounts import ByScores
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.shown import shown
 
 UNITS = ("epoch", "step")
 
@@ -141,4 +142,4 @@ class Recurring(Schedule):
 def check_unit(by: str) -> None:
     """Raise a ValueError unless `by` is a unit of time."""
     if by not in UNITS:
-        raise ValueError(f"by={by!r}; it must be 'epoch' or 'step'.")
+        raise ValueError(f"by={shown(by)}; it must be 'epoch' or 'step'.")

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from activation_pruning.sites import layer_classes
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 _L = keras.layers
@@ -92,7 +93,9 @@ def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[
         ['scale/table']
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
-        raise TypeError(f"layer_class must be a subclass of keras.Layer, received {layer_class!r}")
+        raise TypeError(
+            f"layer_class must be a subclass of keras.Layer, received {shown(layer_class)}"
+        )
     if not kernels:
         raise TypeError(f"register({layer_class.__name__}) needs at least one sites.Kernel")
     if len(kernels) == 1 and callable(kernels[0]):
@@ -100,7 +103,7 @@ def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[
         return
     for kernel in kernels:
         if not isinstance(kernel, Kernel):
-            raise TypeError(f"kernels must be sites.Kernel objects, received {kernel!r}")
+            raise TypeError(f"kernels must be sites.Kernel objects, received {shown(kernel)}")
     _REGISTRY[layer_class] = lambda layer: list(kernels)  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ from activation_pruning.sites import active_outputs, kernels, layer_classes
 from activation_pruning.sites.models import check_model, operations
 from activation_pruning.sites.site import Found, LiveSite, LiveSites
 from activation_pruning.support.names import did_you_mean
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
 _L = keras.layers
@@ -170,7 +171,11 @@ def matching(argument: str, wanted: Layers, sites: LiveSites) -> LiveSites:
         >>> [site.name for site in sites.matching("include", ["hid*"], found)]
         ['hidden/kernel']
     """
-    wanted = [wanted] if isinstance(wanted, (str, keras.Layer)) else list(wanted or ())
+    wanted = (
+        [wanted]
+        if isinstance(wanted, (str, keras.Layer))
+        else list(() if wanted is None else wanted)
+    )
     matched = []
     for item in wanted:
         hits = [site for site in sites if _names(argument, item, site)]
@@ -179,7 +184,8 @@ def matching(argument: str, wanted: Layers, sites: LiveSites) -> LiveSites:
             text = item if isinstance(item, str) else item.name
             hint = did_you_mean(text, names, opening=" Did")
             raise ValueError(
-                f"{argument}={text!r} matches no prunable layer.{hint} Prunable layers: {names}"
+                f"{argument}={shown(text)} matches no prunable layer.{hint} Prunable layers: "
+                f"{names}"
             )
         matched.extend(hits)
     return matched
@@ -189,7 +195,7 @@ def _names(argument, item, site):
     if isinstance(item, keras.Layer):
         return any(w is site.variable for w in item.weights)
     if not isinstance(item, str):
-        raise TypeError(f"{argument} takes names, patterns or layers, received {item!r}")
+        raise TypeError(f"{argument} takes names, patterns or layers, received {shown(item)}")
     parts = site.path.split("/")
     prefixes = {"/".join(parts[: end + 1]) for end in range(len(parts))}
     return any(fnmatch.fnmatch(name, item) for name in prefixes | {site.layer.name, site.name})

@@ -14,6 +14,7 @@ from activation_pruning.strategies.record import IterativePruning
 from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
 from activation_pruning.support.checks import check_count, check_number, check_sparsity
 from activation_pruning.support.counts import Count, counted
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
 
@@ -165,7 +166,7 @@ def _limits(spec: Until | float) -> Until:
         whole = isinstance(spec, Integral)
         return Until(weights=int(spec)) if whole else Until(sparsity=float(spec))
     raise TypeError(
-        f"until={spec!r}; give a sparsity, a number of weights alive, or strategies.Until(...)"
+        f"until={shown(spec)}; give a sparsity, a number of weights alive, or strategies.Until(...)"
     )
 
 
@@ -184,7 +185,7 @@ def _more(tell: Callable[..., Any], model: Model, row: dict[str, Any]) -> dict[s
     if isinstance(found, Mapping) and not taken & found.keys():
         return dict(found)
     raise ValueError(
-        f"on_step= returned {found!r}; it must return None, or a dict of columns other than "
+        f"on_step= returned {shown(found)}; it must return None, or a dict of columns other than "
         f"{sorted(taken)}"
     )
 

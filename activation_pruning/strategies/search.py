@@ -17,6 +17,7 @@ from activation_pruning.strategies.trial import check_functions, measured, prune
 from activation_pruning.support import types
 from activation_pruning.support.checks import check_number, check_sparsity
 from activation_pruning.support.files import arrays, check_folder, replacing, sealed, unsealed
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Model, Table
 
 FORMAT = 1
@@ -137,7 +138,7 @@ def _check(max_loss: float, low: float, high: float, tolerance: float) -> None:
     check_sparsity("low", low)
     check_sparsity("high", high)
     if high <= low:
-        raise ValueError(f"high={high!r} is not above low={low!r}")
+        raise ValueError(f"high={shown(high)} is not above low={shown(low)}")
     check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
     check_number("tolerance", tolerance, 1e-6, "0.01 is one percent of the weights")
 

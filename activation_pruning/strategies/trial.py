@@ -10,6 +10,7 @@ import numpy as np
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.retraining import Policy
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
 _OWN = {"model", "sparsity", "respect_zeros", "between", "verbose"}  # said by the strategy
@@ -66,7 +67,7 @@ def measured(evaluate: Callable[[Model], Any], model: Model) -> float:
         value = float(found)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"evaluate= returned {found!r}; it must return one number, higher is better"
+            f"evaluate= returned {shown(found)}; it must return one number, higher is better"
         ) from error
     if not np.isfinite(value):
         raise ValueError(
@@ -79,7 +80,7 @@ def check_functions(**functions: Any) -> None:
     """Raise a TypeError that names the one that cannot be called."""
     for name, value in functions.items():
         if not callable(value):
-            raise TypeError(f"{name}={value!r}; it must be a function, called with the model.")
+            raise TypeError(f"{name}={shown(value)}; it must be a function, called with the model.")
 
 
 class _Watching(keras.callbacks.Callback):

@@ -4,6 +4,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+from activation_pruning.support.shown import shown
+
 SHARE = "0.8 for 80 %"  # what every message about a share says, for those who gave percent
 
 
@@ -22,7 +24,7 @@ def check_sparsity(name: str, value: Any) -> None:
         ValueError: final_sparsity=80; it must be a fraction in [0, 1), 0.8 for 80 %.
     """
     if not (is_number(value) and 0 <= value < 1):
-        raise ValueError(f"{name}={value!r}; it must be a fraction in [0, 1), {SHARE}.")
+        raise ValueError(f"{name}={shown(value)}; it must be a fraction in [0, 1), {SHARE}.")
 
 
 def check_number(
@@ -54,7 +56,7 @@ def check_number(
     if not (finite and least <= value <= most and above < value < below):
         hint = f": {hint}" if hint else ""
         allowed = _allowed(least, above, most, below)
-        raise ValueError(f"{name}={value!r}; it must be {allowed}{hint}.")
+        raise ValueError(f"{name}={shown(value)}; it must be {allowed}{hint}.")
 
 
 def _allowed(least: float, above: float, most: float, below: float) -> str:
@@ -76,4 +78,4 @@ def check_count(name: str, value: Any, least: int) -> None:
         ValueError: frequency=0; it must be an integer of at least 1.
     """
     if not (is_number(value) and value >= least and isinstance(value, Integral)):
-        raise ValueError(f"{name}={value!r}; it must be an integer of at least {least}.")
+        raise ValueError(f"{name}={shown(value)}; it must be an integer of at least {least}.")

@@ -10,13 +10,15 @@ import uuid
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from activation_pruning.support import types
+from activation_pruning.support.shown import shown
 
 _SUM = "sha256"
+_END = 22  # bytes of the end of a zip file, which says how many entries there are
 
 
 @contextlib.contextmanager
@@ -37,6 +39,8 @@ def replacing(path: types.Path) -> Iterator[Path]:
         ...     os.listdir(f"{folder}/runs")
         ['table.csv']
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={shown(path)}; give the path of a file, a str or pathlib.Path")
     target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
     temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
     try:
@@ -67,7 +71,7 @@ def check_folder(folder: types.Path) -> Path:
         True
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
-        raise TypeError(f"{folder!r} is no folder; give its path")
+        raise TypeError(f"{shown(folder)} is no folder; give its path")
     probe = Path(folder) / f".probe-{uuid.uuid4().hex[:12]}"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
@@ -137,13 +141,23 @@ def arrays(path: types.Path) -> dict[str, types.Array]:
         ValueError: it is damaged, or no such file; the message names it.
         OSError: it cannot be read.
     """
-    data = Path(path).read_bytes()
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {info.filename: archive.read(info) for info in archive.infolist()}
-        return {name.removesuffix(".npy"): _array(one) for name, one in members.items()}
-    except Exception as error:  # whatever a damaged zip raises
-        raise _damaged(path, str(error) or type(error).__name__) from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                _check_directory(archive, file)
+                names = archive.namelist()
+                return {n.removesuffix(".npy"): _array(archive.read(n)) for n in names}
+        except Exception as error:  # whatever a damaged zip raises, OSError among it
+            raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+def _check_directory(archive: zipfile.ZipFile, file: BinaryIO) -> None:
+    """Raise ValueError where the directory of a zip file lacks entries, which zipfile overlooks."""
+    file.seek(-_END - len(archive.comment), os.SEEK_END)
+    entries = int.from_bytes(file.read(_END)[10:12], "little")
+    places = [info.header_offset for info in archive.infolist()]
+    if len(places) != entries or min(places, default=archive.start_dir) != 0:
+        raise ValueError("its directory has lost an entry")
 
 
 def _array(data: bytes) -> types.Array:
@@ -152,7 +166,9 @@ def _array(data: bytes) -> types.Array:
     one = version == (1, 0)
     read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
-    if dtype.hasobject or stream.tell() + math.prod(shape) * dtype.itemsize != len(data):
+    if dtype.hasobject:
+        raise ValueError("an array holds objects of Python, which are not read")
+    if stream.tell() + math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError("an array is not as large as it says")
     return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 

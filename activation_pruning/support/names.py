@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from activation_pruning.support.shown import shown
+
 T = TypeVar("T")
 
 
@@ -22,7 +24,7 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     if name in table:
         return table[name]
     hint = did_you_mean(name, table) or "."
-    raise ValueError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(table))}.")
+    raise ValueError(f"unknown {kind} {shown(name)}{hint} Valid: {', '.join(sorted(table))}.")
 
 
 def did_you_mean(name: Any, valid: Iterable[Any], opening: str = "; did") -> str:
@@ -56,5 +58,6 @@ def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> An
     if callable(spec):
         return spec
     raise TypeError(
-        f"{kind}={spec!r} is a {type(spec).__name__}; give one of {sorted(table)} or {otherwise}."
+        f"{kind}={shown(spec)} is a {type(spec).__name__}; give one of {sorted(table)} or "
+        f"{otherwise}."
     )

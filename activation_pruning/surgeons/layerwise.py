@@ -12,6 +12,7 @@ from activation_pruning.masks.granularities import NM, Block, Granularity, Weigh
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Masks, Progress, Scores, Sites
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import Damped, Kernels, Selection
@@ -106,7 +107,8 @@ class LayerwiseOBS(Damped):
     def _economical(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         if isinstance(selection.sparsity, ByScores):
             raise ValueError(
-                f"sparsity={selection.sparsity!r} looks at the scores before anything is removed; "
+                f"sparsity={shown(selection.sparsity)} looks at the scores before anything is "
+                "removed; "
                 f"with recalculate_every={self.recalculate_every} give a fraction in [0, 1), or "
                 "set recalculate_every=1"
             )

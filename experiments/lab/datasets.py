@@ -4,9 +4,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
+
+from activation_pruning.support import files
 
 NAMES = ("digits", "mnist", "fashion_mnist")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -110,25 +111,19 @@ def _downloaded(name: str) -> dict[str, np.ndarray]:
 
 def _read(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            missing = [name for name in ARRAYS if name not in stored]
-            if missing:
-                raise ValueError(
-                    f"{file}: no array {', '.join(missing)}; it holds "
-                    f"{', '.join(stored.files) or 'none'}. Expected: {', '.join(ARRAYS)}."
-                )
-            return {name: stored[name] for name in ARRAYS}
-    except (BadZipFile, AttributeError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{file}: not a readable .npz file ({error}). Write it with numpy.savez."
-        ) from error
+        stored = files.arrays(file)
     except ValueError as error:
-        if str(error).startswith(str(file)):
-            raise
         raise ValueError(
-            f"{file}: {error} Expected: an .npz file of plain number arrays, written with "
-            f"numpy.savez."
+            f"{file}: not a readable .npz file ({error}). Expected: an .npz file of plain number "
+            "arrays, written with numpy.savez."
         ) from error
+    missing = [name for name in ARRAYS if name not in stored]
+    if missing:
+        raise ValueError(
+            f"{file}: no array {', '.join(missing)}; it holds {', '.join(stored) or 'none'}. "
+            f"Expected: {', '.join(ARRAYS)}."
+        )
+    return {name: stored[name] for name in ARRAYS}
 
 
 def _prepared(arrays: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:

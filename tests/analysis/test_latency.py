@@ -1,5 +1,6 @@
 import types
 
+import keras
 import models
 import numpy as np
 import pandas as pd
@@ -192,6 +193,36 @@ def test_peak_memory_sees_what_is_held_for_a_while():
     assert table["batch_size"].tolist() == [2]
     grown = table["peak_bytes"][0] - table["loaded_bytes"][0]
     assert 390 * MEGABYTE < grown < here.nbytes - 100 * MEGABYTE
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_the_model_and_not_of_the_libraries(capfd):
+    small = models.mlp()
+    x, _ = models.data()
+    table = ap.analysis.peak_memory(small, x, [64, 1, 64])
+    told = capfd.readouterr().out
+    assert "a process of its own loads" in told
+    assert "batches of 1, 64 ..." in told
+    assert table["batch_size"].tolist() == [64, 1, 64]
+    assert (table["peak_bytes"] < 40 * MEGABYTE).all()  # 10 KB of weights, and what is compiled
+    assert (table["baseline_bytes"] > 100 * MEGABYTE).all()
+    weights = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(25_000)])
+    table = ap.analysis.peak_memory(weights, np.ones((1, 1000), "float32"), 1, verbose=0)
+    assert capfd.readouterr().out == ""
+    assert 95 * MEGABYTE <= table["loaded_bytes"][0] < 350 * MEGABYTE  # the weights; some twice
+
+
+def test_one_process_measures_all_batch_sizes(monkeypatch):
+    started = []
+
+    def run(command, **_):
+        started.append(command)
+        return types.SimpleNamespace(returncode=1, stderr="enough")
+
+    monkeypatch.setattr(memory.subprocess, "run", run)
+    with pytest.raises(RuntimeError, match="enough"):
+        ap.analysis.peak_memory(np.sum, np.ones((2, 2)), [1, 2, 3])
+    assert len(started) == 1
 
 
 def test_peak_memory_refuses_what_cannot_travel():

@@ -13,6 +13,7 @@ from activation_pruning.reports.workbook.sheets import MAX_COLUMNS, MAX_ROWS, co
 from activation_pruning.support import types
 from activation_pruning.support.files import replacing
 from activation_pruning.support.settings import settings_table
+from activation_pruning.support.shown import shown
 from activation_pruning.support.texts import width
 from activation_pruning.support.types import Table
 
@@ -109,7 +110,7 @@ def _check_title(title):
         fault = "is reserved by Excel; take another, for example 'Training'"
     else:
         return
-    raise ValueError(f"sheet title {title!r} {fault}")
+    raise ValueError(f"sheet title {shown(title)} {fault}")
 
 
 def _check_size(title, rows, columns):
@@ -127,7 +128,7 @@ def _check_size(title, rows, columns):
 
 def _check_scale(table, columns):
     if not isinstance(columns, dict):
-        raise ValueError(f'scale {columns!r} is no dict of column -> "high" or "low"')
+        raise ValueError(f'scale {shown(columns)} is no dict of column -> "high" or "low"')
     for name, end in columns.items():
         one_of(name, list(table.columns), "scale column")
         one_of(end, ("high", "low"), f"coloured end of {name!r}")
