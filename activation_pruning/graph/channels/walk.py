@@ -65,6 +65,7 @@ def step(
         return found
     except NotFollowed as error:
         reason = f"{operation.name!r} ({type(operation).__name__}): {error}"
+    flow.unknown[id(operation)] = reason
     for x in xs:
         flow.pin(x.ids, reason)
     return [flow.fixed(shape, reason) for shape in shapes]
