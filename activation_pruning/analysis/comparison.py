@@ -109,7 +109,7 @@ def compare_low_rank(
     samples = _check(dense, pruned, (x, y), train, epochs, matches)
     rates = _checked_rates(learning_rates, validation) if epochs else [None]
     chosen = {"method": method, "include": include, "exclude": exclude}
-    pairs = matched(dense, pruned, include, exclude)
+    pairs = matched(dense, pruned, sites.find(dense, include, exclude))
     rows = []
     for (name, equal), network in list(_networks(dense, pruned, pairs, matches, chosen)):
         place = {"model": name, "match": equal, "stage": "raw", "epochs": 0, "learning_rate": None}

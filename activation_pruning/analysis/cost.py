@@ -11,6 +11,7 @@ from activation_pruning import sites
 from activation_pruning.analysis import operations
 from activation_pruning.analysis.calls import record
 from activation_pruning.analysis.parts import parts
+from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Model, Table
 
 _COUNTS = ["parameters", "weights", "nonzeros"]
@@ -43,7 +44,7 @@ class Cost:
         sums = {name: int(self._table[name].sum()) for name in _COUNTS + _DONE}
         sparsity = _sparsity(sums["nonzeros"], sums["weights"])
         unknown = self._table.loc[self._table["multiply_adds"].isna(), "layer"].tolist()
-        note = f"without the multiply-adds of {', '.join(unknown)}" if unknown else ""
+        note = f"without the multiply-adds of {shortened(unknown)}" if unknown else ""
         found = pd.Series(sums | {"sparsity": sparsity, "note": note})
         return found[[*_COUNTS, "sparsity", *_DONE, "note"]]
 

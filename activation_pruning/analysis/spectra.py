@@ -20,7 +20,7 @@ def spectra(model: Model, include: Layers = None, exclude: Layers = ()) -> Table
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include, exclude: layers to take and to leave out, see `sites.find`.
+        include, exclude: layers to take and to leave out, see `sites.find_all`.
 
     Returns:
         Tidy DataFrame, one row for each singular value: layer, site, unfolding, block, index (from
@@ -39,7 +39,7 @@ def spectra(model: Model, include: Layers = None, exclude: Layers = ()) -> Table
         0     a      1    4.0               0.64
         1     a      2    3.0               1.00
     """
-    found = sites.find(model, include, exclude).sites
+    found = sites.find_all(model, include, exclude).sites
     return pd.concat([Spectrum.of(site).table() for site in found], ignore_index=True)
 
 
@@ -53,7 +53,7 @@ def norms(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include, exclude: layers to take and to leave out, see `sites.find`.
+        include, exclude: layers to take and to leave out, see `sites.find_all`.
 
     Returns:
         Tidy DataFrame, one row for each kernel: layer, site, unfolding, blocks, rows, columns,
@@ -72,7 +72,7 @@ def norms(model: Model, include: Layers = None, exclude: Layers = ()) -> Table:
            spectral  frobenius  rank  sparsity
         0       4.0        5.0     2      0.67
     """
-    found = sites.find(model, include, exclude).sites
+    found = sites.find_all(model, include, exclude).sites
     return pd.DataFrame([Spectrum.of(site).norms() for site in found])
 
 
@@ -100,7 +100,7 @@ def compare(before: Model, after: Model, include: Layers = None, exclude: Layers
         [0.0]
     """
     rows = []
-    for site, other in matched(before, after, include, exclude):
+    for site, other in matched(before, after, sites.find_all(before, include, exclude)):
         old, new = finite_kernel(site), finite_kernel(other)
         first, second = Spectrum.of(site).norms(), Spectrum.of(other).norms()
         change = Spectrum.of(site, new.astype(np.float64) - old).norms()
@@ -116,7 +116,7 @@ def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict
 
     Args:
         model: a built `keras.Model` of any kind; it is not changed.
-        include, exclude: layers to take and to leave out, see `sites.find`.
+        include, exclude: layers to take and to leave out, see `sites.find_all`.
 
     Returns:
         dict from site name to an array of shape (inputs, units); groups and channels of
@@ -132,7 +132,7 @@ def matrices(model: Model, include: Layers = None, exclude: Layers = ()) -> dict
         {'a/kernel': (12, 5)}
     """
     found = {}
-    for site in sites.find(model, include, exclude).sites:
+    for site in sites.find_all(model, include, exclude).sites:
         unfolded = unfolding(site)
         blocks = unfolded.unfold(site.kernel())
         blocks = blocks.transpose(0, 2, 1) if unfolded.units_first else blocks
@@ -146,9 +146,12 @@ def matrices_of(site: sites.LiveSite) -> Array:
 
 
 def matched(
-    before: Model, after: Model, include: Layers = None, exclude: Layers = ()
+    before: Model, after: Model, taken: sites.Found | None = None
 ) -> list[tuple[sites.LiveSite, sites.LiveSite]]:
-    """[(site of `before`, the same site of `after`)]; ValueError for other numbers or shapes."""
+    """[(site of `before`, of those taken, the same site of `after`)]; None takes all.
+
+    Raises ValueError for other numbers or shapes.
+    """
     every = sites.find(before, exclude=()).sites
     others = sites.find(after, exclude=()).sites
     for site, other in zip(every, others, strict=False):
@@ -164,7 +167,7 @@ def matched(
             f"the models differ in architecture: {len(every)} and {len(others)} kernels; "
             f"{longer[min(len(every), len(others))].name!r} is in one of them only"
         )
-    wanted = {id(site.variable) for site in sites.find(before, include, exclude).sites}
+    wanted = {id(site.variable) for site in (taken.sites if taken else every)}
     return [pair for pair in zip(every, others, strict=True) if id(pair[0].variable) in wanted]
 
 

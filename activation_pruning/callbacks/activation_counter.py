@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from activation_pruning import sites
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.evidence.gathering import activity_of
 from activation_pruning.hooks.counting import STATISTICS
@@ -56,6 +57,9 @@ class ActivationCounter(AttachedCallback):
         self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters: dict[Any, Any] = {}
         self._activity: dict[str, Activity] | None = None
+
+    def _find(self, model):
+        return sites.find_all(model, self.include, self.exclude)
 
     def _attach(self, hooks):
         self._counters = hooks.count(self, self._sites, self.threshold, self.statistics)

@@ -31,7 +31,7 @@ class AttachedCallback(keras.callbacks.Callback):
         for owner in self._hooks.owners:
             if getattr(owner, "_fitting", False):
                 self._hooks.release(owner)  # left by a `fit` that died, and not in this one
-        self._sites = sites.find(model, self.include, self.exclude).sites
+        self._sites = self._find(model).sites
         self._check()
         self._attach(self._hooks)
 
@@ -51,6 +51,10 @@ class AttachedCallback(keras.callbacks.Callback):
     @property
     def _hooks(self):
         return attachment(self.model)
+
+    def _find(self, model):
+        """The sites that the callback is about."""
+        return sites.find(model, self.include, self.exclude)
 
     def _release(self):
         self._hooks.release(self)
@@ -79,6 +83,11 @@ class EventListener(AttachedCallback):
         super().__init__(getattr(pruner, "include", None), getattr(pruner, "exclude", None))
         self.pruner = pruner
         self._known: set[tuple[int, int]] = set()
+
+    def _find(self, model):
+        settings = getattr(self.pruner, "settings", None)
+        find = sites.find if settings is None else settings.find
+        return find(model, self.include, self.exclude)
 
     def _attach(self, hooks):
         hooks.listen(self, self._around_event)

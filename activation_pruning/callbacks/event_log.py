@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from activation_pruning import sites
 from activation_pruning.callbacks.base import EventListener, settings
 from activation_pruning.support import files, texts
 from activation_pruning.support.settings import settings_table
@@ -65,7 +66,7 @@ class EventLog(EventListener):
         known = settings_table(backend=keras.backend.backend())
         facts = dict(zip(known["key"], known["value"], strict=True))
         facts["date"] = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        model = {"name": self.model.name, "parameters": self.model.count_params()}
+        model = {"name": self.model.name, "parameters": sites.parameters(self.model)}
         model["sites"] = {site.name: list(site.variable.shape) for site in self._sites}
         if getattr(self.model, "optimizer", None) is not None:
             model["optimizer"] = self.model.optimizer.get_config()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from activation_pruning import sites
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.hooks.silencing import Silencer
 from activation_pruning.pruning import Event, report
@@ -16,6 +17,8 @@ class KeepPruned(AttachedCallback):
     """Keep exact zeros exact zeros while the model trains on (fine-tuning after `prune`).
 
     Of units that are pruned as a whole, biases, betas and gammas that are zeros stay so as well.
+    The sparsity in `history` counts the layers that were to be pruned, as the report of `prune`
+    does; of a model that was loaded those that `prune` takes by default.
 
     Args:
         include: layers to keep (names, patterns, layers); None takes all.
@@ -39,6 +42,9 @@ class KeepPruned(AttachedCallback):
         self._masks: Any = None  # before the first epoch, as are the others
         self._silencer: Any = None
         self._count: Any = None
+
+    def _find(self, model):
+        return sites.find_all(model, self.include, self.exclude)
 
     def _attach(self, hooks):
         hooks.mask(self, self._sites)
@@ -68,12 +74,13 @@ class KeepPruned(AttachedCallback):
         return {name: mask.copy() for name, mask in self._masks.items()}
 
     def _measured(self):
-        """Sparsity of all the sites that callbacks of this kind prune in this fit."""
+        """Sparsity of the sites that callbacks of this kind prune in this fit, of those counted."""
         grown = {}
         for owner in self._hooks.owners:
             if getattr(owner, "regrow", None) is not None:
                 grown |= owner.masks()
-        return report.total_sparsity(report.measure(self._hooks.masked(type(self)), grown))
+        live_sites = report.those_counted(self.model, self._hooks.masked(type(self)))
+        return report.total_sparsity(report.measure(live_sites, grown))
 
     def _take_masks(self, event):
         """Prune what is zero in the weights of an event."""

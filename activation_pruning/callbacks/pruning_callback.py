@@ -77,6 +77,7 @@ class PruningCallback(KeepPruned):
         self._exchange = Exchange(regrow, self.settings, self.schedule)
         self.regrow = self._exchange.rule
         self._evidence = TrainingEvidence(self.settings, criterion, data, self.regrow)
+        self._skipped: list[tuple[str, str]] = []
         self._begin_history()
 
     def table(self) -> Table:
@@ -95,8 +96,13 @@ class PruningCallback(KeepPruned):
         """
         return self._evidence.table()
 
+    def left_out(self) -> Table:
+        """DataFrame: layer, reason; what is not pruned in this fit, or was not in the last one."""
+        return report.left_out(self._skipped)
+
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
+        report.note_counted(self.model, self._hooks.masked(PruningCallback))
         self._begin_history()
         self._evidence.begin()
         self._clock = Clock(self.params, self.schedule.by)
@@ -144,6 +150,11 @@ class PruningCallback(KeepPruned):
         if self.regrow is not None:
             self._exchange.warn_idle(self.table()["grown"])
         self._agenda.warn_short(len(self._history))
+
+    def _find(self, model):
+        found = self.settings.find(model, self.include, self.exclude)
+        self._skipped = found.skipped
+        return found
 
     def _check(self):
         Event(self.model, self._sites, self.settings).check()

@@ -10,6 +10,7 @@ import numpy as np
 from activation_pruning import masks, regrowth
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.sites import LiveSites
+from activation_pruning.support.names import quoted
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Masks
 
@@ -58,9 +59,9 @@ class Exchange:
         self.rule.fraction_at(0, end)
         if shared:
             raise ValueError(
-                f"{[site.path for site in shared]} are masked by another callback as well, which "
-                "would keep weights pruned that regrow= grows. Let one callback have these layers: "
-                "exclude= in the other."
+                f"{quoted(site.path for site in shared)} are masked by another callback as "
+                "well, which would keep weights pruned that regrow= grows. Let one callback have "
+                "these layers: exclude= in the other."
             )
 
     def plan(self, target: Any, time: int) -> None:

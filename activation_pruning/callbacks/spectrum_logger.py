@@ -24,7 +24,8 @@ class SpectrumLogger(AttachedCallback):
         epochs: n for every n-th epoch (counted from 1), or the numbers of the epochs; 0 is the
             state before training. `()` keeps the pruning events alone.
         include: layers to follow (names, patterns, layers); None takes all.
-        exclude: layers to leave out; None leaves out the output layer, `()` nothing.
+        exclude: layers to leave out besides the output layer and what is frozen; `()` leaves out
+            nothing.
 
     Raises:
         ValueError: for a bad `epochs`; at the start of `fit`, for an unbuilt model or an unknown

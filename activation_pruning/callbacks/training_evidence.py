@@ -6,6 +6,7 @@ from activation_pruning.evidence import gathering
 from activation_pruning.hooks.attachment import Attachment
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.sites import Activity, LiveSites
+from activation_pruning.support.names import quoted
 from activation_pruning.support.types import Array, Data, Model, Table
 
 
@@ -39,14 +40,14 @@ class TrainingEvidence:
         frozen = [site.path for site in live_sites if not site.variable.trainable]
         if frozen and self._trains:
             raise ValueError(
-                f"{frozen} are frozen (trainable=False): there are no gradients, and a weight "
-                "grown there would stay zero. Leave these layers out by exclude=."
+                f"{quoted(frozen)} are frozen (trainable=False): there are no gradients, and a "
+                "weight grown there would stay zero. Leave these layers out by exclude=."
             )
         wrapped = [site.path for site in live_sites if site.mask_variable is not None]
         if wrapped and "last_gradient" in self._tracked:
             raise ValueError(
-                f"the gradients of pruned weights are hidden by PrunedLayer in {wrapped}. Use the "
-                "plain model, ap.strip(model), or regrow='set'."
+                f"the gradients of pruned weights are hidden by PrunedLayer in {quoted(wrapped)}. "
+                "Use the plain model, ap.strip(model), or regrow='set'."
             )
 
     def attach(self, owner: Any, hooks: Attachment, sites: LiveSites, threshold: float) -> None:

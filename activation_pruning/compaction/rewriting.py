@@ -4,15 +4,13 @@ import warnings
 
 import keras
 import numpy as np
-import pandas as pd
 
 from activation_pruning import keras_private, sites
+from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, own_classes
 from activation_pruning.layers import wrapping
 from activation_pruning.support.types import Model, Table
-
-_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
 
 
 def compact(model: Model) -> Model:
@@ -50,11 +48,11 @@ def compact(model: Model) -> Model:
     plain = _plain(model)
     gone = _removal(plain)
     if not gone.channels.any():
-        reasons = _table(plain, gone)["reason"]
-        said = "; ".join(dict.fromkeys(filter(None, reasons))) or (
-            "no unit is pruned as a whole (those of recurrent layers always stay)"
-        )
-        warnings.warn(f"compact: no unit can be removed: {said}", stacklevel=2)
+        reasons = listing.table(plain, gone)["reason"]
+        found = list(dict.fromkeys(filter(None, reasons)))
+        more = f"; and {len(found) - 5} more, see ap.removable" if len(found) > 5 else ""
+        said = "; ".join(found[:5]) or "no unit is pruned as a whole"
+        warnings.warn(f"compact: no unit can be removed: {said}{more}", stacklevel=2)
     return copies.rebuild(
         plain,
         lambda layer, copy: _smaller(layer, copy, gone),
@@ -70,9 +68,9 @@ def removable(model: Model) -> Table:
         model: as for `compact`.
 
     Returns:
-        DataFrame, one row for each layer that makes channels: layer, kind (units, filters,
-        heads, ...), units, constant (units without incoming weights), removed, left (constant
-        and not removed), reason (why those are left).
+        DataFrame, one row for each layer that makes channels, and for each other one that has
+        pruned units: layer, kind (units, filters, heads, ...), units, constant (units without
+        incoming weights), removed, left (constant and not removed), reason (why those are left).
 
     Raises:
         TypeError, ValueError: as `compact`.
@@ -86,7 +84,7 @@ def removable(model: Model) -> Table:
         [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
     plain = _plain(model)
-    return _table(plain, _removal(plain))
+    return listing.table(plain, _removal(plain))
 
 
 def _removal(model):
@@ -116,29 +114,6 @@ def _plain(model):
             if not np.isfinite(values).all():
                 raise ValueError(f"{variable.path} holds NaN or infinite values: nothing to keep")
     return wrapping.plain(model)
-
-
-def _table(model, gone):
-    paths = {id(layer): path for layer, path in _named(model)}
-    rows = []
-    for size in gone.flow.sizes.values():
-        if size.key == "target_shape":
-            continue
-        value = gone.flow.units.get(id(size.layer), (None, None, np.full(len(size.ids), np.nan)))[2]
-        constant = np.isfinite(value) if size.key != "num_heads" else np.zeros(len(size.ids), bool)
-        removed = gone.of(size.ids)
-        left = constant & ~removed
-        place = paths.get(id(size.layer), size.layer.name), _KINDS.get(size.key, size.key)
-        counts = len(size.ids), *(int(some.sum()) for some in (constant, removed, left))
-        rows.append((*place, *counts, "; ".join(gone.reasons(size.ids[left]))))
-    columns = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _named(model, prefix=""):
-    for layer in keras_private.sublayers(model):
-        yield layer, f"{prefix}{layer.name}"
-        yield from _named(layer, f"{prefix}{layer.name}/")
 
 
 def _smaller(layer, copy, gone):

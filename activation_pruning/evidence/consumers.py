@@ -111,7 +111,7 @@ class _Paths:
         own = self._units(site)
         makers = [other for other in self.sites if other.variable is not site.variable]
         for other in makers:
-            theirs = channels.units_of(self.flow, other)
+            theirs = channels.units_of(self.flow, other.variable, other.units)
             if theirs is not None and np.isin(self.labels[theirs], own).any():
                 raise _refused(site.name, f"they are coupled with those of {other.path!r}")
         for ids, reason in self.flow.pins:
@@ -122,7 +122,7 @@ class _Paths:
 
     def _units(self, site):
         """The class of each unit, which must be all different."""
-        found = channels.units_of(self.flow, site)
+        found = channels.units_of(self.flow, site.variable, site.units)
         if found is None:
             raise _refused(site.name, "its layer is not known here")
         own = self.labels[found]

@@ -32,8 +32,9 @@ def check_data(needs: Collection[str], criterion: object, data: Data) -> None:
     tracked = sorted(one.name for one in look_up(needs, "training"))
     if tracked:
         raise ValueError(
-            f"criterion {criterion!r} needs {tracked}, which only "
-            "training gives: use PruningCallback(schedule, criterion=...) in model.fit"
+            f"criterion {criterion!r} needs the gradients of training steps, which there are in a "
+            "fit only: give it to ap.PruningCallback(schedule, criterion=...), and that to "
+            "model.fit(callbacks=[...])"
         )
     if data is None and look_up(needs, "activity"):
         raise ValueError(

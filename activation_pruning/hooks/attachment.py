@@ -273,4 +273,7 @@ def detach(model: keras.Model) -> None:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     >>> ap.detach(model)
     """
+    if not isinstance(model, keras.Model):
+        kind = type(model).__name__
+        raise TypeError(f"model must be a keras.Model, received {model!r:.40} ({kind})")
     attachment(model).remove()

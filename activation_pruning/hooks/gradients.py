@@ -15,6 +15,7 @@ from activation_pruning import keras_private
 from activation_pruning.hooks.masking import mask_again
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite
+from activation_pruning.support.names import quoted
 
 
 class Gradients:
@@ -125,9 +126,10 @@ class Gradients:
         unseen = sorted({site.path for site in sites if id(site.variable) not in self._seen})
         if unseen:
             raise ValueError(
-                f"no gradient of {unseen} reached the optimizer in a training step: the loss does "
-                "not depend on these layers, or train_step does not hand their gradients to apply "
-                "(on JAX: stateless_apply) of the model's optimizer. Leave them out by exclude=."
+                f"no gradient of {quoted(unseen)} reached the optimizer in a training step: the "
+                "loss does not depend on these layers, or train_step does not hand their gradients "
+                "to apply (on JAX: stateless_apply) of the model's optimizer. Leave them out by "
+                "exclude=."
             )
 
     def _mask_of(self, variable):

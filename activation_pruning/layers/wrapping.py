@@ -12,6 +12,7 @@ from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.layers.pruned_layer import PrunedLayer
 from activation_pruning.pruning import report
+from activation_pruning.support.names import quoted
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
@@ -76,7 +77,7 @@ def wrap(
     wrapped = copies.rebuild(model, replace, transfer)
     for why in dict.fromkeys(missed.values()):
         names = [name for name in missed if missed[name] == why]
-        text = f"not wrapped: {names}: {why}; ap.PruningCallback prunes them in place"
+        text = f"not wrapped: {quoted(names)}: {why}; ap.PruningCallback prunes them in place"
         warnings.warn(text, stacklevel=2)
     return wrapped
 

@@ -40,6 +40,10 @@ class Granularity:
         """The sparsity when all items are pruned."""
         return 1.0
 
+    def refusal(self, shape: tuple[int, ...], input_axis: int) -> str:
+        """Why kernels of this shape can't be divided into items, "" where they can."""
+        return ""
+
     def items(self, site: Site, scores: Scores) -> Items:
         """Return what is ranked; units and blocks score the mean of their alive weights."""
         raise NotImplementedError
@@ -175,6 +179,14 @@ class NM(Granularity):
     def max_sparsity(self) -> float:
         return 1.0 - self.n / self.m
 
+    def refusal(self, shape: tuple[int, ...], input_axis: int) -> str:
+        length = shape[input_axis]
+        if length % self.m == 0:
+            return ""
+        return (
+            f"{self.n}:{self.m} granularity needs an input axis that {self.m} divides, got {length}"
+        )
+
     def items(self, site: Site, scores: Scores) -> Items:
         """See `Granularity.items`: a group scores the sum over the weights to be pruned."""
         groups = self._groups(site, scores)
@@ -198,12 +210,9 @@ class NM(Granularity):
 
     def _groups(self, site: Site, scores: Scores) -> Array:
         """Return the scores, a row for each group, -inf where pruned."""
-        length = scores.shape[site.input_axis]
-        if length % self.m:
-            raise ValueError(
-                f"{site.name}: {self.n}:{self.m} granularity needs an input axis that {self.m} "
-                f"divides, got {length}; exclude the layer or choose another granularity."
-            )
+        refused = self.refusal(scores.shape, site.input_axis)
+        if refused:
+            raise ValueError(f"{site.name}: {refused}; exclude the layer.")
         alive = np.where(site.mask, scores, -np.inf)
         return np.moveaxis(alive, site.input_axis, -1).reshape(-1, self.m)
 

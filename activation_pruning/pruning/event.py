@@ -16,6 +16,7 @@ from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.pruning import report
 from activation_pruning.pruning.settings import Settings
 from activation_pruning.sites import LiveSites, Site, find
+from activation_pruning.support.names import quoted
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Data, Masks, Model, Progress
 
@@ -97,8 +98,8 @@ class Event:
         gated = [s.path for s in self.sites if s.wrapper is not None and s.mask_variable is None]
         if self.settings.surgeon and gated:
             raise ValueError(
-                f"layers {gated} have gates that would multiply the compensated weights; make a "
-                "plain model of it first: model = ap.strip(model)"
+                f"layers {quoted(gated)} have gates that would multiply the compensated weights; "
+                "make a plain model of it first: model = ap.strip(model)"
             )
 
     def gather(self, data: Data, needs: Set[str] | None = None) -> Gathered:

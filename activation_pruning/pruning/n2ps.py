@@ -12,6 +12,7 @@ from activation_pruning.evidence import consumers, gathering, significance
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites.linear import Linear
+from activation_pruning.support.checks import check_flags
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Data, Layers, Mask, Masks, Model
 
@@ -40,8 +41,7 @@ def n2ps(
         threshold: nodes below it go; None is the mean significance of the living nodes, for each
             layer, and for the inputs, its own.
         inputs: whether inputs are removed, too.
-        include: layers whose units may go (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        include, exclude: layers whose units may go, and layers to leave alone, as for `prune`.
 
     Returns:
         A `PruningReport`; its `sparsity` counts the weights that entered or left removed nodes.
@@ -72,6 +72,8 @@ def n2ps(
             f"threshold={shown(threshold)}; it must be a number of at least 0, or None"
         )
     gathering.check_passes({"sigmoid"}, data, again=True)
+    check_flags(inputs=inputs)
+    sites.check_model(model, layers=False)
     found = sites.find(model, include, exclude)
     excited = significance.sigmoid(model, found.sites, data)
     following = consumers.takers(model, found.sites)

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from activation_pruning import amounts, masks, sites
+from activation_pruning import amounts, masks
 from activation_pruning.evidence import gathering
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.silencing import silence
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
+from activation_pruning.support.checks import check_flags
 from activation_pruning.support.counts import Count, counted
+from activation_pruning.support.names import shortened
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Criterion, Data, Layers, Masks, Model, Named, Scores
@@ -41,6 +43,8 @@ def prune(
     k = floor(sparsity * n + 0.5) of the n prunable weights are exact zeros afterwards, those
     with the lowest scores; weights that are zeros already count among them. With the allocation
     "uniform" k is taken layer by layer; units and blocks come as close as whole ones allow.
+    Prunable are the weights of the layers chosen by `include` and `exclude`, without those that
+    the granularity cannot divide; the report lists what was left out, and why.
 
     Args:
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
@@ -57,9 +61,10 @@ def prune(
         data: samples for criteria that look at data: an array, `(x, y)`, a `tf.data.Dataset`,
             a `keras.utils.PyDataset`, or an iterable of batches; with labels for criteria that
             look at the loss. Where it is needed several times it must not be a generator.
-        include: layers to prune (names, patterns, layers); None takes all.
-        exclude: layers to leave alone; None leaves out the output layer (of a subclassed model,
-            which does not say, the layer that it made last), `()` nothing.
+        include: layers to prune (names, patterns, layers), whatever is left out by default: the
+            output layer (of a subclassed model, which does not say, the layer that it made last)
+            and what is frozen, `trainable=False`. None takes all others.
+        exclude: layers to leave alone besides; `()` leaves out nothing at all.
         seed: for criteria that are random.
         respect_zeros: whether exact zeros count as pruned already.
         sequential: prune layer by layer, in the order of the model (a subclassed one: in which
@@ -82,11 +87,12 @@ def prune(
     >>> ap.prune(model, 0.75).table()["pruned"].tolist()[:1]
     [36]
     """
+    check_flags(respect_zeros=respect_zeros, sequential=sequential)
     settings = Settings(criterion, allocation, granularity, seed)
     if between is not None and not callable(between):
         raise ValueError(f"between={shown(between)}; it must be a function of the model, or None")
     targets = _targets(sparsity, settings)
-    found = sites.find(model, include, exclude)
+    found = settings.find(model, include, exclude)
     coupling = Coupling(model) if settings.couples and not sequential else None
     progress = ProgressBar(verbose)
     event = Event(
@@ -99,6 +105,7 @@ def prune(
     gathering.check_data(settings.needs, criterion, data)
     again = len(targets) > 1 or sequential or settings.rounds > 1
     gathering.check_passes(settings.needs, data, again)
+    first = event
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
@@ -113,8 +120,10 @@ def prune(
                 progress(done, len(steps))
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
     notes += [coupling.note(found.sites, event.masks)] if coupling else []
+    final = None if amounts.is_amount(target) else target
+    notes += [_already(first, event, final), _fresh(first, event)]
     note = " ".join(filter(None, notes))
-    return report.report(model, found, None if amounts.is_amount(target) else target, note)
+    return report.report(model, found, final, note, event.masks)
 
 
 def scores(
@@ -145,7 +154,8 @@ def scores(
     [2.0, 1.0]
     """
     settings, progress = Settings(criterion, seed=seed), ProgressBar(verbose)
-    event = Event(model, sites.find(model, include, exclude).sites, settings, progress=progress)
+    live_sites = settings.find(model, include, exclude).sites
+    event = Event(model, live_sites, settings, progress=progress)
     event.check()
     gathering.check_data(settings.needs, criterion, data)
     gathering.check_passes(settings.needs, data)
@@ -172,6 +182,35 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
             raise ValueError(f"sparsity={told}: several sparsities must be rising fractions")
         return [float(target) for target in targets]
     return [sparsity]
+
+
+def _already(first: Event, last: Event, target: float | None) -> str:
+    """What to say where nothing was pruned because the model was sparser than asked; warns."""
+    count = counted(first.masks.values())
+    above = target is not None and count.pruned > round(target * count.weights)
+    if not above or count != counted(last.masks.values()):
+        return ""
+    found = (
+        f"The model was sparser than asked already, so nothing was pruned: {count.sparsity:.2%} "
+        f"of its prunable weights were zeros, sparsity={target:g} asks for {target:.2%}."
+    )
+    more = "To prune a share of what is left, give ap.amounts.Fraction(...) in place of a number."
+    warnings.warn(f"{found} {more}", stacklevel=3)
+    return found
+
+
+def _fresh(first: Event, last: Event) -> str:
+    """What to say of pruned kernels in which nothing but zeros is to be seen."""
+    bare = {site.name for site in first.sites if site.mask_variable is None}
+    zeros = [seen for seen in first.snapshots if seen.name in bare and not seen.kernel.any()]
+    pruned = [seen.layer for seen in zeros if not last.masks[seen.name].all()]
+    if not pruned:
+        return ""
+    return (
+        f"{shortened(pruned)}: nothing but zeros, as fresh kernels are, so what was pruned there "
+        "cannot be told from the weights and comes back in training. Leave such layers out with "
+        "exclude=, or train first."
+    )
 
 
 def _steps(target: Any, count: Count, settings: Settings) -> list[Any]:

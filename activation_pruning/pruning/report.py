@@ -1,7 +1,9 @@
 """What a pruning did, measured from the weights themselves."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,12 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.support.counts import counted
+from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Masks, Model, Table
 
+# {id: variable} of the kernels that sparsity is counted over, of models that live.
+_COUNTED: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_MANY = 5  # layers left out for one reason, each with a row of its own in print
 _COLUMNS = ["event", "epoch", "step", "layer", "site", "target_sparsity", "total_sparsity"]
 _COLUMNS += ["sparsity", "pruned", "weights"]  # of every event
 
@@ -38,17 +44,43 @@ def alive_masks(live_sites: sites.LiveSites) -> Masks:
     return {seen.name: seen.mask for seen in read(live_sites)}
 
 
-def measure(live_sites: sites.LiveSites, masks: Masks | None = None) -> Table:
+def note_counted(model: Model, live_sites: sites.LiveSites) -> None:
+    """Remember that sparsity is counted over these sites of a model from now on."""
+    for site in sites.find_all(model).sites:
+        _COUNTED.pop(id(site.variable), None)
+    _COUNTED.update({id(site.variable): site.variable for site in live_sites})
+
+
+def those_counted(model: Model, live_sites: sites.LiveSites) -> sites.LiveSites:
+    """Of some sites those that sparsity is counted over.
+
+    These are the ones that were to be pruned last; where nobody knows, as in a model that was
+    loaded, those that `prune` takes by default.
+    """
+    known = [site for site in live_sites if id(site.variable) in _COUNTED]
+    if not known:
+        with contextlib.suppress(ValueError):  # there may be no others
+            default = {id(site.variable) for site in sites.find(model).sites}
+            known = [site for site in live_sites if id(site.variable) in default]
+    return known or live_sites
+
+
+def measure(
+    live_sites: sites.LiveSites, grown: Masks | None = None, masks: Masks | None = None
+) -> Table:
     """One row per site, measured from the weights themselves: exact zeros are pruned weights.
 
-    Where `masks` ({site name: bool array}) says that a weight is alive, it is, though it be zero:
-    one that was grown and has not moved yet.
+    Where `grown` ({site name: bool array}) says that a weight is alive, it is, though it be zero:
+    one that was grown and has not moved yet. Of a kernel of nothing but zeros `masks` says it; it
+    is fresh, all alive, without them.
     """
     rows = []
     for site in live_sites:
         mask = site.kernel() != 0
-        if masks and site.name in masks:
-            mask |= masks[site.name]
+        if not mask.any():
+            mask |= (masks or {}).get(site.name, np.True_)
+        if grown and site.name in grown:
+            mask |= grown[site.name]
         count = counted([mask])
         removed = site.n_units - int(site.units_alive(mask).sum())
         rows.append((site.path, site.name, *count, count.sparsity, site.n_units, removed))
@@ -73,7 +105,7 @@ class EventHistory:
 
     def add(self, live_sites: sites.LiveSites, before: Masks, after: Masks, **facts: Any) -> None:
         """Put an event on record: the masks before and after it, and what else there is to say."""
-        measured = measure(live_sites, after if self._regrow else None)
+        measured = measure(live_sites, after if self._regrow else None, after)
         grown = [np.count_nonzero(after[name] & ~before[name]) for name in measured["site"]]
         facts |= {"event": len(self) + 1, "total_sparsity": total_sparsity(measured)}
         self._events.append(measured.assign(grown=grown, **facts).to_dict("records"))
@@ -107,7 +139,7 @@ class PruningReport:
         return total_sparsity(self._table.dropna(subset=["sparsity"]))
 
     def __str__(self) -> str:
-        shown = self._table.drop(columns="layer")
+        shown = _brief(self._table).drop(columns="layer")
         percent = shown["sparsity"].map(lambda share: f"{share:.1%}", na_action="ignore")
         text = shown.assign(sparsity=percent).to_string(index=False, na_rep="")
         pruned, weights = int(self._table["pruned"].sum()), int(self._table["weights"].sum())
@@ -118,20 +150,56 @@ class PruningReport:
     __repr__ = __str__
 
 
-def report(model: Model, found: sites.Found, target: float | None, note: str = "") -> PruningReport:
-    """The `PruningReport` of a model as it is now, where `found` was pruned to `target`."""
-    skipped = pd.DataFrame(
-        {"layer": path, "site": path, "note": f"not pruned: {reason}"}
-        for path, reason in found.skipped
-    )
-    table = pd.concat([measure(found.sites).assign(note=""), skipped], ignore_index=True)
+def _brief(table: Table) -> Table:
+    """The table with one row for layers that were left out for the same reason, if many were."""
+    out = table["sparsity"].isna()
+    many = out & (table.groupby("note")["note"].transform("size") > _MANY)
+    names = table[many].groupby("note", sort=False)["site"].agg(lambda own: shortened(own, 3))
+    return pd.concat([table[~many], names.reset_index()], ignore_index=True)
+
+
+def report(
+    model: Model,
+    found: sites.Found,
+    target: float | None,
+    note: str = "",
+    masks: Masks | None = None,
+) -> PruningReport:
+    """The `PruningReport` of a model as it is now, where `found` was pruned to `target`.
+
+    `masks` says what is alive in kernels of nothing but zeros, see `measure`.
+    """
+    note_counted(model, found.sites)
+    skipped = left_out(found.skipped).rename(columns={"reason": "note"})
+    skipped = skipped.assign(site=skipped["layer"], note="not pruned: " + skipped["note"])
+    measured = measure(found.sites, masks=masks)
+    total = _in_all(model, found.sites, measured)
+    table = pd.concat([measured.assign(note=""), skipped], ignore_index=True)
     # Int64: skipped layers have no counts.
     table = table.astype(dict.fromkeys(["weights", "pruned", "units", "units_removed"], "Int64"))
     held = (
-        f"The model still holds {model.count_params():,} parameters: zeros in a dense kernel "
+        f"The model still holds {sites.parameters(model):,} parameters: zeros in a dense kernel "
         "neither shrink the file nor speed it up by themselves."
     )
-    return PruningReport(table, target, f"{held} {note}".rstrip())
+    return PruningReport(table, target, " ".join(filter(None, (total, held, note))))
+
+
+def left_out(skipped: Iterable[tuple[str, str]]) -> Table:
+    """DataFrame: layer, reason; of what was not to be pruned."""
+    return pd.DataFrame(list(skipped), columns=["layer", "reason"]).astype(object)
+
+
+def _in_all(model: Model, counted: sites.LiveSites, measured: Table) -> str:
+    """The sparsity of all kernels in words, where there are others than those counted."""
+    own = {id(site.variable) for site in counted}
+    others = [site for site in sites.find_all(model).sites if id(site.variable) not in own]
+    if not others:
+        return ""
+    every = pd.concat([measured, measure(others)])
+    return (
+        f"Of all {every['weights'].sum():,} weights in kernels, those left out included, "
+        f"{total_sparsity(every):.2%} are pruned."
+    )
 
 
 def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Activity]) -> Table:

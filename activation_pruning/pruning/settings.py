@@ -4,11 +4,13 @@ import dataclasses
 from numbers import Real
 from typing import Any
 
-from activation_pruning import allocations, amounts, masks, surgeons
+from activation_pruning import allocations, amounts, masks, sites, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.evidence.statistic import look_up
+from activation_pruning.sites import Found
 from activation_pruning.support.checks import SHARE, check_count
 from activation_pruning.support.shown import shown
+from activation_pruning.support.types import Layers, Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,18 @@ class Settings:
     def couples(self) -> bool:
         """Whether units that can only go together are ranked together."""
         return isinstance(self.granularity, masks.Unit) and not self.surgeon
+
+    def find(self, model: Model, include: Layers = None, exclude: Layers = None) -> Found:
+        """The sites that can be pruned by these settings, and what was left out; see `sites.find`.
+
+        Raises:
+            ValueError: when the granularity fits none of the layers, and as `sites.find`.
+        """
+        sites.check_model(model, layers=False)
+        found = sites.find(model, include, exclude)
+        refusal = getattr(self.granularity, "refusal", lambda shape, input_axis: "")
+        reasons = [refusal(tuple(s.variable.shape), s.input_axis) for s in found.sites]
+        return found.without(dict(zip(found.sites, reasons, strict=True)))
 
     def check_target(self, sparsity: Any) -> None:
         """Raise ValueError for a target that no event could reach; None is one not known yet."""

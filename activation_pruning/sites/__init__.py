@@ -1,6 +1,7 @@
 """Sites: the only walker over a model's layers, which finds its prunable kernels and their units.
 
-- walk.py: finds the sites of a model, by name, pattern or layer.
+- choice.py: the sites of a model that are meant, by name, pattern or layer, and by default.
+- walk.py: finds all sites of a model, and says which weights are none.
 - kernels.py: which weights of a layer class are prunable, and which axes number the units.
 - active_outputs.py: which output says that a unit is active.
 - site.py: a site as criteria see it, and as it is in a live model.
@@ -9,12 +10,12 @@
 """
 
 from activation_pruning.sites.active_outputs import Source
+from activation_pruning.sites.choice import find, find_all, matching
 from activation_pruning.sites.kernels import Kernel, register
-from activation_pruning.sites.models import check_model, is_graph, operations
+from activation_pruning.sites.models import check_model, is_graph, operations, parameters
 from activation_pruning.sites.site import Activity, Found, LiveSite, LiveSites, Site
-from activation_pruning.sites.walk import find, matching
 
 __all__ = [
     "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "check_model",
-    "find", "is_graph", "matching", "operations", "register",
+    "find", "find_all", "is_graph", "matching", "operations", "parameters", "register",
 ]  # fmt: skip

@@ -1,6 +1,11 @@
 """Kinds of models: with a graph that is known, subclassed, not built, legacy."""
 
+import math
+import os
+
 import keras
+
+from activation_pruning import keras_private
 
 
 def operations(layer: keras.Layer) -> frozenset[int]:
@@ -35,28 +40,73 @@ def is_graph(model: keras.Layer) -> bool:
     return bool(operations(model))
 
 
-def check_model(model: object) -> None:
-    """Raise TypeError unless `model` is a Keras 3 model (or layer), ValueError if not built.
+def multiplies(layer: keras.Layer) -> bool:
+    """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
+    return hasattr(layer, "factor_of")
+
+
+def parameters(model: keras.Layer) -> int:
+    """How many weights there are, without the masks and counters that wrappers keep beside them.
+
+    Example:
+        >>> import keras, activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> wrapped = ap.wrap(model, exclude=())
+        >>> wrapped.count_params() > 15, ap.sites.parameters(wrapped)
+        (True, 15)
+    """
+    weights = {id(weight): weight for weight in model.weights}
+    for wrapper in filter(multiplies, keras_private.with_sublayers(model)):
+        kept = [*wrapper.layer.weights, *wrapper.trainable_weights]  # gates are trained
+        for key in {id(w) for w in wrapper.weights} - {id(w) for w in kept}:
+            weights.pop(key, None)
+    return sum(math.prod(weight.shape) for weight in weights.values())
+
+
+def check_model(model: object, layers: bool = True) -> None:
+    """Raise TypeError unless `model` is a Keras 3 model, ValueError if it is not built.
+
+    Args:
+        model: what was given for one.
+        layers: whether a single layer will do as well.
 
     Example:
         >>> from activation_pruning import sites
         >>> sites.check_model("model.keras")
         Traceback (most recent call last):
             ...
-        TypeError: model must be a keras.Model, received builtins.str
+        TypeError: model must be a keras.Model, received 'model.keras'; load a file first:
+        keras.saving.load_model('model.keras')
     """
     if not isinstance(model, keras.Layer):
-        kind = f"{type(model).__module__}.{type(model).__name__}"
-        if "tf_keras" in kind or "keras.src.engine" in kind:
-            raise TypeError(
-                f"model is a legacy tf_keras model ({kind}); this package prunes Keras 3 models. "
-                "ap.from_tfmot(model) makes a Keras 3 copy of a Sequential or Functional one; "
-                "rebuild any other with `keras` and copy its weights: "
-                "new_model.set_weights(old_model.get_weights())."
-            )
-        raise TypeError(f"model must be a keras.Model, received {kind}")
+        raise TypeError(_no_model(model))
+    if not (layers or isinstance(model, keras.Model)):
+        raise TypeError(
+            f"model must be a keras.Model, received the layer {model.name!r} "
+            f"({type(model).__name__}); give the model that it is in, and include={model.name!r}"
+        )
     if not model.built:
         raise ValueError(
             f"model {model.name!r} is not built, so it has no weights yet. Give it an Input "
             "layer, call model.build(input_shape), or call it on a batch of data."
         )
+
+
+def _no_model(model):
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    if "tf_keras" in kind or "keras.src.engine" in kind:
+        return (
+            f"model is a legacy tf_keras model ({kind}); this package prunes Keras 3 models. "
+            "ap.from_tfmot(model) makes a Keras 3 copy of a Sequential or Functional one; "
+            "rebuild any other with `keras` and copy its weights: "
+            "new_model.set_weights(old_model.get_weights())."
+        )
+    if isinstance(model, (str, os.PathLike)):
+        path = os.fspath(model)
+        return (
+            f"model must be a keras.Model, received {path!r}; load a file first: "
+            f"keras.saving.load_model({path!r})"
+        )
+    what = f"the class {model.__name__}" if isinstance(model, type) else kind.split(".")[-1]
+    what = repr(model) if isinstance(model, (int, float, type(None))) else what
+    return f"model must be a keras.Model, received {what}"

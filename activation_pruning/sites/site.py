@@ -1,13 +1,14 @@
 """Sites as criteria see them (plain arrays) and as they are in a live model."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from activation_pruning.sites.active_outputs import Source
+from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Array, Mask
 
 
@@ -153,3 +154,28 @@ class Found:
 
     sites: LiveSites
     skipped: list[tuple[str, str]]
+
+    def without(self, reasons: Mapping[LiveSite, str]) -> "Found":
+        """The same without the sites that have a reason; it joins what was left out.
+
+        Raises:
+            ValueError: when no site is left; it says why.
+        """
+        left = [site for site in self.sites if not reasons.get(site)]
+        named = [(site.path, reasons[site]) for site in self.sites if reasons.get(site)]
+        skipped = list(dict.fromkeys(self.skipped + named))
+        if not left:
+            raise ValueError(nothing_left(skipped))
+        return Found(left, skipped)
+
+
+def nothing_left(skipped: Iterable[tuple[str, str]]) -> str:
+    """Why there is nothing to prune, and what to do: each reason once, with its layers."""
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in skipped:
+        by_reason.setdefault(reason, []).append(path)
+    told = "; ".join(f"{shortened(paths, 5)}: {reason}" for reason, paths in by_reason.items())
+    return (
+        f"model has no prunable layers left ({told or 'no layers'}). include=... takes what is "
+        "left out by default, exclude=() all of it; sites.register is for your own layer classes."
+    )

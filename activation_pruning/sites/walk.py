@@ -1,18 +1,19 @@
-"""The only walker over a model's layers: finds its sites, and those that names stand for."""
-
-import fnmatch
+"""The only walker over a model's layers: finds its sites, and what has none."""
 
 import keras
 
 from activation_pruning import keras_private
-from activation_pruning.sites import active_outputs, kernels, layer_classes
-from activation_pruning.sites.models import check_model, operations
-from activation_pruning.sites.site import Found, LiveSite, LiveSites
-from activation_pruning.support.names import did_you_mean
-from activation_pruning.support.shown import shown
-from activation_pruning.support.types import Layers, Model
+from activation_pruning.sites import active_outputs, kernels, layer_classes, models
+from activation_pruning.sites.site import Found, LiveSite
 
 _L = keras.layers
+
+
+def walked(model: keras.Layer) -> Found:
+    """Every site of a built model or layer, and [(layer, reason)] of weights that are none."""
+    walk = _Walk()
+    walk.visit(model, "" if isinstance(model, keras.Model) else model.name)
+    return Found(walk.sites, list(dict.fromkeys(walk.skipped)))
 
 
 class _Walk:
@@ -31,25 +32,26 @@ class _Walk:
             return  # shared layers are found once
         self._seen.add(id(layer))
         described = kernels.of(layer)
-        if described is not None:
-            self._add(layer, path, described, graph, outer, wrapper)
+        if described is not None and not self._add(layer, path, described, graph, outer, wrapper):
             return
+        multiplies = models.multiplies(layer)
+        if not multiplies:
+            self._note_others(layer, path, described is not None)
         children = keras_private.sublayers(layer)
-        self._note_unknown(layer, path, children)
-        if isinstance(layer, _L.RNN):
-            return  # a cell of another kind: listed above, never called on its own
-        multiplies = _multiplies(layer)
+        if isinstance(layer, _L.RNN):  # a cell is never called on its own
+            children = [child for child in children if child is not layer.cell]
         wrapper = layer if multiplies else wrapper
         outer = (*outer, layer) if multiplies or isinstance(layer, layer_classes.WRAPPERS) else ()
         for child in children:
             inner = path if multiplies else f"{path}/{child.name}".lstrip("/")
-            self.visit(child, inner, operations(layer) or graph, outer, wrapper)
+            self.visit(child, inner, models.operations(layer) or graph, outer, wrapper)
 
     def _add(self, layer, path, described, graph, outer, wrapper):
+        """Take the registered kernels of `layer`; False where it can't be pruned as it is."""
         reason = _refusal(layer)
         if reason:
             self.skipped.append((path, reason))
-            return
+            return False
         for kernel in described:
             variable = kernel.variable(layer)
             if variable is None:
@@ -71,13 +73,21 @@ class _Walk:
                         wrapper=wrapper,
                     )
                 )
+        return True
 
-    def _note_unknown(self, layer, path, children):
-        parts = () if isinstance(layer, _L.RNN) else children
-        inside = {id(variable) for child in parts for variable in child.weights}
-        own = [w for w in layer.trainable_weights if len(w.shape) > 1 and id(w) not in inside]
-        if own and not _multiplies(layer):
-            kind = type(layer).__name__
+    def _note_others(self, layer, path, registered):
+        """Note the matrices of the layer itself that are no sites."""
+        parts = () if isinstance(layer, _L.RNN) else keras_private.sublayers(layer)
+        known = self._seen | {id(variable) for child in parts for variable in child.weights}
+        others = [w for w in layer.trainable_weights if len(w.shape) > 1 and id(w) not in known]
+        kind = type(layer).__name__
+        if registered:
+            self.skipped.extend(
+                (path, f"`{w.name}` is not registered as a kernel of {kind}; see sites.register")
+                for w in others
+                if w.name != "bias"  # a GRU's has two axes
+            )
+        elif others:
             self.skipped.append((path, f"no site registered for {kind}; see sites.register"))
 
     def _unique(self, name):
@@ -87,11 +97,6 @@ class _Walk:
             fresh = f"{name}_{number}"
         self._names.add(fresh)
         return fresh
-
-
-def _multiplies(layer):
-    """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
-    return hasattr(layer, "factor_of")
 
 
 def _refusal(layer):
@@ -104,127 +109,3 @@ def _refusal(layer):
     if not layer.built:
         return "not built: call the model on data once"
     return None
-
-
-def find(model: Model, include: Layers = None, exclude: Layers = None) -> Found:
-    """Find the prunable sites of a built Keras 3 model.
-
-    Args:
-        model: a built `keras.Model` (Sequential, Functional, nested or subclassed) or layer.
-        include: names, patterns (`"conv*"`) or layers to take; None takes all.
-        exclude: names, patterns or layers to leave out; None leaves out the output layers
-            (unless `include` is given), `()` leaves out nothing.
-
-    Returns:
-        `Found`, with the sites in model order and the skipped layers with their reasons.
-
-    Raises:
-        TypeError: for something that is not a Keras 3 model.
-        ValueError: for an unbuilt model, an unknown name, or when no site is left.
-
-    Example:
-        >>> import keras
-        >>> from activation_pruning import sites
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"),
-        ...                           keras.layers.Dense(2, name="output")])
-        >>> [site.name for site in sites.find(model).sites]
-        ['hidden/kernel']
-    """
-    check_model(model)
-    walk = _Walk()
-    walk.visit(model, "" if isinstance(model, keras.Model) else model.name)
-    chosen = walk.sites
-    if include is not None and chosen:
-        chosen = matching("include", include, walk.sites)
-    if exclude is None and include is None:
-        left_out = _outputs(model, walk.sites)
-        walk.skipped.extend((site.path, "output layer (excluded by default)") for site in left_out)
-    else:
-        left_out = matching("exclude", exclude or (), walk.sites)
-        walk.skipped.extend((site.path, "excluded") for site in left_out)
-    chosen = [site for site in walk.sites if site in chosen and site not in left_out]
-    if not chosen:
-        raise ValueError(_nothing_left(walk))
-    return Found(chosen, list(dict.fromkeys(walk.skipped)))
-
-
-def _nothing_left(walk):
-    listed = "; ".join(f"{path}: {reason}" for path, reason in walk.skipped) or "no layers"
-    return (
-        f"model has no prunable layers left ({listed}). Use include=... or exclude=() to prune "
-        "the output layer too, or sites.register for your own layer classes."
-    )
-
-
-def matching(argument: str, wanted: Layers, sites: LiveSites) -> LiveSites:
-    """Those of `sites` that any name, pattern or layer in `wanted` stands for.
-
-    Raises:
-        ValueError: for an entry of `argument` that matches none; it lists those there are.
-
-    Example:
-        >>> import keras
-        >>> from activation_pruning import sites
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"),
-        ...                           keras.layers.Dense(2, name="output")])
-        >>> found = sites.find(model, exclude=()).sites
-        >>> [site.name for site in sites.matching("include", ["hid*"], found)]
-        ['hidden/kernel']
-    """
-    wanted = (
-        [wanted]
-        if isinstance(wanted, (str, keras.Layer))
-        else list(() if wanted is None else wanted)
-    )
-    matched = []
-    for item in wanted:
-        hits = [site for site in sites if _names(argument, item, site)]
-        if not hits:
-            names = sorted({site.path for site in sites})
-            text = item if isinstance(item, str) else item.name
-            hint = did_you_mean(text, names, opening=" Did")
-            raise ValueError(
-                f"{argument}={shown(text)} matches no prunable layer.{hint} Prunable layers: "
-                f"{names}"
-            )
-        matched.extend(hits)
-    return matched
-
-
-def _names(argument, item, site):
-    if isinstance(item, keras.Layer):
-        return any(w is site.variable for w in item.weights)
-    if not isinstance(item, str):
-        raise TypeError(f"{argument} takes names, patterns or layers, received {shown(item)}")
-    parts = site.path.split("/")
-    prefixes = {"/".join(parts[: end + 1]) for end in range(len(parts))}
-    return any(fnmatch.fnmatch(name, item) for name in prefixes | {site.layer.name, site.name})
-
-
-def _outputs(model, sites):
-    """The sites of the layers that produce the model's outputs.
-
-    Walks back from the outputs of a graph. A subclassed model has no graph to follow: its last
-    site in tracking order is taken.
-    """
-    if not operations(model):
-        return [site for site in sites if sites and site.layer is sites[-1].layer]
-    found, frontier, seen = [], list(keras_private.output_operations(model)), set()
-    while frontier:
-        operation = frontier.pop()
-        if id(operation) in seen:
-            continue
-        seen.add(id(operation))
-        inside = []
-        if isinstance(operation, keras.Layer):
-            weights = {id(variable) for variable in operation.weights}
-            inside = [site for site in sites if id(site.variable) in weights]
-        if not inside:
-            frontier.extend(keras_private.producers(operation, operations(model)))
-        elif isinstance(operation, keras.Model):
-            found.extend(_outputs(operation, inside))
-        elif isinstance(operation, _L.Bidirectional):
-            found.extend(inside)
-        else:
-            found.extend(site for site in inside if site.layer is inside[-1].layer)
-    return found

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from activation_pruning import amounts, masks, retraining, sites
-from activation_pruning.pruning import report
+from activation_pruning import amounts, masks, retraining
+from activation_pruning.pruning import Settings, report
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import IterativePruning
 from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
@@ -125,7 +125,9 @@ def iterative_prune(
     check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
     check_sparsity("min_sparsity", min_sparsity)
     options = prune_options(pruning) | {"verbose": verbose}
-    live_sites = sites.find(model, options["include"], options["exclude"]).sites
+    decided = {one.name: options[one.name] for one in dataclasses.fields(Settings)}
+    found = Settings(**decided).find(model, options["include"], options["exclude"])
+    live_sites = found.sites
     done = IterativePruning(max_loss, min_sparsity)
     count = counted(report.alive_masks(live_sites).values())
     row = _row(0, count, count.alive) | {"metric_pruned": measured(evaluate, model)}

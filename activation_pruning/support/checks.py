@@ -68,6 +68,20 @@ def _allowed(least: float, above: float, most: float, below: float) -> str:
     return "a finite number" + "".join(limits)
 
 
+def check_flags(**flags: Any) -> None:
+    """Raise TypeError for an argument that is neither True nor False: "no" would count as True.
+
+    Example:
+        >>> check_flags(sequential="yes")
+        Traceback (most recent call last):
+            ...
+        TypeError: sequential='yes'; it must be True or False.
+    """
+    for name, value in flags.items():
+        if not (isinstance(value, bool) or type(value).__name__ == "bool"):  # NumPy's
+            raise TypeError(f"{name}={value!r}; it must be True or False.")
+
+
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless the value of the argument `name` is an integer of at least `least`.
 

@@ -1,7 +1,8 @@
 """What is chosen by name, and what may have been meant by an unknown one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from activation_pruning.support.shown import shown
@@ -36,6 +37,54 @@ def did_you_mean(name: Any, valid: Iterable[Any], opening: str = "; did") -> str
     """
     close = get_close_matches(str(name), list(map(str, valid)), n=1, cutoff=0.5)
     return f"{opening} you mean {close[0]!r}?" if close else ""
+
+
+def picked(wanted: str, names: Sequence[Collection[str]]) -> list[int]:
+    """Which of several things a name or pattern stands for: their indices.
+
+    An exact name wins over a pattern; where a pattern with brackets matches nothing, they are
+    taken as they are.
+
+    Args:
+        wanted: a name, or a pattern with `*`, `?`, `[...]`.
+        names: of each thing all that it is called.
+
+    Example:
+        >>> picked("a[0]", [{"a0"}, {"a[0]"}]), picked("a[0]*", [{"b"}, {"a[0]/x"}])
+        ([1], [1])
+    """
+    exact = [index for index, own in enumerate(names) if wanted in own]
+    if exact:
+        return exact
+    for pattern in dict.fromkeys((wanted, wanted.replace("[", "[[]"))):
+        found = [i for i, own in enumerate(names) if any(fnmatchcase(n, pattern) for n in own)]
+        if found:
+            return found
+    return []
+
+
+def shortened(names: Iterable[Any], most: int = 10) -> str:
+    """Names for a message: the first ones, and how many more there are.
+
+    Example:
+        >>> shortened(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    found = list(map(str, dict.fromkeys(names)))
+    more = len(found) - most
+    return ", ".join(found[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def quoted(names: Iterable[str], most: int = 10) -> str:
+    """The same as `shortened`, as a list of Python.
+
+    Example:
+        >>> quoted(["a", "b", "c"], most=2)
+        "['a', 'b'] and 1 more"
+    """
+    found = list(dict.fromkeys(names))
+    more = len(found) - most
+    return f"{found[:most]}" + (f" and {more} more" if more > 0 else "")
 
 
 def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> Any:

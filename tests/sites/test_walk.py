@@ -336,98 +336,10 @@ def test_equal_names_are_told_apart():
     assert names(built(Twins(), 1, 3), exclude=()) == ["twin/kernel", "twin/kernel_2"]
 
 
-# -- include and exclude -------------------------------------------------------------------
-
-
 def _three():
     return sequential(
         layers.Dense(5, name="conv_a"), layers.Dense(5, name="conv_b"), layers.Dense(2, name="out")
     )
-
-
-def test_include_and_exclude_by_name_pattern_and_layer():
-    model = _three()
-    assert names(model) == ["conv_a/kernel", "conv_b/kernel"]
-    assert names(model, exclude=()) == ["conv_a/kernel", "conv_b/kernel", "out/kernel"]
-    assert names(model, include="conv_a") == ["conv_a/kernel"]
-    assert names(model, include=["conv_*"]) == ["conv_a/kernel", "conv_b/kernel"]
-    assert names(model, include=model.layers[-1]) == ["out/kernel"]
-    assert names(model, include=["conv_a/kernel"]) == ["conv_a/kernel"]
-    assert names(model, exclude=["conv_b"]) == ["conv_a/kernel", "out/kernel"]
-    assert names(model, exclude=model.layers[0]) == ["conv_b/kernel", "out/kernel"]
-    assert names(model, include="conv_*", exclude="*_b") == ["conv_a/kernel"]
-
-
-def test_include_takes_a_nested_model_by_name_or_object():
-    inner = sequential(layers.Dense(5, name="a"), layers.Dense(5, name="b"))
-    inner.name = "encoder"
-    x = keras.Input((6,))
-    model = keras.Model(x, layers.Dense(2, name="out")(inner(x)))
-    assert names(model, include="encoder") == ["encoder/a/kernel", "encoder/b/kernel"]
-    assert names(model, include=[inner]) == ["encoder/a/kernel", "encoder/b/kernel"]
-    assert names(model, exclude="encoder") == ["out/kernel"]
-    assert names(model, include="encoder/b") == ["encoder/b/kernel"]
-
-
-@pytest.mark.parametrize("argument", ["include", "exclude"])
-def test_unknown_names_raise_with_the_closest_match(argument):
-    with pytest.raises(ValueError, match=rf"{argument}='conv_aa'.*Did you mean 'conv_a'"):
-        sites.find(_three(), **{argument: ["conv_aa"]})
-    with pytest.raises(TypeError, match=f"{argument} takes names, patterns or layers"):
-        sites.find(_three(), **{argument: [3]})
-
-
-# -- output layers -------------------------------------------------------------------------
-
-
-def test_output_layer_is_found_behind_an_activation():
-    model = sequential(layers.Dense(4, name="a"), layers.Dense(2, name="b"), layers.Softmax())
-    assert names(model) == ["a/kernel"]
-    model = sequential(
-        layers.Dense(4, name="a"), layers.Dense(2, name="b"), layers.Activation("softmax")
-    )
-    assert names(model) == ["a/kernel"]
-
-
-def test_every_output_of_several_is_left_out():
-    x = keras.Input((6,))
-    hidden = layers.Dense(5, name="hidden")(x)
-    one, two = layers.Dense(2, name="one")(hidden), layers.Dense(1, name="two")(hidden)
-    model = keras.Model(x, {"one": one, "two": two})
-    assert names(model) == ["hidden/kernel"]
-
-
-def test_summed_outputs_are_all_left_out():
-    x = keras.Input((6,))
-    hidden = layers.Dense(5, name="hidden")(x)
-    total = layers.Add()([layers.Dense(2, name="one")(hidden), layers.Dense(2, name="two")(x)])
-    assert names(keras.Model(x, total)) == ["hidden/kernel"]
-
-
-def test_nested_head_leaves_out_its_last_layer_only():
-    head = sequential(layers.Dense(4, name="a"), layers.Dense(2, name="b"), shape=(5,))
-    head.name = "head"
-    x = keras.Input((6,))
-    model = keras.Model(x, layers.Softmax()(head(layers.Dense(5, name="body")(x))))
-    assert names(model) == ["body/kernel", "head/a/kernel"]
-
-
-def test_nested_subclassed_head_leaves_out_its_last_layer_only():
-    x = keras.Input((6,))
-    model = keras.Model(x, Mlp(name="mlp")(layers.Dense(4, name="body")(x)))
-    assert names(model) == ["body/kernel", "mlp/block_0/kernel", "mlp/block_1/kernel"]
-
-
-def test_bidirectional_output_is_left_out_in_both_directions():
-    model = sequential(
-        layers.Dense(4, name="a"), layers.Bidirectional(layers.LSTM(2)), shape=(3, 4)
-    )
-    assert names(model) == ["a/kernel"]
-
-
-def test_a_sequential_without_a_static_graph_is_found():
-    model = keras.Sequential([layers.Dense(4, name="a"), layers.Dense(2, name="b")])
-    assert names(built(model, 1, 3)) == ["a/kernel"]
 
 
 # -- what is left out ----------------------------------------------------------------------
@@ -501,6 +413,57 @@ def test_registered_layers_are_found_and_their_subclasses():
     assert names(model) == ["mine/table"]
 
 
+def test_a_second_kernel_is_listed():
+    class TwoKernels(layers.Dense):
+        def build(self, shape):
+            super().build(shape)
+            self.gate = self.add_weight(shape=(shape[-1], self.units), name="gate")
+            self.inner = layers.Dense(2, name="inner")
+            self.inner.build(shape)
+
+        def call(self, x):
+            return super().call(x) * ops.sigmoid(x @ self.gate) + ops.sum(self.inner(x))
+
+    class Recurrent(layers.GRU):
+        def build(self, shape):
+            super().build(shape)
+            self.context = self.add_weight(shape=(3, 3), name="context")
+
+    class TwoTables(layers.Layer):
+        def build(self, shape):
+            self.one = self.add_weight(shape=(shape[-1], 3), name="one")
+            self.two = self.add_weight(shape=(shape[-1], 3), name="two")
+
+        def call(self, x):
+            return x @ self.one + x @ self.two
+
+    sites.register(TwoTables, sites.Kernel("one"))
+    model = sequential(
+        Recurrent(3, name="r"), TwoKernels(3, name="d"), TwoTables(name="t"), layers.Dense(2),
+        shape=(4, 3),
+    )  # fmt: skip
+    found = ["r/kernel", "r/recurrent_kernel", "d/kernel", "d/inner/kernel", "t/one"]
+    assert names(model) == found
+    said = "`{}` is not registered as a kernel of {}; see sites.register"
+    assert {path: why for path, why in skipped(model).items() if path != "dense"} == {
+        "r": said.format("context", "Recurrent"),
+        "d": said.format("gate", "TwoKernels"),
+        "t": said.format("two", "TwoTables"),
+    }
+
+
+def test_an_untied_reversible_embedding_lists_its_other_matrix():
+    ids = keras.Input((4,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(7, 5, tie_weights=False, name="words")
+    model = keras.Model(ids, embedding(layers.Dense(5, name="a")(embedding(ids)), reverse=True))
+    assert "`reverse_embeddings` is not registered" in str(sites.find(model, exclude=()).skipped), (
+        sites.find(model, exclude=()).skipped
+    )
+    tied = layers.ReversibleEmbedding(7, 5, name="words")
+    model = keras.Model(ids, tied(layers.Dense(5, name="a")(tied(ids)), reverse=True))
+    assert sites.find(model, exclude=()).skipped == []
+
+
 def test_register_refuses_what_is_no_layer_class_or_kernel():
     with pytest.raises(TypeError, match=r"subclass of keras\.Layer, received 3"):
         sites.register(3, sites.Kernel("kernel"))
@@ -519,8 +482,10 @@ def test_models_that_cannot_be_pruned_raise():
         sites.find(sequential(layers.ReLU()))
     with pytest.raises(ValueError, match=r"no prunable layers left \(dense: output layer"):
         sites.find(sequential(layers.Dense(2, name="dense")))
-    with pytest.raises(TypeError, match=r"must be a keras\.Model, received builtins\.str"):
+    with pytest.raises(TypeError, match=r"must be a keras\.Model, received 'model'; load a file"):
         sites.find("model")
+    with pytest.raises(TypeError, match=r"must be a keras\.Model, received ndarray$"):
+        sites.find(np.ones(3))
 
 
 def test_legacy_models_are_told_how_to_convert():

@@ -9,6 +9,7 @@ from activation_pruning import keras_private, sites
 from activation_pruning.graph.channels.flow import Flow, spread
 from activation_pruning.graph.channels.walk import follow
 from activation_pruning.sites import LiveSite, LiveSites
+from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Array, Mask, Masks, Model
 
 _OFFSETS = ("bias", "beta", "gamma")
@@ -17,6 +18,8 @@ _OFFSETS = ("bias", "beta", "gamma")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Offset:
     """What a layer adds to its units, or multiplies them by: a bias, beta or gamma.
+
+    Or what it takes off them: a moving mean, where no gamma makes zeros of what comes of it.
 
     channels: of its entries along the first axis. The rest is what masking needs to know.
     """
@@ -57,15 +60,15 @@ class Coupling:
         # What meets an input of the model, or a layer nobody knows, may live without its sites.
         self._staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
         for site in sites.find(model, exclude=()).sites:
-            found = units_of(flow, site)
+            found = units_of(flow, site.variable, site.units)
             if found is not None:
                 self._sites.append(site)
                 self.units[site.name] = labels[found]
         # Layers come before those inside them, so the innermost that holds a variable stays.
         holders = {id(v): one for one in keras_private.with_sublayers(model) for v in one.weights}
         for variable, axes in flow.slices.values():
-            if variable.path.split("/")[-1] in _OFFSETS and set(axes) == {0}:
-                layer, path = holders[id(variable)], variable.path
+            layer, path = holders[id(variable)], variable.path
+            if path.split("/")[-1] in _offsets(layer) and set(axes) == {0}:
                 self.offsets.append(Offset(path, path, layer, variable, labels[axes[0]]))
 
     def silenced(self, alive: Masks) -> list[tuple[Offset, Mask]]:
@@ -93,7 +96,7 @@ class Coupling:
         found = [site.path for site in live_sites if self._stays(site, alive[site.name])]
         if not found:
             return ""
-        names = ", ".join(list(dict.fromkeys(found))[:5]) + (", ..." if len(found) > 5 else "")
+        names = shortened(found, 5)
         return f"Pruned units of {names} cannot be taken out of the model: see ap.removable."
 
     def _stays(self, site, mask):
@@ -103,15 +106,24 @@ class Coupling:
         return bool(self._sites and (dead & held).any())
 
 
-def units_of(flow: Flow, site: LiveSite) -> Array | None:
-    """The channel of each unit of a live site, or None where it is not known."""
-    axes = flow.slices.get(id(site.variable), (None, {}))[1]
-    if site.n_units == 1:  # any axis would do
+def _offsets(layer: keras.Layer) -> tuple[str, ...]:
+    """The attributes that hold what has to be zero for a unit without weights to be zero."""
+    plain = isinstance(layer, keras.layers.BatchNormalization) and not layer.scale
+    return (*_OFFSETS, "moving_mean") if plain else _OFFSETS
+
+
+def units_of(flow: Flow, variable: keras.Variable, units: Array) -> Array | None:
+    """The channel of each unit of a kernel, or None where it is not known.
+
+    `units` holds the unit of each weight, as `sites.Site` does.
+    """
+    axes, number = flow.slices.get(id(variable), (None, {}))[1], int(units.max()) + 1
+    if number == 1:  # any axis would do
         axis = next((axis for axis, ids in axes.items() if len(ids) == 1), None)
         return None if axis is None else axes[axis]
-    known = [axis for axis, size in enumerate(site.units.shape) if size > 1 and axis in axes]
+    known = [axis for axis, size in enumerate(units.shape) if size > 1 and axis in axes]
     if len(known) != 1:
         return None
-    found = np.empty(site.n_units, int)
-    found[site.units.ravel()] = spread(axes[known[0]], known[0], site.units.shape).ravel()
+    found = np.empty(number, int)
+    found[units.ravel()] = spread(axes[known[0]], known[0], units.shape).ravel()
     return found

@@ -84,7 +84,8 @@ class Flow:
     ties: pairs of channels that can only go together. pins: (ids, reason) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
-    inputs: {id(nested model): [Channels of each input]}. strange: ids of layers not followed.
+    inputs: {id(nested model): [Channels of each input]}.
+    unknown: {id(operation): why no rule could follow a call of it}.
     """
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ class Flow:
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
-        self.strange: set[int] = set()
+        self.unknown: dict[int, str] = {}
 
     def fresh(self, number: int) -> Array:
         """Numbers of so many new channels."""

@@ -49,7 +49,7 @@ def pin_ties(flow: Flow, model: Model) -> None:
         "'a', 'lambda' share weights"
     """
     for key, layers in ties(model).items():
-        users = [one for one in layers if not _around(one) or id(one) in flow.strange]
+        users = [one for one in layers if not _around(one) or id(one) in flow.unknown]
         names = ", ".join(repr(one.name) for one in users)
         for ids in flow.slices.get(key, (None, {}))[1].values() if len(users) > 1 else ():
             flow.pin(ids, f"{names} share weights")
@@ -90,7 +90,7 @@ def step(
         return found
     except NotFollowed as error:
         reason = f"{operation.name!r} ({type(operation).__name__}): {error}"
-    flow.strange.add(id(operation))
+    flow.unknown[id(operation)] = reason
     for x in xs:
         flow.pin(x.ids, reason)
     return [flow.fixed(shape, reason) for shape in shapes]

@@ -1,0 +1,119 @@
+"""Lists what goes from each layer and what stays, with the reasons."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+
+from activation_pruning import keras_private
+from activation_pruning.compaction.removal import Removal
+from activation_pruning.graph.channels import Size, units_of
+from activation_pruning.sites import kernels
+from activation_pruning.support.types import Array, Mask, Model, Table
+
+_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
+_COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
+
+
+def table(model: Model, gone: Removal) -> Table:
+    """The table of `removable`, for a model without wrappers."""
+    found = list(_kernels(model))
+    sizes = [size for size in gone.flow.sizes.values() if size.key != "target_shape"]
+    sized = {(id(size.layer), len(size.ids)) for size in sizes if size.key != "num_heads"}
+    paths = {id(layer): path for layer, path, _ in _named(model)}
+    rows = [_sized(size, paths.get(id(size.layer), size.layer.name), gone, found) for size in sizes]
+    others: dict[tuple[int, int], list[_Kernel]] = {}
+    for kernel in found:
+        if (id(kernel.layer), len(kernel.dead)) not in sized:
+            others.setdefault((id(kernel.layer), len(kernel.dead)), []).append(kernel)
+    rows += [row for own in others.values() if (row := _unsized(own, gone))]
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+class _Kernel(NamedTuple):
+    """A registered kernel of a layer; `around`: that layer and those it is in, outermost first."""
+
+    path: str
+    layer: keras.Layer
+    around: tuple[keras.Layer, ...]
+    variable: Any
+    units: Array
+    dead: Mask  # units without weights
+
+
+def _kernels(model: Model) -> Iterator[_Kernel]:
+    for layer, path, around in _named(model):
+        for kernel in kernels.of(layer) or []:
+            variable = kernel.variable(layer)
+            if variable is None:
+                continue
+            units = kernel.unit_index(variable.shape)
+            alive = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")) != 0
+            if not alive.any():  # a fresh one
+                alive[...] = True
+            met = np.zeros(int(units.max()) + 1, bool)
+            met[np.broadcast_to(units, alive.shape)[alive]] = True
+            yield _Kernel(path, layer, around, variable, units, ~met)
+
+
+def _named(model, prefix="", around=(), seen=None):
+    seen = set() if seen is None else seen
+    for layer in keras_private.sublayers(model):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            inner = (*around, layer)
+            yield layer, f"{prefix}{layer.name}", inner
+            yield from _named(layer, f"{prefix}{layer.name}/", inner, seen)
+
+
+def _sized(size: Size, path: str, gone: Removal, found: list[_Kernel]) -> tuple:
+    """The row of a layer whose configuration counts its channels."""
+    number, layer = len(size.ids), size.layer
+    constant = np.zeros(number, bool)
+    if size.key != "num_heads":
+        value = gone.flow.units.get(id(layer), (None, None, np.full(number, np.nan)))[2]
+        constant |= np.isfinite(value)
+        for kernel in found:
+            if kernel.layer is layer and len(kernel.dead) == number:
+                constant |= kernel.dead
+    removed = gone.of(size.ids)
+    left = constant & ~removed
+    reasons = gone.reasons(size.ids[left]) or ["the last unit of a layer stays"] * int(left.any())
+    return _row(path, _KINDS.get(size.key, size.key), constant, removed, left, reasons)
+
+
+def _unsized(own: list[_Kernel], gone: Removal) -> tuple | None:
+    """The row of a layer that compaction doesn't resize; None where no pruned unit is left."""
+    first, flow = own[0], gone.flow
+    dead = np.any([kernel.dead for kernel in own], axis=0)
+    constant = np.all([kernel.dead for kernel in own], axis=0)
+    ids = units_of(flow, first.variable, first.units)
+    if ids is None:
+        ids = flow.units.get(id(first.layer), (None, None, None))[1]
+    if ids is None or len(ids) != len(dead):
+        ids = np.zeros(0, int)  # not known
+    removed = gone.of(ids) if len(ids) else np.zeros(len(dead), bool)
+    left = dead & ~removed
+    if not left.any():
+        return None
+    reasons = gone.reasons(ids[left[: len(ids)]]) or [_blocked(first, flow)]
+    return _row(first.path, "units", constant, removed, left, reasons)
+
+
+def _blocked(kernel, flow):
+    """What keeps the units of a layer that has channels of no known kind."""
+    for layer in kernel.around:
+        if id(layer) in flow.unknown:
+            return flow.unknown[id(layer)]
+    cell = getattr(kernel.layer, "cell", None)
+    if cell is not None and id(cell) in flow.units:
+        return f"{kernel.layer.name!r} feeds its units back"
+    outer = kernel.around[-2] if len(kernel.around) > 1 else kernel.layer
+    return f"only whole channels of {outer.name!r} ({type(outer).__name__}) can go"
+
+
+def _row(path, kind, constant, removed, left, reasons):
+    counts = len(left), *(int(some.sum()) for some in (constant, removed, left))
+    return path, kind, *counts, "; ".join(reasons)
