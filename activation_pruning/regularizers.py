@@ -9,6 +9,7 @@ from keras import ops
 
 from activation_pruning import keras_private
 from activation_pruning.callbacks.base import AttachedCallback
+from activation_pruning.support import names
 from activation_pruning.support.checks import check_number
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
@@ -59,6 +60,9 @@ class NuclearNorm(keras.regularizers.Regularizer):
             )
         self.strength, self.weighting = float(strength), weighting
         self.start_when, self.active, self.followed = start_when, start_when is None, False
+
+    def __repr__(self) -> str:
+        return names.called(self)
 
     def __call__(self, x: Any) -> Any:
         """The penalty of a kernel, a scalar of its own dtype or float32 where that is shorter."""

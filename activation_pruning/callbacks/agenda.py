@@ -97,6 +97,7 @@ class Agenda:
         self.granule = 1  # by how many weights a target must rise to prune something more
         self._owed: Any = None
         message = schedule.unreachable(clock.epochs, clock.steps)
+        self._told = bool(message)
         if message:
             warnings.warn(message, stacklevel=3)
 
@@ -155,6 +156,8 @@ class Agenda:
     def warn_short(self, events: int) -> None:
         """Warn where the fit is over, after so many events, and the schedule is not."""
         final = self.schedule.final_sparsity
+        if self._told and self.clock.epoch >= self.clock.epochs:
+            return  # as it was said when the fit began
         if final is not None and self.lacks(final):
             warnings.warn(
                 f"training ended after {self.clock.epoch} epochs at sparsity "

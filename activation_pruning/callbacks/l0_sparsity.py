@@ -28,6 +28,9 @@ class L0Sparsity(keras.callbacks.Callback):
     [0.0, 0.0]
     """
 
+    def __repr__(self) -> str:
+        return "L0Sparsity()"
+
     def on_train_begin(self, logs: Any = None) -> None:
         found = sites.find(self.model, exclude=()).sites
         self._sites = [site for site in found if isinstance(site.wrapper, L0Layer)]

@@ -1,6 +1,7 @@
 """The only walker over a model's layers: finds its sites, and those that names stand for."""
 
 import fnmatch
+from collections.abc import Iterable
 
 import keras
 
@@ -170,7 +171,9 @@ def matching(argument: str, wanted: Layers, sites: LiveSites) -> LiveSites:
         >>> [site.name for site in sites.matching("include", ["hid*"], found)]
         ['hidden/kernel']
     """
-    wanted = [wanted] if isinstance(wanted, (str, keras.Layer)) else list(wanted or ())
+    wanted = () if wanted is None else wanted
+    one = isinstance(wanted, (str, keras.Layer)) or not isinstance(wanted, Iterable)
+    wanted = [wanted] if one else list(wanted)
     matched = []
     for item in wanted:
         hits = [site for site in sites if _names(argument, item, site)]
@@ -189,7 +192,10 @@ def _names(argument, item, site):
     if isinstance(item, keras.Layer):
         return any(w is site.variable for w in item.weights)
     if not isinstance(item, str):
-        raise TypeError(f"{argument} takes names, patterns or layers, received {item!r}")
+        raise TypeError(
+            f"{argument} takes names, patterns or layers, such as ['dense', 'conv*'], received "
+            f"{item!r}"
+        )
     parts = site.path.split("/")
     prefixes = {"/".join(parts[: end + 1]) for end in range(len(parts))}
     return any(fnmatch.fnmatch(name, item) for name in prefixes | {site.layer.name, site.name})

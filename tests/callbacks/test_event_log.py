@@ -388,3 +388,14 @@ def test_mlflow_without_a_pruner_logs_nothing(mlflow):
     before = mlflow.search_runs(output_format="list")
     fit(models.compiled(models.mlp()), ap.MLflowLog())
     assert len(mlflow.search_runs(output_format="list")) == len(before)
+
+
+def test_a_pruner_that_is_not_in_the_fit_is_said(tmp_path):
+    model, own = models.compiled(models.mlp()), pruner()
+    log = ap.EventLog(tmp_path, own)
+    with pytest.warns(UserWarning, match=r"this EventLog is not in this fit.*give fit both"):
+        fit(model, log, pruner())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, log, own)
+        fit(model, own, log)
