@@ -9,6 +9,7 @@ from keras import ops
 
 from activation_pruning import keras_private
 from activation_pruning.callbacks.base import AttachedCallback
+from activation_pruning.support import names
 from activation_pruning.support.checks import check_number
 from activation_pruning.support.shown import shown
 
@@ -60,6 +61,9 @@ class NuclearNorm(keras.regularizers.Regularizer):
             )
         self.strength, self.weighting = float(strength), weighting
         self.start_when, self.active, self.followed = start_when, start_when is None, False
+
+    def __repr__(self) -> str:
+        return names.called(self)
 
     def __call__(self, x: Any) -> Any:
         """The penalty of a kernel, a scalar of its own dtype or float32 where that is shorter."""

@@ -23,7 +23,8 @@ class Fraction(Amount):
     share: float
 
     def __post_init__(self) -> None:
-        check_number("share", self.share, above=0, below=1, hint="0.2 for 20 %")
+        hint = "0.2 for 20 %; for a number of weights give amounts.Number(1000)"
+        check_number("share", self.share, above=0, below=1, hint=hint)
 
     def target(self, weights: int, pruned: int, event: int = 0) -> float:
         return (pruned + rounded(self.share, weights - pruned)) / weights
@@ -63,4 +64,8 @@ def get(spec: Amount | float) -> Amount:
     check_type(spec)
     if isinstance(spec, Amount):
         return spec
-    return Number(int(spec)) if isinstance(spec, Integral) else Fraction(float(spec))
+    if isinstance(spec, Integral):
+        return Number(int(spec))
+    hint = "0.2 for 20 % of what is alive; a number of weights is an integer"
+    check_number("amount", spec, above=0, below=1, hint=hint)
+    return Fraction(float(spec))

@@ -123,7 +123,7 @@ def compare_low_rank(
             rows.append(place | _evaluated(tuned, (x, y), batch_size))
     found = [_ranks(first, second, method, equal) for equal in matches for first, second in pairs]
     scree = [
-        _scree(network, site, method)
+        _scree(network, site, method, named=pair[0])
         for pair in pairs
         for network, site in zip(("dense", "pruned"), pair, strict=True)
     ]
@@ -255,10 +255,13 @@ def _squares(site, method):
     return [linalg.decompose(matrix, method)[2][1] ** 2 for matrix in matrices_of(site)]
 
 
-def _scree(network, site, method):
-    """Share of the variance (of the squares, for SVD) by component, all matrices together."""
+def _scree(network, site, method, named):
+    """Share of the variance (of the squares, for SVD) by component, all matrices together.
+
+    Both networks of a pair are `named` alike: Keras may have numbered the layers of the second on.
+    """
     values = np.sort(np.concatenate(_squares(site, method)))[::-1]
     share = values / (values.sum() or 1.0)
-    place = {"network": network, "layer": site.path, "site": site.name}
+    place = {"network": network, "layer": named.path, "site": named.name}
     place |= {"component": np.arange(1, len(values) + 1)}
     return pd.DataFrame(place | {"share": share, "cumulative": np.cumsum(share)})

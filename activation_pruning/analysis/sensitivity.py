@@ -83,7 +83,7 @@ def sensitivity(
     dense, rows = evaluate(), []
     bar, total = ProgressBar(verbose), len(chosen) * len(found) * len(shares)
     for criterion, settings in zip(names, chosen, strict=True):
-        gathered = gathering.gather(model, found, (x, y), settings.needs)
+        gathered = gathering.gather(model, found, (x, y), settings.needs, asked=settings.asked)
         for site in found:
             event = Event(model, [site], settings)
             place = {"layer": site.path, "site": site.name, "criterion": _name(criterion)}

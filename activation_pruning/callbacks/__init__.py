@@ -8,6 +8,7 @@ its schedule still wants), training_evidence.py (what criteria need, from traini
 from activation_pruning.callbacks.activation_counter import ActivationCounter
 from activation_pruning.callbacks.event_log import EventLog
 from activation_pruning.callbacks.keep_pruned import KeepPruned
+from activation_pruning.callbacks.l0_sparsity import L0Sparsity
 from activation_pruning.callbacks.mlflow_log import MLflowLog
 from activation_pruning.callbacks.pruning_callback import PruningCallback
 from activation_pruning.callbacks.shared_weights import SharedWeights
@@ -18,6 +19,7 @@ __all__ = [
     "ActivationCounter",
     "EventLog",
     "KeepPruned",
+    "L0Sparsity",
     "MLflowLog",
     "PruningCallback",
     "SharedWeights",

@@ -116,6 +116,7 @@ class Agenda:
         self._owed: Any = None
         self._took, self._said = False, False  # any weight by events; that they take none
         message = schedule.unreachable(clock.epochs, clock.steps)
+        self._told = bool(message)
         if message:
             warnings.warn(message, stacklevel=3)
 
@@ -202,6 +203,8 @@ class Agenda:
                 stacklevel=3,
             )
         final = self.schedule.final_sparsity
+        if self._told and self.clock.epoch >= self.clock.epochs:
+            return  # as it was said when the fit began
         if final is not None and self.lacks(final):
             warnings.warn(
                 f"training ended after {self.clock.epoch} epochs at sparsity "

@@ -1,11 +1,13 @@
 """What the callbacks of this package have in common."""
 
+import warnings
 from typing import Any
 
 import keras
 
 from activation_pruning import sites
 from activation_pruning.hooks.attachment import attachment
+from activation_pruning.support import names
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
@@ -47,6 +49,9 @@ class AttachedCallback(keras.callbacks.Callback):
             self._release()
 
     on_predict_end = on_test_end
+
+    def __repr__(self) -> str:
+        return names.called(self)
 
     @property
     def _hooks(self):
@@ -95,6 +100,12 @@ class EventListener(AttachedCallback):
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._begun, self._heard = False, 0
+        if self.pruner is not None and self.pruner not in self._hooks.owners:
+            warnings.warn(
+                f"the pruner of this {type(self).__name__} is not in this fit, so that there will "
+                "be no event to log: give fit both, callbacks=[pruner, log], the very same pruner",
+                stacklevel=2,
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if not self._begun:

@@ -3,8 +3,6 @@
 import warnings
 from typing import Any
 
-import numpy as np
-
 from activation_pruning import sites
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.hooks.silencing import Silencer
@@ -104,9 +102,9 @@ class KeepPruned(AttachedCallback):
         """Zero what came back after the last step, and say so: restored or averaged weights."""
         self._silencer.write()
         back = {
-            site.path: count
+            site.name: count
             for site in self._sites
-            if (count := np.count_nonzero(site.kernel()[~self._masks[site.name]]))
+            if (count := int((site.kernel()[~self._masks[site.name]] != 0).sum()))
         }
         if back:
             warnings.warn(

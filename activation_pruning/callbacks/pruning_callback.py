@@ -4,6 +4,7 @@ from typing import Any
 
 from activation_pruning import amounts, masks, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
+from activation_pruning.callbacks.base import settings
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
@@ -80,6 +81,12 @@ class PruningCallback(KeepPruned):
         self._skipped: list[tuple[str, str]] = []
         self._begin_history()
 
+    def __repr__(self) -> str:
+        told = settings(self)
+        named = ("criterion", "allocation", "granularity", "regrow")
+        said = [f"{name}={told[name]}" for name in named if told[name] is not None]
+        return f"PruningCallback({told['schedule']}, {', '.join(said)})"
+
     def table(self) -> Table:
         """The events, one row per event and site.
 
@@ -92,7 +99,8 @@ class PruningCallback(KeepPruned):
     def activity(self) -> Table:
         """Tidy DataFrame of the activity counted: layer, unit, frequency, mean, rms, ...
 
-        Raises ValueError when the criterion needs no activity, so nothing was counted.
+        Raises ValueError before the callback has been in a `fit`, and when the criterion needs no
+        activity, so that nothing is counted.
         """
         return self._evidence.table()
 

@@ -47,6 +47,11 @@ class SpectrumLogger(AttachedCallback):
         self, epochs: int | Iterable[int] = 1, include: Layers = None, exclude: Layers = None
     ) -> None:
         super().__init__(include, exclude)
+        if isinstance(epochs, str):
+            raise ValueError(
+                f"epochs={epochs!r}; give a number n for every n-th epoch, 1 for all of them, or "
+                "the numbers of the epochs, such as [0, 5, 10]"
+            )
         self.epochs = tuple(epochs) if isinstance(epochs, Iterable) else epochs
         if isinstance(self.epochs, tuple):
             for epoch in self.epochs:

@@ -73,10 +73,12 @@ class TrainingEvidence:
 
     def table(self) -> Table:
         """The activity, one row per unit; ValueError where nothing was counted."""
-        if not self._counters:
+        if not self.settings.statistics:
             raise ValueError(
                 "nothing counted: the criterion needs no activity; add ap.ActivationCounter()"
             )
+        if not self._counters:
+            raise ValueError("nothing counted yet: pass this callback to model.fit first")
         return report.activity_table(self._sites, self.activity())
 
     def tracked(self) -> dict[str, dict[str, Array]]:

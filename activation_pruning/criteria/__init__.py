@@ -17,6 +17,7 @@ from activation_pruning.criteria.by_activity import (
     wanda,
 )
 from activation_pruning.criteria.by_loss import (
+    ExactOBD,
     grasp,
     movement,
     obd,
@@ -31,6 +32,7 @@ from activation_pruning.criteria.by_weight import magnitude, random, unit_norm
 
 __all__ = [
     "CRITERIA",
+    "ExactOBD",
     "activation",
     "activation_magnitude",
     "criterion",

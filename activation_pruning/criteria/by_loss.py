@@ -1,9 +1,14 @@
 """Criteria that ask what a weight does to the loss."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import numpy as np
 import scipy.linalg
 
 from activation_pruning.criteria.base import by_weight, criterion, needed
+from activation_pruning.support.checks import check_number
 from activation_pruning.support.types import Scores, Site
 
 
@@ -29,6 +34,8 @@ def obd(site: Site) -> Scores:
 def obd_exact(site: Site) -> Scores:
     """`obd` with the exact diagonal of the Hessian, for small networks; scores may be negative.
 
+    It is refused where an estimate says that it takes longer than ten minutes: see `ExactOBD`.
+
     Returns, source: as for `obd`.
 
     Example:
@@ -38,6 +45,35 @@ def obd_exact(site: Site) -> Scores:
         array([[ 2., -3.]])
     """
     return _saliency(site, "hessian_diagonal")
+
+
+@dataclass(frozen=True)
+class ExactOBD:
+    """`obd_exact` that may take longer: an object, to be given where the name is.
+
+    Args:
+        limit_s: seconds that an estimate, from the first products with the Hessian, may come to;
+            above 0, else a ValueError.
+
+    Example:
+        >>> ExactOBD(limit_s=7200).asked
+        {'hessian_diagonal': {'limit_s': 7200}}
+    """
+
+    limit_s: float = 600.0
+    needs: ClassVar[frozenset[str]] = frozenset({"hessian_diagonal"})
+
+    def __post_init__(self) -> None:
+        check_number("limit_s", self.limit_s, above=0)
+
+    @property
+    def asked(self) -> Mapping[str, Mapping[str, Any]]:
+        """What to tell the function that gathers the diagonal."""
+        return {"hessian_diagonal": {"limit_s": self.limit_s}}
+
+    def __call__(self, site: Site) -> Scores:
+        """Return the scores."""
+        return obd_exact(site)
 
 
 @criterion(needs=("hutchinson",))

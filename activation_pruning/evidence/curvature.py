@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import math
+import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Arrays, Data, Model, Progress
 
 MOST_MEMORY = 4 * 2**30  # bytes
+LIMIT_S = 600.0  # seconds that the exact diagonal may take, by an estimate
 LARGEST = 20_000  # weights whose exact diagonal is affordable: one Hessian product for each
 
 
@@ -119,11 +122,13 @@ def hessian_diagonal(
     data: Data,
     batch_size: int = 256,
     progress: Progress = no_progress,
+    limit_s: float = LIMIT_S,
 ) -> Arrays:
     """Exact diagonal of the Hessian of the loss, one product with the Hessian for each weight.
 
     Args, returns, raises: see `statistic`; data with labels, and at most 20,000 weights in all.
     Entries may be negative.
+        limit_s: ValueError, after the first few products, where all would take longer than this.
     """
     shapes = [tuple(site.variable.shape) for site in live_sites]
     weights = sum(math.prod(shape) for shape in shapes)
@@ -141,7 +146,38 @@ def hessian_diagonal(
                 vectors[number].flat[index] = 1
                 yield vectors
 
+    progress = _Limited(progress, limit_s, weights)
     return _diagonal(model, live_sites, data, batch_size, progress, one_by_one, weights)
+
+
+class _Limited:
+    """Progress that estimates from the first products how long all take, and refuses too much."""
+
+    tried = 3  # products after the first one, which is slower
+
+    def __init__(self, progress: Progress, limit_s: float, weights: int) -> None:
+        self.progress, self.limit_s, self.weights = progress, limit_s, weights
+        self.begun = 0.0
+
+    def __call__(self, done: int, total: Any) -> None:
+        if done == 1:
+            self.begun = time.perf_counter()
+        if done == 1 + self.tried:
+            each = (time.perf_counter() - self.begun) / self.tried
+            products = total or self.weights
+            if each * products > self.limit_s:
+                self._refuse(each, products, "" if total else " for each batch")
+        self.progress(done, total)
+
+    def _refuse(self, each: float, products: int, often: str) -> None:
+        minutes, limit = each * products / 60, self.limit_s / 60
+        raise ValueError(
+            f"the exact diagonal of the Hessian takes {products:,} products with it{often}, one "
+            f"for each of {self.weights:,} weights and batch: at {each:.2g} s each about "
+            f"{minutes:,.0f} minutes, the limit is {limit:,.3g}. Choose the criterion 'obd' or "
+            "'obd_hutchinson', give less data, leave layers out with exclude=..., or raise the "
+            f"limit: criterion=ap.criteria.ExactOBD(limit_s={max(1, 2 * minutes * 60):.0f})"
+        )
 
 
 @statistic(of="labels", seeded=True, slow=True)

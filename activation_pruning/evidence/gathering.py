@@ -1,6 +1,7 @@
 """What criteria need to know of a model, gathered from data."""
 
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from activation_pruning.hooks import attachment
 from activation_pruning.sites import Activity, LiveSites
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Data, Model, Progress
+
+_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class Gathered(NamedTuple):
@@ -80,12 +83,14 @@ def gather(
     needs: Collection[str],
     seed: int = 0,
     progress: Progress = no_progress,
+    asked: Mapping[str, Mapping[str, Any]] = _NOTHING,
 ) -> dict[str, Gathered]:
     """Gather from data, in inference mode, all that a criterion needs.
 
     Args: see `statistic`; data is walked through once for each kind of statistic.
         needs: names in `statistic.STATISTICS`, but those that only training gives.
         seed: for statistics that are estimates.
+        asked: {name: further arguments of the function that gathers it}.
 
     Returns {site name: `Gathered`}, empty when nothing is needed.
 
@@ -110,6 +115,7 @@ def gather(
         options: dict[str, Any] = {"seed": seed} if first.seeded else {}
         options |= {"progress": progress} if first.slow else {}
         options |= {"needs": names} if first.shared else {}
+        options |= asked.get(first.name, {})
         for site, values in function(model, live_sites, data, **options).items():
             statistics[site] |= values if first.shared else {first.name: values}
     return {

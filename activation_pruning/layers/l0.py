@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from numbers import Real
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ from keras import ops
 
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.support import names
-from activation_pruning.support.checks import check_number
+from activation_pruning.support.checks import check_number, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
@@ -38,12 +37,12 @@ class HardConcrete:
 
     def __post_init__(self) -> None:
         beta = self.temperature
-        if not (isinstance(beta, Real) and 0 < beta <= 1):
+        if not (is_number(beta) and 0 < beta <= 1):
             raise ValueError(
                 f"temperature={shown(beta)}; it must be a number in (0, 1], 2/3 as a rule"
             )
         limits = tuple(self.limits) if isinstance(self.limits, (list, tuple)) else ()
-        known = len(limits) == 2 and all(isinstance(limit, Real) for limit in limits)
+        known = len(limits) == 2 and all(map(is_number, limits))
         if not (known and -math.inf < limits[0] < 0 and 1 < limits[1] < math.inf):
             raise ValueError(
                 f"limits={shown(self.limits)}; give (gamma, zeta) with gamma < 0 and zeta > 1, so "
@@ -69,12 +68,13 @@ class HardConcrete:
 class _Price(keras.regularizers.Regularizer):
     """The penalty of one kernel's gates; made by its `L0Layer`, never saved by itself."""
 
-    def __init__(self, distribution, penalty, sizes):
-        self.distribution, self.penalty, self.sizes = distribution, penalty, sizes
+    def __init__(self, opened, penalty, sizes):
+        self.opened, self.penalty, self.sizes = opened, penalty, sizes
 
-    def __call__(self, log_alpha):
-        opened = self.distribution.open_probability(log_alpha)
-        return self.penalty * ops.sum(ops.multiply(opened, self.sizes))
+    def __call__(self, variable):
+        paid = self.penalty * ops.sum(ops.multiply(self.opened(variable), self.sizes))
+        # TensorFlow adds up losses of one dtype only.
+        return ops.cast(paid, "float64" if keras.config.floatx() == "float64" else "float32")
 
 
 @keras.saving.register_keras_serializable(package="activation_pruning")
@@ -89,19 +89,23 @@ class L0Layer(KernelWrapper):
     the expected number of non-zero weights. Each call draws one sample of the gates for its whole
     batch. `ap.strip` makes plain layers of it, with exact zeros behind closed gates; biases have no
     gates. `ap.prune` and the callbacks see the weights that act in inference: what a closed gate
-    zeroes counts as pruned. Gates move slowly: with Adam, 0.01 is a good learning rate. Keep weight
-    decay off them: `optimizer.exclude_from_weight_decay(var_names=["log_alpha"])` before training.
+    zeroes counts as pruned; `ap.L0Sparsity` puts it into the history of a fit. Keep weight decay
+    off the gates: `optimizer.exclude_from_weight_decay(var_names=["log_alpha"])` before training.
 
     Args:
         layer: the layer to wrap; it must hold at least one prunable kernel once built.
         penalty: price of one weight in units of the loss, at least 0 (lambda / N in the paper,
-            with N training samples).
+            with N training samples); None for 1 / (weights of the layer), so that a layer with
+            all of its gates open costs 1. A greater price closes more gates.
         granularity: "weight" or "unit": what one gate is for, in each kernel of the layer.
         temperature: beta of the hard concrete distribution, in (0, 1].
         droprate: sets where the gates start, sigmoid(log_alpha) = 1 - droprate, in (0, 1). A
             trained layer keeps its outputs with 0.05: up to 1/12 gates are fully open in
             inference, with the default `limits`.
         limits: (gamma, zeta), gamma < 0 and zeta > 1.
+        rate: log_alpha = rate * its variable, above 0. Under Adam a variable moves by about the
+            learning rate in a step, and a gate has 2.4 to go until it is closed: with 1 it takes
+            2,400 steps at the usual 0.001, with 10 some 240.
         seed: of the samples, an integer; None draws one, reproducible under
             `keras.utils.set_random_seed`. Layers of equal seed and shape draw equal samples.
 
@@ -124,21 +128,25 @@ class L0Layer(KernelWrapper):
     def __init__(
         self,
         layer: keras.Layer,
-        penalty: float = 1e-5,
+        penalty: float | None = None,
         granularity: str = "weight",
         temperature: float = 2 / 3,
         droprate: float = 0.5,
         limits: tuple[float, float] = (-0.1, 1.1),
         seed: int | None = None,
+        rate: float = 10.0,
         **kwargs: Any,
     ) -> None:
-        check_number("penalty", penalty, 0)
+        if penalty is not None:
+            check_number("penalty", penalty, 0)
+        check_number("rate", rate, above=0)
         check_number("droprate", droprate, above=0, below=1)
         names.lookup("granularity", granularity, {"weight": 0, "unit": 1})
         distribution = HardConcrete(temperature, limits)
         kwargs.setdefault("name", f"l0_{layer.name}")
         super().__init__(layer, **kwargs)
-        self.penalty, self.granularity, self.droprate = float(penalty), granularity, droprate
+        self.penalty = None if penalty is None else float(penalty)
+        self.granularity, self.droprate, self.rate = granularity, droprate, float(rate)
         self.distribution, self.seed = distribution, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._log_alpha: dict[str, keras.Variable] = {}
@@ -146,7 +154,7 @@ class L0Layer(KernelWrapper):
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
-        start = keras.initializers.Constant(math.log1p(-self.droprate) - math.log(self.droprate))
+        start = (math.log1p(-self.droprate) - math.log(self.droprate)) / self.rate
         for name, site in self._kernels.items():
             shape = site.variable.shape
             sizes: Any = 1.0  # weights behind each gate
@@ -155,28 +163,41 @@ class L0Layer(KernelWrapper):
                 shape, sizes = (site.n_units,), np.bincount(units.ravel()).astype("float32")
             self._sizes[name] = sizes
             # A regularizer rather than `add_loss`: a shared layer pays once.
-            price = _Price(self.distribution, self.penalty, sizes)
+            price = _Price(self._opened, self.price, sizes)
             self._log_alpha[name] = self.add_weight(
-                shape, start, "float32", autocast=False, regularizer=price, name=f"{name}_log_alpha"
-            )
+                shape, keras.initializers.Constant(start), _precision(site.variable),
+                autocast=False, regularizer=price, name=f"{name}_log_alpha",
+            )  # fmt: skip
+
+    @property
+    def price(self) -> float:
+        """What one weight costs, once the layer is built: `penalty`, or its default."""
+        weights = sum(math.prod(site.variable.shape) for site in self._kernels.values())
+        return 1 / weights if self.penalty is None else self.penalty
+
+    def _opened(self, variable):
+        return self.distribution.open_probability(self.rate * variable)
+
+    def _steady(self, variable):
+        return self.distribution.deterministic(self.rate * variable)
 
     def factor(self, name: str, training: bool = False) -> Any:
-        log_alpha = self._log_alpha[name]
+        variable = self._log_alpha[name]
         if training:
-            shape, seed = log_alpha.shape, self.seed_generator
-            u = keras.random.uniform(shape, _EPS, 1 - _EPS, dtype="float32", seed=seed)
-            gates = self.distribution.sample(log_alpha, u)
+            shape, seed = variable.shape, self.seed_generator
+            u = keras.random.uniform(shape, _EPS, 1 - _EPS, dtype=variable.dtype, seed=seed)
+            gates = self.distribution.sample(self.rate * variable, u)
         else:
-            gates = self.distribution.deterministic(log_alpha)
+            gates = self._steady(variable)
         return ops.take(gates, self._kernels[name].units) if self.granularity == "unit" else gates
 
     def gates(self) -> dict[str, Array]:
         """{kernel: its gates in inference}, arrays of the kernel's shape or one for each unit."""
-        return self._of_gates(self.distribution.deterministic)
+        return self._of_gates(self._steady)
 
     def expected_l0(self) -> float:
         """The expected number of non-zero weights in training: what the penalty is a price on."""
-        opened = self._of_gates(self.distribution.open_probability)
+        opened = self._of_gates(self._opened)
         return sum(float(np.sum(opened[name] * self._sizes[name], dtype=float)) for name in opened)
 
     def closed(self) -> float:
@@ -197,4 +218,16 @@ class L0Layer(KernelWrapper):
             "droprate": self.droprate,
             "limits": list(self.distribution.limits),
             "seed": self.seed,
+            "rate": self.rate,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "L0Layer":
+        older = {"rate": 1.0}  # of files from before there was this argument
+        return super().from_config(older | config, custom_objects)
+
+
+def _precision(variable):
+    """Gates are as precise as their kernel, and float32 at least."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float64" if dtype == "float64" else "float32"

@@ -10,6 +10,7 @@ from activation_pruning import keras_private, sites
 from activation_pruning.graph import copies, holding
 from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.layers.l0 import L0Layer
 from activation_pruning.layers.pruned_layer import PrunedLayer
 from activation_pruning.pruning import report
 from activation_pruning.support.names import quoted
@@ -34,7 +35,7 @@ def wrap(
         model: a built Sequential or Functional model, nested ones included.
         include, exclude: layers to wrap and to leave alone, see `sites.find`.
         wrapper: `PrunedLayer` or `L0Layer`, the class.
-        **arguments: for each wrapper, such as `penalty=1e-5`.
+        **arguments: for each wrapper, such as `droprate=0.05`.
 
     Returns:
         A new `keras.Model`; its outputs are equal, with `L0Layer` if all gates start fully open.
@@ -105,7 +106,8 @@ def strip(model: Model) -> Model:
         model: a Sequential or Functional model.
 
     Returns:
-        A new `keras.Model` with equal outputs, compiled alike; it loads without this package.
+        A new `keras.Model` with equal outputs, compiled alike; it loads without this package. A
+        warning says where no gate of any `L0Layer` is closed, so that nothing is pruned.
 
     Raises:
         TypeError: for a subclassed model.
@@ -136,6 +138,7 @@ def strip(model: Model) -> Model:
         for wrapped, plain in zip(*pair, strict=True):
             plain.variable.assign(wrapped.kernel())
 
+    _warn_open(model)
     return copies.rebuild(model, replace, transfer)
 
 
@@ -152,6 +155,21 @@ def _check_ties(model):
                 f"strip(model) cannot write the mask of {site.wrapper.name!r} into its kernel: "
                 f"{others} use the same weights without it. Give them weights of their own"
             )
+
+
+def _warn_open(model):
+    """Say that gates have pruned nothing, and what closes them."""
+    inner = keras_private.with_sublayers(model)
+    gated = [layer for layer in inner if isinstance(layer, L0Layer)]
+    acting = [site.kernel() for layer in gated for site in sites.find(layer, exclude=()).sites]
+    if gated and all(kernel.all() for kernel in acting):
+        warnings.warn(
+            f"no gate of {quoted(layer.name for layer in gated)} is closed: nothing is pruned. "
+            f"Train longer, or wrap with a greater penalty= (now {gated[0].price:.2g} for a weight), or "
+            "a greater rate=, which makes gates move faster; ap.L0Sparsity() in callbacks shows "
+            "how many are closed",
+            stacklevel=3,
+        )
 
 
 def plain(model: Model) -> Model:

@@ -105,8 +105,11 @@ class Event:
     def gather(self, data: Data, needs: Set[str] | None = None) -> Gathered:
         """{site name: what the criterion `needs`}, from data; empty where it needs nothing."""
         needs = self.settings.needs if needs is None else needs
-        seed, progress = self.settings.seed, self.progress
-        return gathering.gather(self.model, self.sites, data, needs, seed=seed, progress=progress)
+        own = self.settings
+        return gathering.gather(
+            self.model, self.sites, data, needs,
+            seed=own.seed, progress=self.progress, asked=own.asked,
+        )  # fmt: skip
 
     def seen(self, gathered: Gathered) -> list[Site]:
         """The sites as the criterion sees them, with what was gathered."""

@@ -1,6 +1,7 @@
 """What decides a pruning event."""
 
 import dataclasses
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -56,6 +57,11 @@ class Settings:
     def needs(self) -> frozenset[str]:
         """What the criterion needs to be gathered, each at a price."""
         return frozenset(getattr(self.criterion, "needs", ()))
+
+    @property
+    def asked(self) -> Mapping[str, Mapping[str, Any]]:
+        """{one of its needs: further arguments for what gathers it}."""
+        return getattr(self.criterion, "asked", {})
 
     @property
     def statistics(self) -> tuple[str, ...]:

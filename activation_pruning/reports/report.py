@@ -9,7 +9,7 @@ import pandas as pd
 from activation_pruning.reports import figures, page, workbook
 from activation_pruning.reports.costs import better, metric_of
 from activation_pruning.reports.overview import answers, by_layer
-from activation_pruning.reports.tables import around_events, need
+from activation_pruning.reports.tables import around_events, need, renumbered
 from activation_pruning.support import types
 from activation_pruning.support.files import check_folder
 from activation_pruning.support.shown import shown
@@ -66,6 +66,7 @@ def write(
     place, history = check_folder(folder), _history(history)
     _check_kernels(kernels)
     accuracy, ranks, scree = _tables_of(low_rank)
+    kernels, ranks, scree = _named_alike(events, kernels, ranks, scree)
     layers = by_layer(events, norms, sensitivity)
     tables = {
         "Overview": answers(layers, events, history, activity, accuracy, metric),
@@ -108,6 +109,26 @@ def _tables_of(low_rank):
             "returns, with all its three tables"
         )
     return low_rank.accuracy, low_rank.ranks, low_rank.scree
+
+
+def _named_alike(events, kernels, *tables):
+    """Kernels and tables with the names of the pruned sites, where only Keras's numbers differ."""
+    pruned = list(events.dropna(subset=["weights"])["site"].unique())
+    named = [table if table is None else _renamed(table, pruned) for table in tables]
+    if not kernels:
+        return kernels, *named
+    lists = [list(network) for network in kernels.values()]
+    known = next((own for own in lists if set(pruned) <= set(own)), lists[0])
+    alike = {}
+    for name, network in kernels.items():
+        new = renumbered(list(network), known)
+        alike[name] = {new.get(site, site): matrix for site, matrix in network.items()}
+    return alike, *named
+
+
+def _renamed(table, sites):
+    new = renumbered(list(table["site"].unique()), sites)
+    return table.assign(site=table["site"].replace(new)) if new else table
 
 
 def _check_kernels(kernels):

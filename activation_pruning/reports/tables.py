@@ -1,6 +1,7 @@
 """Tables as they come in: checked, named, and the rows of them that reports show."""
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,22 @@ def need(table: Table, function: str, *columns: str, empty: bool = False) -> Non
         if not empty and table[name].isna().all():
             what = "the table has no rows" if table.empty else f"column {name!r} has no values"
             raise ValueError(f"{function}: {what}; there is nothing to draw")
+
+
+def renumbered(names: Sequence[str], reference: Sequence[str]) -> dict[str, str]:
+    """{name: its counterpart in `reference`}, where they differ by Keras's numbering alone.
+
+    Keras numbers the layers of a second model on: dense_3 is what dense was in the first. Pairs
+    are made by position; all names must agree without their numbers, else none is paired.
+
+    Example:
+        >>> renumbered(["dense_2/kernel", "dense_3/kernel"], ["dense/kernel", "dense_1/kernel"])
+        {'dense_2/kernel': 'dense/kernel', 'dense_3/kernel': 'dense_1/kernel'}
+        >>> renumbered(["a/kernel"], ["b/kernel"])
+        {}
+    """
+    plain = [[re.sub(r"_\d+(?=/|$)", "", name) for name in own] for own in (names, reference)]
+    return dict(zip(names, reference, strict=True)) if plain[0] == plain[1] else {}
 
 
 def listed(name: str, value: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Iterative pruning outside of one `fit`: prune an amount, retrain, and again."""
 
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -8,10 +9,17 @@ from numbers import Integral, Real
 from typing import Any
 
 from activation_pruning import amounts, masks, retraining
+from activation_pruning.allocations import rounded
 from activation_pruning.pruning import Settings, report
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import IterativePruning
-from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
+from activation_pruning.strategies.trial import (
+    check_functions,
+    check_loss,
+    measured,
+    prune_options,
+    retrained,
+)
 from activation_pruning.support.checks import check_count, check_number, check_sparsity
 from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.shown import shown
@@ -94,7 +102,7 @@ def iterative_prune(
         on_step: function called as `on_step(model, row)` when a step is over, and before the first
             one with the dense network as step 0. `row` is its row of `.table()`; a dict that it
             returns becomes further columns, such as the accuracy on test data.
-        verbose: 0 for silence; else a line per step.
+        verbose: 0 for silence; else the plan, then a line per step.
         **pruning: criterion, allocation, granularity, data, ...: handed on to `prune`.
 
     Returns:
@@ -131,6 +139,9 @@ def iterative_prune(
     done = IterativePruning(max_loss, min_sparsity)
     count = counted(report.alive_masks(live_sites).values())
     row = _row(0, count, count.alive) | {"metric_pruned": measured(evaluate, model)}
+    check_loss(max_loss, row["metric_pruned"])
+    if verbose:
+        print(plan(count, taken, end, policy.at_most), flush=True)
     row |= {"metric": row["metric_pruned"], "epochs": 0, "time_s": 0.0}
     done.add(model, row | _more(tell, model, row))
     turn, idle = 0, 0  # of an amount that goes from layer to layer; turns that took nothing
@@ -160,13 +171,40 @@ def iterative_prune(
     return done
 
 
+def plan(count: Count, amount: amounts.Amount, until: Until, epochs: int) -> str:
+    """How many steps and epochs it takes, if weights go one by one and the metric holds.
+
+    Example:
+        >>> plan(Count(400, 0), amounts.Number(100), Until(weights=50), epochs=2)
+        'plan: 4 steps, from 400 weights alive to 50, with up to 2 epochs each: 8 epochs in all'
+    """
+    begun, steps, each = count.alive, 0, f"with up to {epochs} epochs each"
+    while True:
+        row = {"step": steps, "metric": math.inf}
+        target, stopped = _next(row, count, amount, until, steps)
+        if amounts.is_amount(target):
+            known = "" if until.steps is None else f" at most {until.steps},"
+            return f"plan: steps of {amount},{known} {each}; how many depends on the scores"
+        pruned = count.pruned if stopped else rounded(target, count.weights)
+        if pruned <= count.pruned:
+            break
+        count, steps = Count(count.weights, pruned), steps + 1
+    fewer = "" if until.metric is None else f"; fewer if the metric falls below {until.metric:g}"
+    return (
+        f"plan: {steps:,} steps, from {begun:,} weights alive to {count.alive:,}, {each}: "
+        f"{steps * epochs:,} epochs in all{fewer}"
+    )
+
+
 def _limits(spec: Until | float) -> Until:
     """An `Until`: a number in (0, 1) is a sparsity, an integer a number of weights alive."""
     if isinstance(spec, Until):
         return spec
     if isinstance(spec, Real) and not isinstance(spec, bool):
-        whole = isinstance(spec, Integral)
-        return Until(weights=int(spec)) if whole else Until(sparsity=float(spec))
+        if isinstance(spec, Integral):
+            return Until(weights=int(spec))
+        check_number("until", spec, 0, "a sparsity; a number of weights is an integer", below=1)
+        return Until(sparsity=float(spec))
     raise TypeError(
         f"until={shown(spec)}; give a sparsity, a number of weights alive, or strategies.Until(...)"
     )

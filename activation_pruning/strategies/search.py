@@ -13,7 +13,13 @@ import pandas as pd
 from activation_pruning import retraining
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import TINY
-from activation_pruning.strategies.trial import check_functions, measured, prune_options, retrained
+from activation_pruning.strategies.trial import (
+    check_functions,
+    check_loss,
+    measured,
+    prune_options,
+    retrained,
+)
 from activation_pruning.support import types
 from activation_pruning.support.checks import check_number, check_sparsity
 from activation_pruning.support.files import arrays, check_folder, replacing, sealed, unsealed
@@ -75,7 +81,8 @@ def find_sparsity(
     Args:
         model: a compiled, trained Keras 3 model; left with the best weights that held, or dense.
         fit, evaluate: as for `iterative_prune`.
-        max_loss: of the metric, in its unit, at least 0: 0.01 is one point of accuracy.
+        max_loss: of the metric, in its unit, at least 0: 0.01 is one point of accuracy. For a
+            metric in (0, 1] below that of the dense network.
         retrain: epochs, or an object of `retraining`.
         low, high: sparsities to look between, in [0, 1).
         tolerance: at least 1e-6.
@@ -113,6 +120,7 @@ def find_sparsity(
     said = {name: v for name, v in options.items() if name != "data" and v is not False}
     kept = _Kept(folder, said | asked)
     dense = kept.dense_metric(measured(evaluate, model))
+    check_loss(max_loss, dense)
     trials = kept.state["trials"]
     while (sparsity := _middle(trials, low, high, tolerance)) is not None:
         if sparsity in {trial["sparsity"] for trial in trials}:

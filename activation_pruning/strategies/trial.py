@@ -76,6 +76,23 @@ def measured(evaluate: Callable[[Model], Any], model: Model) -> float:
     return value
 
 
+def check_loss(max_loss: float, dense: float) -> None:
+    """Raise ValueError for a loss that a share such as an accuracy can never exceed.
+
+    Example:
+        >>> check_loss(1, dense=0.97)
+        Traceback (most recent call last):
+            ...
+        ValueError: max_loss=1 is all of the dense metric, 0.97, so that any network would do; it is
+        in the unit of the metric: 0.01 is one point of accuracy.
+    """
+    if 0 < dense <= 1 and max_loss >= dense:
+        raise ValueError(
+            f"max_loss={max_loss!r} is all of the dense metric, {dense:.4g}, so that any network "
+            "would do; it is in the unit of the metric: 0.01 is one point of accuracy."
+        )
+
+
 def check_functions(**functions: Any) -> None:
     """Raise a TypeError that names the one that cannot be called."""
     for name, value in functions.items():

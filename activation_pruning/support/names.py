@@ -1,5 +1,6 @@
 """What is chosen by name, and what may have been meant by an unknown one."""
 
+import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -26,6 +27,32 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
         return table[name]
     hint = did_you_mean(name, table) or "."
     raise ValueError(f"unknown {kind} {shown(name)}{hint} Valid: {', '.join(sorted(table))}.")
+
+
+def called(made: object) -> str:
+    """How an object was made, in short: its class with the arguments that are not the defaults.
+
+    They are read from attributes of the same names; what has none, or takes more than 60 letters,
+    is left out or named by its type.
+
+    Example:
+        >>> class Wheel:
+        ...     def __init__(self, size, spokes=20, tyre=None):
+        ...         self.size, self.spokes, self.tyre = size, spokes, tyre
+        >>> called(Wheel(28)), called(Wheel(28, tyre=list(range(99))))
+        ('Wheel(28)', 'Wheel(28, tyre=<list>)')
+    """
+    said = []
+    for name, parameter in inspect.signature(type(made)).parameters.items():
+        if not hasattr(made, name):
+            continue
+        value = repr(getattr(made, name))
+        value = value if len(value) <= 60 else f"<{type(getattr(made, name)).__name__}>"
+        if parameter.default is inspect.Parameter.empty:
+            said.append(value)
+        elif value != repr(parameter.default):
+            said.append(f"{name}={value}")
+    return f"{type(made).__name__}({', '.join(said)})"
 
 
 def did_you_mean(name: Any, valid: Iterable[Any], opening: str = "; did") -> str:

@@ -405,3 +405,14 @@ def test_names_that_look_like_formulas_come_back(tmp_path):
     fit(model(), again, ap.EventLog(tmp_path, again))  # reads what is there, and writes it back
     assert pd.read_csv(tmp_path / "events.csv")["layer"].tolist() == [*raw, *raw]
     assert texts.read_csv(tmp_path / "events.csv")["layer"].tolist()[:2] == ["=cmd|' C!A0", "-x"]
+
+
+def test_a_pruner_that_is_not_in_the_fit_is_said(tmp_path):
+    model, own = models.compiled(models.mlp()), pruner()
+    log = ap.EventLog(tmp_path, own)
+    with pytest.warns(UserWarning, match=r"this EventLog is not in this fit.*give fit both"):
+        fit(model, log, pruner())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, log, own)
+        fit(model, own, log)

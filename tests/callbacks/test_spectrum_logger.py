@@ -140,3 +140,8 @@ def test_weights_that_are_not_finite_are_left_out_with_a_warning():
     with pytest.warns(UserWarning, match="not finite"):
         fit(model, Spoil(), logger, epochs=2)
     assert moments(logger) == [("epoch", 0, 0), ("epoch", 1, 0)]
+
+
+def test_words_are_no_epochs():
+    with pytest.raises(ValueError, match=r"epochs='all'; give a number n.*1 for all of them"):
+        ap.SpectrumLogger(epochs="all")

@@ -364,6 +364,23 @@ def test_the_exact_diagonal_is_for_small_networks(monkeypatch):
         ap.prune(model, 0.5, "obd_exact", data=(x, y))
 
 
+def test_what_takes_too_long_is_refused_after_a_few_products(monkeypatch):
+    model, _, x, y = problem("mlp")
+    now = iter(range(10**6))
+    monkeypatch.setattr(curvature.time, "perf_counter", lambda: next(now))  # 1 s for 3 products
+    weights = sum(
+        site.variable.shape[0] * site.variable.shape[1] for site in sites.find(model).sites
+    )
+    minutes = round(weights / 3 / 60)
+    limit = weights / 3 - 1
+    told = rf"{weights:,} products .* 0\.33 s each about {minutes} minutes.*ExactOBD\(limit_s="
+    with pytest.raises(ValueError, match=told):
+        ap.prune(model, 0.5, ap.criteria.ExactOBD(limit), data=(x, y))
+    assert next(now) == 2  # it was not the end that was waited for
+    done = ap.prune(model, 0.5, ap.criteria.ExactOBD(limit_s=limit + 2), data=(x, y))
+    assert done.sparsity == 0.5
+
+
 # -- models of many kinds ------------------------------------------------------------------------
 
 

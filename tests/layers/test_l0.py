@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from gates import RATE, array, fit, mlp, noise, outputs, set_gates, sigmoid
 from keras import layers, ops
 
 import activation_pruning as ap
@@ -13,31 +14,8 @@ from activation_pruning.pruning import report
 pytestmark = pytest.mark.backend
 
 
-def noise(*shape, seed=5):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
-
-
-def array(x):
-    return ops.convert_to_numpy(x)
-
-
-def outputs(model, x):
-    return array(model(x, training=False))
-
-
 def names(model):
     return [one.name for one in model.layers if not isinstance(one, layers.InputLayer)]
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-np.asarray(x, float)))
-
-
-def set_gates(layer, seed=0):
-    """Scatter log_alpha so that about a third of the gates are closed, a third fully open."""
-    for variable in layer.trainable_variables:
-        if variable.name.endswith("log_alpha"):
-            variable.assign(noise(*variable.shape, seed=seed) * 5)
 
 
 def gated(inner, *shape, **arguments):
@@ -53,18 +31,6 @@ def wrap(model, **arguments):
     for seed, layer in enumerate(model.layers):
         set_gates(layer, seed)
     return model
-
-
-def mlp():
-    return keras.Sequential(
-        [
-            keras.Input((6,)),
-            layers.Dense(8, activation="relu", name="a"),
-            layers.BatchNormalization(),
-            layers.Dense(5, activation="relu", name="b"),
-            layers.Dense(3, name="out"),
-        ]
-    )
 
 
 def shared():
@@ -184,7 +150,7 @@ def test_gates_of_units_cover_whole_units():
     np.testing.assert_array_equal((kernel == 0).all(axis=(0, 1, 2)), z == 0)
     assert ((kernel == 0).any(axis=(0, 1, 2)) == (z == 0)).all()
     log_alpha = next(v for v in layer.trainable_variables if "log_alpha" in v.name)
-    opened = sigmoid(array(log_alpha) - 2 / 3 * np.log(0.1 / 1.1))
+    opened = sigmoid(RATE * array(log_alpha) - 2 / 3 * np.log(0.1 / 1.1))
     assert layer.expected_l0() == pytest.approx(18 * opened.sum(), rel=1e-5)
 
 
@@ -231,6 +197,9 @@ def test_losses_and_updates_of_the_layer_inside_come_through():
     [
         ({"penalty": -1e-4}, "penalty=-0.0001; it must be a finite number of at least 0"),
         ({"penalty": "l0"}, "penalty='l0'"),
+        ({"rate": 0}, "rate=0; it must be a finite number greater than 0"),
+        ({"temperature": True}, "temperature=True; it must be a number in"),
+        ({"limits": (-1, True)}, r"limits=\(-1, True\); give"),
         ({"granularity": "block"}, "unknown granularity 'block'.*Valid: unit, weight"),
         ({"temperature": 0.0}, r"temperature=0.0; it must be a number in \(0, 1\]"),
         ({"temperature": 1.5}, "temperature=1.5"),
@@ -260,11 +229,6 @@ def test_layers_that_cannot_be_gated_are_refused():
 # -- training ---------------------------------------------------------------------------------
 
 
-def fit(model, x, y, epochs=1, optimizer=None):
-    model.compile(optimizer or keras.optimizers.Adam(0.02), "mse")
-    return model.fit(x, y, batch_size=32, epochs=epochs, verbose=0, shuffle=False).history["loss"]
-
-
 @each_granularity
 def test_training_closes_the_gates_of_what_is_irrelevant(granularity):
     x, weights = noise(256, 8), np.array([[2.0], [-3], [1.5], [0], [0], [0], [0], [0]], "float32")
@@ -273,7 +237,7 @@ def test_training_closes_the_gates_of_what_is_irrelevant(granularity):
     else:  # of four outputs, two have nothing to learn
         y = np.concatenate([x @ weights, x @ -weights, 0 * x[:, :2]], axis=1)
         inner, relevant = layers.Dense(4, name="d"), np.array([True, True, False, False])
-    layer = ap.L0Layer(inner, penalty=0.1, granularity=granularity, seed=0)
+    layer = ap.L0Layer(inner, penalty=0.1, granularity=granularity, seed=0, rate=1)
     model = keras.Sequential([keras.Input((8,)), layer])
     fit(model, x, y, epochs=120)
     z = layer.gates()["kernel"]

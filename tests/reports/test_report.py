@@ -302,3 +302,44 @@ def test_two_images_of_one_run_are_no_verdict():
         assert told == "By accuracy: raw: 91.44% against 90.93% (low-rank). One run: not tested."
     told = answer("PCA", accuracy=table.assign(samples=397), metric="loss")
     assert told == "By loss: raw: 1 against 1 (low-rank). One run: not tested."
+
+
+def seen(shown, name, draw):
+    def drawing(data, **options):
+        shown[name] = data
+        return draw(data, **options)
+
+    return drawing
+
+
+def test_networks_that_keras_has_numbered_on_are_shown_side_by_side(tmp_path, monkeypatch):
+    """The layers of a second model are dense_3, ... where those of the first are dense, ..."""
+    shown = {}
+    kernels = {
+        "dense": {"dense_3/kernel": np.eye(4), "dense_4/kernel": np.eye(3)},
+        "pruned": {"dense/kernel": np.eye(4), "dense_1/kernel": np.eye(3)},
+    }
+    table = events().replace({"a/kernel": "dense/kernel", "b/kernel": "dense_1/kernel"})
+    both = low_rank()
+    place = {"site": ["dense_3/kernel", "dense_4/kernel"], "component": 1, "cumulative": 0.8}
+    both.scree = pd.DataFrame(place | {"network": "dense"})
+    for name in ("kernel_heatmap", "scree"):
+        drawn = getattr(reports.figures, name)
+        monkeypatch.setattr(reports.figures, name, seen(shown, name, drawn))
+    reports.write(tmp_path, table, kernels=kernels, low_rank=both)
+    assert [list(network) for network in shown["kernel_heatmap"].values()] == [
+        ["dense/kernel", "dense_1/kernel"]
+    ] * 2
+    assert shown["scree"]["site"].tolist() == ["dense/kernel", "dense_1/kernel"]
+
+
+def test_networks_with_other_layers_keep_their_names(tmp_path, monkeypatch):
+    shown = {}
+    drawn = reports.figures.kernel_heatmap
+    monkeypatch.setattr(reports.figures, "kernel_heatmap", seen(shown, "kernels", drawn))
+    kernels = {"pruned": {"a/kernel": np.eye(4), "b/kernel": np.eye(3)}, "other": {"c": np.eye(4)}}
+    reports.write(tmp_path, events(), kernels=kernels)
+    assert [list(network) for network in shown["kernels"].values()] == [
+        ["a/kernel", "b/kernel"],
+        ["c"],
+    ]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paired_runs import judged, paired
 from scipy import stats
 
 from activation_pruning.reports import figures, statistics
@@ -16,19 +17,6 @@ from activation_pruning.reports.statistics import mean_ranks
 from activation_pruning.reports.statistics.differences import corrected
 
 pytestmark = pytest.mark.lowest
-
-
-def paired(change, base=None):
-    """Two tables, one run per seed, whose metrics differ by `change`."""
-    change = np.asarray(change, float)
-    base = np.linspace(0.5, 0.6, len(change)) if base is None else base
-    seeds = {"seed": range(len(change)), "setting": "s"}
-    return pd.DataFrame(seeds | {"x": base + change}), pd.DataFrame(seeds | {"x": base})
-
-
-def judged(change, **kwargs):
-    first, second = paired(change, **kwargs)
-    return statistics.holm(statistics.differences(first, second, ["seed"], [], "x")).iloc[0]
 
 
 # -- the interval ----------------------------------------------------------------------------
@@ -239,6 +227,22 @@ def test_settings_are_groups_or_blocks():
         statistics.differences(first.drop(columns="setting"), second, ["seed"], [], "x")
 
 
+def test_groups_by_what_only_one_table_has():
+    """One table against a baseline that knows nothing of the settings."""
+    second = pd.DataFrame({"seed": [0, 1, 2], "x": [0.1, 0.2, 0.3]})
+    first = pd.concat(
+        [second.assign(setting=s, x=second["x"] + add) for s, add in (("a", 1.0), ("b", 2.0))]
+    )
+    first["x"] += np.tile([0.0, 0.01, 0.03], 2)
+    found = statistics.differences(first, second, ["seed"], ["setting"], "x", "gain")
+    assert found[["setting", "pairs"]].values.tolist() == [["a", 3], ["b", 3]]
+    assert found["gain"].tolist() == pytest.approx([1 + 0.04 / 3, 2 + 0.04 / 3])
+    back = statistics.differences(second, first, ["seed"], ["setting"], "x", "gain")
+    assert back["gain"].tolist() == pytest.approx([-1 - 0.04 / 3, -2 - 0.04 / 3])
+    with pytest.raises(ValueError, match="must be one of each"):  # a pair for each setting
+        statistics.differences(first, second, ["seed"], [], "x")
+
+
 def test_missing_numbers_and_columns_are_refused():
     first, second = paired([0.01, 0.02, 0.03])
     broken = first.assign(x=[0.1, np.nan, 0.2])
@@ -312,6 +316,16 @@ def test_holm_by_hand():
     assert corrected(np.array([])).tolist() == []
 
 
+def test_what_was_not_tested_does_not_count_as_a_test():
+    nothing = np.nan
+    found = corrected(np.array([nothing, 0.01, nothing, 0.04, nothing]))
+    np.testing.assert_allclose(found, [nothing, 0.02, nothing, 0.04, nothing])
+    table = pd.DataFrame({"difference": [1.0, 1.0, -1.0], "p": [0.02, nothing, 0.03]})
+    judged = statistics.holm(table)
+    np.testing.assert_allclose(judged["p_holm"], [0.04, nothing, 0.04])
+    assert judged["verdict"].tolist() == ["higher", statistics.FEW, "lower"]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p):
     p = np.array(p)
@@ -340,45 +354,6 @@ def test_a_verdict_does_not_speak_against_its_interval():
     table = table.assign(gain_low=[-0.01, -0.2, np.nan], gain_high=[0.2, -0.1, np.nan])
     told = statistics.holm(table, "gain")["verdict"].tolist()
     assert told == [statistics.ALIKE, "lower", "higher"]
-
-
-@pytest.mark.parametrize(("change", "word"), [([-0.7, -0.26], "FEW"), ([-0.5, -0.46], "LOWER")])
-def test_two_seeds_are_too_few_unless_they_tell(change, word):
-    row = judged(change)
-    assert row["difference"] == pytest.approx(-0.48)
-    assert row["verdict"] == getattr(statistics, word)
-
-
-@pytest.mark.parametrize(
-    ("pairs", "tests", "enough"),
-    [(2, 1, False), (3, 1, True), (3, 2, False), (4, 5, True), (4, 6, False), (5, 19, True)],
-)
-def test_enough_pairs_would_tell_a_difference_of_three_deviations(pairs, tests, enough):
-    # By SciPy: the p of such a difference, corrected for those that are not told apart.
-    p = 2 * stats.t.sf(3 * pairs**0.5, pairs - 1)
-    assert (p * tests <= 0.05) == enough
-    table = pd.DataFrame({"difference": [0.1] * tests + [9.0], "p": [0.9] * tests + [1e-9]})
-    told = statistics.holm(table.assign(pairs=pairs))["verdict"].tolist()
-    assert told == [statistics.ALIKE if enough else statistics.FEW] * tests + ["higher"]
-
-
-def test_no_difference_in_any_pair_needs_no_more_of_them():
-    zeros = statistics.differences(*paired([0.0] * 3), ["seed"], [], "x")
-    told = statistics.holm(pd.concat([zeros] * 4))["verdict"]
-    assert told.tolist() == [statistics.ALIKE] * 4
-
-
-def test_equal_differences_that_tell_nothing_are_too_few():
-    same = statistics.differences(*paired([0.5] * 5), ["seed"], [], "x")
-    assert statistics.holm(pd.concat([same] * 9))["verdict"].tolist() == ["higher"] * 9
-    assert statistics.holm(pd.concat([same] * 10))["verdict"].tolist() == [statistics.FEW] * 10
-
-
-@pytest.mark.parametrize(("right", "of"), [((363, 361), 397), ((90, 70), 100), ((0, 9), 9)])
-def test_shares_of_one_run_against_scipy(right, of):
-    p = statistics.of_shares(right[0] / of, right[1] / of, of)
-    expected = stats.fisher_exact([[right[0], of - right[0]], [right[1], of - right[1]]])
-    assert p == pytest.approx(expected.pvalue)
 
 
 # -- ranks -----------------------------------------------------------------------------------

@@ -303,3 +303,30 @@ def test_surgeons_prune_step_by_step(data):
         model, training(data), lambda m: 1.0, 100, 88, criterion="lobs", data=data[0], verbose=0
     )
     assert sum(alive(model)) == 88
+
+
+def test_the_plan_is_said_before_it_starts(data, capsys):
+    until = ap.Until(weights=100, metric=0.5)
+    for amount, limit, retrain, told in (
+        (25, 99, 2, "8 steps, from 288 weights alive to 99, with up to 2 epochs each: 16 epochs"),
+        (0.5, 0.75, 0, "2 steps, from 288 weights alive to 72, with up to 0 epochs each: 0 epochs"),
+        (100, until, 1, "2 steps, from 288 weights alive to 100, with up to 1 epochs each: 2 "
+         "epochs in all; fewer if the metric falls below 0.5"),
+        (ap.amounts.Bucket(4.0), ap.Until(steps=1), 1, "steps of Bucket(saliency=4.0), at most 1,"),
+    ):  # fmt: skip
+        done = ap.iterative_prune(
+            network(), training(data), lambda m: 1.0, amount, limit, retrain=retrain
+        )
+        plan, first = capsys.readouterr().out.splitlines()[:2]
+        assert plan.startswith(f"plan: {told}")
+        assert first.startswith("step 1:")
+        if "steps," in told:
+            assert len(done.table()) - 1 == int(told.split()[0])
+
+
+def test_numbers_that_are_neither_shares_nor_counts_are_named_as_they_were_given(data):
+    for argument in ("amount", "until"):
+        with pytest.raises(
+            ValueError, match=rf"{argument}=1\.5; .*a number of weights is an integer"
+        ):
+            ap.iterative_prune(network(), training(data), lambda m: 1.0, **{argument: 1.5})

@@ -119,3 +119,21 @@ def test_a_search_with_another_metric_is_another_one(data, tmp_path):
 def test_a_search_that_makes_no_sense_is_refused(data, more, message):
     with pytest.raises(ValueError, match=message):
         search(data, **more)
+
+
+@pytest.mark.parametrize("loss", [1, 1.0, 5])
+def test_a_loss_that_no_share_can_exceed_is_refused(data, loss):
+    with pytest.raises(
+        ValueError, match=r"max_loss=.*all of the dense metric, 1.*0\.01 is one point"
+    ):
+        search(data, max_loss=loss)
+    with pytest.raises(ValueError, match="is all of the dense metric"):
+        ap.iterative_prune(network(), training(data), quality, max_loss=loss, verbose=0)
+
+
+@pytest.mark.parametrize("dense", [97.0, -0.1])
+def test_a_metric_that_is_no_share_has_losses_of_its_own(data, dense):
+    found = ap.find_sparsity(
+        network(), training(data), lambda m: dense, max_loss=2, high=0.5, retrain=0, verbose=0
+    )
+    assert found.sparsity == 0.5

@@ -94,12 +94,13 @@ def _draw_dots(ax, part, row, names, shades):
         ax.plot(dots["sparsity"], where, "o", color=shades[event], label=label, **edge)
         for x, y in zip(dots["sparsity"], where, strict=True):
             if event == last:
-                style.number(ax, f"{x:.1%}", x, y, (6, 0), va="center")
+                # In a column at the right, where neither dots nor the line of all layers are.
+                style.number(ax, f"{x:.1%}", 1.0, y, (8, 0), va="center")
     if "total_sparsity" in part:
         total = part.loc[part["event"] == last, "total_sparsity"].mean()
         ax.axvline(total, color="#777777", linestyle="--", lw=1, label="all layers, last event")
     style.name_rows(ax, names)
-    ax.set_xlim(0, 1.14)  # room for the numbers
+    ax.set_xlim(0, 1.16)  # room for the numbers
     ax.set_xticks(np.linspace(0, 1, 6))
     style.percent(ax.xaxis)
 

@@ -139,6 +139,8 @@ def label(grid: Array, x: str, y: str = "", own_ticks: bool = False) -> None:
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
     """A row for each name, the first at the top."""
     ax.set_yticks(range(len(names)), names)
+    if not any(names):
+        ax.tick_params(axis="y", length=0)  # no tick that stands for nothing
     ax.set_ylim(len(names) - 0.5, -0.5)
 
 

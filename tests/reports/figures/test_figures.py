@@ -1,3 +1,5 @@
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -401,3 +403,27 @@ def test_bad_paths(tmp_path):
         figures.save(figure, tmp_path / "picture.bmp")
     with pytest.raises(OSError, match=r"cannot write '.*file/picture\.png'"):
         figures.save(figure, tmp_path / "file" / "picture.png")
+
+
+def test_numbers_of_sparsity_touch_neither_dots_nor_the_line_of_all_layers():
+    shares = [0.727, 0.6, 1.0, 0.05]
+    names = [f"layer_{i}" for i in range(len(shares))]
+    table = pd.DataFrame({"event": 1, "layer": names, "sparsity": shares, "total_sparsity": 0.8})
+    figure = figures.sparsity_by_layer(table)
+    figure.savefig(io.BytesIO(), format="png")  # lays it out
+    ax = figure.axes[0]
+    numbers = [text.get_window_extent() for text in ax.texts if text.get_text().endswith("%")]
+    assert len(numbers) == len(shares)
+    for line in ax.lines:
+        x = ax.transData.transform(np.column_stack([line.get_xdata(), [0] * len(line.get_xdata())]))
+        assert all(box.x0 > x[:, 0].max() + 3 for box in numbers)
+    assert all(box.x1 <= figure.bbox.x1 for box in numbers)
+
+
+def test_a_row_without_a_name_has_no_tick():
+    runs = pd.DataFrame({"arm": "", "model": ["dense", "pruned"], "accuracy": [0.9, 0.8]})
+    for name, drawn in ("", False), ("a", True):
+        ax = figures.mean_dots(runs.assign(arm=name), "accuracy", "model").axes[0]
+        ticks = ax.yaxis.get_major_ticks()
+        assert len(ticks) == 1
+        assert (ticks[0].tick1line.get_markersize() > 0) == drawn
