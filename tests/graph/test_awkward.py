@@ -37,6 +37,8 @@ def test_a_copy_is_equal_and_lives_alone(make, way):
     if make is not awkward.stateful:  # calls move its states
         for found, expected in zip(outputs(copy, x), wanted, strict=True):
             np.testing.assert_array_equal(found, expected)
+    if make is awkward.stateful and keras.backend.backend() == "torch":
+        return  # Keras does not train these there
     if (make, way) == (awkward.reversible, "wrap"):
         return  # it trains once units are counted call by call
     copy.compile("sgd", "mse")
