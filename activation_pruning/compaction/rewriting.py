@@ -119,7 +119,7 @@ def _plain(model):
 
 
 def _table(model, gone):
-    paths = {id(layer): path for layer, path in _named(model)}
+    paths = {id(layer): path for layer, path in reversed([*_named(model)])}  # the first place
     rows = []
     for size in gone.flow.sizes.values():
         if size.key == "target_shape":
