@@ -54,15 +54,30 @@ class Signature:
         return tf.function(self.__call__, input_signature=specs, autograph=False), specs
 
     def random(self, samples: int, seed: int) -> list[list[Array]]:
-        """Batches of seeded random inputs: standard normal, or 0 and 1 for integers."""
+        """Batches of seeded random inputs: standard normal, or 0 and 1 for integers.
+
+        Where the model masks steps, some samples have such steps: in front, behind or between.
+        """
         generator, found = np.random.default_rng(seed), []
         for shape, dtype in self.specs:
             size = (samples, *(_OPEN_AXIS if axis is None else axis for axis in shape[1:]))
             floats = np.dtype(dtype).kind == "f"  # for others: 0 and 1 are in every vocabulary
             values = generator.normal(size=size) if floats else generator.integers(0, 2, size)
-            found.append(values.astype(dtype))
+            found.append(self._padded(values.astype(dtype), generator))
         starts = range(0, samples, _RUN)
         return [[array[start : start + _RUN] for array in found] for start in starts]
+
+    def _padded(self, values, generator):
+        """Steps along the second axis that hold nothing but the value of a Masking layer."""
+        layers = keras_private.with_sublayers(self.model)
+        marks = [layer.mask_value for layer in layers if isinstance(layer, keras.layers.Masking)]
+        if marks and values.ndim > 1 and values.shape[1] > 1:
+            steps = np.arange(values.shape[1])
+            for sample in values[1::2]:  # each second one is whole; none is padded altogether
+                at, place = generator.integers(1, len(steps)), generator.integers(3)
+                chosen = (steps >= at, steps < at, steps == at)[place]
+                sample[chosen] = marks[generator.integers(len(marks))]
+        return values
 
 
 def signature(
@@ -80,6 +95,14 @@ def signature(
     else:
         specs = [((batch_size, *array.shape[1:]), array.dtype.name) for array in found[0]]
         structure = [None] * len(specs)
+    for index, (_, dtype) in enumerate(specs):
+        if dtype == "string" or dtype.startswith(("str", "bytes", "object")):
+            name = model.inputs[index].name if sites.is_graph(model) else f"number {index}"
+            raise ValueError(
+                f"input {name!r} of the model {model.name!r} takes text, and files take numbers "
+                "only. Export the part behind the layers that read text: keras.Model(tensor, "
+                "model.output), and prepare the numbers outside"
+            )
     return Signature(model, specs, structure)
 
 
@@ -111,10 +134,28 @@ def in_float32(model: Model) -> Model:
 
 def onnx(signature: Signature, path: pathlib.Path) -> None:
     """Write the model as an ONNX file."""
+    import onnx as onnx_format
     import tf2onnx
 
     function, specs = signature.traced()
-    tf2onnx.convert.from_function(function, specs, output_path=str(path))
+    written, _ = tf2onnx.convert.from_function(function, specs, output_path=str(path))
+    nodes = [node for node in written.graph.node if not node.domain]
+    left = [node for node in nodes if not onnx_format.defs.has(node.op_type)]
+    if left:  # it only writes a line on the screen
+        kinds, places = sorted({node.op_type for node in left}), [node.name for node in left]
+        layers = keras_private.with_sublayers(signature.model)[1:]
+        named = [one.name for one in layers if any(_is_in(one, place) for place in places)]
+        raise ValueError(
+            f"tf2onnx knows no counterpart of {kinds} in {named or places}. Write a .tflite file, "
+            "or build the model without it; a grouped convolution, say, as a Concatenate of "
+            "convolutions of slices"
+        )
+
+
+def _is_in(layer, place):
+    """Whether a node stands in a layer; TensorFlow numbers the names of its scopes."""
+    parts = place.split("/")[:-1]
+    return any(part.rpartition("_")[0] == layer.name or part == layer.name for part in parts)
 
 
 def litert(

@@ -33,7 +33,8 @@ def load_exported(path: Path, threads: int = 1) -> "Runner":
     Raises:
         ImportError: where the runtime is not installed; names the command.
         TypeError: for something else than a path.
-        ValueError: for another suffix, or a file that the runtime cannot read.
+        ValueError: for another suffix, a file that the runtime cannot read, or one whose inputs
+            are no arrays of numbers with samples along the first axis.
         FileNotFoundError: when there is no such file.
 
     Example:
@@ -53,9 +54,20 @@ def load_exported(path: Path, threads: int = 1) -> "Runner":
         what = "it is a folder" if file.is_dir() else "there is no such file"
         raise FileNotFoundError(f"path={str(path)!r}: {what}")
     try:
-        return (LiteRTRunner if suffix == ".tflite" else ONNXRunner)(file.read_bytes(), threads)
+        return runner(suffix, file.read_bytes(), threads)
+    except _Foreign as error:
+        raise ValueError(f"path={str(path)!r} cannot be used here: {error}") from error
     except Exception as error:  # each runtime raises classes of its own
         raise ValueError(f"path={str(path)!r} is no {FORMATS[suffix]} file: {error}") from error
+
+
+class _Foreign(ValueError):
+    """A file that its runtime takes, but that is no function of arrays of samples."""
+
+
+def runner(suffix: str, content: bytes, threads: int = 1) -> "Runner":
+    """What runs a file of this suffix, from its bytes."""
+    return (LiteRTRunner if suffix == ".tflite" else ONNXRunner)(content, threads)
 
 
 def check_suffix(path: Path) -> str:
@@ -88,10 +100,11 @@ class Runner:
     """Calls the runtime with arrays that fit: what the formats share.
 
     Subclasses say `inputs`, {name: (shape, dtype)} with -1 for an open axis, in the order in which
-    a list of arrays is taken, and `run` one batch.
+    a list of arrays is taken, the names of the `results` in order, and `run` one batch.
     """
 
     inputs: dict[str, tuple[tuple, np.dtype]]
+    results: list[str]
 
     def run(self, arrays: dict[str, Array]) -> list[Array]:
         """The outputs of one batch."""
@@ -114,8 +127,20 @@ class Runner:
         samples = lengths.pop()
         sizes = {shape[0] for shape, _ in self.inputs.values()} - {_DYNAMIC}
         batches = equal_batches(arrays, sizes.pop()) if sizes else [arrays]
-        parts = [self.run(batch) for batch in batches]
+        parts = [self._checked(batch) for batch in batches]
         return [np.concatenate(part)[:samples] for part in zip(*parts, strict=True)]
+
+    def _checked(self, batch):
+        found, samples = self.run(batch), len(next(iter(batch.values())))
+        for name, array in zip(self.results, found, strict=True):
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"the output {name!r} is a {type(array).__name__}, no array")
+            if array.ndim == 0 or len(array) != samples:
+                raise ValueError(
+                    f"the output {name!r} has shape {array.shape} for {samples} samples: it is not "
+                    "one result for each sample"
+                )
+        return found
 
     def _arrays(self, x):
         if not isinstance(x, dict):
@@ -160,9 +185,10 @@ class LiteRTRunner(Runner):
         else:  # a file of another maker
             found = {item["name"]: item for item in self.interpreter.get_input_details()}
             outputs = {item["name"]: item for item in self.interpreter.get_output_details()}
-        self._places = {name: found[name]["index"] for name in sorted(found, key=_numbered)}
-        self._outputs = [outputs[name]["index"] for name in sorted(outputs, key=_numbered)]
-        self.inputs = {name: _litert_input(found[name]) for name in self._places}
+        self._places = {name: found[name]["index"] for name in _in_order(found, sort=True)}
+        self.results = _in_order(outputs, sort=True)
+        self._outputs = [outputs[name]["index"] for name in self.results]
+        self.inputs = {name: _litert_input(name, found[name]) for name in self._places}
         self._sizes: dict = {}
 
     def run(self, arrays: dict[str, Array]) -> list[Array]:
@@ -191,23 +217,45 @@ class ONNXRunner(Runner):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         self.session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-        self.inputs = {item.name: _onnx_input(item) for item in self.session.get_inputs()}
+        found = {item.name: item for item in self.session.get_inputs()}
+        self.inputs = {name: _onnx_input(found[name]) for name in _in_order(found)}
+        self.results = _in_order(item.name for item in self.session.get_outputs())
 
     def run(self, arrays: dict[str, Array]) -> list[Array]:
-        return self.session.run(None, arrays)
+        return self.session.run(self.results, arrays)
+
+
+def _in_order(names, sort=False):
+    """`output_2` before `output_10`: formats list names as text. Others as they are, or sorted."""
+    names = list(names)
+    ours = all(re.fullmatch(r"(input|output)_\d+", name) for name in names)
+    return sorted(names, key=_numbered) if ours or sort else names
 
 
 def _numbered(name):
-    """Sorts `input_2` before `input_10`; LiteRT lists the names of a signature as text."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _litert_input(details):
+def _litert_input(name, details):
     shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
-    return tuple(int(size) for size in shape), np.dtype(details["dtype"])
+    return _input(name, [int(size) for size in shape], details["dtype"])
 
 
 def _onnx_input(item):
-    kind = re.fullmatch(r"tensor\((\w+)\)", item.type)[1]
-    dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
-    return tuple(size if isinstance(size, int) else _DYNAMIC for size in item.shape), dtype
+    kind = item.type.removeprefix("tensor(").removesuffix(")")
+    kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+    sizes = [size if isinstance(size, int) else _DYNAMIC for size in item.shape]
+    return _input(item.name, sizes, kind)
+
+
+def _input(name, shape, kind):
+    try:
+        dtype = np.dtype(kind)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype.kind not in "fiubc":
+        kind = getattr(kind, "__name__", kind)
+        raise _Foreign(f"its input {name!r} takes {kind}, where arrays of numbers are given")
+    if not shape:
+        raise _Foreign(f"its input {name!r} takes a single number, where samples are given")
+    return tuple(shape), dtype

@@ -83,7 +83,8 @@ def export(
             is not zero: a smaller file.
         data: inputs to compare on and, for "int8", to calibrate the ranges of activations with:
             anything that `prune` takes. None for random numbers: standard normal, or 0 and 1 where
-            the inputs are integers. A subclassed model needs it.
+            the inputs are integers, with masked steps where `Masking` is in the model. A subclassed
+            model needs it.
         samples: how many samples of `data` to use, at least 1; fewer if there are not as many.
         batch_size: the only size of a batch that the file shall take, as LiteRT needs for
             recurrent layers; None for any.
@@ -125,7 +126,7 @@ def export(
     wanted = _wanted(called, found)
     with files.replacing(path) as temporary:
         _convert(called, suffix, temporary, quantize=quantize, sparse=sparse, found=found)
-        runner = exported.load_exported(temporary)
+        runner = _runner(called, suffix, temporary)
         difference, largest = _compare(runner, found, wanted)
         _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
         own = None
@@ -206,6 +207,18 @@ def _convert(signature, suffix, path, **options):
         raise ValueError(f"model {name!r} cannot be converted to {kind}: {why}") from error
 
 
+def _runner(signature, suffix, path):
+    """What runs the file; a converter may write one that nothing runs."""
+    try:
+        return exported.runner(suffix, path.read_bytes())
+    except Exception as error:  # each runtime raises classes of its own
+        name, kind = signature.model.name, exported.FORMATS[suffix]
+        raise ValueError(
+            f"model {name!r} cannot be converted to {kind}: the file was written, but the runtime "
+            f"does not take it: {_reason(error)}"
+        ) from error
+
+
 def _reason(error):
     """The line that says why, of the thousands that a converter may say."""
     text = str(error)
@@ -219,6 +232,12 @@ def _reason(error):
 def _wanted(signature, found):
     """The outputs of the model for each batch."""
     wanted = [signature.outputs(batch) for batch in found]
+    for index, output in enumerate(wanted[0]):
+        if output.ndim == 0 or len(output) != len(found[0][0]):
+            raise ValueError(
+                f"output {index} of the model has shape {output.shape} for {len(found[0][0])} "
+                "samples: a file gives one result for each sample. Export a model without it"
+            )
     if not all(np.isfinite(output).all() for outputs in wanted for output in outputs):
         raise ValueError("the outputs of the model are NaN or infinite on these samples")
     return wanted

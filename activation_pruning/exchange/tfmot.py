@@ -35,8 +35,8 @@ def from_tfmot(
 
     Wrappers of `prune_low_magnitude` are stripped and their masks applied, so pruned weights are
     exact zeros; layers are made anew from their configurations, with "_" for "/" in their names.
-    Both models are run on the same random inputs: max |new - legacy| must be at most
-    tolerance * max(1, max |legacy|).
+    Both models are run on the same random inputs, with masked steps where `Masking` is in them:
+    max |new - legacy| must be at most tolerance * max(1, max |legacy|).
 
     Args:
         model: a built Sequential or Functional `tf_keras` model, nested ones included, wrapped by
@@ -69,7 +69,7 @@ def from_tfmot(
     conversion = _Conversion(custom_objects)
     new = conversion.model(model)
     conversion.transfer()
-    _compare(model, new, tolerance, seed)
+    _compare(model, new, tolerance, seed, conversion.other_masks())
     return new
 
 
@@ -78,7 +78,7 @@ class _Conversion:
 
     def __init__(self, custom_objects):
         self.custom_objects = custom_objects
-        self.made = {}  # id of a legacy layer -> (what it wraps or is itself, its new layer)
+        self.made = {}  # id of a legacy layer -> (it, what it wraps or is itself, its new layer)
         self.masks = {}  # id of a legacy variable -> mask
 
     def model(self, model):
@@ -126,8 +126,8 @@ class _Conversion:
             if inner is not layer:
                 self.masks |= {id(weight): mask for weight, mask, _ in layer.pruning_vars}
             new = self.model(inner) if _is_model(inner) else self._build(inner)
-            self.made[id(layer)] = inner, new
-        return self.made[id(layer)][1]
+            self.made[id(layer)] = layer, inner, new
+        return self.made[id(layer)][-1]
 
     def _build(self, layer):
         config = layer.get_config()
@@ -135,9 +135,14 @@ class _Conversion:
             config["layer"] = self.layer(layer.layer)  # it may be a whole model
         return make(type(layer), config, self.custom_objects)
 
+    def other_masks(self):
+        """Names of the layers that pass masks on where the legacy ones do not, or reversed."""
+        pairs = ((layer, new) for layer, _, new in self.made.values() if not _is_model(layer))
+        return [new.name for old, new in pairs if old.supports_masking != new.supports_masking]
+
     def transfer(self):
         """Give the new layers the weights, those under a mask as zeros."""
-        for layer, new in self.made.values():
+        for _, layer, new in self.made.values():
             if _is_model(layer) or type(layer).__name__ == "TimeDistributed":
                 continue  # their layers are here themselves
             arrays = [_masked(weight, self.masks.get(id(weight))) for weight in layer.weights]
@@ -184,7 +189,7 @@ def _unknown(model, custom_objects):
             yield layer.name, f"({name}) {_ADVICE.get(name, general)}"
 
 
-def _compare(model, new, tolerance, seed):
+def _compare(model, new, tolerance, seed, other_masks):
     called = signature(new)
     (batch,) = called.random(new.inputs[0].shape[0] or _SAMPLES, seed)
     inputs = keras.tree.pack_sequence_as(model.input, batch)
@@ -194,9 +199,23 @@ def _compare(model, new, tolerance, seed):
         if not difference <= tolerance * max(1.0, largest):
             raise ValueError(
                 f"the outputs of the Keras 3 copy of {model.name!r} differ from the legacy ones by "
-                f"up to {difference:.3g}, tolerance={tolerance:g}: a layer computes something else "
-                "in Keras 3. Compare the layers' outputs, and give custom_objects= for that one"
+                f"up to {difference:.3g}, tolerance={tolerance:g}: {_cause(model, other_masks)}"
             )
+
+
+def _cause(model, other_masks):
+    if not other_masks:
+        return (
+            "a layer computes something else in Keras 3. Compare the layers' outputs, and give "
+            "custom_objects= for that one"
+        )
+    text = f"legacy and new layers do not pass on the same masks: {other_masks}. "
+    if any(_unwrapped(layer) is not layer for layer in model.submodules):
+        return text + (
+            "Wrappers of tfmot lose masks, which the layers in them pass on: convert the model "
+            "without them, tfmot.sparsity.keras.strip_pruning(model)"
+        )
+    return text + "Give custom_objects= classes that do as the legacy ones, or mask another layer"
 
 
 def _is_model(layer):

@@ -57,8 +57,8 @@ class _Rebuilding:
         self.twins = Twins(self._graph)
         self._replace, self._inputs = replace, inputs
         # By id; a layer may be met again, in another nested model.
-        self._made: dict[int, tuple] = {}
-        self._changed: set[int] = set()
+        self._made = {}
+        self._changed = set()
         self._exchangeable = leaves(model)
         self._classes = OwnClasses(model)
         self._shared = _shared_with_wrappers(model)

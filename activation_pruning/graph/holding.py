@@ -12,8 +12,8 @@ from activation_pruning import keras_private, sites
 from activation_pruning.keras_private import instances
 
 LIVE = (keras.Layer, keras.Metric, keras.Variable, keras.Optimizer, keras.random.SeedGenerator)
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType)
-_ATOMS += (keras.KerasTensor, keras.DTypePolicy)
+_ATOMS: tuple[type, ...] = (str, bytes, int, float, complex, bool, type(None), type)
+_ATOMS += (types.ModuleType, keras.KerasTensor, keras.DTypePolicy)
 # What these packages make holds nothing of Keras.
 _FOREIGN = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "numpy", "pandas"}
 

@@ -40,15 +40,15 @@ def bare(owner: Any, graph: keras.Model | None = None) -> Any:
         owner: the layer, model or metric.
         graph: for a Functional or Sequential `owner`, a plain model whose layers it gets.
     """
-    new = type(owner).__new__(type(owner))
-    if isinstance(owner, keras.Sequential):
-        head = [graph._layers[0]] if isinstance(graph._layers[0], keras.layers.InputLayer) else []
-        keras.Sequential.__init__(new, [*head, *graph.layers], name=owner.name)
-    elif graph is not None:
-        Functional.__init__(new, graph._inputs_struct, graph._outputs_struct, name=owner.name)
-    else:
+    kind: Any = type(owner)
+    new = kind.__new__(kind)
+    if graph is None:
         kinds = (keras.Model, keras.Layer, keras.Metric)
-        next(kind for kind in kinds if isinstance(owner, kind)).__init__(new, name=owner.name)
+        next(base for base in kinds if isinstance(owner, base)).__init__(new, name=owner.name)
+    elif isinstance(owner, keras.Sequential):
+        keras.Sequential.__init__(new, list(graph._layers), name=owner.name)
+    else:
+        Functional.__init__(new, graph._inputs_struct, graph._outputs_struct, name=owner.name)
     return new
 
 

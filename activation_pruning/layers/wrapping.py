@@ -165,9 +165,9 @@ def _warn_open(model):
     if gated and all(kernel.all() for kernel in acting):
         warnings.warn(
             f"no gate of {quoted(layer.name for layer in gated)} is closed: nothing is pruned. "
-            f"Train longer, or wrap with a greater penalty= (now {gated[0].price:.2g} for a weight), or "
-            "a greater rate=, which makes gates move faster; ap.L0Sparsity() in callbacks shows "
-            "how many are closed",
+            f"Train longer, or wrap with a greater penalty= (now {gated[0].price:.2g} for a "
+            "weight), or a greater rate=, which makes gates move faster; ap.L0Sparsity() in "
+            "callbacks shows how many are closed",
             stacklevel=3,
         )
 

@@ -224,3 +224,34 @@ def test_the_rank_of_a_short_dtype_is_by_its_own_rounding():
     model = keras.Sequential([keras.Input((30,)), layer])
     model.set_weights([low])
     assert ap.analysis.norms(model)["rank"].tolist() == [3]
+
+
+def test_factors_that_would_not_be_smaller_are_told():
+    """60 weights in 12 x 5 need fewer than 60 / 17 = 3.53 components; 4 give 68 weights."""
+    model = keras.Sequential([keras.Input((12,)), L.Dense(5, name="a"), L.Dense(3, name="out")])
+    with pytest.warns(UserWarning, match=r"not made of two factors: 'a/kernel' \(rank 4 of 12 x 5"):
+        found = ap.analysis.factorize(model, 4, method="svd")
+    assert found.count_params() == model.count_params()
+    assert np.linalg.matrix_rank(kernel(found, "a")) == 4
+    with pytest.warns(UserWarning, match="keeps its full rank"):
+        found = ap.analysis.factorize(model, 5, method="svd")
+    np.testing.assert_array_equal(kernel(found, "a"), kernel(model, "a"))
+
+
+def test_a_kernel_that_others_use_stays_in_one_piece():
+    dense = L.Dense(50, name="a")
+    inputs = keras.Input((60,))
+    tied = L.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(dense.kernel)), name="tied")
+    model = keras.Model(inputs, tied(dense(inputs)))
+    with pytest.warns(UserWarning, match="no other layer shares"):
+        found = ap.analysis.factorize(model, 2, method="svd", exclude=())
+    x = np.random.default_rng(0).normal(size=(4, 60)).astype("float32")
+    u, s, v = np.linalg.svd(kernel(model, "a").astype("float64"), full_matrices=False)
+    low = u[:, :2] * s[:2] @ v[:2]
+    np.testing.assert_allclose(found.predict(x, verbose=0), x @ low @ low.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"rank": True}, {"energy": True}, {"rank": {"a": True}}])
+def test_truth_values_are_no_numbers(options):
+    with pytest.raises(ValueError, match="True"):
+        ap.analysis.low_rank(mlp(), **options)

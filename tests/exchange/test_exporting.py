@@ -390,6 +390,7 @@ def test_the_same_seed_gives_the_same_samples(tmp_path):
         ("model.tflite", {"samples": 0}, "samples=0"),
         ("model.tflite", {"batch_size": 0}, "batch_size=0"),
         ("model.tflite", {"tolerance": -1}, "tolerance=-1"),
+        ("model.tflite", {"tolerance": True}, "tolerance=True"),
         ("model.tflite", {"data": np.zeros((3, 5))}, "shape"),
     ],
 )

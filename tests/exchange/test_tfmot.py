@@ -288,6 +288,63 @@ def test_a_converted_model_goes_on_where_tfmot_stopped(tfmot, tmp_path):
     np.testing.assert_array_equal(again.predict(x, verbose=0), new.predict(x, verbose=0))
 
 
+def padded():
+    """Sequences of which most hold steps of zeros: behind, in front or between."""
+    x = np.random.default_rng(0).normal(size=(5, 6, 3)).astype("float32")
+    x[0, 4:] = x[1, 1:] = x[2, 2] = x[3, :2] = 0
+    return x
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+def test_masked_steps_are_masked_in_the_copy(kind):
+    layer = getattr(legacy_layers, kind)
+    legacy = tf_keras.Sequential(
+        [
+            tf_keras.Input((6, 3)),
+            legacy_layers.Masking(),
+            layer(4, return_sequences=True),
+            layer(4),
+        ]
+    )
+    new, x = from_tfmot(legacy), padded()
+    found = keras.ops.convert_to_numpy(new(x))
+    np.testing.assert_allclose(found, legacy(x).numpy(), rtol=1e-5, atol=1e-6)
+    whole = np.where(x == 0, 9.0, x).astype("float32")  # the mask does act on these
+    assert np.abs(found - keras.ops.convert_to_numpy(new(whole))).max(axis=1)[:4].min() > 1e-3
+
+
+def test_a_mask_that_tfmots_wrappers_lose_is_seen(tfmot):
+    """Its wrappers mask nothing, the layers in them do: the same weights compute other outputs."""
+    legacy = tf_keras.Sequential(
+        [
+            tf_keras.Input((6, 3)),
+            legacy_layers.Masking(mask_value=-2.0),
+            legacy_layers.LSTM(4, return_sequences=True),
+            legacy_layers.LSTM(4),
+        ]
+    )
+    wrapped = tfmot.prune_low_magnitude(legacy)
+    with pytest.raises(ValueError, match="Wrappers of tfmot lose masks"):
+        from_tfmot(wrapped)
+    stripped, x = tfmot.strip_pruning(wrapped), padded() - 2.0 * (padded() == 0)
+    found = keras.ops.convert_to_numpy(from_tfmot(stripped)(x))
+    np.testing.assert_allclose(found, stripped(x).numpy(), rtol=1e-5, atol=1e-6)
+    assert np.abs(found - wrapped(x).numpy()).max() > 1e-3
+
+
+def test_a_layer_that_loses_the_mask_in_one_keras_only_is_named():
+    legacy = tf_keras.Sequential(
+        [
+            tf_keras.Input((6, 3)),
+            legacy_layers.Masking(),
+            legacy_layers.Rescaling(2.0, name="scaled"),
+            legacy_layers.LSTM(4),
+        ]
+    )
+    with pytest.raises(ValueError, match="do not pass on the same masks: \\['scaled'\\]"):
+        from_tfmot(legacy)
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 
