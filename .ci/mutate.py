@@ -29,7 +29,7 @@ GROUPS = {
     "callbacks": ["callbacks"],
 }
 # Tests beyond those of the room itself, and what takes long for it starts processes of its own.
-MORE_TESTS = {"hooks": ["tests/callbacks/test_training.py", "tests/pruning"]}
+MORE_TESTS = {"hooks": ["tests/callbacks/test_training.py", "tests/pruning/test_event.py"]}
 LONG = "--ignore=tests/hooks/test_distribute.py"
 # The same examples of hypothesis each time, and no limit to the time of one.
 PYTEST = [
