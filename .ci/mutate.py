@@ -29,7 +29,7 @@ GROUPS = {
     "callbacks": ["callbacks"],
 }
 # Tests beyond those of the room itself, and what takes long for it starts processes of its own.
-MORE_TESTS = {"hooks": ["tests/callbacks/test_training.py", "tests/pruning"]}
+MORE_TESTS = {"hooks": ["tests/callbacks/test_training.py", "tests/pruning/test_event.py"]}
 LONG = "--ignore=tests/hooks/test_distribute.py"
 # The same examples of hypothesis each time, and no limit to the time of one.
 PYTEST = [
@@ -59,7 +59,7 @@ def main() -> int:
     tests = [tests_of(source) for source in sources] + MORE_TESTS.get(options.group, [])
     configure(work, sources, tests)
     os.chdir(work)
-    names = run(options.sample, options.seed)
+    names = run(options.names, options.sample, options.seed)
     write_results(ROOT / "results" / "mutants" / f"{options.group}.txt", names)
     return 0
 
@@ -67,6 +67,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("group", choices=GROUPS)
+    parser.add_argument("names", nargs="*", help="of mutants, as in the results; with * for any")
     parser.add_argument("--sample", type=int, default=0, help="so many mutants, by chance; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -123,7 +124,7 @@ def configure(work: Path, sources: list[str], tests: list[str]) -> None:
         # A process that has imported TensorFlow, but not yet used it, can be forked.
         "process_isolation": "forkserver",
         "timeout_constant": 4.0,
-        "timeout_multiplier": 5.0,
+        "timeout_multiplier": 3.0,
         "track_dependencies": False,
     }
     written = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
@@ -131,8 +132,8 @@ def configure(work: Path, sources: list[str], tests: list[str]) -> None:
         file.write("\n[tool.mutmut]\n" + "\n".join(written) + "\n")
 
 
-def run(sample: int, seed: int) -> list[str]:
-    """Try the mutants, or a sample of them; return their names."""
+def run(names: list[str], sample: int, seed: int) -> list[str]:
+    """Try these mutants, a sample of all, or all; return their names."""
     from mutmut import __main__ as mutmut
     from mutmut.mutation import mutators
 
@@ -143,11 +144,11 @@ def run(sample: int, seed: int) -> list[str]:
         mutmut.copy_src_dir()
         mutmut.copy_also_copy_files()
         mutmut.create_mutants(1)
-    names = [name for _, name, _ in mutmut.collect_source_file_mutation_data(mutant_names=[])[0]]
-    if sample:
-        names = random.Random(seed).sample(sorted(names), min(sample, len(names)))
-    mutmut._run(names if sample else [], 1)
-    return names
+    found = [name for _, name, _ in mutmut.collect_source_file_mutation_data(mutant_names=names)[0]]
+    if sample and not names:
+        found = random.Random(seed).sample(sorted(found), min(sample, len(found)))
+    mutmut._run(found, 1)
+    return found
 
 
 def runner(workers: int = 1) -> object:

@@ -2,8 +2,13 @@
 
 import gc
 
+import hypothesis
 import keras
 import pytest
+
+# On a busy machine an example may take long; that is no failure.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish(session):

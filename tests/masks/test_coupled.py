@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from activation_pruning import masks
 from activation_pruning.masks import coupled
 from activation_pruning.sites import Site
 
@@ -68,3 +69,16 @@ def test_masks_are_taken_apart_as_they_were_joined():
     assert found["a"].astype(int).tolist() == [[1, 0, 0], [1, 0, 0]]
     assert found["b"].astype(int).tolist() == [[1, 0], [0, 1], [0, 0]]
     assert found["alone"].tolist() == [[True, False]]
+
+
+def test_units_are_selected_together_and_weights_one_by_one():
+    first = site("first", [[1, 9, 2], [1, 9, 2]], [4, 5, 6])
+    second = site("second", [[0.125, 3]], [5, 7])
+    sites, scores = [first, second], {"first": first.kernel, "second": second.kernel}
+    # of channel 5 the mean is 18.125 / 3: the 0.125 alone does not go
+    found = masks.select(sites, scores, 0.5, "unit", "global")
+    assert found["first"].astype(int).tolist() == [[0, 1, 0]] * 2
+    assert found["second"].tolist() == [[True, True]]
+    found = masks.select(sites, scores, 1 / 8, "weight", "global")
+    assert found["first"].all()
+    assert found["second"].tolist() == [[False, True]]

@@ -166,3 +166,22 @@ def test_a_shared_taker_is_named():
     x = np.random.default_rng(0).normal(size=(50, 4))
     with pytest.raises(ValueError, match="they are coupled with those of 'b'"):
         ap.prune(model, 0.4, "unit_obs", granularity="unit", data=[x, x], include="a", verbose=0)
+
+
+def test_a_bias_of_several_axes_is_compensated():
+    x = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(4, "tanh", name="hidden")
+    heads = keras.layers.EinsumDense("ab,bhd->ahd", (2, 3), bias_axes="hd", name="heads")
+    model = keras.Model(inputs, heads(hidden(inputs)))
+    heads.bias.assign(np.arange(6.0).reshape(2, 3))
+    wanted = model.predict(x, verbose=0).reshape(200, 6)
+    surgeon = ap.surgeons.UnitOBS(damping=0)
+    ap.prune(model, 0.5, surgeon, granularity="unit", data=x, include="hidden", verbose=0)
+    alive = hidden.get_weights()[0].any(axis=0)
+    assert alive.sum() == 2
+    seen = keras.ops.convert_to_numpy(hidden(x))[:, alive]
+    expected, *_ = np.linalg.lstsq(np.column_stack([seen, np.ones(200)]), wanted, rcond=None)
+    kernel, bias = heads.get_weights()
+    np.testing.assert_allclose(kernel[alive].reshape(2, 6), expected[:2], atol=1e-4)
+    np.testing.assert_allclose(bias, expected[2].reshape(2, 3), atol=1e-4)
