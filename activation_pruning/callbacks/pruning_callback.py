@@ -8,6 +8,7 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
+from activation_pruning.hooks.remembered import remember
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
@@ -109,6 +110,7 @@ class PruningCallback(KeepPruned):
         if self._monitors is None:
             self._begin(epoch)
         else:
+            self._settle()
             self._monitors.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -127,6 +129,7 @@ class PruningCallback(KeepPruned):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
+        self._settle()
         self._clock.end_epoch(epoch, logs)
         if self.schedule.by == "epoch":
             self._follow(logs, [self._clock.step])
@@ -170,12 +173,23 @@ class PruningCallback(KeepPruned):
         if owed is not None and self._count.sparsity > 0:
             self._exchange.plan(owed, self._clock.time)
 
+    def _wanted(self, found):
+        zeros_are_pruned = self.respect_zeros and self.regrow is None
+        return super()._wanted(found) if zeros_are_pruned else self._masks
+
+    def _write(self, masks, values=None, everything=False):
+        before = self._count
+        super()._write(masks, values, everything)
+        if self._monitors is not None and before not in (None, self._count):
+            self._monitors.pruned()
+
     def _reapply(self):
-        best = self._exchange.restored(self._sites, self._masks)
+        best = self._exchange.restored(self._sites, self._masks) if self._masks else None
         if best is None:
             super()._reapply()
         else:
             self._masks = best  # the best epoch's: as sparse, with zeros of its own
+            remember(self.model, self._sites, best)
 
     def _follow(self, logs, steps):
         for target in self._agenda.targets(logs, steps):
@@ -205,8 +219,6 @@ class PruningCallback(KeepPruned):
             self._exchange.plan(target, self._clock.time)
         if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
-        if self._count != before:
-            self._monitors.pruned()
         if self.reset_counts:
             self._evidence.reset()
 

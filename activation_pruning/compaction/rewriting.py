@@ -10,6 +10,7 @@ from activation_pruning import keras_private, sites
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies
 from activation_pruning.layers import wrapping
+from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
 
 _KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
@@ -48,6 +49,7 @@ def compact(model: Model) -> Model:
         (3, 68, 35)
     """
     plain = _plain(model)
+    report.warn_revived(model)
     gone = Removal(channels.follow(plain))
     if not gone.channels.any():
         reasons = _table(plain, gone)["reason"]
