@@ -11,6 +11,7 @@ from activation_pruning import sites
 from activation_pruning.analysis import operations
 from activation_pruning.analysis.calls import record
 from activation_pruning.analysis.parts import parts
+from activation_pruning.pruning import report
 from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Model, Table
 
@@ -110,6 +111,7 @@ def cost(model: Model, input_shape: Any = None) -> Cost:
         [['a', 1296], ['flatten', 0], ['b', 288]]
     """
     sites.check_model(model)
+    report.warn_revived(model)
     found = parts(model)
     calls, batch = record(model, [part.layer for part in found], input_shape)
     alive = {  # of all parts: a kernel may be used by a layer that does not hold it

@@ -11,6 +11,7 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.analysis.parts import parts
 from activation_pruning.compression import huffman
+from activation_pruning.pruning import report
 from activation_pruning.support.types import Array, Model, Table
 
 _FLOAT = 4  # bytes of a float32
@@ -58,6 +59,7 @@ def sizes(model: Model) -> Table:
         [1280, 411, 360, 324]
     """
     sites.check_model(model)
+    report.warn_revived(model)
     kernels, rest = _weights(model)
     raw = b"".join(np.asarray(w, np.float32).tobytes() for w in [*kernels, *rest])
     others = _FLOAT * sum(w.size for w in rest)

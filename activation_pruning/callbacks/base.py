@@ -1,11 +1,13 @@
 """What the callbacks of this package have in common."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras.callbacks import CallbackList
 
-from activation_pruning import sites
+from activation_pruning import keras_private, sites
 from activation_pruning.hooks.attachment import attachment
 from activation_pruning.support import names
 from activation_pruning.support.shown import shown
@@ -17,6 +19,8 @@ class AttachedCallback(keras.callbacks.Callback):
 
     `set_model` comes before Keras builds the training step of this `fit`, which is when hooks
     must be in place; `evaluate` and `predict` pass through here too and leave nothing behind.
+    A callback is in one `fit` at a time, once. Keras calls nobody when that raises: what is left
+    is `abandoned`, and the next fit, with or without callbacks of ours, takes it away.
     """
 
     def __init__(self, include: Layers = None, exclude: Layers = None) -> None:
@@ -24,20 +28,31 @@ class AttachedCallback(keras.callbacks.Callback):
         self.include, self.exclude = include, exclude
         self._sites: list[sites.LiveSite] = []
         self._fitting = False
+        self._within: str | None = None  # the call of Keras that it is for; None in other loops
 
     def set_model(self, model: Model) -> None:
+        begun = self._fitted()
+        if begun is model:  # it evaluates or predicts meanwhile, with the same callbacks
+            return
+        if begun is not None:
+            raise ValueError(self._elsewhere("a fit of another model that is still running"))
         if getattr(self, "_model", None) is not None:
             self._release()  # a `fit` that died left it
         super().set_model(model)
         self._fitting = False
-        for owner in self._hooks.owners:
-            if getattr(owner, "_fitting", False):
-                self._hooks.release(owner)  # left by a `fit` that died, and not in this one
-        self._sites = self._find(model).sites
-        self._check()
-        self._attach(self._hooks)
+        self._take_up()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was attached for a `fit` that has died since."""
+        known = {None, *(run.name for run in keras_private.runs(self))}
+        return self._within not in known
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._fitted()
+        if not any(owner is self for owner in self._hooks.owners):  # a CallbackList used again
+            self._take_up()
+        self._within = self._call()
         self._fitting = True
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -45,7 +60,7 @@ class AttachedCallback(keras.callbacks.Callback):
         self._release()
 
     def on_test_end(self, logs: Any = None) -> None:
-        if not self._fitting:
+        if not self._fitting and self.model is not None:
             self._release()
 
     on_predict_end = on_test_end
@@ -61,6 +76,33 @@ class AttachedCallback(keras.callbacks.Callback):
         """The sites that the callback is about."""
         return sites.find(model, self.include, self.exclude)
 
+    def _take_up(self):
+        self._hooks.release_abandoned()
+        self._sites = self._find(self.model).sites
+        self._check()
+        self._within = self._call()
+        self._attach(self._hooks)
+
+    def _call(self):
+        return next((run.name for run in keras_private.runs(self)), None)
+
+    def _fitted(self):
+        """The model of the `fit` that has begun with this callback, or None.
+
+        Raises ValueError where it is in two, or in one twice.
+        """
+        fits = [run for run in keras_private.runs(self) if run.name == "fit"]
+        if sum(run.times for run in fits) > 1:
+            raise ValueError(self._elsewhere("another fit that is still running, or here twice"))
+        begun = [run.model for run in fits if isinstance(run.callbacks, CallbackList)]
+        return begun[0] if begun else None
+
+    def _elsewhere(self, where):
+        return (
+            f"this {type(self).__name__} is in {where} (by a callback that fits, in another "
+            "thread). It holds what it knows of one fit: make an object of its own for each."
+        )
+
     def _release(self):
         self._hooks.release(self)
 
@@ -69,6 +111,30 @@ class AttachedCallback(keras.callbacks.Callback):
 
     def _attach(self, hooks):
         """Ask the model's attachment for what this callback needs."""
+
+
+class Last(keras.callbacks.Callback):
+    """Joins the callbacks of a running `fit` at their end, so that it sees what all have written.
+
+    Args:
+        epoch_end, train_end: called without arguments.
+    """
+
+    def __init__(self, epoch_end: Callable[[], None], train_end: Callable[[], None]) -> None:
+        super().__init__()
+        self._epoch_end, self._train_end = epoch_end, train_end
+
+    def join(self, callback: keras.callbacks.Callback) -> None:
+        """Become the last in the list that has `callback`; not in loops of users' own."""
+        for run in keras_private.runs(callback)[:1]:
+            if not any(one is self for one in run.callbacks.callbacks):
+                run.callbacks.callbacks.append(self)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_end()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._train_end()
 
 
 class EventListener(AttachedCallback):

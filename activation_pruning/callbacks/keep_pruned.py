@@ -3,8 +3,10 @@
 import warnings
 from typing import Any
 
+import numpy as np
+
 from activation_pruning import sites
-from activation_pruning.callbacks.base import AttachedCallback
+from activation_pruning.callbacks.base import AttachedCallback, Last
 from activation_pruning.hooks.silencing import Silencer
 from activation_pruning.pruning import Event, report
 from activation_pruning.support.counts import counted
@@ -40,6 +42,8 @@ class KeepPruned(AttachedCallback):
         self._masks: Any = None  # before the first epoch, as are the others
         self._silencer: Any = None
         self._count: Any = None
+        self._said = False
+        self._last = Last(epoch_end=self._settle, train_end=self._reapply)
 
     def _find(self, model):
         return sites.find_all(model, self.include, self.exclude)
@@ -47,19 +51,25 @@ class KeepPruned(AttachedCallback):
     def _attach(self, hooks):
         hooks.mask(self, self._sites)
         self._masks, self._silencer, self._count = None, Silencer(self), None
+        self._said = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        self._last.join(self)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # Not earlier: BackupAndRestore loads weights as training begins. Every epoch: whatever
-        # has become zero meanwhile (`prune` in another callback) is to be kept as well.
-        self._take_masks(Event(self.model, self._sites))
+        if self._masks is None:  # not earlier: BackupAndRestore loads weights as training begins
+            self._take_masks(Event(self.model, self._sites))
+        else:
+            self._settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._settle()
         if logs is not None:  # a PruningCallback in the same fit has the say
             logs.setdefault("sparsity", self._measured())
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._masks is not None:
-            self._reapply()
+        self._reapply()
         super().on_train_end(logs)
 
     def masks(self) -> Masks:
@@ -84,8 +94,7 @@ class KeepPruned(AttachedCallback):
         """Prune what is zero in the weights of an event."""
         self._hooks.sync()
         found = event.masks
-        known = self._masks or found
-        self._write({name: mask & known[name] for name, mask in found.items()}, event.values)
+        self._write(found, event.values)
 
     def _release(self):
         super()._release()
@@ -98,19 +107,42 @@ class KeepPruned(AttachedCallback):
         if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
             self._silencer.keep(self._sites, masks, everything)
 
-    def _reapply(self):
-        """Zero what came back after the last step, and say so: restored or averaged weights."""
-        self._silencer.write()
+    def _settle(self):
+        """Weights and masks agree again, whoever wrote: masked ones are zeros, zeros are masked.
+
+        Another callback may have set weights, or called `prune`. After the fit, when the hooks are
+        gone, it is about the weights only.
+        """
+        if self._masks is None:
+            return
+        self._hooks.sync()
+        event = Event(self.model, self._sites)
         back = {
-            site.name: count
-            for site in self._sites
-            if (count := int((site.kernel()[~self._masks[site.name]] != 0).sum()))
+            seen.name: count
+            for seen in event.snapshots
+            if (count := int(np.count_nonzero(seen.kernel[~self._masks[seen.name]])))
         }
-        if back:
+        self._say(back)
+        wanted = self._wanted(event.masks) if self._fitting else self._masks
+        if any((mask != self._masks[name]).any() for name, mask in wanted.items()):
+            self._write(wanted, event.values)
+        elif back:
+            self._hooks.set_masks(self, self._sites, self._masks, event.values)
+        self._silencer.restore()
+
+    _reapply = _settle  # what is done as the fit ends
+
+    def _wanted(self, found):
+        """The masks to hold, where weights are not zero as `found`."""
+        return {name: mask & found[name] for name, mask in self._masks.items()}
+
+    def _say(self, back):
+        if back and not self._said:
+            self._said = True
             warnings.warn(
                 f"weights under the masks are no longer zeros ({back}): they were restored or "
                 "averaged from before the last pruning event, written past the optimizer, or "
-                "training diverged to NaN; the masks were applied to them again",
-                stacklevel=2,
+                "training diverged to NaN; the masks were applied to them again, as they will be "
+                "at the end of every epoch of this fit",
+                stacklevel=3,
             )
-            self._write(self._masks)

@@ -83,7 +83,8 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
     kind, methods = type(model), ("train_step", "compute_metrics")
     own = any(getattr(kind, name) is not getattr(keras.Model, name) for name in methods)
     unknown = own or any(_may_log(other) for other in others)
-    if monitor.startswith("val_") and not keras_private.validates(model):
+    runs = keras_private.runs(callback)[:1]  # none in a loop of the user's own
+    if monitor.startswith("val_") and not all(run.validates for run in runs):
         text = (
             f"schedule watches monitor={shown(monitor)}, but this fit has no validation data. Give "
             f"validation_data= or validation_split=, or watch {monitor.removeprefix('val_')!r}."
@@ -93,7 +94,7 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
         warnings.warn(text, stacklevel=2)  # a callback of the user's own may log it
     if unknown:
         return
-    known = keras_private.metric_names(model)
+    known = _metric_names(model)
     if any(isinstance(other, (_C.LearningRateScheduler, _C.ReduceLROnPlateau)) for other in others):
         known = known | {"learning_rate"}
     if None not in known and monitor.removeprefix("val_") not in known:
@@ -102,6 +103,24 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
             f"of the compiled model: {sorted(filter(None, known))} (and 'val_...' of each with "
             "validation data). Add it to compile(metrics=[...]) or choose another monitor."
         )
+
+
+def _metric_names(model: keras.Model) -> set[str | None]:
+    """The names that training will log, with None among them if one cannot be told.
+
+    Read from what `compile` was given: Keras builds its metrics with the first batch only.
+    """
+    config = keras_private.compile_arguments(model)
+    given = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
+    names = [
+        item if isinstance(item, str) else getattr(item, "name", getattr(item, "__name__", None))
+        for item in given
+        if item is not None
+    ]
+    outputs = getattr(model, "output_names", None) or []
+    if len(outputs) > 1:  # the name of the output comes in front
+        names = [name and f"{output}_{name}" for name in [*names, "loss"] for output in outputs]
+    return {"loss", *names}
 
 
 def _may_log(callback):

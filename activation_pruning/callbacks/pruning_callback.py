@@ -9,6 +9,7 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
+from activation_pruning.hooks import remembered
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
@@ -123,6 +124,7 @@ class PruningCallback(KeepPruned):
         if self._monitors is None:
             self._begin(epoch)
         else:
+            self._settle()
             self._monitors.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -141,6 +143,7 @@ class PruningCallback(KeepPruned):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
+        self._settle()
         late = self._clock.end_epoch(epoch, logs)
         if late:
             self._resume(late.start - 1)
@@ -194,12 +197,24 @@ class PruningCallback(KeepPruned):
         if owed is not None and self._count.sparsity > 0:
             self._exchange.plan(owed, self._clock.time)
 
+    def _wanted(self, found):
+        # By `prune` in another callback. Other zeros are no pruning: constraints make some.
+        last = {site.name: remembered.last(site.variable) for site in self._sites}
+        return {n: m if last[n] is None else m & last[n] for n, m in self._masks.items()}
+
+    def _write(self, masks, values=None, everything=False):
+        before = self._count
+        super()._write(masks, values, everything)
+        if self._monitors is not None and before not in (None, self._count):
+            self._monitors.pruned()
+
     def _reapply(self):
-        best = self._exchange.restored(self._sites, self._masks)
+        best = self._exchange.restored(self._sites, self._masks) if self._masks else None
         if best is None:
             super()._reapply()
         else:
             self._masks = best  # the best epoch's: as sparse, with zeros of its own
+            remembered.remember(self.model, self._sites, best)
 
     def _follow(self, logs, steps):
         for target in self._agenda.targets(logs, steps):
@@ -230,8 +245,6 @@ class PruningCallback(KeepPruned):
         if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
         self._agenda.note(asked, before)
-        if self._count != before:
-            self._monitors.pruned()
         if self.reset_counts:
             self._evidence.reset()
 

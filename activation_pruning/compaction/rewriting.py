@@ -10,6 +10,7 @@ from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, own_classes
 from activation_pruning.layers import wrapping
+from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
 
 
@@ -46,6 +47,7 @@ def compact(model: Model) -> Model:
         (3, 68, 35)
     """
     plain = _plain(model)
+    report.warn_revived(model)
     gone = _removal(plain)
     if not gone.channels.any():
         reasons = listing.table(plain, gone)["reason"]

@@ -10,6 +10,7 @@ from activation_pruning.compression import architecture, clusters
 from activation_pruning.compression.compressed import Compressed, check_shapes, rounded, values_of
 from activation_pruning.compression.tensors import Raw, Shared, raw_bytes
 from activation_pruning.layers import wrapping
+from activation_pruning.pruning import report
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
@@ -55,6 +56,7 @@ def compress(
     sites.check_model(model)
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model, received the layer {model.name!r}")
+    report.warn_revived(model)
     widths = _widths(model, bits)
     config = architecture.describe(model)
     weights = [_compressed(v, *widths.get(id(v), (v.path, None))) for v in model.weights]

@@ -12,6 +12,7 @@ from activation_pruning import sites
 from activation_pruning.exchange import converters, exported
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.layers import wrapping
+from activation_pruning.pruning import report
 from activation_pruning.support import files
 from activation_pruning.support.checks import check_count, is_number
 from activation_pruning.support.shown import shown
@@ -116,8 +117,8 @@ def export(
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
     sites.check_model(model)
     _check_place(path, suffix)
-    if tolerance is None:
-        tolerance = math.inf if quantize else _TOLERANCE
+    report.warn_revived(model)
+    tolerance = (math.inf if quantize else _TOLERANCE) if tolerance is None else tolerance
     acting = wrapping.plain(model) if sites.is_graph(model) else model
     plain = in_float32(acting)
     found = None if data is None else given(plain, data, samples)

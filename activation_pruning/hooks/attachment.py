@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from activation_pruning import keras_private
+from activation_pruning.hooks import remembered
 from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
 from activation_pruning.hooks.masking import (
@@ -128,23 +129,29 @@ class Attachment:
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
         They are zeros as well where a weight was pruned before and is alive now: it starts anew.
-        `values` says what variables hold, of those sites that have been read already.
+        `values` says what variables hold, of those sites that have been read already. Of an owner
+        who has been released the weights are written only.
         """
         self.sync()
-        if not self._masking and all(mask.all() for mask in masks.values()):
+        remembered.remember(self.model, live_sites, masks)
+        asked = self._asked.get(owner)
+        if not (asked and self._masking) and all(mask.all() for mask in masks.values()):
             for site in live_sites:
                 if values and site.name in values:
                     keep_from_zero(site, values[site.name])
             return
+        optimizers = keras_private.optimizers(self.model)
         with keras_private.strategy_scope(self.model):
             for site in live_sites:
-                mask, known = masks[site.name], self._asked[owner].masks[id(site.variable)][1]
-                kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
-                known.assign(mask)
+                mask = kept = masks[site.name]
+                if asked:
+                    known = asked.masks[id(site.variable)][1]
+                    kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
+                    known.assign(mask)
                 assign_mask(site, mask, kept, (values or {}).get(site.name))
-                for optimizer in keras_private.optimizers(self.model):
+                for optimizer in optimizers:
                     clear_slots(optimizer, site.variable, kept)
-        if not self._masking:
+        if asked and not self._masking:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 
@@ -190,6 +197,12 @@ class Attachment:
             self._rebuild()
         self._place()
 
+    def release_abandoned(self) -> None:
+        """Take away what belongs to a `fit` that died; its owners say so by `abandoned`."""
+        for owner in self.owners:
+            if getattr(owner, "abandoned", False):
+                self.release(owner)
+
     def remove(self) -> None:
         """Take everything away; the model is as it was before."""
         self._asked.clear()
@@ -232,13 +245,16 @@ class Attachment:
             self._override(layer, "call", self._call, counters)
         for layer, variables in (state for one in asked for state in one.states()):
             self._undo.callback(keras_private.add_state(layer, _State(**variables)))
-        masks = ((key, mask) for one in asked for key, (_, mask) in one.masks.items())
+        masks = ((s.variable, mask) for one in asked for s, mask in one.masks.values())
+        step = self.model.train_step
         gradients = Gradients(
             tracked=(pair for one in asked for pair in one.trackers.values()),
             transforms=(pair for one in asked for pair in one.transforms.items()),
             masks=masks if self._masking else (),
+            own_step=getattr(step, "__func__", None) is not keras.Model.train_step,
         )
         self._override(self.model, "train_step", self._step, gradients)
+        self._override(self.model, "make_train_function", self._begin)
         for optimizer, name, hook in gradients.hooks(self.model):
             self._override(optimizer, name, hook, optimizer)
 
@@ -249,6 +265,10 @@ class Attachment:
     def _step(self, original, gradients, *args, **kwargs):
         with self.observing():  # predict and evaluate, even within callbacks, count nothing
             return gradients.step(self.model, original, *args, **kwargs)
+
+    def _begin(self, original, *args, **kwargs):
+        self.release_abandoned()  # each fit comes by here, also one without callbacks of ours
+        return original(*args, **kwargs)
 
     def _call(self, original, counters, *args, **kwargs):
         outputs = original(*args, **kwargs)

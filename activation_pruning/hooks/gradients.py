@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.hooks.masking import mask_again
+from activation_pruning.hooks.masking import mask_again, masked, where_alive
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite
 from activation_pruning.support.names import quoted
@@ -24,18 +24,24 @@ class Gradients:
     Args:
         tracked: pairs (live site, `Tracker`).
         transforms: pairs (id(variable), function of its gradient).
-        masks: pairs (id(variable), the variable that holds its mask).
+        masks: pairs (variable, the variable that holds its mask).
+        own_step: whether the training step is the user's own. It may write weights past the
+            optimizers that can be found, so they are masked after each step, a further pass.
     """
 
     def __init__(
         self,
         tracked: Iterable[tuple[LiveSite, Tracker]],
         transforms: Iterable[tuple[int, Callable[[Any], Any]]],
-        masks: Iterable[tuple[int, keras.Variable]],
+        masks: Iterable[tuple[keras.Variable, keras.Variable]],
+        own_step: bool = False,
     ):
+        masks, self._own_step = list(masks), own_step
+        self._masked = {id(variable): variable for variable, _ in masks}
         self._tracked = list(tracked)
         self._trackers = grouped((id(site.variable), one) for site, one in self._tracked)
-        self._transforms, self._masks = grouped(transforms), grouped(masks)
+        self._transforms = grouped(transforms)
+        self._masks = grouped((id(variable), mask) for variable, mask in masks)
         # id(variable): those whose gradients this step has shown; on JAX, where variables hold
         # nothing while a step is traced, the values of those that are not trained.
         self._seen: set[int] = set()
@@ -72,9 +78,26 @@ class Gradients:
                     pairs = zip(order, others, strict=True)
                     others = [new.get(id(v), value) for v, value in pairs]
                     result = logs, (trained, others, *rest)
-            return result
+            return self._mask_all(model, result) if self._own_step and self._masks else result
         finally:
             self._values = {}
+
+    def _mask_all(self, model, result):
+        """Mask what a step of the user's own has left, by whatever it was written."""
+        masks = {key: self._mask_of(variable) for key, variable in self._masked.items()}
+        if keras.backend.backend() != "jax":
+            for key, variable in self._masked.items():
+                variable.assign(where_alive(masks[key], variable.value))
+            return result
+        logs, (trained, others, *rest) = result
+        trained, others = (
+            [where_alive(masks.get(id(v)), x) for v, x in zip(variables, values, strict=True)]
+            for variables, values in (
+                (model.trainable_variables, trained),
+                (model.non_trainable_variables, others),
+            )
+        )
+        return logs, (trained, others, *rest)
 
     def _kept(self):
         return [v for _, tracker in self._tracked for v in tracker.variables.values()]
@@ -89,7 +112,7 @@ class Gradients:
                 for function in self._transforms.get(id(variable), ()):
                     grads[index] = function(grads[index])
                 if mask is not None:
-                    grads[index] = keras_private.masked(grads[index], mask)
+                    grads[index] = masked(grads[index], mask)
         result = original(grads, trainable_variables)
         mask_again(optimizer, variables, masks)
         return result

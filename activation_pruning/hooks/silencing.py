@@ -43,8 +43,9 @@ class Silencer:
         self._held: dict[str, tuple[Maskable, Mask]] = {}
 
     @property
-    def _fitting(self):
-        return getattr(self._callback, "_fitting", False)
+    def abandoned(self) -> bool:
+        """As of the callback, see `AttachedCallback`."""
+        return self._callback.abandoned
 
     @functools.cached_property
     def coupling(self) -> Coupling:
@@ -73,11 +74,15 @@ class Silencer:
             found = sites.find(self._callback.model, exclude=()).sites
             self._hold({s.name: (s, s.kernel() != 0) for s in found if s.name in names})
 
-    def write(self) -> None:
+    def restore(self) -> None:
         """Zero again what has come back: restored or averaged weights."""
-        if self._held:
-            masks = {name: mask for name, (_, mask) in self._held.items()}
-            attachment(self._callback.model).set_masks(self, self._masked(), masks)
+        read = keras.ops.convert_to_numpy
+        if any(read(held.variable)[~mask].any() for held, mask in self._held.values()):
+            self._write()
+
+    def _write(self):
+        masks = {name: mask for name, (_, mask) in self._held.items()}
+        attachment(self._callback.model).set_masks(self, self._masked(), masks)
 
     def _hold(self, found):
         new = found.keys() - self._held.keys()
@@ -85,7 +90,7 @@ class Silencer:
         if new:
             attachment(self._callback.model).mask(self, self._masked())
         if found:
-            self.write()
+            self._write()
 
     def _masked(self):
         return [held for held, _ in self._held.values()]

@@ -5,12 +5,13 @@ Keras release is met here and nowhere else. Nothing in here decides anything abo
 """
 
 import contextlib
-import inspect
+import sys
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
 import keras
-from keras import ops
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 
@@ -149,8 +150,17 @@ def optimizers(model: keras.Model) -> list[keras.Optimizer]:
 
 def outer_optimizers(model: keras.Model) -> list[keras.Optimizer]:
     """Every optimizer that the model holds, as training steps see them."""
-    held = [*vars(model).values(), getattr(model, "optimizer", None)]
+    held = [getattr(model, "optimizer", None)]
+    held += [one for layer in with_sublayers(model) for one in _contents(vars(layer))]
     return list(dict.fromkeys(one for one in held if isinstance(one, keras.Optimizer)))
+
+
+def _contents(value, depth=4):
+    """What lies in nested lists, tuples and dicts, not too deep: they may hold themselves."""
+    parts = value.values() if isinstance(value, dict) else value
+    if depth and isinstance(value, (dict, list, tuple, set)):
+        return [found for part in parts for found in _contents(part, depth - 1)]
+    return [value]
 
 
 def optimizer_variables(optimizer: keras.Optimizer) -> list[keras.Variable]:
@@ -183,20 +193,6 @@ def dense(gradient: Any) -> Any:
 
         return tf.convert_to_tensor(gradient)
     return gradient
-
-
-def masked(values: Any, mask: Any) -> Any:
-    """`values * mask`: zeros where the mask is 0 or False.
-
-    A product, because XLA multiplies floats faster than it selects by booleans.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if isinstance(values, tf.IndexedSlices):  # Embedding: rows that the batch touched
-            kept = values.values * tf.gather(tf.cast(mask, values.dtype), values.indices)
-            return tf.IndexedSlices(kept, values.indices, values.dense_shape)
-    return values * ops.cast(mask, values.dtype)
 
 
 def architecture(model: keras.Model) -> dict[str, Any]:
@@ -232,37 +228,35 @@ def data_loss(model: keras.Model, x: Any, y: Any, y_pred: Any) -> Any:
     return model._compile_loss(y, y_pred)
 
 
-def validates(model: keras.Model) -> bool:
-    """Whether the `fit` of `model` that is running has validation data, as far as can be told.
+class Run(NamedTuple):
+    """A call of `fit`, `evaluate` or `predict` that is under way."""
 
-    Keras tells its callbacks nothing about it before the first epoch is over: the arguments are
-    read from the frame of `fit`. True where there is no such frame.
+    name: str
+    model: Any
+    callbacks: Any  # as the user gave them, and a CallbackList when it has begun
+    times: int  # how often the callback is among them
+    validates: bool  # whether `fit` has validation data
+
+
+def runs(callback: keras.callbacks.Callback) -> list[Run]:
+    """The calls under way that have `callback`: in this thread, innermost first, then in others.
+
+    Keras tells nobody when `fit` raises, nor of validation data: it can be seen in the frames.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        known = frame.f_locals
-        if frame.f_code.co_name == "fit" and known.get("self") is model:
-            return "validation_data" not in known or known["validation_data"] is not None
-        frame = frame.f_back
-    return True
-
-
-def metric_names(model: keras.Model) -> set[str | None]:
-    """The names that training will log, with None among them if one cannot be told.
-
-    Read from what `compile` was given: Keras builds its metrics with the first batch only.
-    """
-    config = compile_arguments(model)
-    given = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
-    names = [
-        item if isinstance(item, str) else getattr(item, "name", getattr(item, "__name__", None))
-        for item in given
-        if item is not None
-    ]
-    outputs = getattr(model, "output_names", None) or []
-    if len(outputs) > 1:  # the name of the output comes in front
-        names = [name and f"{output}_{name}" for name in [*names, "loss"] for output in outputs]
-    return {"loss", *names}
+    frames = sys._current_frames()
+    found: list[Run] = []
+    for innermost in [frames.pop(threading.get_ident()), *frames.values()]:
+        frame: FrameType | None = innermost
+        while frame is not None:
+            name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
+            if name in ("fit", "evaluate", "predict") and module.startswith("keras."):
+                own = frame.f_locals
+                given, validates = own.get("callbacks"), own.get("validation_data") is not None
+                known = getattr(given, "callbacks", None) or keras.tree.flatten(given)
+                if times := sum(one is callback for one in known):
+                    found.append(Run(name, own.get("self"), given, times, validates))
+            frame = frame.f_back
+    return found
 
 
 def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.hooks.masking import masked
 
 
 class KernelWrapper(keras.layers.Wrapper):
@@ -62,7 +63,7 @@ class KernelWrapper(keras.layers.Wrapper):
         values = {id(variable): variable.value for variable in self.layer.variables}
         for name, site in self._kernels.items():
             key = id(site.variable)
-            values[key] = keras_private.masked(values[key], self.factor(name, bool(training)))
+            values[key] = masked(values[key], self.factor(name, bool(training)))
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         updatable = self.layer.non_trainable_variables
         with keras_private.stateless_scope(mapping, collect_losses=True) as scope:

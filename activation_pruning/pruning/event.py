@@ -13,6 +13,7 @@ from activation_pruning import masks, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.masking import assign_mask
+from activation_pruning.hooks.remembered import remember
 from activation_pruning.pruning import report
 from activation_pruning.pruning.settings import Settings
 from activation_pruning.sites import LiveSites, Site, find
@@ -149,6 +150,7 @@ class Event:
             if name not in chosen:
                 others[name].assign(keras.ops.cast(values, others[name].dtype))
         known = {**self.values, **kernels}
+        remember(self.model, self.sites, chosen)
         for site in self.sites:
             if site.name in chosen:
                 assign_mask(site, chosen[site.name], values=known.get(site.name))

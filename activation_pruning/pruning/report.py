@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from activation_pruning import sites
 from activation_pruning.hooks.counting import STATISTICS
+from activation_pruning.hooks.remembered import pruned_before_training
 from activation_pruning.support.counts import counted
 from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Masks, Model, Table
@@ -91,6 +93,27 @@ def measure(
 def total_sparsity(table: Table) -> float:
     """Pruned / prunable weights over all rows of `measure`."""
     return float(table["pruned"].sum() / table["weights"].sum())
+
+
+def warn_revived(model: Model, stacklevel: int = 3) -> None:
+    """Warn where weights that were pruned are alive again since the model was in a plain `fit`.
+
+    Known as long as the model lives that was pruned; weights loaded since then are no training.
+    """
+    if all(pruned_before_training(model, variable) is None for variable in model.weights):
+        return
+    back, pruned = {}, 0
+    for site in sites.find_all(model).sites:
+        gone = pruned_before_training(model, site.variable)
+        if gone is not None and (count := int(np.count_nonzero(site.kernel()[gone]))):
+            back[site.path], pruned = count, pruned + int(np.count_nonzero(gone))
+    if back:
+        warnings.warn(
+            f"{sum(back.values()):,} of {pruned:,} pruned weights in {list(back)} are not zero any "
+            "more: a fit without ap.KeepPruned() has trained them again. Prune once more, and give "
+            "each later fit callbacks=[ap.KeepPruned()].",
+            stacklevel=stacklevel,
+        )
 
 
 class EventHistory:
@@ -181,6 +204,11 @@ def report(
         f"The model still holds {sites.parameters(model):,} parameters: zeros in a dense kernel "
         "neither shrink the file nor speed it up by themselves."
     )
+    if any(site.wrapper is None for site in found.sites):
+        held += (
+            "\nA plain fit brings pruned weights back: give each later fit "
+            "callbacks=[ap.KeepPruned()]."
+        )
     return PruningReport(table, target, " ".join(filter(None, (total, held, note))))
 
 
