@@ -134,18 +134,16 @@ def iterative_prune(
     check_sparsity("min_sparsity", min_sparsity)
     options = prune_options(pruning) | {"verbose": verbose}
     decided = {one.name: options[one.name] for one in dataclasses.fields(Settings)}
-    found = Settings(**decided).find(model, options["include"], options["exclude"])
-    live_sites = found.sites
+    live_sites = Settings(**decided).find(model, options["include"], options["exclude"]).sites
     done = IterativePruning(max_loss, min_sparsity)
     count = counted(report.alive_masks(live_sites).values())
     row = _row(0, count, count.alive) | {"metric_pruned": measured(evaluate, model)}
     check_loss(max_loss, row["metric_pruned"])
-    if verbose:
-        print(plan(count, taken, end, policy.at_most), flush=True)
+    print(plan(count, taken, end, policy.at_most), flush=True) if verbose else None
     row |= {"metric": row["metric_pruned"], "epochs": 0, "time_s": 0.0}
     done.add(model, row | _more(tell, model, row))
-    turn, idle = 0, 0  # of an amount that goes from layer to layer; turns that took nothing
     turns = len(live_sites) if isinstance(taken, amounts.InTurn) else 1
+    turn = idle = 0  # of an amount that goes from layer to layer; turns that took nothing
     while not done.stopped:
         target, done.stopped = _next(row, count, taken, end, turn)
         if done.stopped:
