@@ -132,9 +132,10 @@ class Attachment:
         """
         self.sync()
         if not self._masking and all(mask.all() for mask in masks.values()):
-            for site in live_sites:
-                if values and site.name in values:
-                    keep_from_zero(site, values[site.name])
+            with keras_private.strategy_scope(self.model):
+                for site in live_sites:
+                    if values and site.name in values:
+                        keep_from_zero(site, values[site.name])
             return
         with keras_private.strategy_scope(self.model):
             for site in live_sites:
