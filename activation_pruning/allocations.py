@@ -248,7 +248,7 @@ def _deviation(site: Site) -> float:
     if low == high:  # their mean may be a rounding error off
         return 0.0
     # By a power of two, which costs no digit: the squares of 1e200 and 1e-200 are no numbers.
-    scale = 2.0 ** (np.frexp(max(abs(float(low)), abs(float(high))))[1] - 1)
+    scale = 2.0 ** (int(np.frexp(max(abs(float(low)), abs(float(high))))[1]) - 1)
     return float(np.std(site.kernel / scale, where=site.mask, dtype=np.float64)) * scale
 
 

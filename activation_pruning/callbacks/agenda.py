@@ -174,8 +174,10 @@ class Agenda:
         self._took |= now != before
         if now != before or self._said or not self.schedule.relative or amounts.is_amount(target):
             return
-        self._said = True
         wanted = rounded(target, now.weights) - now.pruned
+        if wanted >= self.granule:  # what kept them has been said
+            return
+        self._said = True
         warnings.warn(
             f"{self.schedule} took nothing after {self.clock.time} {self.schedule.by}s, and never "
             f"will: it comes to {wanted:,} weights, fewer than what goes as one. Give a larger "

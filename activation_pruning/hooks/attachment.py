@@ -134,15 +134,14 @@ class Attachment:
         """
         self.sync()
         remembered.remember(self.model, live_sites, masks)
-        asked = self._asked.get(owner)
-        if not (asked and self._masking) and all(mask.all() for mask in masks.values()):
-            for site in live_sites:
-                if values and site.name in values:
-                    keep_from_zero(site, values[site.name])
-            return
-        optimizers = keras_private.optimizers(self.model)
+        asked, optimizers = self._asked.get(owner), keras_private.optimizers(self.model)
+        untouched = not (asked and self._masking) and all(mask.all() for mask in masks.values())
         with keras_private.strategy_scope(self.model):
             for site in live_sites:
+                if untouched:
+                    if values and site.name in values:
+                        keep_from_zero(site, values[site.name])
+                    continue
                 mask = kept = masks[site.name]
                 if asked:
                     known = asked.masks[id(site.variable)][1]
@@ -151,7 +150,7 @@ class Attachment:
                 assign_mask(site, mask, kept, (values or {}).get(site.name))
                 for optimizer in optimizers:
                     clear_slots(optimizer, site.variable, kept)
-        if asked and not self._masking:
+        if asked and not self._masking and not untouched:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 

@@ -109,6 +109,8 @@ def test_what_takes_nothing_and_never_will_says_so_once():
     found.note(0.44, Count(100, 0))  # it took something: nothing to say
     found, _ = agenda(schedules.OneShot(0.2))
     found.note(0.2, before)  # a target, which may rise
+    found, _ = agenda(schedules.Every(0.2))
+    found.note(0.2, before)  # enough for single weights: they must be last ones
 
 
 def test_amounts_by_scores_that_took_nothing_say_so_at_the_end():
