@@ -122,7 +122,7 @@ def findings(runs: pd.DataFrame, ranks: pd.DataFrame, sized: pd.DataFrame) -> li
         lines.append(
             f"{row['arm']} at {row['target_sparsity']:.0%} with {row['events']} events: an event "
             f"changes the largest tenth of the singular values by {-row['large_share']:+.1%} and "
-            f"the smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}):  "
+            f"the smallest by {-row['small_share']:+.1%} ({_words(row['reduction'])}): "
             f"{told.get(row['verdict'], row['verdict'])} (difference "
             f"{100 * row['difference_share']:+.1f} points, "
             f"{words.interval(row, 'difference_share', 100)})."

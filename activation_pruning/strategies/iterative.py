@@ -201,8 +201,10 @@ def _limits(spec: Until | float) -> Until:
     if isinstance(spec, Real) and not isinstance(spec, bool):
         if isinstance(spec, Integral):
             return Until(weights=int(spec))
-        check_number("until", spec, 0, "a sparsity; a number of weights is an integer", below=1)
-        return Until(sparsity=float(spec))
+        try:
+            return Until(sparsity=float(spec))
+        except ValueError as error:
+            raise ValueError(f"until={spec}: {error} A number of weights is an integer.") from error
     raise TypeError(
         f"until={shown(spec)}; give a sparsity, a number of weights alive, or strategies.Until(...)"
     )
