@@ -59,8 +59,8 @@ class Exchange:
         if shared:
             raise ValueError(
                 f"{quoted(site.path for site in shared)} are masked by another callback as "
-                "well, which would keep weights pruned that regrow= grows. Let one callback have these layers: "
-                "exclude= in the other."
+                "well, which would keep weights pruned that regrow= grows. Let one callback have "
+                "these layers: exclude= in the other."
             )
 
     def plan(self, target: Any, time: int) -> None:

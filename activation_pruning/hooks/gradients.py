@@ -126,9 +126,10 @@ class Gradients:
         unseen = sorted({site.path for site in sites if id(site.variable) not in self._seen})
         if unseen:
             raise ValueError(
-                f"no gradient of {quoted(unseen)} reached the optimizer in a training step: the loss "
-                "does not depend on these layers, or train_step does not hand their gradients to apply "
-                "(on JAX: stateless_apply) of the model's optimizer. Leave them out by exclude=."
+                f"no gradient of {quoted(unseen)} reached the optimizer in a training step: the "
+                "loss does not depend on these layers, or train_step does not hand their gradients "
+                "to apply (on JAX: stateless_apply) of the model's optimizer. Leave them out by "
+                "exclude=."
             )
 
     def _mask_of(self, variable):

@@ -98,8 +98,8 @@ class Event:
         gated = [s.path for s in self.sites if s.wrapper is not None and s.mask_variable is None]
         if self.settings.surgeon and gated:
             raise ValueError(
-                f"layers {quoted(gated)} have gates that would multiply the compensated weights; make "
-                "a plain model of it first: model = ap.strip(model)"
+                f"layers {quoted(gated)} have gates that would multiply the compensated weights; "
+                "make a plain model of it first: model = ap.strip(model)"
             )
 
     def gather(self, data: Data, needs: Set[str] | None = None) -> Gathered:
