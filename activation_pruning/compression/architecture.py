@@ -12,6 +12,8 @@ from activation_pruning.compression.allowance import Allowance
 from activation_pruning.compression.container import CompressedFileError
 from activation_pruning.support.types import Model
 
+_LONGEST = 256  # layers of a Sequential model: the time to make one grows with their square
+
 
 def describe(model: Model) -> dict[str, Any]:
     """What Keras needs to make a model like this one: plain data, without weights or compilation.
@@ -55,6 +57,12 @@ def build(
         lambdas = _lambdas(config)
     except RecursionError as error:
         raise CompressedFileError("its configuration is nested too deeply") from error
+    longest = max(_lengths(config), default=0)
+    if longest > _LONGEST:
+        raise CompressedFileError(
+            f"it holds a Sequential model of {longest:,} layers, more than {_LONGEST}, which Keras "
+            "builds anew for each of them. Make it of shorter ones"
+        )
     if lambdas:  # whatever the process has allowed meanwhile
         raise CompressedFileError(f"it holds code, a Python lambda ({', '.join(lambdas)})")
     try:
@@ -80,6 +88,19 @@ def build(
 
 def _short(error):
     return textwrap.shorten(str(error), 300, placeholder=" ...")  # Keras shows whole configurations
+
+
+def _lengths(config):
+    """How many layers each Sequential model in a configuration has."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        found = inner.get("layers") if isinstance(inner, dict) else None
+        if config.get("class_name") == "Sequential" and isinstance(found, list):
+            yield len(found)
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            yield from _lengths(value)
 
 
 def _lambdas(config, place=""):

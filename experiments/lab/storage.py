@@ -9,6 +9,7 @@ import numpy as np
 
 from activation_pruning.support import files
 from activation_pruning.support.files import replacing
+from activation_pruning.support.shown import shown
 
 FORMAT = 1
 STUDY = "study.json"
@@ -43,13 +44,14 @@ def check(settings: dict) -> None:
             same = False
         if not same:
             raise TypeError(
-                f"setting {key!r} is {value!r}, a {type(value).__name__}, of which no hash can be "
-                "made. Settings are text, whole and finite numbers, true, false, None, and lists "
-                "and dicts (with text as keys) of these; write list(...), int(...) or a name"
+                f"setting {key!r} is {shown(value)}, a {type(value).__name__}, of which no hash "
+                "can be made. Settings are text, whole and finite numbers, true, false, None, and "
+                "lists and dicts (with text as keys) of these; write list(...), int(...) or a name"
             )
     seed = settings.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"setting 'seed' is {seed!r}; every trial has a whole number from 0 on")
+        told = shown(seed)
+        raise ValueError(f"setting 'seed' is {told}; every trial has a whole number from 0 on")
 
 
 def claim(folder: Path, study: str) -> None:

@@ -103,6 +103,16 @@ def test_an_unrolled_layer_of_a_million_steps(tmp_path):
     refused(file(tmp_path / "long.apz", grown(model, dim=10**6)), "unrolls 1,000,000 steps")
 
 
+def test_a_sequential_model_that_would_take_hours(tmp_path):
+    config = compression.architecture.describe(sequential(*map(layers.Dropout, [0.5] * 3)))
+    own = config["config"]["layers"]
+    own += [own[1] | {"config": own[1]["config"] | {"name": f"d{i}"}} for i in range(9000)]
+    refused(file(tmp_path / "long.apz", config), "a Sequential model of 9,004 layers")
+    nested = compression.architecture.describe(sequential(sequential(layers.Dropout(0.5))))
+    nested["config"]["layers"][1] = config
+    refused(file(tmp_path / "inside.apz", nested), "a Sequential model of 9,004 layers")
+
+
 def test_a_class_of_ones_own_is_counted_as_well(tmp_path):
     class Wide(layers.Layer):
         def __init__(self, size=9, **more):
