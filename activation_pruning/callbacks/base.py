@@ -28,7 +28,7 @@ class AttachedCallback(keras.callbacks.Callback):
         self._within: str | None = None  # the call of Keras that it is for; None in other loops
 
     def set_model(self, model: Model) -> None:
-        begun = self._begun()
+        begun = self._running()
         if begun is model:  # it evaluates or predicts meanwhile, with the same callbacks
             return
         if begun is not None:
@@ -46,7 +46,7 @@ class AttachedCallback(keras.callbacks.Callback):
         return self._within not in known
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._begun()
+        self._running()
         if not any(owner is self for owner in self._hooks.owners):  # a CallbackList used again
             self._take_up()
         self._within = self._call()
@@ -76,7 +76,7 @@ class AttachedCallback(keras.callbacks.Callback):
     def _call(self):
         return next((run.name for run in keras_private.runs(self)), None)
 
-    def _begun(self):
+    def _running(self):
         """The model of the `fit` that has begun with this callback, or None.
 
         Raises ValueError where it is in two, or in one twice.

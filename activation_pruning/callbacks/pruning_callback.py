@@ -8,7 +8,7 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
-from activation_pruning.hooks.remembered import remember
+from activation_pruning.hooks.remembered import pruned_last, remember
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
@@ -174,8 +174,12 @@ class PruningCallback(KeepPruned):
             self._exchange.plan(owed, self._clock.time)
 
     def _wanted(self, found):
-        zeros_are_pruned = self.respect_zeros and self.regrow is None
-        return super()._wanted(found) if zeros_are_pruned else self._masks
+        # Not every zero: alive weights may pass through zero, or start there.
+        gone = {site.name: pruned_last(site.variable) for site in self._sites}
+        return {
+            name: mask if gone[name] is None else mask & (found[name] | ~gone[name])
+            for name, mask in self._masks.items()
+        }
 
     def _write(self, masks, values=None, everything=False):
         before = self._count

@@ -43,7 +43,14 @@ def pruned_before_training(model: keras.Model, variable: keras.Variable) -> Mask
     with callbacks that keep masks is taken down by `remember`.
     """
     known = _LAST.get(id(variable))
-    if known is None or known.history() is _history(model)():
+    trained = known is not None and known.history() is not _history(model)()
+    return pruned_last(variable) if trained else None
+
+
+def pruned_last(variable: keras.Variable) -> Mask | None:
+    """True where a weight was pruned when masks were written last; None where none were."""
+    known = _LAST.get(id(variable))
+    if known is None:
         return None
     size = int(np.prod(known.shape))
     return np.unpackbits(known.bits, count=size).reshape(known.shape) == 0
