@@ -31,7 +31,7 @@ class AttachedCallback(keras.callbacks.Callback):
         self._within: str | None = None  # the call of Keras that it is for; None in other loops
 
     def set_model(self, model: Model) -> None:
-        begun = self._fitted()
+        begun = self._running()
         if begun is model:  # it evaluates or predicts meanwhile, with the same callbacks
             return
         if begun is not None:
@@ -49,7 +49,7 @@ class AttachedCallback(keras.callbacks.Callback):
         return self._within not in known
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._fitted()
+        self._running()
         if not any(owner is self for owner in self._hooks.owners):  # a CallbackList used again
             self._take_up()
         self._within = self._call()
@@ -86,7 +86,7 @@ class AttachedCallback(keras.callbacks.Callback):
     def _call(self):
         return next((run.name for run in keras_private.runs(self)), None)
 
-    def _fitted(self):
+    def _running(self):
         """The model of the `fit` that has begun with this callback, or None.
 
         Raises ValueError where it is in two, or in one twice.

@@ -108,10 +108,10 @@ class KeepPruned(AttachedCallback):
             self._silencer.keep(self._sites, masks, everything)
 
     def _settle(self):
-        """Weights and masks agree again, whoever wrote: masked ones are zeros, zeros are masked.
+        """Weights and masks agree again, whoever wrote.
 
-        Another callback may have set weights, or called `prune`. After the fit, when the hooks are
-        gone, it is about the weights only.
+        Another callback may have set weights (masked ones become zeros), or called `prune`. After
+        the fit, when the hooks are gone, it is about the weights only.
         """
         if self._masks is None:
             return

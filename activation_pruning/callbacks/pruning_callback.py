@@ -9,7 +9,7 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
-from activation_pruning.hooks import remembered
+from activation_pruning.hooks.remembered import pruned_last, remember
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
@@ -198,9 +198,12 @@ class PruningCallback(KeepPruned):
             self._exchange.plan(owed, self._clock.time)
 
     def _wanted(self, found):
-        # By `prune` in another callback. Other zeros are no pruning: constraints make some.
-        last = {site.name: remembered.last(site.variable) for site in self._sites}
-        return {n: m if last[n] is None else m & last[n] for n, m in self._masks.items()}
+        # Not every zero: alive weights may pass through zero, or start there.
+        gone = {site.name: pruned_last(site.variable) for site in self._sites}
+        return {
+            name: mask if gone[name] is None else mask & (found[name] | ~gone[name])
+            for name, mask in self._masks.items()
+        }
 
     def _write(self, masks, values=None, everything=False):
         before = self._count
@@ -214,7 +217,7 @@ class PruningCallback(KeepPruned):
             super()._reapply()
         else:
             self._masks = best  # the best epoch's: as sparse, with zeros of its own
-            remembered.remember(self.model, self._sites, best)
+            remember(self.model, self._sites, best)
 
     def _follow(self, logs, steps):
         for target in self._agenda.targets(logs, steps):

@@ -36,25 +36,24 @@ def remember(model: keras.Model, live_sites: Iterable[Maskable], masks: Masks) -
         _LAST[key] = _Pruned(np.packbits(mask), mask.shape, _history(model))
 
 
-def last(variable: keras.Variable) -> Mask | None:
-    """The mask last written into a variable, True where alive; None where nothing is pruned."""
-    known = _LAST.get(id(variable))
-    if known is None:
-        return None
-    size = int(np.prod(known.shape))
-    return np.unpackbits(known.bits, count=size).reshape(known.shape) != 0
-
-
 def pruned_before_training(model: keras.Model, variable: keras.Variable) -> Mask | None:
     """True where a weight was pruned, if the model was in a `fit` since then; None otherwise.
 
     What is loaded into a model is no training. Keras gives a model a `history` at each `fit`; one
     with callbacks that keep masks is taken down by `remember`.
     """
-    known, mask = _LAST.get(id(variable)), last(variable)
-    if known is None or mask is None or known.history() is _history(model)():
+    known = _LAST.get(id(variable))
+    trained = known is not None and known.history() is not _history(model)()
+    return pruned_last(variable) if trained else None
+
+
+def pruned_last(variable: keras.Variable) -> Mask | None:
+    """True where a weight was pruned when masks were written last; None where none were."""
+    known = _LAST.get(id(variable))
+    if known is None:
         return None
-    return ~mask
+    size = int(np.prod(known.shape))
+    return np.unpackbits(known.bits, count=size).reshape(known.shape) == 0
 
 
 def _history(model):

@@ -243,7 +243,7 @@ def runs(callback: keras.callbacks.Callback) -> list[Run]:
 
     Keras tells nobody when `fit` raises, nor of validation data: it can be seen in the frames.
     """
-    frames = sys._current_frames()
+    frames: dict[int, Any] = dict(sys._current_frames())
     found: list[Run] = []
     for innermost in [frames.pop(threading.get_ident()), *frames.values()]:
         frame: FrameType | None = innermost

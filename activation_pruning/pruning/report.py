@@ -105,8 +105,8 @@ def warn_revived(model: Model, stacklevel: int = 3) -> None:
     back, pruned = {}, 0
     for site in sites.find_all(model).sites:
         gone = pruned_before_training(model, site.variable)
-        if gone is not None and (count := int(np.count_nonzero(site.kernel()[gone]))):
-            back[site.path], pruned = count, pruned + int(np.count_nonzero(gone))
+        if gone is not None and (count := np.count_nonzero(site.kernel()[gone])):
+            back[site.path], pruned = int(count), pruned + int(gone.sum())
     if back:
         warnings.warn(
             f"{sum(back.values()):,} of {pruned:,} pruned weights in {list(back)} are not zero any "

@@ -2,8 +2,11 @@
 
 from types import SimpleNamespace
 
+import keras
+import models
 import pytest
 
+import activation_pruning as ap
 from activation_pruning import amounts, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
 from activation_pruning.support.counts import Count
@@ -119,3 +122,25 @@ def test_amounts_by_scores_that_took_nothing_say_so_at_the_end():
     found.note(bucket, Count(100, 0))
     with pytest.warns(UserWarning, match="took nothing at any of its 3 events"):
         found.warn_short(3)
+
+
+@pytest.mark.backend
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch has no steps_per_execution")
+@pytest.mark.parametrize(
+    ("schedule", "pruned"),
+    [  # of 88 weights, with three steps in one call
+        (schedules.Every(10, by="step"), [10, 20, 30, 40, 50, 60]),
+        (schedules.Linear(0.6, begin=1, end=6, initial_sparsity=0.1, by="step"), [26, 53]),
+    ],
+    ids=["each takes from what is there", "the last target counts"],
+)
+def test_several_targets_in_one_call(schedule, pruned):
+    model = models.compiled(models.mlp(), steps_per_execution=3)
+    callback = ap.PruningCallback(schedule, "magnitude")
+    x, y = models.data(samples=24)
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[callback])
+    events = callback.table().groupby("event")
+    assert events["pruned"].sum().tolist() == pruned
+    assert events["step"].first().tolist() == [3] * (len(pruned) // 2) + [6] * (len(pruned) // 2)
+    zeros = sum((kernel == 0).sum() for kernel in models.kernels(model, "a", "b"))
+    assert zeros == pruned[-1]

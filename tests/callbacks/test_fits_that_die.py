@@ -5,6 +5,7 @@ import threading
 import keras
 import models
 import numpy as np
+import pandas as pd
 import pytest
 
 import activation_pruning as ap
@@ -113,8 +114,13 @@ def test_a_listener_of_a_dead_fit_hears_nothing(tmp_path):
     log = ap.EventLog(tmp_path, dead)
     with pytest.raises(KeyboardInterrupt):
         model.fit(x, y, callbacks=[dead, log, Killer("on_train_begin")], **ROUNDS)
-    model.fit(x, y, callbacks=[pruner()], **ROUNDS)
+    ours = pruner()
+    model.fit(x, y, callbacks=[ours], **ROUNDS)
     assert attachment(model).owners == []
+    log.pruner = ours
+    model.fit(x, y, callbacks=[ours, log], **ROUNDS)  # which serves again
+    model.fit(x, y, callbacks=[ours, log], **ROUNDS)
+    assert len(pd.read_csv(tmp_path / "events.csv")) > 0
 
 
 # -- one callback in several fits ------------------------------------------------------------------

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import activation_pruning as ap
+from activation_pruning.hooks.attachment import attachment
+from activation_pruning.hooks.gradients import Gradients
 
 pytestmark = pytest.mark.backend
 
@@ -165,7 +167,7 @@ def test_weights_that_another_callback_sets(moment, order, kind):
     assert models.pruned(model, *LAYERS) == 0.75
 
 
-@pytest.mark.parametrize("kind", ["pruning", "keeping"])
+@pytest.mark.parametrize("kind", ["pruning", "growing", "keeping"])
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_what_another_callback_prunes_is_kept(kind, order):
     class Prune(keras.callbacks.Callback):
@@ -177,6 +179,9 @@ def test_what_another_callback_prunes_is_kept(kind, order):
     x, y = models.data(samples=24)
     if kind == "pruning":
         ours = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), "magnitude")
+    elif kind == "growing":
+        schedule = ap.schedules.Constant(0.5, end=1)
+        ours = ap.PruningCallback(schedule, "magnitude", regrow="set", respect_zeros=False)
     else:
         ours = ap.KeepPruned(exclude=["out"])
     callbacks = [Prune(), ours] if order == "before" else [ours, Prune()]
@@ -187,17 +192,74 @@ def test_what_another_callback_prunes_is_kept(kind, order):
     assert np.mean([mask.mean() for mask in ours.masks().values()]) < 0.5
 
 
-def test_nothing_of_the_kind_costs_a_plain_training_step_anything():
-    """Where Keras's own step runs, weights are not masked once more after it."""
-    from activation_pruning.hooks.gradients import Gradients
+def test_alive_weights_that_are_zeros_for_a_while_are_not_pruned():
+    """Only what somebody has pruned is taken over: these rows had no inputs so far."""
+    model = models.compiled(models.mlp(), KO.SGD(0.1))
+    kernel = model.get_layer("a").kernel
 
+    def zero(epoch, logs):
+        if epoch == 0:
+            values = keras.ops.convert_to_numpy(kernel).copy()
+            values[:3] = 0.0
+            kernel.assign(values)
+
+    ours = ap.PruningCallback(ap.schedules.OneShot(0.5, at=3), "magnitude")
+    x, y = models.data(samples=24)
+    x[:, :3] = 0.0
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=zero), ours]
+    history = model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=callbacks).history
+    masked = [np.count_nonzero(~mask) for mask in ours.masks().values()]
+    assert ours.table()["pruned"].sum() == 44
+    assert sum(masked) == 44
+    assert history["target_sparsity"] == [0, 0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["pruning", "keeping"])
+def test_what_is_written_before_an_epoch_does_not_train(kind):
+    class Write(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.set_weights([np.ones_like(w) for w in self.model.get_weights()])
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 0:
+                seen.append(models.pruned(self.model, *LAYERS))
+
+    seen, model = [], models.compiled(models.mlp(), KO.SGD(0.1))
+    if kind == "pruning":
+        ours = ap.PruningCallback(ap.schedules.OneShot(0.75, at=1), "magnitude")
+    else:
+        ap.prune(model, 0.75)
+        ours = ap.KeepPruned(exclude=["out"])
+    with pytest.warns(UserWarning, match="no longer zeros"):
+        model.fit(*models.data(), epochs=3, verbose=0, callbacks=[Write(), ours, Look()])
+    assert seen[1:] == [0.75] * 2
+
+
+def test_two_owners_of_one_kernel():
+    """What either of them masks stays zero."""
+    model = models.compiled(models.mlp(), KO.SGD(0.1, momentum=0.9))
+    x, y = models.data()
+    model.fit(x, y, verbose=0)  # momenta
+    hooks, (site, *_) = attachment(model), ap.sites.find(model).sites
+    union = np.ones(site.kernel().shape, bool)
+    for owner, rows in (("one", slice(0, 4)), ("two", slice(2, 6))):
+        alive = np.ones_like(union)
+        alive[rows, :4] = False
+        hooks.mask(owner, [site])
+        hooks.set_masks(owner, [site], {site.name: alive})
+        union &= alive
+    model.fit(x, y, epochs=2, verbose=0)
+    assert ((site.kernel() != 0) == union).all()
+    hooks.remove()
+
+
+def test_a_plain_training_step_does_not_pay(monkeypatch):
+    """Where Keras's own step runs, weights are not masked once more after it."""
     calls = []
-    original = Gradients._mask_all
-    Gradients._mask_all = lambda *args: calls.append(1) or original(*args)
-    try:
-        model = models.compiled(models.mlp(), KO.Adam(0.01))
-        ap.prune(model, 0.5)
-        model.fit(*models.data(), epochs=1, verbose=0, callbacks=[ap.KeepPruned()])
-    finally:
-        Gradients._mask_all = original
+    monkeypatch.setattr(Gradients, "_mask_all", lambda self, model, result: calls.append(1))
+    model = models.compiled(models.mlp(), KO.Adam(0.01))
+    ap.prune(model, 0.5)
+    model.fit(*models.data(), epochs=1, verbose=0, callbacks=[ap.KeepPruned()])
     assert calls == []
