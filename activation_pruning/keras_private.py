@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend import get_keras_mask as get_keras_mask  # what marks padded steps
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 

@@ -23,7 +23,7 @@ _CALLS = 3  # the first traces and compiles; later ones may hold other buffers
 
 
 def peak_memory(
-    model: Model | Callable[[Any], Any], x: Any, batch_sizes: int | Sequence[int] = (1, 256)
+    model: Model | Callable[[Any], Any], x: Any, batch_sizes: int | Sequence[int] | None = None
 ) -> Table:
     """Peak resident memory of a fresh process that loads a model and runs a batch.
 
@@ -34,7 +34,8 @@ def peak_memory(
     Args:
         model: a built `keras.Model`, or a function of a batch that can be pickled (no lambda).
         x: samples, as for `latency`.
-        batch_sizes: samples per call, an integer or several; a process for each.
+        batch_sizes: samples per call, an integer or several, a process for each; None is 1 and
+            256, or the only size that the model takes.
 
     Returns:
         Tidy DataFrame, one row for each batch size: batch_size, loaded_bytes (resident with the
@@ -53,7 +54,7 @@ def peak_memory(
         ValueError: batch_sizes=0; it must be an integer of at least 1.
     """
     runner(model)
-    sizes = checked_sizes(batch_sizes)
+    sizes = checked_sizes(batch_sizes, [model])
     return pd.DataFrame([{"batch_size": n, **_measured(model, batch_of(x, n))} for n in sizes])
 
 

@@ -8,6 +8,7 @@ from activation_pruning.evidence.gathering import activity_of
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.pruning import report
 from activation_pruning.sites import Activity
+from activation_pruning.support.checks import check_number
 from activation_pruning.support.types import Layers, Table
 
 
@@ -25,8 +26,8 @@ class ActivationCounter(AttachedCallback):
             fewer are cheaper.
 
     Raises:
-        ValueError: for an unknown statistic; at the start of `fit`, for an unbuilt model or an
-            unknown layer name.
+        ValueError: for an unknown statistic, or a threshold that is no finite number; at the start
+            of `fit`, for an unbuilt model or an unknown layer name.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
 
@@ -50,6 +51,7 @@ class ActivationCounter(AttachedCallback):
         super().__init__(include, exclude)
         if not statistics or set(statistics) - set(STATISTICS):
             raise ValueError(f"statistics={statistics!r}: give one or more of {sorted(STATISTICS)}")
+        check_number("threshold", threshold, hint="an output of a unit, 0 for a ReLU")
         self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters: dict[Any, Any] = {}
         self._activity: dict[str, Activity] | None = None

@@ -19,7 +19,7 @@ from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
 from activation_pruning.hooks.masking import Maskable, assign_mask, clear_slots, mask_variable
 from activation_pruning.hooks.tracking import Tracker
-from activation_pruning.sites import LiveSite, LiveSites, Source
+from activation_pruning.sites import LiveSite, LiveSites, Source, padding
 from activation_pruning.support.types import Arrays, Masks
 
 Transform: TypeAlias = Callable[[Any], Any]  # gradient -> what the optimizer is given
@@ -72,6 +72,7 @@ class Attachment:
         self._asked: dict[Any, _Asked] = {}  # by owner
         self._undo = contextlib.ExitStack()  # of all hooks in place
         self._training = self._masking = False
+        self._filling: padding.Filling | None = None
 
     @property
     def model(self) -> Any:
@@ -103,7 +104,8 @@ class Attachment:
     ) -> dict[str, Tracker]:
         """Follow the gradients of `live_sites` from now on: {site name: Tracker}.
 
-        A training step from which no gradient of a site arrives raises ValueError.
+        A training step from which no gradient of any site arrives raises ValueError; those of
+        which none arrives keep their zeros.
         """
         with keras_private.strategy_scope(self.model):
             made = [(site, Tracker(site.variable, statistics)) for site in live_sites]
@@ -115,6 +117,11 @@ class Attachment:
         with keras_private.strategy_scope(self.model):
             masks = {id(s.variable): (s, mask_variable(s.variable)) for s in live_sites}
         self._ask(owner, masks=masks)
+
+    def leave_out(self, owner: Any, live_sites: Iterable[Maskable]) -> None:
+        """Mask these sites no more; their weights stay as they are."""
+        for site in live_sites:
+            self._asked[owner].masks.pop(id(site.variable), None)
 
     def set_masks(
         self, owner: Any, live_sites: Iterable[Maskable], masks: Masks, values: Arrays | None = None
@@ -187,13 +194,13 @@ class Attachment:
         self._rebuild()
 
     @contextlib.contextmanager
-    def observing(self) -> Iterator[None]:
-        """Count every forward pass inside the block, as in a training step."""
-        self._training = True
+    def observing(self, filling: padding.Filling | None = None) -> Iterator[None]:
+        """Count every forward pass inside the block, as in a training step, but for a filling."""
+        self._training, self._filling = True, filling
         try:
             yield
         finally:
-            self._training = False
+            self._training, self._filling = False, None
 
     # -- hooks -----------------------------------------------------------------------------
 
@@ -245,7 +252,12 @@ class Attachment:
         outputs = original(*args, **kwargs)
         if self._training:
             for counter in counters:
-                counter.update(outputs)
+                shown = counter.source.seen(args, kwargs, outputs)
+                if shown is not None:  # it may be called in a way that shows no units
+                    output, mask = shown
+                    if self._filling is not None:
+                        mask = self._filling.hidden(counter.source.layer, len(output), mask)
+                    counter.update(output, mask)
         return outputs
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.evidence import consumers, gathering, significance
+from activation_pruning.evidence import consumers, gathering, reading, significance
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites.linear import Linear
@@ -25,6 +25,7 @@ def n2ps(
     inputs: bool = True,
     include: Layers = None,
     exclude: Layers = None,
+    steps: int | None = None,
 ) -> report.PruningReport:
     """Remove the nodes whose significance is below a threshold, in place.
 
@@ -41,6 +42,7 @@ def n2ps(
         inputs: whether inputs are removed, too.
         include: layers whose units may go (names, patterns, layers); None takes all.
         exclude: layers to leave alone; None leaves out the output layer, `()` nothing.
+        steps: how many batches of `data` to read, see `prune`.
 
     Returns:
         A `PruningReport`; its `sparsity` counts the weights that entered or left removed nodes.
@@ -68,9 +70,12 @@ def n2ps(
     """
     if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
         raise ValueError(f"threshold={threshold!r}; it must be a number of at least 0, or None")
+    data = reading.first(data, steps)
     gathering.check_passes({"sigmoid"}, data, again=True)
     found = sites.find(model, include, exclude)
-    excited = significance.sigmoid(model, found.sites, data)
+    live_sites = gathering.reached(model, found.sites, data)[1]
+    excited = significance.sigmoid(model, live_sites, data)
+    found = report.without(found, [site for site in live_sites if site.name in excited])
     following = consumers.takers(model, found.sites)
     leaving = consumers.leaving(found.sites, following)
     dead = {

@@ -2,7 +2,7 @@
 
 - walk.py: finds the sites of a model, by name, pattern or layer.
 - kernels.py: which weights of a layer class are prunable, and which axes number the units.
-- active_outputs.py: which output says that a unit is active.
+- active_outputs.py: which output says that a unit is active. padding.py: which steps of it count.
 - site.py: a site as criteria see it, and as it is in a live model.
 - unfolding.py: a kernel as a matrix. linear.py: a whole layer as a matrix product.
 - models.py: kinds of models. layer_classes.py: kinds of layers.
@@ -10,11 +10,11 @@
 
 from activation_pruning.sites.active_outputs import Source
 from activation_pruning.sites.kernels import Kernel, register
-from activation_pruning.sites.models import check_model, is_graph, operations
+from activation_pruning.sites.models import batch_size, check_model, is_graph, operations
 from activation_pruning.sites.site import Activity, Found, LiveSite, LiveSites, Site
 from activation_pruning.sites.walk import find, matching
 
 __all__ = [
-    "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "check_model",
-    "find", "is_graph", "matching", "operations", "register",
+    "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "batch_size",
+    "check_model", "find", "is_graph", "matching", "operations", "register",
 ]  # fmt: skip
