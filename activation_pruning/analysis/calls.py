@@ -66,7 +66,7 @@ def record(
 
 
 def _input_specs(model, input_shape):
-    """One sample of each input: `KerasTensor`s of known sizes in the structure of the model."""
+    """The smallest batch of each input: `KerasTensor`s of known sizes, in the model's structure."""
     own = _own_specs(model)
     specs = own if input_shape is None else _merged(own, _parsed(input_shape))
     if specs is None:
@@ -74,7 +74,8 @@ def _input_specs(model, input_shape):
             f"the {type(model).__name__} {model.name!r} does not say what it takes; give "
             "input_shape=, without the batch axis: (28, 28, 1)"
         )
-    return keras.tree.map_structure(_one_sample, specs)
+    size = sites.batch_size(model) or 1
+    return keras.tree.map_structure(lambda spec: _one_batch(spec, size), specs)
 
 
 def _own_specs(model):
@@ -93,9 +94,10 @@ def _parsed(shapes, batch_axes=0):
         return {name: _parsed(shape, batch_axes) for name, shape in shapes.items()}
     if isinstance(shapes, (tuple, list)):
         sizes = shapes[batch_axes:]
-        if all(isinstance(size, Integral) and size > 0 for size in sizes):
+        nested = any(isinstance(shape, (tuple, list, dict)) for shape in shapes)
+        if not nested and all(isinstance(size, Integral) and size > 0 for size in sizes):
             return keras.KerasTensor((None, *sizes), "float32")
-        if all(isinstance(shape, (tuple, list, keras.KerasTensor)) for shape in shapes):
+        if shapes and all(isinstance(s, (tuple, list, dict, keras.KerasTensor)) for s in shapes):
             return [_parsed(shape, batch_axes) for shape in shapes]
         if batch_axes:  # the model's own, with sizes that it leaves open
             return keras.KerasTensor((None, *sizes), "float32")
@@ -131,14 +133,14 @@ def _merged(own, given):
     return keras.tree.pack_sequence_as(own, merged)
 
 
-def _one_sample(spec):
-    batch, *sizes = spec.shape
+def _one_batch(spec, size):
+    _, *sizes = spec.shape
     if None in sizes:
         raise ValueError(
             f"the model takes inputs of shape {tuple(spec.shape)}, so its cost depends on sizes "
             "that it leaves open; give them as input_shape=, without the batch axis"
         )
-    return keras.KerasTensor((batch or 1, *sizes), spec.dtype)
+    return keras.KerasTensor((size, *sizes), spec.dtype)
 
 
 def _recording(layers, found):

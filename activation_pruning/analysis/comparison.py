@@ -12,7 +12,7 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
-from activation_pruning.analysis.running import check_samples
+from activation_pruning.analysis.running import check_samples, whole_batches
 from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.graph import copies
@@ -150,6 +150,8 @@ def _networks(dense, pruned, pairs, matches, chosen):
 def _fine_tuned(network, train, validation, rates, *, seed, options):
     """(a copy of the network, fine-tuned at the rate that suits it best; that rate)."""
     best, lowest = None, math.inf
+    *train, size = whole_batches(network, *train, options["batch_size"])
+    options |= {"batch_size": size}
     for rate in rates:
         tuned = copies.copy_model(network)
         if rate is not None:
@@ -217,7 +219,8 @@ def _check_data(reason, name, data):
 
 
 def _evaluated(network, data, batch_size):
-    return network.evaluate(*data, batch_size=batch_size, verbose=0, return_dict=True)
+    *whole, size = whole_batches(network, *data, batch_size)
+    return network.evaluate(*whole, batch_size=size, verbose=0, return_dict=True)
 
 
 def _as_many(site, pruned, method):

@@ -40,7 +40,7 @@ class LatencyComparison(NamedTuple):
 def latency(
     model: Model | Callable[[Any], Any],
     x: Any,
-    batch_sizes: int | Sequence[int] = (1, 256),
+    batch_sizes: int | Sequence[int] | None = None,
     repeats: int = 30,
     warmup: int = 5,
     memory: bool = False,
@@ -58,7 +58,8 @@ def latency(
     Args:
         model: a built `keras.Model`, or a function of a batch.
         x: samples, an array or a list or dict of arrays; repeated where a batch wants more.
-        batch_sizes: samples per call, an integer or several.
+        batch_sizes: samples per call, an integer or several; None is 1 and 256, or the only size
+            that the model takes.
         repeats: timed calls for each batch size, at least 1; quartiles want 20 or so.
         warmup: calls before these, at least 1 (the first one traces and compiles).
         memory: also measure `peak_memory`, in a process of its own: takes some ten seconds.
@@ -82,7 +83,7 @@ def latency(
     """
     check_count("repeats", repeats, 1)
     check_count("warmup", warmup, 1)
-    sizes, run, rows = checked_sizes(batch_sizes), runner(model), []
+    sizes, run, rows = checked_sizes(batch_sizes, [model]), runner(model), []
     for size in sizes:
         batch = batch_of(x, size)
         for _ in range(warmup):
@@ -100,7 +101,7 @@ def latency(
 def latency_compare(
     models: dict[str, Model | Callable[[Any], Any]],
     x: Any,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     rounds: int = 30,
     warmup: int = 5,
     seed: int = 0,
@@ -117,7 +118,7 @@ def latency_compare(
     Args:
         models: {name: built `keras.Model` or function of a batch}, at least two.
         x: samples, as for `latency`.
-        batch_size: samples per call.
+        batch_size: samples per call; None is 1, or the only size that the models take.
         rounds: at least 2; an interval wants 20 or more.
         warmup: calls of each model before, at least 1.
         seed: for the order and the bootstrap.
@@ -141,7 +142,7 @@ def latency_compare(
     """
     if not isinstance(models, dict) or len(models) < 2:
         raise ValueError("models must be a dict {name: model} of at least two, to compare with")
-    check_count("batch_size", batch_size, 1)
+    (batch_size,) = checked_sizes(batch_size, models.values(), default=[1])
     check_count("rounds", rounds, 2)
     check_count("warmup", warmup, 1)
     check_count("seed", seed, 0)

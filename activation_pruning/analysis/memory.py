@@ -28,7 +28,7 @@ _CALLS = 3  # the first traces and compiles; later ones may hold other buffers
 def peak_memory(
     model: Model | Callable[[Any], Any],
     x: Any,
-    batch_sizes: int | Sequence[int] = (1, 256),
+    batch_sizes: int | Sequence[int] | None = None,
     verbose: int = 1,
 ) -> Table:
     """Resident memory that a model takes in a fresh process, above that of the process without it.
@@ -41,7 +41,8 @@ def peak_memory(
     Args:
         model: a built `keras.Model`, or a function of a batch that can be pickled (no lambda).
         x: samples, as for `latency`.
-        batch_sizes: samples per call, an integer or several.
+        batch_sizes: samples per call, an integer or several; None is 1 and 256, or the only size
+            that the model takes.
         verbose: 0 for silence; else a line that says what is under way.
 
     Returns:
@@ -62,7 +63,7 @@ def peak_memory(
         ValueError: batch_sizes=0; it must be an integer of at least 1.
     """
     runner(model)
-    sizes = checked_sizes(batch_sizes)
+    sizes = checked_sizes(batch_sizes, [model])
     rising = sorted(set(sizes))
     batches = [batch_of(x, size) for size in rising]
     if verbose:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
 import keras
 import numpy as np
 
+from activation_pruning import sites
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
@@ -52,12 +54,47 @@ def batch_of(x: Any, size: int) -> Any:
     return keras.tree.map_structure(lambda a: np.asarray(a)[np.arange(size) % samples[0]], x)
 
 
-def checked_sizes(batch_sizes: Any) -> list[int]:
-    """Batch sizes, one or several, as a list; raises for one below 1."""
+def checked_sizes(
+    batch_sizes: Any, models: Iterable[Any], default: Sequence[int] = (1, 256)
+) -> list[int]:
+    """Batch sizes, one or several, as a list; None is the default, or what the models take.
+
+    Raises ValueError for a size below 1, or one that a model of a fixed size does not take.
+    """
+    given = [sites.batch_size(model) for model in models if isinstance(model, keras.Model)]
+    fixed = sorted({size for size in given if size is not None})
+    if batch_sizes is None:
+        batch_sizes = fixed[:1] or default
     sizes: list = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
     for size in sizes:
         check_count("batch_sizes", size, 1)
+        if any(size != only for only in fixed):
+            raise ValueError(
+                f"batch_sizes={size}, but the model takes batches of {fixed[0]} only; leave it "
+                "out, or make the model with keras.Input(shape), without the batch"
+            )
     return sizes
+
+
+def whole_batches(model: Model, x: Any, y: Any, batch_size: int) -> tuple[Any, Any, int]:
+    """(inputs, labels, batch size) with which a model can be evaluated or trained.
+
+    Of a model of a fixed batch size no more samples than fill batches; a warning says how many go.
+    """
+    size = sites.batch_size(model) if isinstance(model, keras.Model) else None
+    (samples,) = _lengths("y", y)
+    if size is None:
+        return x, y, batch_size
+    kept = samples // size * size
+    if not kept:
+        raise ValueError(f"y has {samples} labels, but the model takes batches of {size} only")
+    if kept < samples:
+        warnings.warn(
+            f"{samples - kept} of {samples} samples are left out: the model takes batches of "
+            f"{size} only",
+            stacklevel=3,
+        )
+    return *keras.tree.map_structure(lambda a: a[:kept], (x, y)), size
 
 
 def check_samples(x: Any, y: Any) -> int:

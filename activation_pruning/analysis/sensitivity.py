@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.analysis.running import check_samples
+from activation_pruning.analysis.running import check_samples, whole_batches
 from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
 from activation_pruning.support.checks import check_sparsity
@@ -84,7 +84,11 @@ def sensitivity(
     bar, total = ProgressBar(verbose), len(chosen) * len(found) * len(shares)
     for criterion, settings in zip(names, chosen, strict=True):
         gathered = gathering.gather(model, found, (x, y), settings.needs, asked=settings.asked)
-        for site in found:
+        live_sites = Event(model, found, settings).only(gathered).sites
+        if len(live_sites) < len(found):
+            gone = [site.path for site in found if site not in live_sites]
+            gathering.warn_left_out(gone, live_sites)
+        for site in live_sites:
             event = Event(model, [site], settings)
             place = {"layer": site.path, "site": site.name, "criterion": _name(criterion)}
             for sparsity in shares:
@@ -127,6 +131,8 @@ def _evaluation(
             "model is not compiled: evaluate needs its loss and metrics; call "
             "model.compile(loss=..., metrics=[...]) first"
         )
+
+    x, y, batch_size = whole_batches(model, x, y, batch_size)
 
     def evaluate() -> float:
         results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)

@@ -9,6 +9,7 @@ from activation_pruning.evidence.gathering import activity_of
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.pruning import report
 from activation_pruning.sites import Activity
+from activation_pruning.support.checks import check_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Table
 
@@ -27,8 +28,8 @@ class ActivationCounter(AttachedCallback):
             fewer are cheaper.
 
     Raises:
-        ValueError: for an unknown statistic; at the start of `fit`, for an unbuilt model or an
-            unknown layer name.
+        ValueError: for an unknown statistic, or a threshold that is no finite number; at the start
+            of `fit`, for an unbuilt model or an unknown layer name.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024; Hu et al. 2016 (APoZ = 1 - frequency).
 
@@ -54,6 +55,7 @@ class ActivationCounter(AttachedCallback):
             raise ValueError(
                 f"statistics={shown(statistics)}: give one or more of {sorted(STATISTICS)}"
             )
+        check_number("threshold", threshold, hint="an output of a unit, 0 for a ReLU")
         self.threshold, self.statistics = threshold, tuple(statistics)
         self._counters: dict[Any, Any] = {}
         self._activity: dict[str, Activity] | None = None

@@ -9,8 +9,11 @@ from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
+from activation_pruning.evidence.gathering import warn_left_out
+from activation_pruning.evidence.reading import first
 from activation_pruning.hooks.remembered import pruned_last, remember
 from activation_pruning.pruning import Event, Settings, report
+from activation_pruning.support.checks import check_number
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.types import Criterion, Data, Layers, Named, Table
@@ -38,6 +41,7 @@ class PruningCallback(KeepPruned):
         data: samples of the training data, as for `prune`, for criteria that need more than is
             gathered from the training itself.
         regrow: None, "set", "rigl", or an object of `regrowth`; for single weights only.
+        steps: how many batches of `data` to read, see `prune`.
 
     Raises:
         ValueError: before the first step, for unknown names, shapes that the granularity does
@@ -70,15 +74,17 @@ class PruningCallback(KeepPruned):
         reset_counts: bool = False,
         data: Data = None,
         regrow: Any = None,
+        steps: int | None = None,
     ) -> None:
         super().__init__(include, exclude)
+        check_number("threshold", threshold, hint="an output of a unit, 0 for a ReLU")
         self.schedule = schedules.get(schedule)
         self.settings = Settings(criterion, allocation, granularity, seed)
         self.threshold, self.respect_zeros = threshold, respect_zeros
-        self.reset_counts, self.data = reset_counts, data
+        self.reset_counts, self.data = reset_counts, first(data, steps)
         self._exchange = Exchange(regrow, self.settings, self.schedule)
         self.regrow = self._exchange.rule
-        self._evidence = TrainingEvidence(self.settings, criterion, data, self.regrow)
+        self._evidence = TrainingEvidence(self.settings, criterion, self.data, self.regrow)
         self._skipped: list[tuple[str, str]] = []
         self._begin_history()
 
@@ -130,6 +136,7 @@ class PruningCallback(KeepPruned):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._exchange.may_start(self._clock.stepped):
             self._hooks.sync()
+            self._keep(self._evidence.reached(self._sites))
             event, tracked = self._event(), self._evidence.tracked()
             target, chosen = self._exchange.chosen(event, tracked, self._agenda.end)
             if self._differ(chosen):
@@ -236,8 +243,11 @@ class PruningCallback(KeepPruned):
         )  # fmt: skip
 
     def _prune(self, target):
+        self._keep(self._evidence.reached(self._sites))
+        gathered = self._evidence.gather(self._event())
+        self._keep(self._event().only(gathered).sites)
         asked, before, event = target, self._count, self._event()
-        chosen, kernels = event.decide(target, self._evidence.gather(event))
+        chosen, kernels = event.decide(target, gathered)
         if amounts.is_amount(target):  # what the scores said it comes to
             count = counted(chosen.values())
             target = count.pruned / count.weights
@@ -250,6 +260,16 @@ class PruningCallback(KeepPruned):
         self._agenda.note(asked, before)
         if self.reset_counts:
             self._evidence.reset()
+
+    def _keep(self, live_sites):
+        """Go on with these sites alone, as if the others were excluded, and say so."""
+        gone = [site for site in self._sites if site not in live_sites]
+        if gone:
+            warn_left_out([site.path for site in gone], live_sites)
+            self._hooks.leave_out(self, gone)
+            self._sites = live_sites
+            self._masks = {site.name: self._masks[site.name] for site in live_sites}
+            self._count = counted(self._masks.values())
 
     def _differ(self, chosen):
         return any((mask != self._masks[name]).any() for name, mask in chosen.items())

@@ -87,8 +87,18 @@ class TrainingEvidence:
 
     def lacks(self, stepped: bool) -> bool:
         """Whether what is needed of the training is not there yet; `stepped`: a step is over."""
-        unseen = self.settings.tracked and not stepped
-        return bool(unseen) or any(one.samples == 0 for one in self.activity().values())
+        unseen, counted = self.settings.tracked and not stepped, self.activity()
+        return bool(unseen) or (counted != {} and not any(s.samples for s in counted.values()))
+
+    def reached(self, live_sites: LiveSites) -> LiveSites:
+        """Those of the sites that the training has reached; all where nothing is asked of it."""
+        activity, tracked = self.activity(), self.tracked()
+        found = {
+            site.name: gathering.Gathered(activity.get(site.name), tracked.get(site.name, {}))
+            for site in live_sites
+        }
+        found = gathering.known(found, self._tracked)
+        return [site for site in live_sites if site.name in found] or live_sites
 
     def gather(self, event: Event) -> dict[str, gathering.Gathered]:
         """{site name: all that the criterion needs}: from the training so far, and data now."""
@@ -101,6 +111,7 @@ class TrainingEvidence:
                 tracked.get(site.name, {}) | statistics.get(site.name, {}),
             )
             for site in event.sites
+            if not self._from_data or site.name in found
         }
 
     def reset(self) -> None:

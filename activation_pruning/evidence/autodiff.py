@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from activation_pruning import keras_private
+from activation_pruning.support.types import Array, Arrays
 
 
 def gradients(
@@ -66,6 +68,22 @@ def hessian_product(
         return sum(ops.sum(ops.cast(g, "float32") * v) for g, v in zip(found, vectors, strict=True))
 
     return gradients(directional, variables)
+
+
+def widened(tensor: Any) -> Array:
+    """The tensor as a float64 array, in which products lose nothing and don't overflow."""
+    return ops.convert_to_numpy(tensor).astype(np.float64)
+
+
+def checked(found: Arrays, what: str) -> Arrays:
+    """{site name: array}, as it is; ValueError, with the name, where one is not finite."""
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}: {what} of the loss are NaN or infinite; lower the learning rate, load "
+                "weights from before they diverged, scale the data, or choose another criterion"
+            )
+    return found
 
 
 def _tensorflow(evaluate, values, differentiable):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import numpy as np
 
+from activation_pruning import keras_private, sites
+from activation_pruning.evidence import reading
 from activation_pruning.sites import LiveSites, is_graph
 from activation_pruning.support.types import Array, Arrays, Data, Model
 
@@ -33,20 +38,60 @@ def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> 
         [2, 2, 1]
     """
     expected = _shapes(model)
-    for batch in _some(_batched(data, batch_size, len(expected))):
+    for batch in reading.some(_batched(data, batch_size, len(expected))):
         if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
             raise TypeError(
                 f"data must yield batches whose inputs are arrays, received "
                 f"{type(batch).__name__}; convert with np.asarray"
             )
         _check_inputs(batch, expected)
-        yield batch
+        if length(batch):
+            yield batch
+
+
+def to_run(
+    data: Data, batch_size: int = 256, model: Model | None = None
+) -> Iterator[tuple[Any, int]]:
+    """Yield `(inputs, samples)`: the inputs of `data` as the model can be run on them.
+
+    A model of a fixed batch size is given batches of that size; the last sample fills them up, and
+    only the first `samples` count. Each batch of a stateful recurrent layer starts from zeros.
+
+    Args, raises: as for `inputs_of`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input(batch_shape=(4, 2)), keras.layers.Dense(1)])
+        >>> [(len(x), samples) for x, samples in to_run(np.zeros((5, 2)), model=model)]
+        [(4, 4), (4, 1)]
+    """
+    size = model and sites.batch_size(model)
+    with stateless(model):
+        for batch in inputs_of(data, size or batch_size, model):
+            samples = length(batch)
+            for start in range(0, samples, size or samples):
+                rows = np.arange(start, start + (size or samples))
+                part = batch if len(rows) == samples else _rows(batch, rows.clip(max=samples - 1))
+                yield part, min(len(rows), samples - start)
+
+
+def whole(data: Data, batch_size: int = 256, model: Model | None = None) -> Iterator[Any]:
+    """Yield inputs as `to_run`, for what looks at a batch as one: no batch is filled up.
+
+    Of a model of a fixed batch size a warning says how many samples are left out.
+    """
+    size = model and sites.batch_size(model)
+    with stateless(model):
+        found = ((x,) for x in inputs_of(data, size or batch_size, model))
+        yield from (x for (x,) in (found if size is None else _whole(found, size)))
 
 
 def pairs_of(
     data: Data, batch_size: int = 64, model: Model | None = None
 ) -> Iterator[tuple[Any, Any]]:
     """Yield `(inputs, labels)` of `data` in batches, for what looks at the loss.
+
+    Of a model of a fixed batch size only whole batches: a warning says how many samples are left
+    out. Each batch of a stateful recurrent layer starts from zeros.
 
     Args, raises: as for `inputs_of`, but data is `(x, y)`, `(x, y, weights)` or batches of these
     (weights are not used); ValueError, too, for no labels, or not as many as there are samples.
@@ -56,6 +101,13 @@ def pairs_of(
         >>> [(len(x), y.tolist()) for x, y in pairs]
         [(3, [0, 1, 2]), (2, [3, 4])]
     """
+    size = model and sites.batch_size(model)
+    with stateless(model):
+        found = _pairs(data, size or batch_size, model)
+        yield from found if size is None else _whole(found, size)
+
+
+def _pairs(data, batch_size, model):
     expected = _shapes(model)
     if isinstance(data, tuple) and len(data) > 1:
         x, y = data[:2]
@@ -65,12 +117,55 @@ def pairs_of(
     iterable = isinstance(data, keras.utils.PyDataset) or hasattr(data, "__iter__")
     if _arrays(data) or not iterable:
         raise ValueError("data holds no labels, which the loss needs: give data=(x, y)")
-    for batch in _some(_iterated(data)):
+    for batch in reading.some(reading.batches_in(data)):
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
         _check_inputs(batch[0], expected)
         _check_finite(batch[1], "the labels of data hold")
-        yield batch[0], batch[1]
+        if length(batch[0]):
+            yield batch[0], batch[1]
+
+
+def _whole(pairs, size):
+    """Batches of `size` samples, cut out of others; a warning where samples are left over."""
+    left, runs = 0, 0
+    for pair in pairs:
+        samples = length(pair[0])
+        for start in range(0, samples - size + 1, size):
+            runs += 1
+            yield pair if samples == size else _rows(pair, np.arange(start, start + size))
+        left += samples % size
+    if not runs:
+        raise ValueError(
+            f"data holds no batch of {size} samples, the only size that the model takes, and what "
+            "would fill one up cannot be left out of what is computed of it; give more samples"
+        )
+    if left:
+        warnings.warn(
+            f"{left} samples of data are left out: the model takes batches of {size} only, and a "
+            "batch counts as a whole here",
+            stacklevel=2,
+        )
+
+
+def _rows(batch, rows):
+    return keras.tree.map_structure(lambda leaf: keras.ops.convert_to_numpy(leaf)[rows], batch)
+
+
+def stateless(model: Model | None) -> AbstractContextManager[None]:
+    """While it lasts, stateful layers start from zeros, and their states stay as they are."""
+    layers = keras_private.with_sublayers(model) if model is not None else []
+    stateful = [layer for layer in layers if getattr(layer, "stateful", None) is True]
+    return keras_private.overridden((layer, "stateful", False) for layer in stateful)
+
+
+def peeked(data: Data) -> tuple[Data, Data]:
+    """(data to look at the first batch of, the same data whole): a generator loses nothing."""
+    if not reading.once(data):
+        return data, data
+    found = iter(data)
+    begun = list(itertools.islice(found, 1))
+    return begun, itertools.chain(begun, found)
 
 
 def count(data: Data, batch_size: int, model: Model | None = None) -> int | None:
@@ -82,7 +177,7 @@ def count(data: Data, batch_size: int, model: Model | None = None) -> int | None
     """
     data = data[0] if isinstance(data, tuple) else data
     if _unbatched(data, len(_shapes(model))):
-        return -(-length(data) // batch_size)
+        return -(-length(data) // ((model and sites.batch_size(model)) or batch_size))
     return operator.length_hint(data) or None
 
 
@@ -174,28 +269,8 @@ def _batched(data, batch_size, inputs):
             f"data must be an array, (x, y), a tf.data.Dataset, a PyDataset or an iterable of "
             f"batches, received {type(data).__name__}"
         )
-    batched = _iterated(data)
+    batched = reading.batches_in(data)
     return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batched)
-
-
-def _iterated(data):
-    """An iterable of batches from what holds batches."""
-    cardinality = getattr(data, "cardinality", None)  # of a tf.data.Dataset
-    if callable(cardinality) and int(cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
-        raise ValueError("data repeats without end; leave out .repeat(), or end it by .take(n)")
-    if isinstance(data, keras.utils.PyDataset):
-        return map(data.__getitem__, range(len(data)))
-    return data
-
-
-def _some(batched):
-    """The same batches, at least one."""
-    empty = True
-    for batch in batched:
-        empty = False
-        yield batch
-    if empty:
-        raise ValueError("data is empty: give at least one sample")
 
 
 def _unbatched(data, inputs):

@@ -6,7 +6,6 @@ import math
 import time
 from typing import Any
 
-import keras
 import numpy as np
 
 from activation_pruning import sites
@@ -46,6 +45,7 @@ def gauss_newton(
     Source: LeCun, Denker & Solla, NIPS 1989, section 2.2; Schraudolph, Neural Computation 2002.
 
     Example:
+        >>> import keras
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
         >>> model.compile("sgd", "mse")
         >>> live = sites.find(model, exclude=()).sites
@@ -222,10 +222,12 @@ def _diagonal(model, live_sites, data, batch_size, progress, vectors, number, ov
             found = autodiff.hessian_product(loss, variables, own)
             progress(next(done), steps and steps * number)
             pairs = zip(own, found, strict=True)
-            yield [(samples / over) * v * keras.ops.convert_to_numpy(values) for v, values in pairs]
+            scale = samples / over
+            # Off the diagonal of an exact vector is 0, and 0 times an infinite product is NaN.
+            yield [scale * np.multiply(v, autodiff.widened(h), dtype=float) for v, h in pairs]
 
     found = (
         (batches.length(x), products(batches.length(x), loss_function(model, x, y)))
         for x, y in batches.pairs_of(data, batch_size, model)
     )
-    return batches.means(live_sites, found)
+    return autodiff.checked(batches.means(live_sites, found), "second derivatives")

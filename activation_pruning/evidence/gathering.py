@@ -1,19 +1,23 @@
 """What criteria need to know of a model, gathered from data."""
 
+import itertools
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from activation_pruning.evidence import batches
+from activation_pruning import keras_private
+from activation_pruning.evidence import batches, reading
 from activation_pruning.evidence.statistic import COUNTED, STATISTICS, Statistic, look_up
 from activation_pruning.hooks import attachment
-from activation_pruning.sites import Activity, LiveSites
+from activation_pruning.sites import Activity, LiveSites, padding
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Data, Model, Progress
 
 _NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+REASON = "no data or gradient reaches"
 
 
 class Gathered(NamedTuple):
@@ -21,6 +25,9 @@ class Gathered(NamedTuple):
 
     activity: Activity | None
     statistics: dict[str, Any]
+
+
+NOTHING = Gathered(None, {})
 
 
 def check(needs: Collection[str]) -> None:
@@ -59,7 +66,7 @@ def check_passes(needs: Collection[str], data: Data, again: bool = False) -> Non
     With `again` it is gathered from several times, whatever the needs.
     """
     passes = sum(own[0].passes for own in _by_function(needs).values())
-    if (again or passes > 1) and _reads(needs) and hasattr(data, "__next__"):
+    if (again or passes > 1) and _reads(needs) and reading.once(data):
         raise ValueError(
             "data is a generator, which can be read only once, and is needed several times; give "
             "arrays, a list of batches, or a dataset"
@@ -92,7 +99,8 @@ def gather(
         seed: for statistics that are estimates.
         asked: {name: further arguments of the function that gathers it}.
 
-    Returns {site name: `Gathered`}, empty when nothing is needed.
+    Returns {site name: `Gathered`}, empty when nothing is needed; without the sites that the data
+    does not reach.
 
     Example:
         >>> import keras
@@ -105,6 +113,8 @@ def gather(
     """
     if not needs:
         return {}
+    if data is not None:
+        data, live_sites = reached(model, live_sites, data)
     activity: dict[str, Activity] = {}
     statistics: dict[str, dict[str, Any]] = {site.name: {} for site in live_sites}
     for function, own in _by_function(needs).items():
@@ -118,9 +128,69 @@ def gather(
         options |= asked.get(first.name, {})
         for site, values in function(model, live_sites, data, **options).items():
             statistics[site] |= values if first.shared else {first.name: values}
-    return {
+    found = {
         site.name: Gathered(activity.get(site.name), statistics[site.name]) for site in live_sites
     }
+    return known(found, needs)
+
+
+def reached(model: Model, live_sites: LiveSites, data: Data) -> tuple[Data, LiveSites]:
+    """(the data, not read any further; those of `live_sites` that the first batch reaches).
+
+    All of them where no call of any is seen, as behind a `tf.function` around the model's call.
+    """
+    seen: set[int] = set()
+
+    def noted(layer: Any) -> Callable[..., Any]:
+        call = layer.call
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            seen.add(id(layer))
+            return call(*args, **kwargs)
+
+        return wrapped
+
+    again, data = batches.peeked(data)
+    layers = {id(one): one for site in live_sites for one in (site.layer, site.source.layer)}
+    with keras_private.overridden((one, "call", noted(one)) for one in layers.values()):
+        for x, _ in itertools.islice(batches.to_run(again, 1, model), 1):
+            model(x, training=False)
+    found = [site for site in live_sites if seen & {id(site.layer), id(site.source.layer)}]
+    return data, found or live_sites
+
+
+def known(found: Mapping[str, Gathered], needs: Collection[str]) -> dict[str, Gathered]:
+    """Without the sites of which something is not known: no data or gradient reaches them.
+
+    A loss whose derivatives are zeros throughout a site, but not everywhere, does not depend on it.
+    """
+    kept = {n: one for n, one in found.items() if one.activity is None or one.activity.samples}
+    for need in look_up(needs, "inputs", "weights", "labels", "training"):
+        kept = {name: one for name, one in kept.items() if need.name in one.statistics}
+        if need.of in ("labels", "training"):
+            sloping = {n: one for n, one in kept.items() if np.any(one.statistics[need.name])}
+            kept = sloping or kept
+    return kept
+
+
+def warn_left_out(paths: Collection[str], left: LiveSites) -> str:
+    """Warn of the layers that a criterion knows nothing of; returns the reason, for a report.
+
+    Raises ValueError where none is `left`.
+    """
+    names = list(dict.fromkeys(paths))
+    if not left:
+        raise ValueError(
+            f"no data or gradient was seen to reach any of the layers {names}; give other data, "
+            "take a tf.function or jit from around the model's call, or choose a criterion that "
+            "needs none, such as 'magnitude'"
+        )
+    warnings.warn(
+        f"{REASON} {names}: they are left out, as by exclude=, and the target is that of the "
+        "other layers",
+        stacklevel=4,
+    )
+    return f"{REASON} it"
 
 
 def _by_function(needs: Collection[str]) -> dict[Callable[..., Any] | None, list[Statistic]]:
@@ -152,13 +222,9 @@ def observe(
     hooks = attachment.attachment(model)
     counters = hooks.count(owner, live_sites, threshold, statistics)
     try:
-        samples = 0
-        with hooks.observing():
-            for x in batches.inputs_of(data, model=model):
+        for x, samples in batches.to_run(data, model=model):
+            with hooks.observing(padding.Filling(samples, batches.length(x))):
                 model(x, training=False)
-                samples += batches.length(x)
-        if samples == 0:
-            raise ValueError("data is empty: activity needs at least one sample")
         return activity_of(live_sites, counters)
     finally:
         hooks.release(owner)

@@ -67,7 +67,7 @@ def _gradients(model, live_sites, data, batch_size):
     variables = [site.variable for site in live_sites]
     for x, y in batches.pairs_of(data, batch_size, model):
         found = autodiff.gradients(loss_function(model, x, y), variables)
-        yield batches.length(x), [ops.convert_to_numpy(g).astype(np.float64) for g in found]
+        yield batches.length(x), [autodiff.widened(g) for g in found]
 
 
 @statistic(of="labels", passes=2)
@@ -88,9 +88,9 @@ def hessian_gradient(
         for x, y in batches.pairs_of(data, batch_size, model):
             found = autodiff.hessian_product(loss_function(model, x, y), variables, vectors)
             samples = batches.length(x)
-            yield samples, [[samples * ops.convert_to_numpy(values) for values in found]]
+            yield samples, [[samples * autodiff.widened(values) for values in found]]
 
-    return batches.means(live_sites, products())
+    return autodiff.checked(batches.means(live_sites, products()), "products with the Hessian")
 
 
 @statistic(of="labels", by_unit=True)
@@ -106,9 +106,10 @@ def activation_gradient(
 
     Source: Molchanov et al., ICLR 2017, equation 8.
     """
-    places = [(site.source.layer, probes.OUTPUTS, site.source.output) for site in live_sites]
-    seen, samples = probes.Probes(places), 0
+    places = [(site.source.layer, probes.OUTPUTS, site.source) for site in live_sites]
+    seen = probes.Probes(places)
     sums = {site.name: np.zeros(site.n_units) for site in live_sites}
+    samples = dict.fromkeys(sums, 0)
     for x, y in batches.pairs_of(data, batch_size, model):
         with seen.seeing():
             model(x, training=False)
@@ -116,9 +117,11 @@ def activation_gradient(
         for site, place in zip(live_sites, places, strict=True):
             # The loss is a mean over the samples: times their number it is the sum of theirs.
             own = [batches.length(x) * slope for slope in slopes[place]]
-            sums[site.name] += _unit_products(site, seen.seen[place], own)
-        samples += batches.length(x)
-    return {name: values / samples for name, values in sums.items()}
+            calls = list(zip(seen.seen[place], own, seen.masks[place], strict=True))
+            values, real = _unit_products(site, calls) if calls else (0.0, 0)
+            sums[site.name] += values
+            samples[site.name] += real
+    return {name: values / samples[name] for name, values in sums.items() if samples[name]}
 
 
 @statistic(of="weights")
@@ -168,34 +171,38 @@ def synaptic_flow(model: Model, live_sites: LiveSites, data: Data = None) -> Arr
     return {site.name: flow for site, flow in zip(live_sites, flows, strict=True)}
 
 
-def _unit_products(site, outputs, slopes):
-    """Sum over samples of |mean over positions of a g| for each unit of a site."""
-    pairs = zip(outputs, slopes, strict=True)
-    parts = [site.source.by_unit(np.asarray(a * g, np.float64)) for a, g in pairs]
-    own = np.abs(np.concatenate(parts, axis=1).mean(axis=1)).sum(axis=0)
+def _unit_products(site, calls):
+    """(sum over samples of |mean over positions of a g| for each unit of a site, samples)."""
+    parts = [site.source.by_unit(a.astype(np.float64) * g) for a, g, _ in calls]
+    real = np.concatenate([site.source.weights(m, a.shape) > 0 for a, _, m in calls], axis=1)
+    products = np.einsum("np,npu->nu", real, np.concatenate(parts, axis=1))
+    own = np.abs(products / np.maximum(real.sum(axis=1, keepdims=True), 1)).sum(axis=0)
     # Units that never show in an output are given the mean.
-    return own if site.observed else np.full(site.n_units, own.mean())
+    own = own if site.observed else np.full(site.n_units, own.mean())
+    return own, np.count_nonzero(real.any(axis=1))
 
 
 def _ones(model, data):
+    size = sites.batch_size(model) or 1
     if sites.is_graph(model):
-        sequential = isinstance(model, keras.Sequential)
-        return keras.tree.map_structure(_ones_like, model.inputs[0] if sequential else model.input)
+        given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        return keras.tree.map_structure(lambda one: _ones_like(one, size), given)
     if data is None:
         raise ValueError(
             "a subclassed model does not say what its inputs look like: give data=..., of which "
             "the shape of the first sample is read"
         )
-    return keras.tree.map_structure(_ones_like, next(batches.inputs_of(data, 1)))
+    first = next(batches.inputs_of(data, 1))
+    return keras.tree.map_structure(lambda one: _ones_like(one, size), first)
 
 
-def _ones_like(tensor):
+def _ones_like(tensor, size):
     if "float" not in str(tensor.dtype):
         raise ValueError(
             "the model takes integers (an Embedding?): there are no inputs of ones to follow; "
             "choose another criterion than synaptic flow"
         )
-    return np.ones([1, *(size or 1 for size in tensor.shape[1:])], "float32")
+    return np.ones([size, *(axis or 1 for axis in tensor.shape[1:])], "float32")
 
 
 def _positive(variable):

@@ -43,8 +43,8 @@ class _Moments:
         self.sums = np.zeros((blocks, inputs, inputs) if full else (blocks, inputs))
         self.first = np.zeros((blocks, inputs))
 
-    def update(self, x):
-        for part in self.linear.rows(x):
+    def update(self, x, mask=None):
+        for part in self.linear.rows(x, mask):
             self.rows += part.shape[1]
             # Products of float32 rows, a batch at a time, summed in float64: a long sum would
             # lose digits in float32, and float64 products take twice as long.
@@ -66,7 +66,7 @@ def gather(
     """Second moments of the inputs of each site over `data`, in inference mode.
 
     norm_i = sqrt(sum over rows of x_i^2); H = X^T X / rows. A row of X is what one unit sees at
-    one position of one sample. Nothing but these sums is kept, whatever the number of samples.
+    one position of one sample, padded steps left out. Nothing but these sums is kept.
 
     Args: see `statistic`; data without labels.
         needs: which of "input_norm" and "input_hessian".
@@ -89,9 +89,9 @@ def gather(
     for site in live_sites:
         by_place.setdefault((_place(site), probes.INPUTS), []).append(moments[site.name])
 
-    def update(place, x):
+    def update(place, x, mask):
         for own in by_place[place]:
-            own.update(x)
+            own.update(x, mask)
 
     probes.show(model, data, batch_size or _batch_size(model), places=by_place, see=update)
     found = {}

@@ -10,6 +10,7 @@ from keras import ops
 
 from activation_pruning import keras_private
 from activation_pruning.evidence import autodiff, batches
+from activation_pruning.sites import padding
 from activation_pruning.support.types import Array, Data, Model
 
 INPUTS, BEFORE, OUTPUTS = "inputs", "before_activation", "outputs"
@@ -18,23 +19,31 @@ INPUTS, BEFORE, OUTPUTS = "inputs", "before_activation", "outputs"
 def show(
     model: Model, data: Data, batch_size: int, places: Iterable[tuple], see: Callable[..., None]
 ) -> None:
-    """Run a model over data, in inference mode, and `see(place, array)` what passes by places."""
+    """Run a model over data, in inference mode, and see what passes by places.
 
-    def pass_by(place, values):
-        see(place, ops.convert_to_numpy(values))
+    `see(place, array, mask)`: the mask of its first axes is False where a step is padding; None
+    where all of it counts.
+    """
+    filling = padding.Filling(0, 0)
+
+    def pass_by(place, values, mask):
+        array = ops.convert_to_numpy(values)
+        mask = None if mask is None else ops.convert_to_numpy(mask)
+        see(place, array, filling.hidden(place[0], len(array), mask))
         return values
 
     with _passing(dict.fromkeys(places), pass_by):
-        for x in batches.inputs_of(data, batch_size, model):
+        for x, samples in batches.to_run(data, batch_size, model):
+            filling = padding.Filling(samples, batches.length(x))
             model(x, training=False)
 
 
 class Probes:
     """What passes by certain places of a model, and the loss's derivatives there.
 
-    A place is (layer, where): "outputs" of the layer (of several, the one whose number comes
-    third), its values "before_activation", or its "inputs", which are seen only. A layer that is
-    called several times has values for each call.
+    A place is (layer, where): its values "before_activation", or its "inputs", which are seen
+    only; or (layer, "outputs", source), where a `sites.Source` says what of them shows units. A
+    layer that is called several times has values for each call.
 
     Example:
         >>> layer = keras.layers.Dense(2, "relu", kernel_initializer="ones")
@@ -51,15 +60,18 @@ class Probes:
     def __init__(self, places: Iterable[tuple]) -> None:
         self.places = list(dict.fromkeys(places))
         self.seen: dict[tuple, list] = {place: [] for place in self.places}
+        self.masks: dict[tuple, list] = {}  # of what was seen, None where there is none
         self.zeros: dict[tuple, list] = {}
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
         """Keep what passes by, as NumPy arrays, and make the zeros that fit."""
         self.seen = {place: [] for place in self.places}
+        self.masks = {place: [] for place in self.places}
 
-        def see(place, values):
+        def see(place, values, mask):
             self.seen[place].append(ops.convert_to_numpy(values))
+            self.masks[place].append(None if mask is None else ops.convert_to_numpy(mask))
             return values
 
         with _passing(self.places, see):
@@ -73,7 +85,7 @@ class Probes:
         """
         calls: dict[tuple, Iterator] = {}
 
-        def add(place, values):
+        def add(place, values, mask):
             if place[1] == INPUTS:
                 return values
             return values + ops.cast(next(calls[place]), values.dtype)
@@ -98,39 +110,58 @@ class Probes:
 
 
 def _passing(places, pass_by):
-    """Have values go on as `pass_by(place, values)` on their way through a model."""
-    return keras_private.overridden(_wrapped(place, pass_by) for place in places)
+    """Have values go on as `pass_by(place, values, mask)` on their way through a model."""
+    return keras_private.overridden(one for place in places for one in _wrapped(place, pass_by))
 
 
 def _wrapped(place, pass_by):
     layer, where = place[:2]
-    name = "activation" if where == BEFORE else "call"
-    return layer, name, _WRAPPED[where](getattr(layer, name), place, pass_by)
+    if where != BEFORE:
+        yield layer, "call", (_inputs if where == INPUTS else _outputs)(layer.call, place, pass_by)
+        return
+    calls: list = []  # the arguments of the one that runs
+    yield layer, "call", _noted(layer.call, calls)
+    yield layer, "activation", _before_activation(layer.activation, place, pass_by, calls)
 
 
 def _inputs(call, place, pass_by):
     def wrapped(inputs, *args, **kwargs):
-        pass_by(place, inputs)
+        pass_by(place, inputs, padding.of_inputs(place[0], (inputs, *args), kwargs))
         return call(inputs, *args, **kwargs)
 
     return wrapped
 
 
-def _before_activation(activation, place, pass_by):
-    if activation is None:  # as good as linear, to Keras
-        return lambda values: pass_by(place, values)
-    return lambda values: activation(pass_by(place, values))
-
-
-def _outputs(call, place, pass_by):
+def _noted(call, calls):
     def wrapped(*args, **kwargs):
-        result = call(*args, **kwargs)
-        leaves = keras.tree.flatten(result)
-        own = place[2] if len(place) > 2 else 0
-        leaves[own] = pass_by(place, leaves[own])
-        return keras.tree.pack_sequence_as(result, leaves)
+        calls.append((args, kwargs))
+        try:
+            return call(*args, **kwargs)
+        finally:
+            calls.pop()
 
     return wrapped
 
 
-_WRAPPED = {INPUTS: _inputs, BEFORE: _before_activation, OUTPUTS: _outputs}
+def _before_activation(activation, place, pass_by, calls):
+    def wrapped(values):
+        mask = padding.of_output(place[0], *calls[-1], values) if calls else None
+        values = pass_by(place, values, mask)
+        return values if activation is None else activation(values)  # None: as good as linear
+
+    return wrapped
+
+
+def _outputs(call, place, pass_by):
+    source = place[2]
+
+    def wrapped(*args, **kwargs):
+        result = call(*args, **kwargs)
+        shown = source.seen(args, kwargs, result)
+        if shown is None:  # this call shows other things than units
+            return result
+        leaves = keras.tree.flatten(result)
+        leaves[source.output] = pass_by(place, *shown)
+        return keras.tree.pack_sequence_as(result, leaves)
+
+    return wrapped

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from activation_pruning import sites
 from activation_pruning.evidence import autodiff, batches, probes
 from activation_pruning.evidence.logits import Logits
 from activation_pruning.sites import LiveSites
@@ -94,13 +95,15 @@ def sample_gradients(
     Yields (samples, iterator over the columns of S, which gives {site name: gradients}).
     """
     passes, number = _Passes(model, live_sites), batches.count(data, batch_size, model)
-    for batch, x in enumerate(batches.inputs_of(data, batch_size, model)):
+    for batch, (x, samples) in enumerate(batches.to_run(data, batch_size, model)):
         root = passes.forward(x)
+        if samples < len(root):  # the rest fills up the batch
+            root = root * (np.arange(len(root)) < samples)[:, None, None]
 
         def show(column, batch=batch, columns=root.shape[2]):
             progress(batch * columns + column + 1, number and number * columns)
 
-        yield len(root), passes.backward(x, root, show)
+        yield samples, passes.backward(x, root, show)
 
 
 class _Passes:
@@ -143,8 +146,11 @@ class _Passes:
     def _one_by_one(self, x, weights):
         variables, found = [site.variable for site in self.others], []
         for i in range(len(weights) if variables else 0):
-            own = keras.tree.map_structure(lambda leaf, i=i: leaf[i : i + 1], x)
-            slopes = autodiff.gradients(self._projected(own, weights[i : i + 1]), variables)
+            own, alone = x, weights * (np.arange(len(weights)) == i)[:, None]
+            if sites.batch_size(self.model) is None:
+                own = keras.tree.map_structure(lambda leaf, i=i: leaf[i : i + 1], x)
+                alone = weights[i : i + 1]
+            slopes = autodiff.gradients(self._projected(own, alone.astype("float32")), variables)
             found.append([ops.convert_to_numpy(slope) for slope in slopes])
         pairs = zip(self.others, zip(*found, strict=True), strict=True)
         return {site.name: Plain(np.stack(own)) for site, own in pairs}

@@ -1,7 +1,5 @@
 """How strongly nodes are excited, as N2PS sees it: the mean of a sigmoid."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -14,7 +12,7 @@ from activation_pruning.support.types import Arrays, Data, Model
 
 @statistic(by_unit=True)
 def sigmoid(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 512) -> Arrays:
-    """Mean over samples and positions of 1 / (1 + exp(-z)), z the pre-activation of a unit.
+    """Mean over samples of 1 / (1 + exp(-z)), z the pre-activation of a unit; of positions a mean.
 
     For units with a sigmoid activation it is their mean output.
 
@@ -30,18 +28,19 @@ def sigmoid(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 5
         {'a/kernel': array([0.75])}
     """
     places = {site.name: _place(site) for site in live_sites}
-    sums: dict[tuple, tuple[Any, int]] = {}
+    sums = {site.name: np.zeros(site.n_units) for site in live_sites}
+    samples = dict.fromkeys(sums, 0)
 
-    def add(place, values):
-        total, samples = sums.get(place, (0.0, 0))
-        sums[place] = total + _sigmoid(values).sum(axis=0), samples + len(values)
+    def add(place, values, mask):
+        for site in live_sites:
+            if places[site.name] == place:
+                weights = site.source.weights(mask, values.shape)
+                by_unit = site.source.by_unit(_sigmoid(values))
+                sums[site.name] += np.einsum("np,npu->u", weights, by_unit)
+                samples[site.name] += np.count_nonzero(weights.any(axis=1))
 
     probes.show(model, data, batch_size, places=places.values(), see=add)
-    found = {}
-    for site in live_sites:
-        total, samples = sums[places[site.name]]
-        found[site.name] = site.source.by_unit((total / samples)[None])[0].mean(axis=0)
-    return found
+    return {name: total / samples[name] for name, total in sums.items() if samples[name]}
 
 
 def of_inputs(model: Model, live_sites: LiveSites, data: Data, batch_size: int = 512) -> Arrays:
@@ -55,8 +54,8 @@ def of_inputs(model: Model, live_sites: LiveSites, data: Data, batch_size: int =
     sums = {place: np.zeros(one.inputs) for place, one in linear.items()}
     rows = dict.fromkeys(linear, 0)
 
-    def add(place, x):
-        for part in linear[place].rows(x):
+    def add(place, x, mask):
+        for part in linear[place].rows(x, mask):
             sums[place] += _sigmoid(part[0]).sum(axis=0)
             rows[place] += part.shape[1]
 
@@ -78,4 +77,6 @@ def _place(site):
         )
     if source is not site.layer:
         return source, probes.INPUTS  # a layer that is nothing but the activation
-    return source, probes.BEFORE if hasattr(source, "activation") else probes.OUTPUTS
+    if hasattr(source, "activation"):
+        return source, probes.BEFORE
+    return source, probes.OUTPUTS, site.source

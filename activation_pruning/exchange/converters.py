@@ -38,7 +38,8 @@ class Signature:
     def __call__(self, *inputs: Any) -> dict[str, Any]:
         single = isinstance(self.structure, list) and len(self.structure) == 1
         x = inputs[0] if single else keras.tree.pack_sequence_as(self.structure, list(inputs))
-        outputs = keras.tree.flatten(self.model(x, training=False))
+        with batches.stateless(self.model):
+            outputs = keras.tree.flatten(self.model(x, training=False))
         return {f"output_{index}": output for index, output in enumerate(outputs)}
 
     def outputs(self, batch: list[Array]) -> list[Array]:
@@ -58,14 +59,17 @@ class Signature:
 
         Where the model masks steps, some samples have such steps: in front, behind or between.
         """
+        fixed = sites.batch_size(self.model)
+        samples = -(-samples // fixed) * fixed if fixed else samples
         generator, found = np.random.default_rng(seed), []
         for shape, dtype in self.specs:
             size = (samples, *(_OPEN_AXIS if axis is None else axis for axis in shape[1:]))
             floats = np.dtype(dtype).kind == "f"  # for others: 0 and 1 are in every vocabulary
             values = generator.normal(size=size) if floats else generator.integers(0, 2, size)
             found.append(self._padded(values.astype(dtype), generator))
-        starts = range(0, samples, _RUN)
-        return [[array[start : start + _RUN] for array in found] for start in starts]
+        run = fixed or _RUN
+        starts = range(0, samples, run)
+        return [[array[start : start + run] for array in found] for start in starts]
 
     def _padded(self, values, generator):
         """Steps along the second axis that hold nothing but the value of a Masking layer."""
@@ -108,10 +112,10 @@ def signature(
 
 def given(model: Model, data: Data, samples: int) -> list[list[Array]]:
     """The first samples of `data`, as batches of arrays in the order of the model's inputs."""
-    found, left = [], samples
-    for batch in batches.inputs_of(data, _RUN, model):
-        found.append([array[:left] for array in _flat(model, batch)])
-        left -= len(found[-1][0])
+    found, left, fixed = [], samples, sites.batch_size(model)
+    for batch, count in batches.to_run(data, _RUN, model):
+        found.append([array if fixed else array[:left] for array in _flat(model, batch)])
+        left -= count
         if left <= 0:
             break
     return found

@@ -15,18 +15,11 @@ import keras
 from keras import ops
 
 from activation_pruning import keras_private
-from activation_pruning.hooks import remembered
+from activation_pruning.hooks import masking, remembered
 from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
-from activation_pruning.hooks.masking import (
-    Maskable,
-    assign_mask,
-    clear_slots,
-    keep_from_zero,
-    mask_variable,
-)
 from activation_pruning.hooks.tracking import Tracker
-from activation_pruning.sites import LiveSite, LiveSites, Source
+from activation_pruning.sites import LiveSite, LiveSites, Source, padding
 from activation_pruning.support.types import Arrays, Masks
 
 Transform: TypeAlias = Callable[[Any], Any]  # gradient -> what the optimizer is given
@@ -54,7 +47,9 @@ class _Asked:
     """What one owner has asked for; what is about kernels goes by id(variable)."""
 
     counters: dict[Source, Counter] = dataclasses.field(default_factory=dict)
-    masks: dict[int, tuple[Maskable, keras.Variable]] = dataclasses.field(default_factory=dict)
+    masks: dict[int, tuple[masking.Maskable, keras.Variable]] = dataclasses.field(
+        default_factory=dict
+    )
     trackers: dict[int, tuple[LiveSite, Tracker]] = dataclasses.field(default_factory=dict)
     transforms: dict[int, Transform] = dataclasses.field(default_factory=dict)
     listener: Callable[[str, int], None] | None = None
@@ -79,6 +74,7 @@ class Attachment:
         self._asked: dict[Any, _Asked] = {}  # by owner
         self._undo = contextlib.ExitStack()  # of all hooks in place
         self._training = self._masking = False
+        self._filling: padding.Filling | None = None
 
     @property
     def model(self) -> Any:
@@ -110,21 +106,31 @@ class Attachment:
     ) -> dict[str, Tracker]:
         """Follow the gradients of `live_sites` from now on: {site name: Tracker}.
 
-        A training step from which no gradient of a site arrives raises ValueError.
+        A training step from which no gradient of any site arrives raises ValueError; those of
+        which none arrives keep their zeros.
         """
         with keras_private.strategy_scope(self.model):
             made = [(site, Tracker(site.variable, statistics)) for site in live_sites]
         self._ask(owner, trackers={id(site.variable): (site, one) for site, one in made})
         return {site.name: tracker for site, tracker in made}
 
-    def mask(self, owner: Any, live_sites: Iterable[Maskable]) -> None:
+    def mask(self, owner: Any, live_sites: Iterable[masking.Maskable]) -> None:
         """Keep what `set_masks` prunes at zero; no mask costs anything before the first one."""
         with keras_private.strategy_scope(self.model):
-            masks = {id(s.variable): (s, mask_variable(s.variable)) for s in live_sites}
+            masks = {id(s.variable): (s, masking.mask_variable(s.variable)) for s in live_sites}
         self._ask(owner, masks=masks)
 
+    def leave_out(self, owner: Any, live_sites: Iterable[masking.Maskable]) -> None:
+        """Mask these sites no more; their weights stay as they are."""
+        for site in live_sites:
+            self._asked[owner].masks.pop(id(site.variable), None)
+
     def set_masks(
-        self, owner: Any, live_sites: Iterable[Maskable], masks: Masks, values: Arrays | None = None
+        self,
+        owner: Any,
+        live_sites: Iterable[masking.Maskable],
+        masks: Masks,
+        values: Arrays | None = None,
     ) -> None:
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
@@ -140,16 +146,16 @@ class Attachment:
             for site in live_sites:
                 if untouched:
                     if values and site.name in values:
-                        keep_from_zero(site, values[site.name])
+                        masking.keep_from_zero(site, values[site.name])
                     continue
                 mask = kept = masks[site.name]
                 if asked:
                     known = asked.masks[id(site.variable)][1]
                     kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
                     known.assign(mask)
-                assign_mask(site, mask, kept, (values or {}).get(site.name))
+                masking.assign_mask(site, mask, kept, (values or {}).get(site.name))
                 for optimizer in optimizers:
-                    clear_slots(optimizer, site.variable, kept)
+                    masking.clear_slots(optimizer, site.variable, kept)
         if asked and not self._masking and not untouched:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
@@ -170,7 +176,7 @@ class Attachment:
         held = [asked.masks for owner, asked in self._asked.items() if isinstance(owner, kind)]
         return list({key: site for one in held for key, (site, _) in one.items()}.values())
 
-    def shared(self, owner: Any) -> list[Maskable]:
+    def shared(self, owner: Any) -> list[masking.Maskable]:
         """The live sites of `owner` that others mask as well."""
         others = [asked.masks for other, asked in self._asked.items() if other is not owner]
         own = self._asked[owner].masks
@@ -208,13 +214,13 @@ class Attachment:
         self._rebuild()
 
     @contextlib.contextmanager
-    def observing(self) -> Iterator[None]:
-        """Count every forward pass inside the block, as in a training step."""
-        self._training = True
+    def observing(self, filling: padding.Filling | None = None) -> Iterator[None]:
+        """Count every forward pass inside the block, as in a training step, but for a filling."""
+        self._training, self._filling = True, filling
         try:
             yield
         finally:
-            self._training = False
+            self._training, self._filling = False, None
 
     # -- hooks -----------------------------------------------------------------------------
 
@@ -273,7 +279,7 @@ class Attachment:
         outputs = original(*args, **kwargs)
         if self._training:
             for counter in counters:
-                counter.update(outputs)
+                counter.see(args, kwargs, outputs, self._filling)
         return outputs
 
 

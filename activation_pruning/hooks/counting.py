@@ -16,6 +16,9 @@ STATISTICS = {
 }
 
 
+_CARRY = 4096.0  # a power of two, by which floats are divided exactly
+
+
 def sums_variable(shape: tuple[int, ...], **placement: Any) -> keras.Variable:
     """A variable of zeros, to which training steps add.
 
@@ -36,6 +39,9 @@ def sums_variable(shape: tuple[int, ...], **placement: Any) -> keras.Variable:
 class Counter:
     """Sums of the statistics over samples, for each unit in one output; of a sample its mean.
 
+    float32 counts of single samples would stop at 2^24: sums are kept as a rest below `_CARRY` and
+    a number of whole ones.
+
     Args:
         source: says where the units are seen.
         threshold: a unit is active where its output is greater.
@@ -47,16 +53,28 @@ class Counter:
     ):
         self.source, self.threshold, self.statistics = source, threshold, tuple(statistics)
         # One variable, the sample count last: each variable in a step has a price of its own.
-        self.sums = sums_variable((len(self.statistics) * source.units + 1,))
+        self.sums = sums_variable((2, len(self.statistics) * source.units + 1))
 
-    def update(self, outputs: Any) -> None:
-        """Add one batch of the source's outputs."""
-        x = ops.stop_gradient(keras.tree.flatten(outputs)[self.source.output])
+    def see(self, args: Any, kwargs: Any, outputs: Any, filling: Any = None) -> None:
+        """Add a call of the source's layer, if it shows units; what is `filling` doesn't count."""
+        shown = self.source.seen(args, kwargs, outputs)
+        if shown is not None:
+            output, mask = shown
+            if filling is not None:
+                mask = filling.hidden(self.source.layer, len(output), mask)
+            self.update(output, mask)
+
+    def update(self, output: Any, mask: Any = None) -> None:
+        """Add one batch of what `Source.seen` shows; steps where the mask is False don't count."""
+        x = ops.stop_gradient(output)
         rank = len(x.shape)
         axes = [axis % rank for axis in self.source.axes]
         if axes != list(range(rank - len(axes), rank)):
             x = ops.transpose(x, [a for a in range(rank) if a not in axes] + axes)
         batch = ops.shape(x)[0]
+        if mask is not None:
+            self._add(*self._masked(x, mask, batch))
+            return
         if rank != 2:
             x = ops.reshape(x, (batch, -1))
         # Samples are summed first, as a product with ones: XLA's own reductions took three
@@ -64,15 +82,33 @@ class Counter:
         values = [STATISTICS[name](x, self.threshold) for name in self.statistics]
         ones = ops.ones_like(values[0][:, 0])
         sums = ops.stack([ops.matmul(ones, value) for value in values])
-        source = self.source
-        sums = ops.reshape(sums, (len(values), -1, source.width))  # positions in the middle
-        sums = ops.mean(sums, axis=1)[:, source.start : source.start + source.units]
-        samples = ops.reshape(ops.cast(batch, "float32"), (1,))
-        self.sums.assign_add(ops.concatenate([ops.reshape(sums, (-1,)), samples]))
+        sums = ops.reshape(sums, (len(values), -1, self.source.width))  # positions in the middle
+        self._add(ops.mean(sums, axis=1), ops.cast(batch, "float32"))
+
+    def _masked(self, x, mask, batch):
+        """(sums of the means over the real steps of each sample, samples that have one)."""
+        rest = ops.shape(x)[: len(x.shape) - len(self.source.axes)]
+        mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(rest) - len(mask.shape))))
+        real = ops.reshape(ops.broadcast_to(ops.cast(mask, "float32"), rest), (batch, -1))
+        steps = ops.sum(real, axis=1, keepdims=True)
+        shown = ops.expand_dims(real > 0, -1)
+        x = ops.reshape(x, (batch, ops.shape(real)[1], -1, self.source.width))
+        means = [ops.mean(STATISTICS[n](x, self.threshold), axis=2) for n in self.statistics]
+        # What a padded step holds may be anything, even NaN: no product with zeros.
+        kept = [ops.where(shown, mean, ops.zeros_like(mean)) for mean in means]
+        sums = [ops.sum(ops.sum(one, axis=1) / ops.maximum(steps, 1), axis=0) for one in kept]
+        return ops.stack(sums), ops.sum(ops.cast(steps > 0, "float32"))
+
+    def _add(self, sums, samples):
+        sums = sums[:, self.source.start : self.source.start + self.source.units]
+        added = ops.concatenate([ops.reshape(sums, (-1,)), ops.reshape(samples, (1,))])
+        total = self.sums[0] + added
+        carried = ops.floor(total / _CARRY)
+        self.sums.assign(ops.stack([total - carried * _CARRY, self.sums[1] + carried]))
 
     def read(self) -> Activity:
         """The means so far; zeros before the first sample."""
-        values = ops.convert_to_numpy(self.sums).astype("float64")
+        values = np.array([1.0, _CARRY]) @ ops.convert_to_numpy(self.sums).astype("float64")
         samples = int(values[-1])
         rows = values[:-1].reshape(len(self.statistics), -1) / max(samples, 1)
         found = dict(zip(self.statistics, rows, strict=True))

@@ -59,7 +59,7 @@ class Gradients:
                 yield optimizer, "apply", self._outer_apply
 
     def step(self, model: keras.Model, train_step: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run `train_step`; raises ValueError where a tracker has seen no gradient.
+        """Run `train_step`; raises ValueError where the trackers have seen no gradient at all.
 
         JAX hands the state of the model to `train_step(state, data)` as bare arrays, and takes it
         back with the logs; its second part is in the order of `model.non_trainable_variables`.
@@ -146,13 +146,12 @@ class Gradients:
 
     def _check_seen(self):
         sites = [site for site, _ in self._tracked]
-        unseen = sorted({site.path for site in sites if id(site.variable) not in self._seen})
-        if unseen:
+        if not any(id(site.variable) in self._seen for site in sites):
             raise ValueError(
-                f"no gradient of {quoted(unseen)} reached the optimizer in a training step: the "
-                "loss does not depend on these layers, or train_step does not hand their gradients "
-                "to apply (on JAX: stateless_apply) of the model's optimizer. Leave them out by "
-                "exclude=."
+                f"no gradient of {quoted(sorted({site.path for site in sites}))} reached the "
+                "optimizer in a training step: the loss does not depend on these layers, or "
+                "train_step does not hand their gradients to apply (on JAX: stateless_apply) of "
+                "the model's optimizer. Leave them out by exclude=."
             )
 
     def _mask_of(self, variable):

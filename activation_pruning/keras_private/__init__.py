@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
+from keras.src.backend import get_keras_mask as get_keras_mask  # what marks padded steps
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
-from activation_pruning.evidence import batches
+from activation_pruning.evidence import batches, reading
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.types import Data, Model
 
 
-def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> int:
+def recalibrate_batchnorm(
+    model: Model, data: Data, batch_size: int = 256, steps: int | None = None
+) -> int:
     """Estimate the moving means and variances of every BatchNormalization anew, in place.
 
     One pass over `data`: each layer normalises by the statistics of the batch, as in training, and
@@ -22,7 +24,9 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
         model: a built `keras.Model`, as after `prune`.
         data: samples of the inputs, as for `prune`; labels are not used.
         batch_size: samples per batch where `data` is not batched already; with few of them
-            variances come out too small.
+            variances come out too small. Of a model of a fixed size it is that one, and samples
+            that fill no batch are left out, with a warning.
+        steps: how many batches of `data` to read, see `prune`.
 
     Returns:
         The number of layers that were recalibrated.
@@ -50,7 +54,7 @@ def recalibrate_batchnorm(model: Model, data: Data, batch_size: int = 256) -> in
     running = [(layer, "call", _in_training(layer)) for layer in layers]
     momenta = [(layer, "momentum", layer.momentum) for layer in layers]  # each call sets them
     with keras_private.overridden([*running, *momenta]):
-        for x in batches.inputs_of(data, batch_size, model):
+        for x in batches.whole(reading.first(data, steps), batch_size, model):
             model(x, training=False)
     return len(layers)
 
@@ -61,8 +65,10 @@ def _in_training(layer: Any) -> Callable:
 
     def wrapped(inputs: Any, training: Any = None, mask: Any = None) -> Any:
         nonlocal seen
-        seen += inputs.shape[0]
-        layer.momentum = 1 - inputs.shape[0] / seen  # a running mean over all that passes
+        hidden = mask is None or not layer.supports_masking
+        rows = inputs.shape[0] if hidden else int(keras.ops.sum(keras.ops.cast(mask, "int32")))
+        seen += rows
+        layer.momentum = 1 - rows / max(seen, 1)  # a running mean over all that passes
         return call(inputs, training=True, mask=mask)
 
     return wrapped

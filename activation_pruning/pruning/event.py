@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Set
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -22,7 +22,6 @@ from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Array, Data, Masks, Model, Progress
 
 Gathered = Mapping[str, gathering.Gathered]
-_NOTHING = gathering.Gathered(None, {})
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -112,9 +111,22 @@ class Event:
             seed=own.seed, progress=self.progress, asked=own.asked,
         )  # fmt: skip
 
+    def only(self, gathered: Gathered) -> Self:
+        """The same event without the sites of which nothing was gathered, though it is needed.
+
+        Raises ValueError where none is left.
+        """
+        left = [site for site in self.sites if not self.settings.needs or site.name in gathered]
+        if len(left) == len(self.sites):
+            return self
+        if not left:
+            gathering.warn_left_out([site.path for site in self.sites], left)
+        alive = {site.name: self.masks[site.name] for site in left}
+        return dataclasses.replace(self, sites=left, alive=alive)
+
     def seen(self, gathered: Gathered) -> list[Site]:
         """The sites as the criterion sees them, with what was gathered."""
-        own = [gathered.get(seen.name, _NOTHING) for seen in self._finite]
+        own = [gathered.get(seen.name, gathering.NOTHING) for seen in self._finite]
         return [
             dataclasses.replace(seen, activity=one.activity, statistics=one.statistics)
             for seen, one in zip(self._finite, own, strict=True)

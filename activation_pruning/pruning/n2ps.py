@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.evidence import consumers, gathering, significance
+from activation_pruning.evidence import consumers, gathering, reading, significance
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites.linear import Linear
@@ -27,6 +27,7 @@ def n2ps(
     inputs: bool = True,
     include: Layers = None,
     exclude: Layers = None,
+    steps: int | None = None,
 ) -> report.PruningReport:
     """Remove the nodes whose significance is below a threshold, in place.
 
@@ -42,6 +43,7 @@ def n2ps(
             layer, and for the inputs, its own.
         inputs: whether inputs are removed, too.
         include, exclude: layers whose units may go, and layers to leave alone, as for `prune`.
+        steps: how many batches of `data` to read, see `prune`.
 
     Returns:
         A `PruningReport`; its `sparsity` counts the weights that entered or left removed nodes.
@@ -71,11 +73,14 @@ def n2ps(
         raise ValueError(
             f"threshold={shown(threshold)}; it must be a number of at least 0, or None"
         )
+    data = reading.first(data, steps)
     gathering.check_passes({"sigmoid"}, data, again=True)
     check_flags(inputs=inputs)
     sites.check_model(model, layers=False)
     found = sites.find(model, include, exclude)
-    excited = significance.sigmoid(model, found.sites, data)
+    live_sites = gathering.reached(model, found.sites, data)[1]
+    excited = significance.sigmoid(model, live_sites, data)
+    found = report.without(found, [site for site in live_sites if site.name in excited])
     following = consumers.takers(model, found.sites)
     leaving = consumers.leaving(found.sites, following)
     dead = {

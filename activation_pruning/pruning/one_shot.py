@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from activation_pruning import amounts, masks
-from activation_pruning.evidence import gathering
+from activation_pruning.evidence import gathering, reading
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.silencing import silence
 from activation_pruning.pruning import report
@@ -20,7 +20,7 @@ from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.names import shortened
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.shown import shown
-from activation_pruning.support.types import Criterion, Data, Layers, Masks, Model, Named, Scores
+from activation_pruning.support.types import Criterion, Data, Layers, Model, Named, Scores
 
 
 def prune(
@@ -37,6 +37,7 @@ def prune(
     sequential: bool = False,
     between: Callable[[Model], Any] | None = None,
     verbose: int = 1,
+    steps: int | None = None,
 ) -> report.PruningReport:
     """Prune a built Keras 3 model, in place.
 
@@ -72,6 +73,8 @@ def prune(
             how many weights each loses is allocated before.
         between: function of the model, called between two of several sparsities, to train it.
         verbose: 0 for no progress bar of what takes long (surgeons, second derivatives, rounds).
+        steps: how many batches of `data` to read, where it comes in batches (a generator without
+            an end, ...); None reads all, at most 2,000 of what does not say how many it has.
 
     Returns:
         A `PruningReport`; print it, or take `.table()`.
@@ -91,7 +94,7 @@ def prune(
     settings = Settings(criterion, allocation, granularity, seed)
     if between is not None and not callable(between):
         raise ValueError(f"between={shown(between)}; it must be a function of the model, or None")
-    targets = _targets(sparsity, settings)
+    targets, data = _targets(sparsity, settings), reading.first(data, steps)
     found = settings.find(model, include, exclude)
     coupling = Coupling(model) if settings.couples and not sequential else None
     progress = ProgressBar(verbose)
@@ -105,25 +108,28 @@ def prune(
     gathering.check_data(settings.needs, criterion, data)
     again = len(targets) > 1 or sequential or settings.rounds > 1
     gathering.check_passes(settings.needs, data, again)
+    if settings.needs and data is not None:
+        data, live_sites = gathering.reached(model, event.sites, data)
+        event = event.only({site.name: gathering.NOTHING for site in live_sites})
     first = event
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
-        steps = _steps(target, counted(event.masks.values()), settings)
-        target = steps[-1]
-        for done, step in enumerate(steps, 1):
+        rounds = _steps(target, counted(event.masks.values()), settings)
+        target = rounds[-1]
+        for done, step in enumerate(rounds, 1):
             with warnings.catch_warnings():
                 if step != target:  # it will be said at the end
                     warnings.filterwarnings("ignore", "target sparsity")
-                event = dataclasses.replace(event, alive=_pruned(event, step, data, sequential))
-            if len(steps) > 1:
-                progress(done, len(steps))
+                event = _pruned(event, step, data, sequential)
+            if len(rounds) > 1:
+                progress(done, len(rounds))
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
-    notes += [coupling.note(found.sites, event.masks)] if coupling else []
+    notes += [coupling.note(event.sites, event.masks)] if coupling else []
     final = None if amounts.is_amount(target) else target
     notes += [_already(first, event, final), _fresh(first, event)]
     note = " ".join(filter(None, notes))
-    return report.report(model, found, final, note, event.masks)
+    return report.report(model, report.without(found, event.sites), final, note, event.masks)
 
 
 def scores(
@@ -134,11 +140,12 @@ def scores(
     exclude: Layers = None,
     seed: int = 0,
     verbose: int = 1,
+    steps: int | None = None,
 ) -> dict[str, Scores]:
     """What a criterion says of every weight; nothing is pruned.
 
     Args:
-        model, criterion, data, include, exclude, seed, verbose: as for `prune`.
+        model, criterion, data, include, exclude, seed, verbose, steps: as for `prune`.
 
     Returns:
         {site name: float array of the kernel's shape}; low scores would go first.
@@ -154,18 +161,21 @@ def scores(
     [2.0, 1.0]
     """
     settings, progress = Settings(criterion, seed=seed), ProgressBar(verbose)
-    live_sites = settings.find(model, include, exclude).sites
-    event = Event(model, live_sites, settings, progress=progress)
+    data, found = reading.first(data, steps), settings.find(model, include, exclude)
+    event = Event(model, found.sites, settings, progress=progress)
     event.check()
     gathering.check_data(settings.needs, criterion, data)
     gathering.check_passes(settings.needs, data)
-    seen = event.seen(event.gather(data))
+    gathered = event.gather(data)
+    event = event.only(gathered)
+    report.without(found, event.sites)
+    seen = event.seen(gathered)
     if settings.surgeon:
         return settings.surgeon.scores(seen, progress)
-    found = {site.name: settings.criterion(site) for site in seen}
-    for name, values in found.items():
-        masks.check_finite(name, np.asarray(values))
-    return found
+    values = {site.name: settings.criterion(site) for site in seen}
+    for name, own in values.items():
+        masks.check_finite(name, np.asarray(own))
+    return values
 
 
 def _targets(sparsity: Any, settings: Settings) -> list[Any]:
@@ -203,7 +213,7 @@ def _fresh(first: Event, last: Event) -> str:
     """What to say of pruned kernels in which nothing but zeros is to be seen."""
     bare = {site.name for site in first.sites if site.mask_variable is None}
     zeros = [seen for seen in first.snapshots if seen.name in bare and not seen.kernel.any()]
-    pruned = [seen.layer for seen in zeros if not last.masks[seen.name].all()]
+    pruned = [seen.layer for seen in zeros if not np.all(last.masks.get(seen.name, True))]
     if not pruned:
         return ""
     return (
@@ -229,14 +239,16 @@ def _steps(target: Any, count: Count, settings: Settings) -> list[Any]:
     return [step for step in steps if step < target] + [target]
 
 
-def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Masks:
-    """Carry an event out; returns the new masks."""
-    chosen, kernels = event.decide(target, event.gather(data))
+def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Event:
+    """Carry an event out; returns it with the new masks, and without sites that no data reaches."""
+    gathered = event.gather(data)
+    event = event.only(gathered)
+    chosen, kernels = event.decide(target, gathered)
     if not sequential:
         event.assign(chosen, kernels)
         if event.coupling:
             silence(event.coupling, chosen)
-        return chosen
+        return dataclasses.replace(event, alive=chosen)
     settings = dataclasses.replace(event.settings, allocation="uniform")
     for site in event.sites:  # each has its share already
         alone = dataclasses.replace(event, sites=[site], settings=settings, alive=event.masks)
@@ -244,4 +256,4 @@ def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Masks:
         own, kernels = alone.decide(share, alone.gather(data))
         alone.assign(own, kernels)
         chosen |= own
-    return chosen
+    return dataclasses.replace(event, alive=chosen)

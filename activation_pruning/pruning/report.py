@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import sites
+from activation_pruning.evidence import gathering
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.hooks.remembered import pruned_before_training
 from activation_pruning.support.counts import counted
@@ -244,3 +245,13 @@ def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Act
         part |= {"samples": own.samples, "source": site.source.label}
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
+
+
+def without(found: sites.Found, left: sites.LiveSites) -> sites.Found:
+    """What was found, with the sites that are not left among what is skipped; warns of them."""
+    names = {site.name for site in left}
+    gone = [site.path for site in found.sites if site.name not in names]
+    if not gone:
+        return found
+    reason = gathering.warn_left_out(gone, left)
+    return sites.Found(left, found.skipped + [(path, reason) for path in dict.fromkeys(gone)])

@@ -3,7 +3,7 @@
 - choice.py: the sites of a model that are meant, by name, pattern or layer, and by default.
 - walk.py: finds all sites of a model, and says which weights are none.
 - kernels.py: which weights of a layer class are prunable, and which axes number the units.
-- active_outputs.py: which output says that a unit is active.
+- active_outputs.py: which output says that a unit is active. padding.py: which steps of it count.
 - site.py: a site as criteria see it, and as it is in a live model.
 - unfolding.py: a kernel as a matrix. linear.py: a whole layer as a matrix product.
 - models.py: kinds of models. layer_classes.py: kinds of layers.
@@ -12,10 +12,17 @@
 from activation_pruning.sites.active_outputs import Source
 from activation_pruning.sites.choice import find, find_all, matching
 from activation_pruning.sites.kernels import Kernel, register
-from activation_pruning.sites.models import check_model, is_graph, operations, parameters
+from activation_pruning.sites.models import (
+    batch_size,
+    check_model,
+    is_graph,
+    operations,
+    parameters,
+)  # fmt: skip
 from activation_pruning.sites.site import Activity, Found, LiveSite, LiveSites, Site
 
 __all__ = [
-    "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "check_model",
-    "find", "find_all", "is_graph", "matching", "operations", "parameters", "register",
+    "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "batch_size",
+    "check_model", "find", "find_all", "is_graph", "matching", "operations", "parameters",
+    "register",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from activation_pruning.sites import padding
 from activation_pruning.sites.layer_classes import CONVOLUTIONS, DEPTHWISE
 from activation_pruning.sites.site import LiveSite
 from activation_pruning.sites.unfolding import unfolding
@@ -50,17 +51,21 @@ class Linear:
         """How many inputs each unit has: the columns of X."""
         return self.unfolding.inputs
 
-    def rows(self, x: Array) -> Iterator[Array]:
+    def rows(self, x: Array, mask: Array | None = None) -> Iterator[Array]:
         """Yield X for inputs of the layer, in parts: arrays of shape (blocks, rows, inputs).
 
         Unfolding a convolution repeats each input for every position of the kernel, so no more
-        samples are unfolded at a time than fit into 64 MiB.
+        samples are unfolded at a time than fit into 64 MiB. Without the rows of padded steps,
+        where a `mask` of the first axes of the inputs is False.
         """
+        mask = mask if mask is not None and padding.fits(mask, x.shape[:-1]) else None
         whole = isinstance(self.layer, (_L.Dense, _L.EinsumDense))
         positions = 1 if whole else math.prod(self.layer.kernel_size)
         step = max(1, _ROOM // max(1, positions * math.prod(x.shape[1:])))
         for start in range(0, len(x), step):
-            yield self._unfolded(np.asarray(x[start : start + step], np.float32))
+            part = slice(start, start + step)
+            rows = self._unfolded(np.asarray(x[part], np.float32))
+            yield rows if mask is None else rows[:, self._real(mask[part], x[part].shape)]
 
     def columns(self, z: Array) -> Array:
         """What has the shape of the layer's output as (blocks, rows, units), rows as those of X."""
@@ -81,9 +86,26 @@ class Linear:
             kept, summed, _ = self._tokens(x.ndim)
             return _turned(x, self._inputs, kept + summed).reshape(1, -1, self.inputs)
         blocks = self.unfolding.shape[0]
-        patches = self._patches(x)  # (rows, positions, channels)
+        patches = self._windows(x)  # (rows, positions, channels)
         patches = patches.reshape(*patches.shape[:2], blocks, -1)
         return patches.transpose(2, 0, 1, 3).reshape(blocks, len(patches), -1)
+
+    def _real(self, mask, shape):
+        """True for the rows of X that padding has no part in, as it would be without it.
+
+        The window of a convolution counts where its own step is real; with "valid", where all are.
+        """
+        if isinstance(self.layer, (_L.Dense, _L.EinsumDense)):
+            return self._unfolded(padding.spread(mask, shape))[0].any(axis=1)
+        if self.layer.data_format == "channels_first" and mask.ndim > 1:
+            return slice(None)  # the mask counts channels
+        real = self._windows(padding.spread(mask, shape))[..., 0]
+        real = real.reshape(-1, *self.layer.kernel_size)
+        for reach in self.layer.kernel_size:
+            valid, last = self.layer.padding == "valid", self.layer.padding == "causal"
+            middle = real[:, reach - 1 if last else (reach - 1) // 2]
+            real = real.all(axis=1) if valid else middle
+        return real
 
     def _tokens(self, rank):
         """(axes of the input that become rows, those that are summed over, those of the units)."""
@@ -92,7 +114,7 @@ class Linear:
         kept = [token for token in _expand(self._inputs, rank) if token not in summed]
         return kept, summed, [letter for letter in kernel if letter not in self._inputs]
 
-    def _patches(self, x):
+    def _windows(self, x):
         layer, rank = self.layer, self.layer.rank
         if layer.data_format == "channels_first":
             x = np.moveaxis(x, 1, -1)

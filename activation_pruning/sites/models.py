@@ -40,6 +40,26 @@ def is_graph(model: keras.Layer) -> bool:
     return bool(operations(model))
 
 
+def batch_size(model: keras.Layer) -> int | None:
+    """The only size of a batch that a Sequential or Functional model takes, or None.
+
+    Fixed by `keras.Input(batch_shape=...)`, or where the model reshapes to a constant size.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> inputs = keras.Input(batch_shape=(8, 4))
+        >>> sites.batch_size(keras.Sequential([inputs, keras.layers.Dense(3)]))
+        8
+    """
+    if not is_graph(model):
+        return None
+    inputs = {tensor.shape[0] for tensor in model.inputs if len(tensor.shape)} - {None}
+    outputs = {tensor.shape[0] if tensor.shape else None for tensor in model.outputs}
+    sizes = inputs or outputs
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def multiplies(layer: keras.Layer) -> bool:
     """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
     return hasattr(layer, "factor_of")

@@ -229,12 +229,9 @@ def test_a_layer_that_the_loss_does_not_reach():
     loss = {"answer": "sparse_categorical_crossentropy"}
     model.compile(KO.SGD(0.1), loss)
     x, y = models.data()
-    if BACKEND == "jax":  # which gives zeros there
-        found = tracked(model, x, {"answer": y})
-        assert not found["aside/kernel"]["last_gradient"].any()
-    else:
-        with pytest.raises(ValueError, match=r"no gradient of \['aside'\] reached the optimizer"):
-            tracked(model, x, {"answer": y})
+    found = tracked(model, x, {"answer": y})  # who asked leaves it out
+    assert not found["aside/kernel"]["last_gradient"].any()
+    assert found["answer/kernel"]["last_gradient"].any()
 
 
 class PastTheOptimizer(keras.Model):
