@@ -18,6 +18,7 @@ from activation_pruning import keras_private
 from activation_pruning.hooks import masking, remembered
 from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
+from activation_pruning.hooks.masking import Maskable
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite, LiveSites, Source, padding
 from activation_pruning.support.types import Arrays, Masks
@@ -47,9 +48,7 @@ class _Asked:
     """What one owner has asked for; what is about kernels goes by id(variable)."""
 
     counters: dict[Source, Counter] = dataclasses.field(default_factory=dict)
-    masks: dict[int, tuple[masking.Maskable, keras.Variable]] = dataclasses.field(
-        default_factory=dict
-    )
+    masks: dict[int, tuple[Maskable, keras.Variable]] = dataclasses.field(default_factory=dict)
     trackers: dict[int, tuple[LiveSite, Tracker]] = dataclasses.field(default_factory=dict)
     transforms: dict[int, Transform] = dataclasses.field(default_factory=dict)
     listener: Callable[[str, int], None] | None = None
@@ -114,23 +113,19 @@ class Attachment:
         self._ask(owner, trackers={id(site.variable): (site, one) for site, one in made})
         return {site.name: tracker for site, tracker in made}
 
-    def mask(self, owner: Any, live_sites: Iterable[masking.Maskable]) -> None:
+    def mask(self, owner: Any, live_sites: Iterable[Maskable]) -> None:
         """Keep what `set_masks` prunes at zero; no mask costs anything before the first one."""
         with keras_private.strategy_scope(self.model):
             masks = {id(s.variable): (s, masking.mask_variable(s.variable)) for s in live_sites}
         self._ask(owner, masks=masks)
 
-    def leave_out(self, owner: Any, live_sites: Iterable[masking.Maskable]) -> None:
+    def leave_out(self, owner: Any, live_sites: Iterable[Maskable]) -> None:
         """Mask these sites no more; their weights stay as they are."""
         for site in live_sites:
             self._asked[owner].masks.pop(id(site.variable), None)
 
     def set_masks(
-        self,
-        owner: Any,
-        live_sites: Iterable[masking.Maskable],
-        masks: Masks,
-        values: Arrays | None = None,
+        self, owner: Any, live_sites: Iterable[Maskable], masks: Masks, values: Arrays | None = None
     ) -> None:
         """Write new masks: weights, optimizer slots and averages become exact zeros where pruned.
 
@@ -176,7 +171,7 @@ class Attachment:
         held = [asked.masks for owner, asked in self._asked.items() if isinstance(owner, kind)]
         return list({key: site for one in held for key, (site, _) in one.items()}.values())
 
-    def shared(self, owner: Any) -> list[masking.Maskable]:
+    def shared(self, owner: Any) -> list[Maskable]:
         """The live sites of `owner` that others mask as well."""
         others = [asked.masks for other, asked in self._asked.items() if other is not owner]
         own = self._asked[owner].masks
