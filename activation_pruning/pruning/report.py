@@ -249,9 +249,8 @@ def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Act
 
 def without(found: sites.Found, left: sites.LiveSites) -> sites.Found:
     """What was found, with the sites that are not left among what is skipped; warns of them."""
-    names = {site.name for site in left}
-    gone = [site.path for site in found.sites if site.name not in names]
+    gone = [site for site in found.sites if site not in left]
     if not gone:
         return found
-    reason = gathering.warn_left_out(gone, left)
-    return sites.Found(left, found.skipped + [(path, reason) for path in dict.fromkeys(gone)])
+    reason = gathering.warn_left_out([site.path for site in gone], left)
+    return found.without(dict.fromkeys(gone, reason))

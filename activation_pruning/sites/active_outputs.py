@@ -48,7 +48,8 @@ class Source:
     output: int = 0
     label: str = "own output"
     exact: bool = True
-    square: bool = False
+    # Not compared: the kernels of a recurrent layer show their units in the same place.
+    square: bool = dataclasses.field(default=False, compare=False)
 
     def seen(self, args: tuple, kwargs: dict[str, Any], outputs: Any) -> tuple[Any, Any] | None:
         """(the output that shows the units, its mask or None) of one call of the layer.
