@@ -112,8 +112,7 @@ def export(
     """
     suffix = exported.check_suffix(path)
     check_count("samples", samples, 1)
-    if batch_size is not None:
-        check_count("batch_size", batch_size, 1)
+    check_count("batch_size", 1 if batch_size is None else batch_size, 1)
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
     sites.check_model(model)
     batch_size = _checked_size(model, batch_size)

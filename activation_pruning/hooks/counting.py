@@ -103,7 +103,8 @@ class Counter:
         sums = sums[:, self.source.start : self.source.start + self.source.units]
         added = ops.concatenate([ops.reshape(sums, (-1,)), ops.reshape(samples, (1,))])
         total = self.sums[0] + added
-        carried = ops.floor(total / _CARRY)
+        # Towards zero: a small negative sum less -1 times _CARRY would lose its last digits.
+        carried = ops.sign(total) * ops.floor(ops.abs(total) / _CARRY)
         self.sums.assign(ops.stack([total - carried * _CARRY, self.sums[1] + carried]))
 
     def read(self) -> Activity:

@@ -75,7 +75,7 @@ def test_a_statistic_of_ones_own_is_gathered_by_its_declaration(known):
     live = sites.find(model, exclude=()).sites
     gathering.check_data({"noise"}, "own", None)
     needs = {"noise", "twice", "thrice"}
-    found = gathering.gather(model, live, 5, needs, seed=7)["a/kernel"].statistics
+    found = gathering.gather(model, live, np.full((4, 2), 5.0), needs, seed=7)["a/kernel"].statistics
     assert {name: np.unique(values).tolist() for name, values in found.items()} == {
         "noise": [7],
         "twice": [10],
