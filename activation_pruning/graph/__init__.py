@@ -1,7 +1,8 @@
 """The model as a graph.
 
 - channels/: which channel of which tensor is whose, and which units can only go together.
-- copies.py: copies of whole models, with layers exchanged on the way. twins.py: a layer made again
-  with all that it holds, as holding.py finds it; configurations.py: one made from its configuration.
+- copies.py: copies of whole models, with layers exchanged on the way.
+- twins.py: a layer made again with all that it holds, as holding.py finds it.
+- configurations.py: a layer made from its configuration.
 - own_classes.py: which copies are of a class of the user's own again.
 """

@@ -74,8 +74,8 @@ def test_a_statistic_of_ones_own_is_gathered_by_its_declaration(known):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a")])
     live = sites.find(model, exclude=()).sites
     gathering.check_data({"noise"}, "own", None)
-    needs = {"noise", "twice", "thrice"}
-    found = gathering.gather(model, live, np.full((4, 2), 5.0), needs, seed=7)["a/kernel"].statistics
+    needs, data = {"noise", "twice", "thrice"}, np.full((4, 2), 5.0)
+    found = gathering.gather(model, live, data, needs, seed=7)["a/kernel"].statistics
     assert {name: np.unique(values).tolist() for name, values in found.items()} == {
         "noise": [7],
         "twice": [10],
