@@ -395,7 +395,7 @@ def test_mlflow_without_a_pruner_logs_nothing(mlflow):
 def test_names_that_look_like_formulas_come_back(tmp_path):
     def model():
         inner = [keras.layers.Dense(6, name="=cmd|' C!A0"), keras.layers.Dense(3, name="-x")]
-        return models.compiled(keras.Sequential([keras.Input((6,)), *inner, keras.layers.Dense(1)]))
+        return models.compiled(keras.Sequential([keras.Input((6,)), *inner, keras.layers.Dense(3)]))
 
     prune = pruner()
     fit(model(), prune, ap.EventLog(tmp_path, prune))
