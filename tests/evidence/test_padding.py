@@ -88,6 +88,21 @@ def test_a_mask_that_is_given_to_the_call():
     np.testing.assert_allclose(found.frequency, expected, atol=1e-6)
 
 
+def test_counts_of_a_pruned_layer_with_several_outputs():
+    x = np.random.default_rng(1).normal(size=(4, 5, 2)).astype("float32")
+    for row, length in enumerate([2, 5, 1, 3]):
+        x[row, length:] = 0
+    lstm = layers.LSTM(3, return_sequences=True, return_state=True, name="lstm")
+    given, pruned = keras.Input((5, 2)), ap.PrunedLayer(lstm)
+    outputs = pruned(layers.Masking()(given))[0]
+    model = keras.Model(given, layers.Dense(1)(outputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(x, np.zeros((4, 5, 1)), batch_size=3, verbose=0)
+    rows = [lstm(x[i : i + 1, :n])[0] for i, n in enumerate([2, 5, 1, 3])]
+    active = [(keras.ops.convert_to_numpy(row)[0] > 0).mean(axis=0) for row in rows]
+    np.testing.assert_allclose(pruned.activity()["frequency"], np.mean(active, axis=0), atol=1e-6)
+
+
 def test_second_moments_of_inputs():
     model = tagger()
     names = ["dense", "einsum"]
