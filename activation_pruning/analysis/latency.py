@@ -142,7 +142,7 @@ def latency_compare(
     """
     if not isinstance(models, dict) or len(models) < 2:
         raise ValueError("models must be a dict {name: model} of at least two, to compare with")
-    (batch_size,) = checked_sizes(batch_size, models.values(), default=[1])
+    (batch_size,) = checked_sizes(batch_size, models.values(), [1], name="batch_size")
     check_count("rounds", rounds, 2)
     check_count("warmup", warmup, 1)
     check_count("seed", seed, 0)

@@ -55,9 +55,14 @@ def batch_of(x: Any, size: int) -> Any:
 
 
 def checked_sizes(
-    batch_sizes: Any, models: Iterable[Any], default: Sequence[int] = (1, 256)
+    batch_sizes: Any,
+    models: Iterable[Any],
+    default: Sequence[int] = (1, 256),
+    name: str = "batch_sizes",
 ) -> list[int]:
     """Batch sizes, one or several, as a list; None is the default, or what the models take.
+
+    `name` is that of the argument.
 
     Raises ValueError for a size below 1, or one that a model of a fixed size does not take.
     """
@@ -67,10 +72,10 @@ def checked_sizes(
         batch_sizes = fixed[:1] or default
     sizes: list = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
     for size in sizes:
-        check_count("batch_sizes", size, 1)
+        check_count(name, size, 1)
         if any(size != only for only in fixed):
             raise ValueError(
-                f"batch_sizes={size}, but the model takes batches of {fixed[0]} only; leave it "
+                f"{name}={size}, but the model takes batches of {fixed[0]} only; leave it "
                 "out, or make the model with keras.Input(shape), without the batch"
             )
     return sizes

@@ -207,7 +207,7 @@ def report(
     )
     if any(site.wrapper is None for site in found.sites):
         held += (
-            "\nA plain fit brings pruned weights back: give each later fit "
+            " A plain fit brings pruned weights back: give each later fit "
             "callbacks=[ap.KeepPruned()]."
         )
     return PruningReport(table, target, " ".join(filter(None, (total, held, note))))

@@ -24,7 +24,7 @@ def prune_options(given: Mapping[str, Any]) -> dict[str, Any]:
         Traceback (most recent call last):
             ...
         TypeError: unknown argument 'criterium'; of those of `prune` these are handed on: criterion,
-        allocation, granularity, data, include, exclude, seed, sequential.
+        allocation, granularity, data, include, exclude, seed, sequential, steps.
     """
     parameters = inspect.signature(prune).parameters.values()
     known = {one.name: one.default for one in parameters if one.name not in _OWN}

@@ -95,13 +95,13 @@ def test_large_groups_of_equal_scores_keep_the_lower_indices():
 
 
 def test_multiples_of_units_are_the_nearest_and_at_least_one():
-    ten, four = Items(np.arange(10.0)), masks.Unit(round_to=4)
+    ten = Items(np.arange(10.0), round_to=4)
     # of ten units 9, 7, 6, 5 and 1 would stay: 8, 8, 8 (half a step is kept), 4, 4
-    assert [four.rounded(ten, count) for count in (1, 3, 4, 5, 9)] == [2, 2, 2, 6, 6]
-    assert masks.Unit().rounded(ten, 7) == 7
-    known = Items(np.array([-INF, -INF, -INF, *range(7)]))
+    assert [ten.rounded(count) for count in (1, 3, 4, 5, 9)] == [2, 2, 2, 6, 6]
+    assert Items(np.arange(10.0)).rounded(7) == 7
+    known = Items(np.array([-INF, -INF, -INF, *range(7)]), round_to=4)
     # no more than three are dead: nothing to do; the seven alive are fewer than two multiples
-    assert [four.rounded(known, count) for count in (2, 3, 4, 5)] == [2, 3, 3, 6]
+    assert [known.rounded(count) for count in (2, 3, 4, 5)] == [2, 3, 3, 6]
 
 
 def test_units_say_in_which_multiples_they_go():

@@ -185,5 +185,5 @@ def test_arguments_of_another_kind_are_told_apart(call, message):
 
 
 def test_a_percentage_is_told_as_a_fraction():
-    with pytest.raises(ValueError, match=r"received 80; it is 0\.8 for 80 %"):
+    with pytest.raises(ValueError, match=r"received 80; 0\.8 for 80 %"):
         ap.prune(network(), 80)
