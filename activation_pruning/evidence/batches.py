@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import functools
 import operator
 import warnings
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import reading
-from activation_pruning.sites import LiveSites, is_graph
+from activation_pruning.sites import LiveSites, is_graph, padding
 from activation_pruning.support.types import Array, Arrays, Data, Model
 
 
@@ -65,7 +66,7 @@ def to_run(
         [(4, 4), (4, 1)]
     """
     size = model and sites.batch_size(model)
-    with stateless(model):
+    with _ready(model):
         for batch in inputs_of(data, size or batch_size, model):
             samples = length(batch)
             for start in range(0, samples, size or samples):
@@ -80,7 +81,7 @@ def whole(data: Data, batch_size: int = 256, model: Model | None = None) -> Iter
     Of a model of a fixed batch size a warning says how many samples are left out.
     """
     size = model and sites.batch_size(model)
-    with stateless(model):
+    with _ready(model):
         found = ((x,) for x in inputs_of(data, size or batch_size, model))
         yield from (x for (x,) in (found if size is None else _whole(found, size)))
 
@@ -102,7 +103,7 @@ def pairs_of(
         [(3, [0, 1, 2]), (2, [3, 4])]
     """
     size = model and sites.batch_size(model)
-    with stateless(model):
+    with _ready(model):
         found = _pairs(data, size or batch_size, model)
         yield from found if size is None else _whole(found, size)
 
@@ -159,13 +160,13 @@ def stateless(model: Model | None) -> AbstractContextManager[None]:
     return keras_private.overridden((layer, "stateful", False) for layer in stateful)
 
 
-def peeked(data: Data) -> tuple[Data, Data]:
-    """(data to look at the first batch of, the same data whole): a generator loses nothing."""
-    if not reading.once(data):
-        return data, data
-    found = iter(data)
-    begun = list(itertools.islice(found, 1))
-    return begun, itertools.chain(begun, found)
+@contextlib.contextmanager
+def _ready(model):
+    """The model as it is to be run: without states, and with masks that reach into attention."""
+    layers = padding.attentions(model) if model is not None else []
+    calls = ((one, "call", functools.partial(padding.inside, one.call, one)) for one in layers)
+    with stateless(model), keras_private.overridden(calls):
+        yield
 
 
 def count(data: Data, batch_size: int, model: Model | None = None) -> int | None:
@@ -197,7 +198,8 @@ def means(live_sites: LiveSites, shares: Iterable[tuple[float, Iterable[list[Arr
         weights += weight
         for arrays in added:
             for own, values in zip(sums, arrays, strict=True):
-                own += values
+                with np.errstate(invalid="ignore"):  # who asked looks for what is not finite
+                    own += values
     return {site.name: own / weights for site, own in zip(live_sites, sums, strict=True)}
 
 

@@ -224,7 +224,9 @@ def _diagonal(model, live_sites, data, batch_size, progress, vectors, number, ov
             pairs = zip(own, found, strict=True)
             scale = samples / over
             # Off the diagonal of an exact vector is 0, and 0 times an infinite product is NaN.
-            yield [scale * np.multiply(v, autodiff.widened(h), dtype=float) for v, h in pairs]
+            with np.errstate(invalid="ignore"):
+                products = [np.multiply(v, autodiff.widened(h), dtype=float) for v, h in pairs]
+            yield [scale * product for product in products]
 
     found = (
         (batches.length(x), products(batches.length(x), loss_function(model, x, y)))

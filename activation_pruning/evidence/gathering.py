@@ -150,7 +150,7 @@ def reached(model: Model, live_sites: LiveSites, data: Data) -> tuple[Data, Live
 
         return wrapped
 
-    again, data = batches.peeked(data)
+    again, data = reading.peeked(data)
     layers = {id(one): one for site in live_sites for one in (site.layer, site.source.layer)}
     with keras_private.overridden((one, "call", noted(one)) for one in layers.values()):
         for x, _ in itertools.islice(batches.to_run(again, 1, model), 1):

@@ -53,6 +53,15 @@ def once(data: Data) -> bool:
     return hasattr(data.data if isinstance(data, _First) else data, "__next__")
 
 
+def peeked(data: Data) -> tuple[Data, Data]:
+    """(data to look at the first batch of, the same data whole): a generator loses nothing."""
+    if not once(data):
+        return data, data
+    found = iter(data)
+    begun = list(itertools.islice(found, 1))
+    return begun, itertools.chain(begun, found)
+
+
 def batches_in(data: Data) -> Iterable[Any]:
     """An iterable of batches from what holds batches; of one without an end the first ones."""
     cardinality = getattr(data, "cardinality", None)  # of a tf.data.Dataset

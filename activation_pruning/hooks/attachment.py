@@ -105,8 +105,7 @@ class Attachment:
     ) -> dict[str, Tracker]:
         """Follow the gradients of `live_sites` from now on: {site name: Tracker}.
 
-        A training step from which no gradient of any site arrives raises ValueError; those of
-        which none arrives keep their zeros.
+        A training step from which no gradient arrives at all raises ValueError.
         """
         with keras_private.strategy_scope(self.model):
             made = [(site, Tracker(site.variable, statistics)) for site in live_sites]
@@ -243,15 +242,16 @@ class Attachment:
         counted = grouped((source.layer, c) for one in asked for source, c in one.counters.items())
         for layer, counters in counted.items():
             self._override(layer, "call", self._call, counters)
+        for layer in padding.attentions(self.model) if counted else ():
+            self._override(layer, "call", padding.inside, layer)
         for layer, variables in (state for one in asked for state in one.states()):
             self._undo.callback(keras_private.add_state(layer, _State(**variables)))
         masks = ((s.variable, mask) for one in asked for s, mask in one.masks.values())
-        step = self.model.train_step
         gradients = Gradients(
             tracked=(pair for one in asked for pair in one.trackers.values()),
             transforms=(pair for one in asked for pair in one.transforms.items()),
             masks=masks if self._masking else (),
-            own_step=getattr(step, "__func__", None) is not keras.Model.train_step,
+            own_step=getattr(self.model.train_step, "__func__", None) is not keras.Model.train_step,
         )
         self._override(self.model, "train_step", self._step, gradients)
         self._override(self.model, "make_train_function", self._begin)

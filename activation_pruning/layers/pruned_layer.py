@@ -66,7 +66,7 @@ class PrunedLayer(KernelWrapper):
         outputs = super().call(inputs, training=training, **kwargs)
         if training:
             for counter in self._counters.values():
-                counter.update(outputs)
+                counter.see((inputs,), kwargs, outputs)
         return outputs
 
     def set_mask(self, name: str, mask: Mask) -> None:

@@ -1,6 +1,9 @@
 """Which steps of a batch count: those that no Keras mask hides."""
 
 import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
@@ -9,6 +12,10 @@ import numpy as np
 from activation_pruning import keras_private
 from activation_pruning.support.types import Array
 
+_ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+# {id(layer): mask of its inputs}, where the layer around it has taken it off.
+_INSIDE: ContextVar[Mapping[int, Any]] = ContextVar("_INSIDE", default=MappingProxyType({}))
+
 
 def of_inputs(layer: keras.Layer, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The mask of the inputs of one call: as it was given, or as it travels with them; or None."""
@@ -16,7 +23,27 @@ def of_inputs(layer: keras.Layer, args: tuple, kwargs: dict[str, Any]) -> Any:
     mask = given.get("mask")
     if mask is not None or not given:
         return mask
-    return keras.tree.map_structure(keras_private.get_keras_mask, next(iter(given.values())))
+    found = keras.tree.map_structure(keras_private.get_keras_mask, next(iter(given.values())))
+    return _INSIDE.get().get(id(layer)) if found is None else found
+
+
+def attentions(model: keras.Layer) -> list[keras.Layer]:
+    """The attention layers of a model, which take the masks off their inputs: see `inside`."""
+    return [one for one in keras_private.with_sublayers(model) if isinstance(one, _ATTENTION)]
+
+
+def inside(call: Callable[..., Any], layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+    """Run the call of an attention layer, whose projections know their inputs' masks meanwhile."""
+    given = arguments(layer, args, kwargs)
+    query, value, key = (given.get(f"{name}_mask") for name in ("query", "value", "key"))
+    key = value if given.get("key") is None else key
+    masks = {"query": query, "gate": query, "value": value, "key": key, "attention_output": query}
+    parts = [one for one in keras_private.sublayers(layer) if one.name in masks]
+    before = _INSIDE.set({**_INSIDE.get(), **{id(one): masks[one.name] for one in parts}})
+    try:
+        return call(*args, **kwargs)
+    finally:
+        _INSIDE.reset(before)
 
 
 def of_output(

@@ -532,3 +532,21 @@ def test_sizes_of_what_cannot_be_saved_or_encoded():
     model.a.kernel.assign(np.full((6, 5), np.nan))
     with pytest.raises(ValueError, match="'a' has NaN"):
         ap.analysis.sizes(model)
+
+
+@pytest.mark.parametrize("shape", [[(None, 4)], [(2, 4)], (None, 4)])
+def test_a_subclassed_model_that_was_built_with_one_shape(shape):
+    """In a list or alone: it is one input of four numbers."""
+
+    class Own(keras.Model):
+        def build(self, shape):
+            self.inner = keras.layers.Dense(3, name="inner")
+            self.inner.build(shape[0] if isinstance(shape, list) else shape)
+            self.built = True
+
+        def call(self, x):
+            return self.inner(x[0] if isinstance(x, list) else x)
+
+    model = Own()
+    model.build(shape)
+    assert row(model, "inner")["multiply_adds"] == 12

@@ -10,7 +10,7 @@ from keras import layers, ops
 
 import activation_pruning as ap
 from activation_pruning import sites
-from activation_pruning.evidence import autodiff, curvature, gradients
+from activation_pruning.evidence import autodiff, curvature, gathering, gradients
 from activation_pruning.evidence.gradients import loss_function
 
 pytestmark = [pytest.mark.backend, pytest.mark.lowest]
@@ -498,3 +498,16 @@ def test_rounds_are_no_business_of_between():
     assert calls == [model]
     with pytest.raises(ValueError, match="between=3"):
         ap.prune(model, 0.9, between=3)
+
+
+@pytest.mark.parametrize("need", ["hessian_diagonal", "hutchinson", "hessian_gradient"])
+def test_second_derivatives_that_overflow_are_refused_by_name(need):
+    model = keras.Sequential([keras.Input((1,))])
+    for name, units in (("a", 2), ("out", 1)):
+        model.add(layers.Dense(units, use_bias=False, name=name))
+    model.set_weights([np.array([[1e18, 1.0]]), np.array([[1e18], [1.0]])])
+    model.compile("sgd", "mse")
+    x, y = np.array([[1e5], [1.0]], "float32"), np.zeros((2, 1), "float32")
+    live = sites.find(model, exclude=()).sites
+    with pytest.raises(ValueError, match=r"a/kernel: .* are NaN or infinite"):
+        gathering.gather(model, live, (x, y), {need})

@@ -88,6 +88,58 @@ def test_a_mask_that_is_given_to_the_call():
     np.testing.assert_allclose(found.frequency, expected, atol=1e-6)
 
 
+def attentive(mask_zero=True):
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=mask_zero, name="words")(ids)
+    x = layers.MultiHeadAttention(2, 3, name="mha")(x, x)
+    x = layers.Dense(5, "relu", name="after")(x)
+    model = keras.Model(ids, layers.GlobalAveragePooling1D()(x))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+def test_masks_reach_into_attention():
+    """Keras takes them off the tensors that attention projects."""
+    model, plain, counter = attentive(), attentive(mask_zero=False), ap.ActivationCounter()
+    live = sites.find(model, exclude=()).sites
+    rows = [WORDS[row : row + 1, :length] for row, length in enumerate(LENGTHS) if length]
+    alone = [gathering.observe(plain, sites.find(plain, exclude=()).sites, row) for row in rows]
+    norms = [
+        inputs.gather(plain, sites.find(plain, exclude=()).sites[1:], row, [inputs.NORM])
+        for row in rows
+    ]
+    found = gathering.observe(model, live, WORDS)
+    model.fit(WORDS, np.zeros((5, 5)), batch_size=2, verbose=0, callbacks=[counter])
+    table = counter.table().groupby("layer")
+    assert len(found) == 6
+    for site in live:
+        expected = np.mean([one[site.name].frequency for one in alone], axis=0)
+        np.testing.assert_allclose(found[site.name].frequency, expected, atol=1e-6)
+        in_fit = table.get_group(site.path)
+        np.testing.assert_allclose(in_fit["frequency"], expected, atol=1e-6)
+        assert set(in_fit["samples"]) == {4}
+    whole = inputs.gather(model, live[1:], WORDS, [inputs.NORM])
+    for name, own in whole.items():
+        expected = np.sqrt(np.sum([one[name][inputs.NORM] ** 2 for one in norms], axis=0))
+        np.testing.assert_allclose(own[inputs.NORM], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_counts_of_a_pruned_layer_with_several_outputs():
+    x = np.random.default_rng(1).normal(size=(4, 5, 2)).astype("float32")
+    for row, length in enumerate([2, 5, 1, 3]):
+        x[row, length:] = 0
+    lstm = layers.LSTM(3, return_sequences=True, return_state=True, name="lstm")
+    given, pruned = keras.Input((5, 2)), ap.PrunedLayer(lstm)
+    outputs = pruned(layers.Masking()(given))[0]
+    model = keras.Model(given, layers.Dense(1)(outputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(x, np.zeros((4, 5, 1)), batch_size=3, verbose=0)
+    rows = [lstm(x[i : i + 1, :n])[0] for i, n in enumerate([2, 5, 1, 3])]
+    active = [(keras.ops.convert_to_numpy(row)[0] > 0).mean(axis=0) for row in rows]
+    np.testing.assert_allclose(pruned.activity()["frequency"], np.mean(active, axis=0), atol=1e-6)
+
+
 def test_second_moments_of_inputs():
     model = tagger()
     names = ["dense", "einsum"]
