@@ -189,3 +189,56 @@ def test_compact_refuses_a_call_that_is_not_the_graph():
     np.testing.assert_array_equal(found, wanted)
     with pytest.raises(TypeError, match="'mine' \\(Doubled\\) has a call of its own"):
         ap.compact(model)
+
+
+class Subclassed(keras.Model):
+    """No graph, no configuration, arguments that are layers and functions."""
+
+    def __init__(self, inner, function):
+        super().__init__()
+        self.inner, self.function = inner, function
+        self.head = keras.Sequential([L.Dropout(0.5), L.Dense(2, name="head")])
+        self.score = keras.metrics.Mean(name="score")
+
+    def call(self, x, training=None):
+        return self.head(self.function(self.inner(x)), training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return 3.0 * ops.mean((y - y_pred) ** 2)
+
+
+def test_a_subclassed_model_needs_no_configuration():
+    model = Subclassed(L.Dense(4, name="inner"), lambda x: ops.tanh(2 * x))
+    x, y = models.data()[0], np.ones((22, 2), "float32")
+    model.compile(keras.optimizers.Adam(0.1), "mae")
+    model.fit(x, y, verbose=0)
+    before = model.get_weights()
+    copy = ap.analysis.low_rank(model, 1, include="inner", method="svd")
+    assert type(copy) is Subclassed
+    assert copy.function is model.function
+    assert not {id(v) for v in copy.variables} & {id(v) for v in model.variables}
+    assert np.linalg.matrix_rank(keras.ops.convert_to_numpy(copy.inner.kernel)) == 1
+    same = copies.copy_model(model)
+    np.testing.assert_array_equal(same.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert copy.fit(x, y, verbose=0).history["loss"][0] > 0
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_copy_made_in_a_fit_holds_nothing_of_the_callbacks():
+    model = weighted()
+    model.compile("sgd")
+    found = []
+
+    class Copying(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found.append(copies.copy_model(model))
+
+    x, y = models.data()[0], np.ones((22, 2))
+    rule = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), criterion="activation")
+    model.fit(x, y, epochs=1, verbose=0, callbacks=[rule, Copying()])
+    (copy,) = found
+    assert len(copy.variables) == len(model.variables)
+    assert "train_step" not in vars(copy)
+    copy.fit(x, y, verbose=0)
+    assert type(copy) is Weighted

@@ -253,5 +253,7 @@ def policies():
 
 MODELS = [
     tied_autoencoder, tied_before, reader, closure, blocks, twice_in_blocks, forgetful, lambdas,
-    holder, recurrent, stateful, normalised, submodels, reversible, policies,
+    holder, recurrent, stateful, normalised, submodels, policies,
 ]  # fmt: skip
+if hasattr(layers, "ReversibleEmbedding"):  # new in Keras 3.13
+    MODELS.append(reversible)
