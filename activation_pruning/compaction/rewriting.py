@@ -31,7 +31,8 @@ def compact(model: Model) -> Model:
         the same but for rounding; inputs and outputs keep their shapes.
 
     Raises:
-        TypeError: for a subclassed model, whose graph nobody knows, or a legacy one.
+        TypeError: for a subclassed model, whose graph nobody knows, one whose class has a `call` of
+            its own, a legacy one, or a layer that cannot be copied.
         ValueError: for an unbuilt model, or non-finite weights.
 
     Warns:

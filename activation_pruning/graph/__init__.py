@@ -2,7 +2,7 @@
 
 - channels/: which channel of which tensor is whose, and which units can only go together.
 - copies.py: copies of whole models, with layers exchanged on the way.
-- twins.py: a layer made again with all that it holds, as holding.py finds it.
+- twins.py: a layer made again with all that it holds; holding.py: what that is.
 - configurations.py: a layer made from its configuration.
 - own_classes.py: which copies are of a class of the user's own again.
 """
