@@ -86,7 +86,8 @@ def differences(
             f"here several do: {pairs[pairs.duplicated(key)][key].iloc[0].to_dict()}. Name in `on` "
             "what else makes a run, or take means first."
         )
-    groups = list(pairs.groupby(by, sort=False, dropna=False)) if by else [((), pairs)]
+    # Not list(groupby): that asks for its length, which pandas 2.2 cannot tell with NaN as a group.
+    groups = pairs.groupby(by, sort=False, dropna=False) if by else [((), pairs)]
     groups = [(group, rows) for group, rows in groups if len(rows)]
     few = min((len(rows) for _, rows in groups), default=0) < _FEW
     found = [
