@@ -66,18 +66,15 @@ def checked_sizes(
 
     Raises ValueError for a size below 1, or one that a model of a fixed size does not take.
     """
-    given = [sites.batch_size(model) for model in models if isinstance(model, keras.Model)]
-    fixed = sorted({size for size in given if size is not None})
+    known = [model for model in models if isinstance(model, keras.Model)]
     if batch_sizes is None:
-        batch_sizes = fixed[:1] or default
+        fixed = [size for model in known if (size := sites.batch_size(model)) is not None]
+        batch_sizes = sorted(fixed)[:1] or default
     sizes: list = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
     for size in sizes:
         check_count(name, size, 1)
-        if any(size != only for only in fixed):
-            raise ValueError(
-                f"{name}={size}, but the model takes batches of {fixed[0]} only; leave it "
-                "out, or make the model with keras.Input(shape), without the batch"
-            )
+        for model in known:
+            sites.checked_batch_size(model, size, name)
     return sizes
 
 

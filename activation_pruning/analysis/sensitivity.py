@@ -85,9 +85,7 @@ def sensitivity(
     for criterion, settings in zip(names, chosen, strict=True):
         gathered = gathering.gather(model, found, (x, y), settings.needs, asked=settings.asked)
         live_sites = Event(model, found, settings).only(gathered).sites
-        if len(live_sites) < len(found):
-            gone = [site.path for site in found if site not in live_sites]
-            gathering.warn_left_out(gone, live_sites)
+        gathering.warn_left_out(found, live_sites)
         for site in live_sites:
             event = Event(model, [site], settings)
             place = {"layer": site.path, "site": site.name, "criterion": _name(criterion)}

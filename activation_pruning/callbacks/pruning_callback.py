@@ -263,9 +263,8 @@ class PruningCallback(KeepPruned):
 
     def _keep(self, live_sites):
         """Go on with these sites alone, as if the others were excluded, and say so."""
-        gone = [site for site in self._sites if site not in live_sites]
+        gone = warn_left_out(self._sites, live_sites)
         if gone:
-            warn_left_out([site.path for site in gone], live_sites)
             self._hooks.leave_out(self, gone)
             self._sites = live_sites
             self._masks = {site.name: self._masks[site.name] for site in live_sites}

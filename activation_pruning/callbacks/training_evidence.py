@@ -92,26 +92,26 @@ class TrainingEvidence:
 
     def reached(self, live_sites: LiveSites) -> LiveSites:
         """Those of the sites that the training has reached; all where nothing is asked of it."""
-        activity, tracked = self.activity(), self.tracked()
-        found = {
-            site.name: gathering.Gathered(activity.get(site.name), tracked.get(site.name, {}))
-            for site in live_sites
-        }
-        found = gathering.known(found, self._tracked)
+        found = gathering.known(self._seen(live_sites), self._tracked)
         return [site for site in live_sites if site.name in found] or live_sites
 
     def gather(self, event: Event) -> dict[str, gathering.Gathered]:
         """{site name: all that the criterion needs}: from the training so far, and data now."""
-        found = event.gather(self.data, self._from_data)
-        activity, tracked = self.activity(), self.tracked()
-        statistics = {name: one.statistics for name, one in found.items()}
+        found, shown = event.gather(self.data, self._from_data), self._seen(event.sites)
+        if not self._from_data:
+            return shown
         return {
-            site.name: gathering.Gathered(
-                activity.get(site.name),
-                tracked.get(site.name, {}) | statistics.get(site.name, {}),
-            )
-            for site in event.sites
-            if not self._from_data or site.name in found
+            name: gathering.Gathered(one.activity, one.statistics | found[name].statistics)
+            for name, one in shown.items()
+            if name in found
+        }
+
+    def _seen(self, live_sites: LiveSites) -> dict[str, gathering.Gathered]:
+        """{site name: what the training so far has shown}."""
+        activity, tracked = self.activity(), self.tracked()
+        return {
+            site.name: gathering.Gathered(activity.get(site.name), tracked.get(site.name, {}))
+            for site in live_sites
         }
 
     def reset(self) -> None:

@@ -11,6 +11,7 @@ from activation_pruning import keras_private
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph.channels import Size, units_of
 from activation_pruning.sites import kernels
+from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table
 
 _KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
@@ -53,9 +54,7 @@ def _kernels(model: Model) -> Iterator[_Kernel]:
             alive = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")) != 0
             if not alive.any():  # a fresh one
                 alive[...] = True
-            met = np.zeros(int(units.max()) + 1, bool)
-            met[np.broadcast_to(units, alive.shape)[alive]] = True
-            yield _Kernel(path, layer, around, variable, units, ~met)
+            yield _Kernel(path, layer, around, variable, units, ~units_alive(units, alive))
 
 
 def _named(model, prefix="", around=(), seen=None):

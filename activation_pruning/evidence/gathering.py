@@ -13,11 +13,13 @@ from activation_pruning.evidence import batches, reading
 from activation_pruning.evidence.statistic import COUNTED, STATISTICS, Statistic, look_up
 from activation_pruning.hooks import attachment
 from activation_pruning.sites import Activity, LiveSites, padding
+from activation_pruning.support.names import quoted
 from activation_pruning.support.progress import no_progress
 from activation_pruning.support.types import Data, Model, Progress
 
 _NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-REASON = "no data or gradient reaches"
+_UNREACHED = "no data or gradient reaches"
+REASON = f"{_UNREACHED} it"  # why a site is left out, in a report
 
 
 class Gathered(NamedTuple):
@@ -173,24 +175,26 @@ def known(found: Mapping[str, Gathered], needs: Collection[str]) -> dict[str, Ga
     return kept
 
 
-def warn_left_out(paths: Collection[str], left: LiveSites) -> str:
-    """Warn of the layers that a criterion knows nothing of; returns the reason, for a report.
+def warn_left_out(live_sites: LiveSites, left: LiveSites) -> LiveSites:
+    """Warn of the sites that a criterion knows nothing of; returns those that are not `left`.
 
-    Raises ValueError where none is `left`.
+    Raises ValueError where none is left.
     """
-    names = list(dict.fromkeys(paths))
+    gone = [site for site in live_sites if site not in left]
+    names = quoted(site.path for site in gone)
     if not left:
         raise ValueError(
             f"no data or gradient was seen to reach any of the layers {names}; give other data, "
             "take a tf.function or jit from around the model's call, or choose a criterion that "
             "needs none, such as 'magnitude'"
         )
-    warnings.warn(
-        f"{REASON} {names}: they are left out, as by exclude=, and the target is that of the "
-        "other layers",
-        stacklevel=4,
-    )
-    return f"{REASON} it"
+    if gone:
+        warnings.warn(
+            f"{_UNREACHED} {names}: they are left out, as by exclude=, and the target is that of "
+            "the other layers",
+            stacklevel=4,
+        )
+    return gone
 
 
 def _by_function(needs: Collection[str]) -> dict[Callable[..., Any] | None, list[Statistic]]:

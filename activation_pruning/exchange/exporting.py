@@ -115,7 +115,7 @@ def export(
     check_count("batch_size", 1 if batch_size is None else batch_size, 1)
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
     sites.check_model(model)
-    batch_size = _checked_size(model, batch_size)
+    batch_size = sites.checked_batch_size(model, batch_size)
     _check_place(path, suffix)
     report.warn_revived(model)
     tolerance = (math.inf if quantize else _TOLERANCE) if tolerance is None else tolerance
@@ -172,17 +172,6 @@ def _check(path, suffix, *, quantize, sparse, data, tolerance):
             "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
             "activations are measured on them. quantize='dynamic' needs none"
         )
-
-
-def _checked_size(model, batch_size):
-    """The only size of a batch that the file takes, or None; a model may have one of its own."""
-    own = sites.batch_size(model)
-    if own is not None and batch_size not in (None, own):
-        raise ValueError(
-            f"batch_size={batch_size}, but the model takes batches of {own} only; leave it out, or "
-            "make the model with keras.Input(shape), without the batch"
-        )
-    return own or batch_size
 
 
 def _check_close(difference, largest, tolerance, kind):

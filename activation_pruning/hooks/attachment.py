@@ -21,6 +21,7 @@ from activation_pruning.hooks.gradients import Gradients, grouped
 from activation_pruning.hooks.masking import Maskable
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite, LiveSites, Source, padding
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Arrays, Masks
 
 Transform: TypeAlias = Callable[[Any], Any]  # gradient -> what the optimizer is given
@@ -134,23 +135,22 @@ class Attachment:
         """
         self.sync()
         remembered.remember(self.model, live_sites, masks)
-        asked, optimizers = self._asked.get(owner), keras_private.optimizers(self.model)
-        untouched = not (asked and self._masking) and all(mask.all() for mask in masks.values())
+        asked, values = self._asked.get(owner), values or {}
         with keras_private.strategy_scope(self.model):
+            if not (asked and self._masking) and all(mask.all() for mask in masks.values()):
+                masking.keep_from_zero(live_sites, values)
+                return
+            optimizers = keras_private.optimizers(self.model)
             for site in live_sites:
-                if untouched:
-                    if values and site.name in values:
-                        masking.keep_from_zero(site, values[site.name])
-                    continue
                 mask = kept = masks[site.name]
                 if asked:
                     known = asked.masks[id(site.variable)][1]
                     kept = mask & (ops.convert_to_numpy(ops.cast(known, "float32")) > 0)
                     known.assign(mask)
-                masking.assign_mask(site, mask, kept, (values or {}).get(site.name))
+                masking.assign_mask(site, mask, kept, values.get(site.name))
                 for optimizer in optimizers:
                     masking.clear_slots(optimizer, site.variable, kept)
-        if asked and not self._masking and not untouched:
+        if asked and not self._masking:
             self._masking = True
             self._rebuild()  # not a mere retrace: JAX would find the old step function in its cache
 
@@ -295,5 +295,5 @@ def detach(model: keras.Model) -> None:
     """
     if not isinstance(model, keras.Model):
         kind = type(model).__name__
-        raise TypeError(f"model must be a keras.Model, received {model!r:.40} ({kind})")
+        raise TypeError(f"model must be a keras.Model, received {shown(model)} ({kind})")
     attachment(model).remove()

@@ -5,7 +5,7 @@ then mask the gradients before the update (`gradients`), and the weights again a
 could have moved them all the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -15,7 +15,7 @@ from keras import ops
 from activation_pruning import keras_private
 from activation_pruning.graph.channels.coupling import Offset
 from activation_pruning.sites import LiveSite
-from activation_pruning.support.types import Array, Mask
+from activation_pruning.support.types import Array, Arrays, Mask
 
 # The smallest number that is not computed with as zero; float16 is, in float32.
 _LEAST = {name: float(np.finfo(np.float32).tiny) for name in ("float32", "bfloat16")}
@@ -63,11 +63,12 @@ def _clear(variable, kept, values=None):
     variable.assign(ops.cast(values, variable.dtype))
 
 
-def keep_from_zero(site: Maskable, values: Array) -> None:
-    """Write `values`, those of a site's variable, again if some are too near to zero: `_apart`."""
-    apart = _apart(site, values)
-    if apart is not values:
-        site.variable.assign(ops.cast(apart, site.variable.dtype))
+def keep_from_zero(live_sites: Iterable[Maskable], values: Arrays) -> None:
+    """Write values, {site name: those of its variable}, again if too near to zero: `_apart`."""
+    for site in live_sites:
+        found = values.get(site.name)
+        if found is not None and (apart := _apart(site, found)) is not found:
+            site.variable.assign(ops.cast(apart, site.variable.dtype))
 
 
 def _apart(site: Maskable, values: Array) -> Array:

@@ -18,10 +18,9 @@ def silence(coupling: Coupling, alive: Masks) -> list[tuple[Offset, Mask]]:
     """Set to zero what is still added to units that are pruned as a whole.
 
     Their biases, and beta and gamma of a BatchNormalization behind them, or its moving mean where
-    it has no gamma: a unit without weights
-    is then zero for all inputs (but for an activation with f(0) other than zero), and `compact`
-    can take it out exactly. Returns all that is added to units, [(offset, bool array)], False
-    where it is zero now.
+    it has no gamma: a unit without weights is then zero for all inputs (but for an activation with
+    f(0) other than zero), and `compact` can take it out exactly. Returns all that is added to
+    units, [(offset, bool array)], False where it is zero now.
     """
     pairs = coupling.silenced(alive)
     for offset, mask in pairs:

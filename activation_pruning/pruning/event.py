@@ -120,7 +120,7 @@ class Event:
         if len(left) == len(self.sites):
             return self
         if not left:
-            gathering.warn_left_out([site.path for site in self.sites], left)
+            gathering.warn_left_out(self.sites, left)
         alive = {site.name: self.masks[site.name] for site in left}
         return dataclasses.replace(self, sites=left, alive=alive)
 

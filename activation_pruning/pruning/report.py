@@ -15,7 +15,7 @@ from activation_pruning.evidence import gathering
 from activation_pruning.hooks.counting import STATISTICS
 from activation_pruning.hooks.remembered import pruned_before_training
 from activation_pruning.support.counts import counted
-from activation_pruning.support.names import shortened
+from activation_pruning.support.names import quoted, shortened
 from activation_pruning.support.types import Masks, Model, Table
 
 # {id: variable} of the kernels that sparsity is counted over, of models that live.
@@ -110,9 +110,9 @@ def warn_revived(model: Model, stacklevel: int = 3) -> None:
             back[site.path], pruned = int(count), pruned + int(gone.sum())
     if back:
         warnings.warn(
-            f"{sum(back.values()):,} of {pruned:,} pruned weights in {list(back)} are not zero any "
-            "more: a fit without ap.KeepPruned() has trained them again. Prune once more, and give "
-            "each later fit callbacks=[ap.KeepPruned()].",
+            f"{sum(back.values()):,} of {pruned:,} pruned weights in {quoted(back)} are not zero "
+            "any more: a fit without ap.KeepPruned() has trained them again. Prune once more, and "
+            "give each later fit callbacks=[ap.KeepPruned()].",
             stacklevel=stacklevel,
         )
 
@@ -249,8 +249,5 @@ def activity_table(live_sites: sites.LiveSites, activity: Mapping[str, sites.Act
 
 def without(found: sites.Found, left: sites.LiveSites) -> sites.Found:
     """What was found, with the sites that are not left among what is skipped; warns of them."""
-    gone = [site for site in found.sites if site not in left]
-    if not gone:
-        return found
-    reason = gathering.warn_left_out([site.path for site in gone], left)
-    return found.without(dict.fromkeys(gone, reason))
+    gone = gathering.warn_left_out(found.sites, left)
+    return found.without(dict.fromkeys(gone, gathering.REASON))

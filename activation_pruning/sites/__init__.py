@@ -15,6 +15,7 @@ from activation_pruning.sites.kernels import Kernel, register
 from activation_pruning.sites.models import (
     batch_size,
     check_model,
+    checked_batch_size,
     is_graph,
     operations,
     parameters,
@@ -23,6 +24,6 @@ from activation_pruning.sites.site import Activity, Found, LiveSite, LiveSites, 
 
 __all__ = [
     "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "batch_size",
-    "check_model", "find", "find_all", "is_graph", "matching", "operations", "parameters",
-    "register",
+    "check_model", "checked_batch_size", "find", "find_all", "is_graph", "matching", "operations",
+    "parameters", "register",
 ]  # fmt: skip

@@ -60,6 +60,29 @@ def batch_size(model: keras.Layer) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def checked_batch_size(
+    model: keras.Layer, size: int | None, name: str = "batch_size"
+) -> int | None:
+    """The size of batches, or for None the only one that the model takes, if any.
+
+    Raises ValueError, which names the argument `name`, for one that the model does not take.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> inputs = keras.Input(batch_shape=(8, 4))
+        >>> sites.checked_batch_size(keras.Sequential([inputs, keras.layers.Dense(3)]), None)
+        8
+    """
+    only = batch_size(model)
+    if only is not None and size not in (None, only):
+        raise ValueError(
+            f"{name}={size}, but the model takes batches of {only} only; leave it out, or make the "
+            "model with keras.Input(shape), without the batch"
+        )
+    return only if size is None else size
+
+
 def multiplies(layer: keras.Layer) -> bool:
     """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
     return hasattr(layer, "factor_of")

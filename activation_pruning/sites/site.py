@@ -98,9 +98,7 @@ class LiveSite:
 
     def units_alive(self, mask: Mask) -> Mask:
         """Which units have a weight alive by `mask`: bool array of shape (units,)."""
-        constant = tuple(axis for axis, size in enumerate(self.units.shape) if size == 1)
-        alive = mask.any(axis=constant, keepdims=True)
-        return np.bincount(self.units.ravel(), weights=alive.ravel(), minlength=self.n_units) > 0
+        return units_alive(self.units, mask)
 
     def kernel(self) -> Array:
         """The weights that act now, as a NumPy array (bfloat16 is widened to float32).
@@ -134,6 +132,18 @@ class LiveSite:
             seed=seed,
             statistics=statistics or {},
         )
+
+
+def units_alive(units: Array, mask: Mask) -> Mask:
+    """Which units have a weight alive by `mask`; `units` holds the unit of each weight, see `Site`.
+
+    Example:
+        >>> units_alive(np.array([[0, 1]]), np.array([[True, False], [False, False]])).tolist()
+        [True, False]
+    """
+    constant = tuple(axis for axis, size in enumerate(units.shape) if size == 1)
+    alive = mask.any(axis=constant, keepdims=True)
+    return np.bincount(units.ravel(), weights=alive.ravel(), minlength=int(units.max()) + 1) > 0
 
 
 LiveSites: TypeAlias = list[LiveSite]

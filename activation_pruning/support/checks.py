@@ -79,7 +79,7 @@ def check_flags(**flags: Any) -> None:
     """
     for name, value in flags.items():
         if not (isinstance(value, bool) or type(value).__name__ == "bool"):  # NumPy's
-            raise TypeError(f"{name}={value!r}; it must be True or False.")
+            raise TypeError(f"{name}={shown(value)}; it must be True or False.")
 
 
 def check_count(name: str, value: Any, least: int) -> None:

@@ -107,9 +107,9 @@ def bootstrap_t(values: Array | Sequence[float], level: float = 0.95) -> tuple[f
         10    95.1   95.1   89.2     93.8   95.9   87.6     93.1   89.8   87.3     1.03
 
     Where a distribution is as skewed as the lognormal, no interval from a few values covers its
-    mean: this one 84 % for n = 3, 83 for 4, 86 for 5 (t: 84, 81, 82). Below five values, where t
-    covers at least as much as this, `differences` takes t. Differences of two equal methods are
-    symmetric, and are covered: those of two lognormals 97 % by both.
+    mean: this one 84 % for n = 3, 83 for 4, 86 for 5 (t: 84, 81, 82). Below five pairs
+    `differences` takes t, which for n = 3 covers more in each column of the table. Differences of
+    two equal methods are symmetric, and are covered: those of two lognormals 97 % by both.
 
     The common bootstrap-t, with replacement, is 1.3 times as wide for n = 5, and has no finite
     intervals for n = 3. Weights come from a Sobol sequence: the same values, the same interval.
