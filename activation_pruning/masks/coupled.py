@@ -1,11 +1,12 @@
 """Sites whose units are coupled, such as the branches of a residual block, ranked as one."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from activation_pruning.allocations import Items
 from activation_pruning.support.types import Array, Arrays, Masks, Scores, Site, Sites
 
 Parts = dict[str, list[Any]]  # of which Sites one is made; Any: `replace` knows no protocols
@@ -87,17 +88,18 @@ def _joined(sites: list[Any]) -> Any:
     )
 
 
-def refilled(sites: Sites, masks: Masks, scores: Mapping[str, Scores]) -> tuple[Masks, list[str]]:
+def refilled(
+    sites: Sites, masks: Masks, items: Callable[[Any], Items]
+) -> tuple[Masks, list[str]]:
     """Masks in which no site is empty: the best unit of such a one stays, wherever it is.
 
-    A site that shares only some of its units with others may have lost all. Returns the masks, and
-    the names of the sites that got a unit back.
+    A site that shares only some of its units with others may have lost all. `items` gives those of
+    a site, its units, with their scores. Returns the masks, and the names of the sites that got a
+    unit back.
     """
     emptied = [site for site in sites if site.mask.any() and not masks[site.name].any()]
     for site in emptied:
-        alive = np.where(site.mask, scores[site.name], -np.inf)
-        best = np.unravel_index(np.argmax(alive), alive.shape)  # the first among equals
-        channel = np.asarray(site.channels)[np.broadcast_to(site.units, alive.shape)[best]]
+        channel = site.channels[np.argmax(items(site).scores)]  # the first among equals
         for other in sites:
             if other.channels is not None:
                 masks[other.name] |= other.mask & (other.channels == channel)[other.units]

@@ -82,3 +82,33 @@ def test_units_are_selected_together_and_weights_one_by_one():
     found = masks.select(sites, scores, 1 / 8, "weight", "global")
     assert found["first"].all()
     assert found["second"].tolist() == [[False, True]]
+
+
+def _refilled(scores, mask=None):
+    """`emptied` has channels 5, 7 and 8, `other` 7 and 9; neither has a weight left."""
+    emptied = site("emptied", np.ones((2, 3)), [5, 7, 8], mask)
+    other = site("other", [[1, 1], [1, 1]], [7, 9], [[1, 1], [0, 1]])
+    kept = {"emptied": np.zeros((2, 3), bool), "other": np.array([[0, 1], [0, 1]], bool)}
+    kept["alone"] = np.zeros((1, 2), bool)
+    gone = site("alone", [[1, 1]], None, [[0, 0]])
+    grain, scores = masks.Unit(), {"emptied": np.array(scores, float)}
+    return coupled.refilled([gone, emptied, other], kept, lambda s: grain.items(s, scores[s.name]))
+
+
+def test_the_best_unit_of_an_emptied_site_stays_wherever_it_is():
+    # means 4.5, 5 and 1: not the unit of the best weight, 9
+    found, names = _refilled([[9, 5, 1], [0, 5, 1]])
+    assert names == ["emptied"]
+    assert found["emptied"].astype(int).tolist() == [[0, 1, 0], [0, 1, 0]]
+    # what was pruned before stays so; the other site's second unit was alive anyway
+    assert found["other"].astype(int).tolist() == [[1, 1], [0, 1]]
+    assert not found["alone"].any()
+
+
+def test_of_equal_units_the_first_stays_and_a_dead_one_never():
+    assert _refilled([[3, 2, 3], [3, 2, 3]])[0]["emptied"].any(axis=0).tolist() == [1, 0, 0]
+    dead = [[0, 1, 1], [0, 1, 1]]
+    assert _refilled([[9, 2, 3], [9, 2, 3]], dead)[0]["emptied"].any(axis=0).tolist() == [0, 0, 1]
+    half = [[0, 1, 1], [1, 0, 1]]  # the means of what is alive: 9, 4 and 3
+    found = _refilled([[0, 4, 3], [9, 9, 3]], half)[0]
+    assert found["emptied"].astype(int).tolist() == [[0, 0, 0], [1, 0, 0]]
