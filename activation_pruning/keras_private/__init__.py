@@ -5,7 +5,6 @@ Keras release is met here and nowhere else. Nothing in here decides anything abo
 """
 
 import contextlib
-import inspect
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,23 +26,6 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
 def with_sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layer and every layer inside it, however deep."""
     return list(layer._flatten_layers())
-
-
-def take_arguments_of(wrapper: keras.Layer, layer: keras.Layer) -> None:
-    """Have Keras read calls of `wrapper` as calls of `layer`: by its names, with its defaults.
-
-    Keras looks at what stands behind each name, and refuses `**kwargs` of tensors and others.
-    """
-    own, inner = wrapper._call_signature.parameters, inspect.signature(layer.call).parameters
-    more = [own["training"]] if "training" not in inner else []
-    ordered = sorted([*inner.values(), *more], key=lambda parameter: parameter.kind)
-    wrapper._call_signature = inspect.Signature(ordered)
-
-
-def build_inside(layer: keras.Layer, input_shape: Any) -> None:
-    """Build what is inside of `layer` where its class has no `build`, as its first call would."""
-    if not all(one.built for one in with_sublayers(layer)):
-        layer._build_by_run_for_single_pos_arg(input_shape)
 
 
 def consumers(layer: keras.Layer, operations: Collection[int]) -> list[Any]:

@@ -7,6 +7,7 @@ import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.hooks.masking import masked
+from activation_pruning.keras_private import wrapped
 
 
 class KernelWrapper(keras.layers.Wrapper):
@@ -28,13 +29,13 @@ class KernelWrapper(keras.layers.Wrapper):
         kwargs.setdefault("dtype", layer.variable_dtype)
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
-        keras_private.take_arguments_of(self, layer)
+        wrapped.take_arguments_of(self, layer)
         self._kernels: dict[str, sites.LiveSite] = {}
         self._masks: dict[str, keras.Variable] = {}
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
-        keras_private.build_inside(self.layer, input_shape)
+        wrapped.build_inside(self.layer, input_shape)
         for site in sites.find(self.layer, exclude=()).sites:
             if site.wrapper is not None:
                 raise ValueError(
