@@ -89,6 +89,7 @@ def test_an_optimizer_that_cannot_be_made_anew_leaves_the_copy_uncompiled():
     assert not copy.compiled
 
 
+@pytest.mark.lowest
 def test_inputs_and_seeds_keep_their_names():
     inputs = keras.Input((6,))
     hidden = L.Dropout(0.5, name="drop")(L.Dense(4, name="a")(inputs))
