@@ -142,6 +142,7 @@ def onnx(signature: Signature, path: pathlib.Path) -> None:
     import tf2onnx
 
     function, specs = signature.traced()
+    function = _with_constants(function, specs)
     written, _ = tf2onnx.convert.from_function(function, specs, output_path=str(path))
     nodes = [node for node in written.graph.node if not node.domain]
     left = [node for node in nodes if not onnx_format.defs.has(node.op_type)]
@@ -154,6 +155,36 @@ def onnx(signature: Signature, path: pathlib.Path) -> None:
             "or build the model without it; a grouped convolution, say, as a Concatenate of "
             "convolutions of slices"
         )
+
+
+def _with_constants(function, specs):
+    """The function with the tensors that layers keep (what `Normalization` derives) written in it.
+
+    tf2onnx freezes variables only, and makes inputs of the file of other tensors from outside.
+    """
+    import tensorflow as tf
+
+    traced = function.get_concrete_function()
+    outside = traced.captured_inputs
+    if all(tensor.dtype == tf.resource for tensor in outside):
+        return function
+
+    def inlined(*inputs):
+        here = tf.compat.v1.get_default_graph()
+        for variable in traced.variables:  # so that tf2onnx finds them
+            variable.read_value()
+        held = [
+            here.capture(one) if one.dtype == tf.resource else tf.constant(one.numpy())
+            for one in outside
+        ]
+        names = [tensor.name for tensor in traced.inputs]
+        given = dict(zip(names, [*inputs, *held], strict=True))
+        wanted = {name: tensor.name for name, tensor in traced.structured_outputs.items()}
+        graph = traced.graph.as_graph_def()
+        found = tf.graph_util.import_graph_def(graph, given, [*wanted.values()], name="")
+        return dict(zip(wanted, found, strict=True))
+
+    return tf.function(inlined, input_signature=specs, autograph=False)
 
 
 def _is_in(layer, place):

@@ -62,11 +62,11 @@ class PrunedLayer(KernelWrapper):
     def factor(self, name: str, training: bool = False) -> Any:
         return self._masks[name].value
 
-    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        outputs = super().call(inputs, training=training, **kwargs)
+    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        outputs = super().call(*args, training=training, **kwargs)
         if training:
             for counter in self._counters.values():
-                counter.see((inputs,), kwargs, outputs)
+                counter.see(args, kwargs, outputs)
         return outputs
 
     def set_mask(self, name: str, mask: Mask) -> None:
