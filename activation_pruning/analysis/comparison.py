@@ -17,7 +17,7 @@ from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.graph import copies
 from activation_pruning.sites.unfolding import unfolding
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model, Table
 
@@ -105,6 +105,8 @@ def compare_low_rank(
         >>> found.accuracy["model"].tolist()
         ['dense', 'pruned', 'low_rank', 'factorized']
     """
+    check_count("batch_size", batch_size, 1)
+    check_count("seed", seed, 0)
     matches = (match,) if isinstance(match, str) else tuple(match)
     samples = _check(dense, pruned, (x, y), train, epochs, matches)
     rates = _checked_rates(learning_rates, validation) if epochs else [None]
@@ -203,7 +205,7 @@ def _checked_rates(rates, validation):
         return [None]
     rates = [rates] if isinstance(rates, Real) else list(rates)
     for rate in rates:
-        if not (isinstance(rate, Real) and 0 < rate < math.inf):
+        if not (is_number(rate) and 0 < rate < math.inf):
             raise ValueError(f"learning_rates holds {shown(rate)}; each must be a number above 0")
     if not rates:
         raise ValueError("learning_rates is empty; give at least one, or None")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from activation_pruning.analysis.memory import peak_memory
 from activation_pruning.analysis.running import batch_of, checked_sizes, runner
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, check_flags
 from activation_pruning.support.types import Array, Model, Table
 
 
@@ -83,6 +83,7 @@ def latency(
     """
     check_count("repeats", repeats, 1)
     check_count("warmup", warmup, 1)
+    check_flags(memory=memory)
     sizes, run, rows = checked_sizes(batch_sizes, [model]), runner(model), []
     for size in sizes:
         batch = batch_of(x, size)

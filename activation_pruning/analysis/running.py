@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
 from typing import Any
 
 import keras
@@ -70,7 +69,7 @@ def checked_sizes(
     if batch_sizes is None:
         fixed = [size for model in known if (size := sites.batch_size(model)) is not None]
         batch_sizes = sorted(fixed)[:1] or default
-    sizes: list = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
+    sizes: list = list(batch_sizes) if isinstance(batch_sizes, Iterable) else [batch_sizes]
     for size in sizes:
         check_count(name, size, 1)
         for model in known:

@@ -13,7 +13,7 @@ from activation_pruning import sites
 from activation_pruning.analysis.running import check_samples, whole_batches
 from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
-from activation_pruning.support.checks import check_sparsity
+from activation_pruning.support.checks import check_count, check_sparsity
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.shown import shown
@@ -71,6 +71,7 @@ def sensitivity(
     [['a', 0.5], ['a', 0.8]]
     """
     check_samples(x, y)
+    check_count("batch_size", batch_size, 1)
     names = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
     shares = list(sparsities) if isinstance(sparsities, Iterable) else [sparsities]
     for sparsity in shares:

@@ -14,7 +14,7 @@ from activation_pruning.exchange.converters import gap, given, in_float32, signa
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support import files
-from activation_pruning.support.checks import check_count, is_number
+from activation_pruning.support.checks import check_count, check_flags, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Data, Model, Path
 
@@ -154,6 +154,7 @@ def export(
 
 def _check(path, suffix, *, quantize, sparse, data, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
+    check_flags(sparse=sparse)
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(
             f"tolerance={shown(tolerance)}; it must be a number of at least 0, or None"
