@@ -42,8 +42,8 @@ def first(data: Data, steps: int | None) -> Data:
     check_count("steps", steps, 1)
     if data is None or isinstance(data, (tuple, dict, str)) or hasattr(data, "shape"):
         raise ValueError(
-            f"steps={steps} counts the batches of a dataset or generator, and data is none; leave "
-            "steps out, and give fewer samples where these are too many"
+            f"steps={steps} counts the batches of a dataset or generator, and data is neither; "
+            "leave steps out, and give fewer samples where these are too many"
         )
     return _First(data, steps)
 
