@@ -21,13 +21,18 @@ def model():
     stack = [layers.Bidirectional(inner), layers.GRU(5, stateful=True), layers.Dense(3, "softmax")]
     model = keras.Sequential([keras.Input(batch_shape=(4, 5, 3)), *stack])
     model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
-    model.fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    for state in variables(model):  # by hand: on PyTorch Keras cannot train such a model
+        state.assign(np.full(state.shape, 0.5))
     return model
 
 
+def variables(model):
+    parts = [getattr(one, "states", None) or () for one in model._flatten_layers()]
+    return keras.tree.flatten(parts)
+
+
 def states(model):
-    parts = [part for one in model._flatten_layers() for part in getattr(one, "states", None) or ()]
-    return [keras.ops.convert_to_numpy(state).copy() for state in keras.tree.flatten(parts)]
+    return [keras.ops.convert_to_numpy(state).copy() for state in variables(model)]
 
 
 def assert_as_before(model, before):
@@ -69,6 +74,6 @@ def test_latency_leaves_the_states_alone(model):
 
 def test_states_are_back_after_an_error(model):
     before = states(model)
-    with pytest.raises(ValueError, match="shape"), running.from_zeros(model):
-        model.predict_on_batch(X[:4, :, :2])
+    with pytest.raises(ZeroDivisionError), running.from_zeros(model):
+        1 / (model.predict_on_batch(X[:4]).size - 12)
     assert_as_before(model, before)
