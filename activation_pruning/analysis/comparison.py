@@ -12,7 +12,7 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
-from activation_pruning.analysis.running import check_samples, whole_batches
+from activation_pruning.analysis.running import check_samples, evaluated, whole_batches
 from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.graph import copies
@@ -222,7 +222,7 @@ def _check_data(reason, name, data):
 
 def _evaluated(network, data, batch_size):
     *whole, size = whole_batches(network, *data, batch_size)
-    return network.evaluate(*whole, batch_size=size, verbose=0, return_dict=True)
+    return evaluated(network, *whole, size)
 
 
 def _as_many(site, pruned, method):

@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.analysis.running import check_samples, whole_batches
+from activation_pruning.analysis.running import check_samples, evaluated, whole_batches
 from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
 from activation_pruning.support.checks import check_count, check_sparsity
@@ -36,7 +36,8 @@ def sensitivity(
     """Evaluate the model with one layer pruned at a time; the weights are as before afterwards.
 
     Each point is one `model.evaluate` with k = floor(sparsity * n + 0.5) of the n weights of one
-    kernel at zero, those with the lowest scores; exact zeros that are there count among them.
+    kernel at zero, those with the lowest scores; exact zeros that are there count among them. For
+    each, stateful recurrent layers start from zeros; their states are as before afterwards, too.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -134,7 +135,7 @@ def _evaluation(
     x, y, batch_size = whole_batches(model, x, y, batch_size)
 
     def evaluate() -> float:
-        results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+        results = evaluated(model, x, y, batch_size)
         if metric not in results:
             raise ValueError(
                 f"metric={shown(metric)} is not among what evaluate returns: {sorted(results)}; "

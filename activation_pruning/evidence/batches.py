@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.evidence import fitting, reading
+from activation_pruning.evidence import fitting, reading, sparse
 from activation_pruning.sites import LiveSites, padding
 from activation_pruning.support.types import Array, Arrays, Data, Model
 
@@ -23,9 +23,9 @@ def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> 
     """Yield the inputs of `data` in batches.
 
     Args:
-        data: an array or tensor; a list or dict of them (several inputs); a tuple `(x, y)` or
-            `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
-            (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
+        data: an array or tensor, also a sparse one; a list or dict of them (several inputs); a
+            tuple `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of
+            batches (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
         batch_size: samples per batch for arrays; data that is batched already keeps its own.
         model: that the inputs are for. A Sequential or Functional one says their shapes, and how
             many inputs it has: a list of another number of arrays is a list of batches.
@@ -39,7 +39,7 @@ def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> 
         [2, 2, 1]
     """
     expected = fitting.inputs(model)
-    for batch in reading.some(_batched(data, batch_size, len(expected))):
+    for batch in map(sparse.dense, reading.some(_batched(data, batch_size, len(expected)))):
         if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
             raise TypeError(
                 f"data must yield batches whose inputs are arrays, received "
@@ -121,10 +121,11 @@ def _pairs(data, batch_size, model):
     for batch in reading.some(reading.batches_in(data)):
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
-        fitting.check_inputs(batch[0], expected)
-        fitting.check_finite(batch[1], "the labels of data hold")
-        if length(batch[0]):
-            yield batch[0], batch[1]
+        x, y = sparse.dense(batch[0]), batch[1]
+        fitting.check_inputs(x, expected)
+        fitting.check_finite(y, "the labels of data hold")
+        if length(x):
+            yield x, y
 
 
 def _whole(pairs, size):
@@ -254,6 +255,7 @@ def _slices(data, batch_size):
     lengths = {fitting.samples(leaf) for leaf in keras.tree.flatten(data)}
     if len(lengths) != 1:
         raise ValueError(f"data holds arrays of different lengths: {sorted(lengths)}")
+    data = keras.tree.map_structure(sparse.sliceable, data)
     for start in range(0, lengths.pop(), batch_size):
-        stop = start + batch_size
-        yield keras.tree.map_structure(lambda leaf: np.asarray(leaf[start:stop]), data)  # noqa: B023
+        part = keras.tree.map_structure(lambda leaf: leaf[start : start + batch_size], data)  # noqa: B023
+        yield keras.tree.map_structure(np.asarray, sparse.dense(part))

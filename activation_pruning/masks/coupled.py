@@ -88,9 +88,7 @@ def _joined(sites: list[Any]) -> Any:
     )
 
 
-def refilled(
-    sites: Sites, masks: Masks, items: Callable[[Any], Items]
-) -> tuple[Masks, list[str]]:
+def refilled(sites: Sites, masks: Masks, items: Callable[[Any], Items]) -> tuple[Masks, list[str]]:
     """Masks in which no site is empty: the best unit of such a one stays, wherever it is.
 
     A site that shares only some of its units with others may have lost all. `items` gives those of
