@@ -44,8 +44,8 @@ def first(data: Data, steps: int | None) -> Data:
     check_count("steps", steps, 1)
     if data is None or isinstance(data, (tuple, dict, str)) or hasattr(data, "shape"):
         raise ValueError(
-            f"steps={shown(steps)} counts the batches of a dataset or generator, and data is neither; "
-            "leave steps out, and give fewer samples where these are too many"
+            f"steps={shown(steps)} counts the batches of a dataset or generator, and data is "
+            "neither; leave steps out, and give fewer samples where these are too many"
         )
     return _First(data, min(steps, sys.maxsize))
 

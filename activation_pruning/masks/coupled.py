@@ -97,7 +97,7 @@ def refilled(sites: Sites, masks: Masks, items: Callable[[Any], Items]) -> tuple
     """
     emptied = [site for site in sites if site.mask.any() and not masks[site.name].any()]
     for site in emptied:
-        channel = site.channels[np.argmax(items(site).scores)]  # the first among equals
+        channel = np.asarray(site.channels)[np.argmax(items(site).scores)]  # the first among equals
         for other in sites:
             if other.channels is not None:
                 masks[other.name] |= other.mask & (other.channels == channel)[other.units]
