@@ -11,7 +11,7 @@ def take_arguments_of(wrapper: keras.Layer, layer: keras.Layer) -> None:
 
     Keras looks at what stands behind each name, and refuses `**kwargs` of tensors and others.
     """
-    own, inner = wrapper._call_signature.parameters, inspect.signature(layer.call).parameters
+    own, inner = wrapper._call_signature.parameters, layer._call_signature.parameters
     more = [own["training"]] if "training" not in inner else []
     ordered = sorted([*inner.values(), *more], key=lambda parameter: parameter.kind)
     wrapper._call_signature = inspect.Signature(ordered)

@@ -1,7 +1,6 @@
 """Checks of arguments that several modules take."""
 
 import math
-import sys
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
@@ -58,12 +57,18 @@ def check_number(
             ...
         ValueError: decay=0; it must be in (0, 1]: 0.8 as in the paper.
     """
-    # Integers have no bound of their own, and what no float can hold is no number for us.
-    finite = is_number(value) and abs(value) <= sys.float_info.max
+    finite = is_number(value) and _is_finite(value)
     if not (finite and least <= value <= most and above < value < below):
         hint = f": {hint}" if hint else ""
         allowed = _allowed(least, above, most, below)
         raise ValueError(f"{name}={shown(value)}; it must be {allowed}{hint}.")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _allowed(least: float, above: float, most: float, below: float) -> str:
