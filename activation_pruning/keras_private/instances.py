@@ -160,11 +160,17 @@ def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None
         new.built = new.built or model.built
         return new
     if inputs is None:
-        inputs = keras.tree.map_structure(_input, model._inputs_struct)
+        inputs = new_inputs(model)
     outputs = model._run_through_graph(inputs, operation_fn=function)
     new = keras.Model(inputs, outputs, name=model.name)
     new._trainable = model._trainable  # of the model alone: layers know it themselves
     return new
+
+
+def new_inputs(model: keras.Model) -> Any:
+    """Symbolic inputs like those of a Functional or built Sequential model, in its structure."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return keras.tree.map_structure(_input, graph._inputs_struct)
 
 
 def _input(tensor):

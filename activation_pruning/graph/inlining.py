@@ -1,0 +1,284 @@
+"""Models of any class written down as one graph of Keras's own layers and operations."""
+
+import inspect
+import re
+import traceback
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from activation_pruning import keras_private, sites
+from activation_pruning.graph.twins import Twins
+from activation_pruning.keras_private import get_keras_mask, instances, symbolic
+from activation_pruning.support.shown import shown
+from activation_pruning.support.types import Model
+
+_PLAIN = (keras.Layer, keras.layers.Wrapper, keras.Model, keras.Sequential)
+# Lines of code in these packages are not the user's.
+_FOREIGN = {"keras", "tensorflow", "jax", "torch", "activation_pruning"}
+
+
+class NotInlined(TypeError):
+    """The `call` of a model or layer cannot be written down as a graph; the message says where."""
+
+
+def inline(model: Model, inputs: Any = None) -> keras.Model:
+    """A plain Functional model that computes what `model` does, out of its own weights.
+
+    Models and layers that put other layers together, in a `call` made of these and of `keras.ops`,
+    are taken apart, however deep: each layer inside becomes a layer of the graph, named by its
+    path, such as "encoder.attention". Layers of Keras, and those that own a weight, stay whole.
+
+    The weights are shared: whoever trains one of the models trains both. Nothing else of `model`
+    changes, and the graph needs no class of the user's own but those of layers that stay whole.
+
+    Args:
+        model: built, of any class.
+        inputs: symbolic inputs (`keras.Input`), or arrays like those that the model is called on,
+            in its own structure (a list, a dict, ...); the size of a batch stays open. None: those
+            of a Functional or Sequential model, or one array of the shape that it was built for.
+
+    Returns:
+        The Functional model, compiled as `model` is, with an optimizer that starts afresh.
+
+    Raises:
+        NotInlined: (a TypeError) where a `call` leaves Keras or depends on values; names the line.
+        ValueError: where the inputs of the model are not known.
+
+    Example:
+        >>> class Twice(keras.Model):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.inner = keras.layers.Dense(3, name="inner")
+        ...     def call(self, x):
+        ...         return x + self.inner(x)
+        >>> model = Twice()
+        >>> graph = inline(model, keras.Input((3,)))
+        >>> [layer.name for layer in graph.layers][1:], graph.weights[0] is model.weights[0]
+        (['inner', 'add'], True)
+    """
+    sites.check_model(model)
+    symbols = _inputs(model, inputs)
+    if not model.built or inputs is not None:
+        model(symbols)  # whatever is not built yet
+    inlining = _Inlining(model)
+    outputs = inlining.run(model, symbols)
+    return inlining.finish(model, symbols, outputs)
+
+
+class _Training:
+    """Stands for `training` while a graph is written down: not known yet."""
+
+    def __bool__(self):
+        raise NotInlined("it does something else in training; leave that to a layer of its own")
+
+    def __repr__(self):
+        return "training"
+
+
+_TRAINING = _Training()
+
+
+class _Inlining:
+    """One model on its way into a graph."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._twins = Twins(graph=None)
+        for layer in keras_private.with_sublayers(model):
+            for own in symbolic.own_state(layer):
+                self._twins.know(own, own)
+        self._path: list[str] = []
+        self._names: set[str] = set()
+        self._layers: dict[int, keras.Layer] = {}  # by id of the original
+        # Tensors whose mask is known here but will not be on them when the graph runs.
+        self._unmarked: dict[int, keras.KerasTensor] = {}
+
+    def run(self, model, inputs):
+        with symbolic.calls_given_to(self._called):
+            return self._inside(model, (inputs,), {})
+
+    def _called(self, called, operation, args, kwargs):
+        if not isinstance(operation, keras.Layer):  # of `keras.ops`, in a graph inside
+            return called(instances.operation(operation), *args, **kwargs)
+        if kwargs.get("training") is _TRAINING:
+            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        elif kwargs.get("training") is not None and "training" in _signature(operation).parameters:
+            raise NotInlined(
+                f"{operation.name!r} is called with training={kwargs['training']}; a graph has one "
+                "`training` for all of its layers"
+            )
+        if not _is_composite(operation):
+            return self._leaf(called, operation, args, kwargs)
+        self._path.append(operation.name)
+        outputs = self._inside(operation, args, kwargs)
+        self._path.pop()
+        return outputs
+
+    def _leaf(self, called, layer, args, kwargs):
+        """Call the layer's twin, with masks where tensors will not carry them."""
+        twin = self._twin(layer)
+        tensors = _tensors(layer, args, kwargs)
+        given = {
+            name: keras.tree.map_structure(get_keras_mask, tensor)
+            for name, tensor in _mask_arguments(layer, args, kwargs).items()
+            if self._any_unmarked(tensor)
+        }
+        outputs = called(twin, *args, **kwargs, **given)
+        if self._any_unmarked(tensors) and "mask" not in given:
+            self._note_unmarked(outputs)
+        return outputs
+
+    def _twin(self, layer):
+        if id(layer) not in self._layers:
+            twin = self._layers[id(layer)] = self._twins(layer)
+            twin.name = self._unique(".".join([*self._path, layer.name]))
+        return self._layers[id(layer)]
+
+    def _unique(self, name):
+        fresh, number = name, 0
+        while fresh in self._names:
+            number += 1
+            fresh = f"{name}_{number}"
+        self._names.add(fresh)
+        return fresh
+
+    def _inside(self, layer, args, kwargs):
+        """What `call` of a composite layer makes, and the masks that Keras would put on it."""
+        args, kwargs = symbolic.converted(layer, args), symbolic.converted(layer, kwargs)
+        if "training" in _signature(layer).parameters:
+            kwargs = {**kwargs, "training": _TRAINING}
+        for name, tensor in _mask_arguments(layer, args, kwargs).items():
+            kwargs[name] = keras.tree.map_structure(get_keras_mask, tensor)
+        first = next(iter(_signature(layer).bind(*args, **kwargs).arguments.values()))
+        mask = kwargs.get("mask")
+        if mask is None:
+            mask = keras.tree.map_structure(get_keras_mask, first)
+        with keras_private.overridden([(layer, "add_loss", _refuse_loss)]):
+            try:
+                outputs = layer.call(*args, **kwargs)
+            except Exception as error:  # whatever a `call` raises on symbolic tensors
+                raise self._refusal(layer, error) from error
+        if layer.supports_masking:
+            self._mark(layer, first, outputs, mask)
+        return outputs
+
+    def _mark(self, layer, first, outputs, mask):
+        flat = keras.tree.flatten(outputs)
+        if all(get_keras_mask(one) is not None for one in flat):
+            return
+        masks = layer.compute_mask(first, mask)
+        for one, own in zip(flat, keras.tree.flatten(masks), strict=False):
+            if own is not None and get_keras_mask(one) is None:
+                symbolic.set_keras_mask(one, own)
+                self._unmarked[id(one)] = one
+
+    def _any_unmarked(self, tensors):
+        return any(id(one) in self._unmarked for one in keras.tree.flatten(tensors))
+
+    def _note_unmarked(self, outputs):
+        for one in keras.tree.flatten(outputs):
+            if get_keras_mask(one) is not None:
+                self._unmarked[id(one)] = one
+
+    def _refusal(self, layer, error):
+        if isinstance(error, NotInlined) and error.args[1:]:
+            return error  # from a layer inside: it knows the line
+        path = "/".join(self._path) or layer.name
+        cause = str(error).strip().partition("\n")[0]
+        return NotInlined(
+            f"{path!r} ({type(layer).__name__}) cannot be written down as a graph: {cause}"
+            f"{_line(error)}. Make its call of layers and keras.ops only", layer
+        )
+
+    def finish(self, model, inputs, outputs):
+        """The Functional model, with short names for its operations."""
+        if any(not symbolic.is_symbolic(one) for one in keras.tree.flatten(outputs)):
+            raise NotInlined(f"{model.name!r} returns more than tensors: {shown(outputs)}")
+        new = keras.Model(inputs, outputs, name=model.name)
+        new._trainable = model._trainable
+        for operation in new.operations:
+            if not isinstance(operation, keras.Layer):  # numbered through the whole session
+                kind = type(operation).__name__
+                operation.name = self._unique(_snake_case(kind))
+        return new
+
+
+def _refuse_loss(*_: Any) -> None:
+    raise NotInlined("it adds a loss; leave that to a layer of its own")
+
+
+def _signature(layer):
+    return inspect.signature(layer.call)
+
+
+def _tensors(layer, args, kwargs):
+    """{name of the argument: tensor or structure of tensors}."""
+    bound = _signature(layer).bind(*args, **kwargs).arguments
+    return {
+        name: value
+        for name, value in bound.items()
+        if any(symbolic.is_symbolic(one) for one in keras.tree.flatten(value))
+    }
+
+
+def _mask_arguments(layer, args, kwargs):
+    """{name of a mask argument that Keras fills in: the tensor that carries the mask}."""
+    tensors, signature = _tensors(layer, args, kwargs), _signature(layer)
+    bound = signature.bind(*args, **kwargs)
+    if len(tensors) == 1:
+        found = {"mask": next(iter(tensors.values()))}
+    else:
+        found = {f"{name}_mask": tensor for name, tensor in tensors.items()}
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if name in signature.parameters and bound.arguments.get(name) is None
+    }
+
+
+def _is_composite(layer):
+    """Whether it only puts other layers together, in a `call` of its own."""
+    if isinstance(layer, keras.Model):
+        return not symbolic.own_state(layer)
+    kinds = (kind for kind in type(layer).__mro__ if kind not in _PLAIN)
+    if any(kind.__module__.startswith("keras.src.layers.") for kind in kinds):
+        return False  # attention, wrappers and the like are known as they are
+    inside = keras_private.sublayers(layer)
+    return bool(inside) and not symbolic.own_state(layer) and not layer.activity_regularizer
+
+
+def _line(error):
+    """ (file:line: code), the innermost line that is the user's own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not _FOREIGN & set(Path(one.filename).parts)]
+    if not own:
+        return ""
+    code = (own[-1].line or "").strip()
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {code})"
+
+
+def _snake_case(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _inputs(model, given):
+    """Symbolic inputs in the structure that the model takes."""
+    if given is not None:
+        return keras.tree.map_structure(_input, given)
+    if sites.is_graph(model):
+        return instances.new_inputs(model)
+    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
+    if shape is None:
+        raise ValueError(
+            f"the inputs of {model.name!r} are not known; give inputs=, arrays such as it is called "
+            "on, or keras.Input(...)"
+        )
+    return keras.tree.map_shape_structure(lambda own: keras.Input(own[1:]), shape)
+
+
+def _input(value):
+    if symbolic.is_symbolic(value):
+        return value
+    value = keras.ops.convert_to_tensor(value)
+    return keras.Input(value.shape[1:], dtype=keras.backend.standardize_dtype(value.dtype))
