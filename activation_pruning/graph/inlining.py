@@ -95,8 +95,14 @@ class _Inlining:
         self._unmarked: dict[int, keras.KerasTensor] = {}
 
     def run(self, model, inputs):
-        with symbolic.calls_given_to(self._called):
-            return self._inside(model, (inputs,), {})
+        filtering = keras.config.is_traceback_filtering_enabled()
+        keras.config.disable_traceback_filtering()  # it rewrites the errors that are read here
+        try:
+            with symbolic.calls_given_to(self._called):
+                return self._inside(model, (inputs,), {})
+        finally:
+            if filtering:
+                keras.config.enable_traceback_filtering()
 
     def _called(self, called, operation, args, kwargs):
         if not isinstance(operation, keras.Layer):  # of `keras.ops`, in a graph inside
