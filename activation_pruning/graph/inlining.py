@@ -22,6 +22,10 @@ _FOREIGN = {"keras", "tensorflow", "jax", "torch", "activation_pruning"}
 class NotInlined(TypeError):
     """The `call` of a model or layer cannot be written down as a graph; the message says where."""
 
+    def __init__(self, message: str, placed: bool = False) -> None:
+        super().__init__(message)
+        self.placed = placed  # whether the message names a layer and a line
+
 
 def inline(model: Model, inputs: Any = None) -> keras.Model:
     """A plain Functional model that computes what `model` does, out of its own weights.
@@ -90,6 +94,7 @@ class _Inlining:
                 self._twins.know(own, own)
         self._path: list[str] = []
         self._names: set[str] = set()
+        self._within_leaf = False
         self._layers: dict[int, keras.Layer] = {}  # by id of the original
         # Tensors whose mask is known here but will not be on them when the graph runs.
         self._unmarked: dict[int, keras.KerasTensor] = {}
@@ -105,6 +110,8 @@ class _Inlining:
                 keras.config.enable_traceback_filtering()
 
     def _called(self, called, operation, args, kwargs):
+        if self._within_leaf:  # Keras asks what it makes of shapes
+            return called(operation, *args, **kwargs)
         if not isinstance(operation, keras.Layer):  # of `keras.ops`, in a graph inside
             return called(instances.operation(operation), *args, **kwargs)
         if kwargs.get("training") is _TRAINING:
@@ -130,7 +137,11 @@ class _Inlining:
             for name, tensor in _mask_arguments(layer, args, kwargs).items()
             if self._any_unmarked(tensor)
         }
-        outputs = called(twin, *args, **kwargs, **given)
+        self._within_leaf = True
+        try:
+            outputs = called(twin, *args, **kwargs, **given)
+        finally:
+            self._within_leaf = False
         if self._any_unmarked(tensors) and "mask" not in given:
             self._note_unmarked(outputs)
         return outputs
@@ -163,6 +174,10 @@ class _Inlining:
         with keras_private.overridden([(layer, "add_loss", _refuse_loss)]):
             try:
                 outputs = layer.call(*args, **kwargs)
+            except NotInlined as error:
+                if error.placed:  # in a layer inside
+                    raise
+                raise self._refusal(layer, error) from error
             except Exception as error:  # whatever a `call` raises on symbolic tensors
                 raise self._refusal(layer, error) from error
         if layer.supports_masking:
@@ -188,13 +203,12 @@ class _Inlining:
                 self._unmarked[id(one)] = one
 
     def _refusal(self, layer, error):
-        if isinstance(error, NotInlined) and error.args[1:]:
-            return error  # from a layer inside: it knows the line
         path = "/".join(self._path) or layer.name
         cause = str(error).strip().partition("\n")[0]
         return NotInlined(
             f"{path!r} ({type(layer).__name__}) cannot be written down as a graph: {cause}"
-            f"{_line(error)}. Make its call of layers and keras.ops only", layer
+            f"{_line(error)}. Make its call of layers and keras.ops only",
+            placed=True,
         )
 
     def finish(self, model, inputs, outputs):
