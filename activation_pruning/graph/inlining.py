@@ -64,8 +64,8 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
     """
     sites.check_model(model)
     symbols = _inputs(model, inputs)
-    if not model.built or inputs is not None:
-        model(symbols)  # whatever is not built yet
+    if not model.built:
+        model(symbols)
     inlining = _Inlining(model)
     outputs = inlining.run(model, symbols)
     return inlining.finish(model, symbols, outputs)
@@ -100,10 +100,11 @@ class _Inlining:
         self._unmarked: dict[int, keras.KerasTensor] = {}
 
     def run(self, model, inputs):
+        self._sparse = any(one.sparse for one in keras.tree.flatten(inputs))
         filtering = keras.config.is_traceback_filtering_enabled()
         keras.config.disable_traceback_filtering()  # it rewrites the errors that are read here
         try:
-            with symbolic.calls_given_to(self._called):
+            with symbolic.calls_given_to(self._called), symbolic.open_sizes():
                 return self._inside(model, (inputs,), {})
         finally:
             if filtering:
@@ -121,6 +122,8 @@ class _Inlining:
                 f"{operation.name!r} is called with training={kwargs['training']}; a graph has one "
                 "`training` for all of its layers"
             )
+        if not self._sparse:
+            symbolic.dense((args, kwargs))
         if not _is_composite(operation):
             return self._leaf(called, operation, args, kwargs)
         self._path.append(operation.name)
@@ -261,11 +264,16 @@ def _is_composite(layer):
     """Whether it only puts other layers together, in a `call` of its own."""
     if isinstance(layer, keras.Model):
         return not symbolic.own_state(layer)
-    kinds = (kind for kind in type(layer).__mro__ if kind not in _PLAIN)
-    if any(kind.__module__.startswith("keras.src.layers.") for kind in kinds):
+    if _calls_as_keras(layer):
         return False  # attention, wrappers and the like are known as they are
     inside = keras_private.sublayers(layer)
     return bool(inside) and not symbolic.own_state(layer) and not layer.activity_regularizer
+
+
+def _calls_as_keras(layer):
+    """Whether its `call` is one of Keras's own layers'."""
+    kind = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
+    return kind not in _PLAIN and kind.__module__.startswith("keras.src.layers.")
 
 
 def _line(error):

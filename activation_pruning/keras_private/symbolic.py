@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras.src.backend import set_keras_mask as set_keras_mask
 
+from activation_pruning.keras_private import overridden
+
 
 @contextlib.contextmanager
 def calls_given_to(function: Callable[..., Any]) -> Iterator[None]:
@@ -58,3 +60,55 @@ def own_state(layer: keras.Layer) -> list[Any]:
     variables = layer._trainable_variables + layer._non_trainable_variables
     return [*variables, *layer._seed_generators]
 
+
+class _OpenSize:
+    """The size of an axis that is open while a graph is written down, such as that of a batch."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise TypeError(
+            "it computes with a size that is open here; give inputs of a fixed shape, such as "
+            "keras.Input(batch_shape=(8, 128))"
+        )
+
+    __index__ = __int__ = __float__ = __bool__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse
+    __mul__ = __rmul__ = __floordiv__ = __rfloordiv__ = __truediv__ = __mod__ = __neg__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
+_OPEN = _OpenSize()
+
+
+@contextlib.contextmanager
+def open_sizes() -> Iterator[None]:
+    """Inside the block, what `keras.ops.shape` says of an open axis may be handed on.
+
+    To `reshape`, where it is one axis, and to `broadcast_to`, which leaves that axis as it is: what
+    is computed with the result broadcasts it in turn. Everything else refuses it.
+    """
+    shape, reshape, broadcast_to = keras.ops.shape, keras.ops.reshape, keras.ops.broadcast_to
+
+    def known_shape(x: Any) -> Any:
+        found = shape(x)
+        return tuple(_OPEN if one is None else one for one in found) if is_symbolic(x) else found
+
+    def reshaped(x: Any, newshape: Any) -> Any:
+        sizes = newshape if isinstance(newshape, (tuple, list)) else (newshape,)
+        if sum(one is _OPEN or one == -1 for one in sizes) > 1:
+            _OPEN._refuse()
+        return reshape(x, tuple(-1 if one is _OPEN else one for one in sizes))
+
+    def spread(x: Any, to: Any) -> Any:
+        own = (1,) * (len(to) - len(x.shape)) + tuple(x.shape)
+        sizes = tuple(mine if one is _OPEN else one for one, mine in zip(to, own, strict=True))
+        return x if sizes == tuple(x.shape) else broadcast_to(x, sizes)
+
+    shadows = {"shape": known_shape, "reshape": reshaped, "broadcast_to": spread}
+    with overridden((keras.ops, name, value) for name, value in shadows.items()):
+        yield
+
+
+def dense(tensors: Any) -> None:
+    """Mark symbolic tensors as not sparse: Keras takes products with plain arrays for sparse."""
+    for one in keras.tree.flatten(tensors):
+        if is_symbolic(one):
+            one._sparse = False
