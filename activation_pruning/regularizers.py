@@ -1,7 +1,6 @@
 """Regularizers that act on the singular values of a kernel."""
 
 import warnings
-from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras import ops
 from activation_pruning import keras_private
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.support import names
-from activation_pruning.support.checks import check_number
+from activation_pruning.support.checks import check_number, is_integer, is_number
 from activation_pruning.support.shown import shown
 
 _EPS = 1.1920929e-07  # of float32, in which the singular values are found
@@ -52,8 +51,8 @@ class NuclearNorm(keras.regularizers.Regularizer):
         check_number("strength", strength, 0)
         if weighting not in ("none", "index"):
             raise ValueError(f"weighting={shown(weighting)}; choose 'none' or 'index'")
-        epochs = isinstance(start_when, Integral) and start_when >= 0
-        level = isinstance(start_when, Real) and 0 < start_when < 1
+        epochs = is_integer(start_when) and start_when >= 0
+        level = is_number(start_when) and 0 < start_when < 1
         if not (start_when is None or epochs or level):
             raise ValueError(
                 f"start_when={shown(start_when)}; give None, a whole number of epochs of at least "
@@ -140,7 +139,7 @@ class Starter(AttachedCallback):
         self._start(epoch + 1, logs or {})
 
     def _due(self, penalty, epochs, logs):
-        if isinstance(penalty.start_when, Integral):
+        if is_integer(penalty.start_when):
             return epochs >= penalty.start_when
         if logs is None:  # before training
             return False

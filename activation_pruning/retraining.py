@@ -6,10 +6,9 @@ answers whether that was enough. `at_most` is the most epochs it ever takes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Protocol, TypeAlias
 
-from activation_pruning.support.checks import check_count, check_number
+from activation_pruning.support.checks import check_count, check_number, is_integer
 from activation_pruning.support.shown import shown
 
 Logs: TypeAlias = Sequence[Mapping[str, Any]]  # metrics of each epoch since the event
@@ -108,7 +107,7 @@ def get(spec: Policy | int) -> Policy:
         >>> get(3)
         Epochs(at_most=3)
     """
-    if isinstance(spec, Integral) and not isinstance(spec, bool):
+    if is_integer(spec):
         return Epochs(int(spec))
     if callable(spec) and hasattr(spec, "at_most") and not isinstance(spec, type):
         return spec

@@ -1,10 +1,9 @@
 """What an amount is."""
 
-from numbers import Real
 from typing import Any, TypeAlias
 
 from activation_pruning.allocations import Allocation, SiteItems
-from activation_pruning.support.checks import SHARE
+from activation_pruning.support.checks import SHARE, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Sites
 
@@ -76,7 +75,7 @@ def is_amount(value: Any) -> bool:
 
 def check_type(amount: Any) -> None:
     """Raise a TypeError unless `amount` is one, or a number."""
-    if isinstance(amount, bool) or not isinstance(amount, (Real, Amount)):
+    if not (is_number(amount) or is_amount(amount)):
         raise TypeError(
             f"amount={shown(amount)}; give amounts.Fraction(0.2), amounts.Number(1000) or another "
             "one."
@@ -93,7 +92,7 @@ def check(amount: Any) -> None:
         TypeError: amount='half'; give amounts.Fraction(0.2), amounts.Number(1000) or another one.
     """
     check_type(amount)
-    if isinstance(amount, Real) and not 0 <= float(amount) < 1:
+    if is_number(amount) and not 0 <= amount < 1:
         raise ValueError(
             f"amount={shown(amount)}; a number is a sparsity here, in [0, 1), {SHARE}: for a "
             "number of weights give amounts.Number(1000)."

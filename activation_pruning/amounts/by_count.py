@@ -1,11 +1,10 @@
 """Amounts that follow from how many weights are alive."""
 
 from dataclasses import dataclass
-from numbers import Integral
 
 from activation_pruning.allocations import rounded
 from activation_pruning.amounts.base import Amount, check_type
-from activation_pruning.support.checks import check_count, check_number
+from activation_pruning.support.checks import check_count, check_number, is_integer
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def get(spec: Amount | float) -> Amount:
     check_type(spec)
     if isinstance(spec, Amount):
         return spec
-    if isinstance(spec, Integral):
+    if is_integer(spec):
         return Number(int(spec))
     hint = "0.2 for 20 % of what is alive; a number of weights is an integer"
     check_number("amount", spec, above=0, below=1, hint=hint)

@@ -5,12 +5,12 @@ import inspect
 import math
 import re
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.support.checks import is_integer
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
@@ -95,7 +95,7 @@ def _parsed(shapes, batch_axes=0):
     if isinstance(shapes, (tuple, list)):
         sizes = shapes[batch_axes:]
         nested = any(isinstance(shape, (tuple, list, dict)) for shape in shapes)
-        if not nested and all(isinstance(size, Integral) and size > 0 for size in sizes):
+        if not nested and all(is_integer(size) and size > 0 for size in sizes):
             return keras.KerasTensor((None, *sizes), "float32")
         if shapes and all(isinstance(s, (tuple, list, dict, keras.KerasTensor)) for s in shapes):
             return [_parsed(shape, batch_axes) for shape in shapes]

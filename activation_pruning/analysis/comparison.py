@@ -12,12 +12,12 @@ import pandas as pd
 from activation_pruning import sites
 from activation_pruning.analysis import linalg
 from activation_pruning.analysis.low_rank import factorize, low_rank, ranks_of
-from activation_pruning.analysis.running import check_samples, whole_batches
+from activation_pruning.analysis.running import check_samples, evaluated, whole_batches
 from activation_pruning.analysis.spectra import matched, matrices_of
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.graph import copies
 from activation_pruning.sites.unfolding import unfolding
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model, Table
 
@@ -105,6 +105,8 @@ def compare_low_rank(
         >>> found.accuracy["model"].tolist()
         ['dense', 'pruned', 'low_rank', 'factorized']
     """
+    check_count("batch_size", batch_size, 1)
+    check_count("seed", seed, 0)
     matches = (match,) if isinstance(match, str) else tuple(match)
     samples = _check(dense, pruned, (x, y), train, epochs, matches)
     rates = _checked_rates(learning_rates, validation) if epochs else [None]
@@ -203,7 +205,7 @@ def _checked_rates(rates, validation):
         return [None]
     rates = [rates] if isinstance(rates, Real) else list(rates)
     for rate in rates:
-        if not (isinstance(rate, Real) and 0 < rate < math.inf):
+        if not (is_number(rate) and 0 < rate < math.inf):
             raise ValueError(f"learning_rates holds {shown(rate)}; each must be a number above 0")
     if not rates:
         raise ValueError("learning_rates is empty; give at least one, or None")
@@ -220,7 +222,7 @@ def _check_data(reason, name, data):
 
 def _evaluated(network, data, batch_size):
     *whole, size = whole_batches(network, *data, batch_size)
-    return network.evaluate(*whole, batch_size=size, verbose=0, return_dict=True)
+    return evaluated(network, *whole, size)
 
 
 def _as_many(site, pruned, method):

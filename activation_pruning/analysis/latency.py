@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.analysis.memory import peak_memory
-from activation_pruning.analysis.running import batch_of, checked_sizes, runner
-from activation_pruning.support.checks import check_count
+from activation_pruning.analysis.running import batch_of, checked_sizes, from_zeros, runner
+from activation_pruning.support.checks import check_count, check_flags
 from activation_pruning.support.types import Array, Model, Table
 
 
@@ -53,7 +53,8 @@ def latency(
     uses (TensorFlow, JAX), from a NumPy batch to NumPy outputs. The copies of both are in it, the
     Python of the layers is not (on PyTorch, which does not trace, it is). Any other callable is
     called as it is: JAX arrays and tensors of Keras's backend are waited for, all else must be
-    finished when it returns, as with LiteRT and ONNX Runtime. Garbage is collected before.
+    finished when it returns, as with LiteRT and ONNX Runtime. Garbage is collected before. The
+    states of stateful recurrent layers are as before afterwards.
 
     Args:
         model: a built `keras.Model`, or a function of a batch.
@@ -83,13 +84,15 @@ def latency(
     """
     check_count("repeats", repeats, 1)
     check_count("warmup", warmup, 1)
+    check_flags(memory=memory)
     sizes, run, rows = checked_sizes(batch_sizes, [model]), runner(model), []
     for size in sizes:
         batch = batch_of(x, size)
-        for _ in range(warmup):
-            run(batch)
-        with _no_garbage():
-            times = [_seconds(run, batch, clock) for _ in range(repeats)]
+        with from_zeros(model):
+            for _ in range(warmup):
+                run(batch)
+            with _no_garbage():
+                times = [_seconds(run, batch, clock) for _ in range(repeats)]
         row = {"batch_size": size, "repeats": repeats, **_quartiles(times)}
         row["iqr_ms"] = row["q3_ms"] - row["q1_ms"]
         row["samples_per_s"] = 1000 * size / row["median_ms"]
@@ -149,11 +152,12 @@ def latency_compare(
     check_count("resamples", resamples, 1)
     random = np.random.default_rng(seed)
     batch, runs = batch_of(x, batch_size), {name: runner(one) for name, one in models.items()}
-    for run in runs.values():
-        for _ in range(warmup):
-            run(batch)
+    with from_zeros(*models.values()):
+        for run in runs.values():
+            for _ in range(warmup):
+                run(batch)
     names, rows = list(runs), []
-    with _no_garbage():
+    with from_zeros(*models.values()), _no_garbage():
         for number in range(1, rounds + 1):
             for position, chosen in enumerate(random.permutation(len(names)), 1):
                 name = names[chosen]

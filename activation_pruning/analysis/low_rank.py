@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
 
 import keras
 import numpy as np
@@ -16,7 +15,8 @@ from activation_pruning.graph import configurations, copies, holding
 from activation_pruning.layers import wrapping
 from activation_pruning.sites.layer_classes import CONVOLUTIONS
 from activation_pruning.sites.unfolding import unfolding
-from activation_pruning.support.checks import is_number
+from activation_pruning.support.checks import check_flags, is_integer
+from activation_pruning.support.names import quoted
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
@@ -168,6 +168,7 @@ def _ranks(model, found, rank, like, energy, method, standardize):
     wrapping.check_plain(found, ", whose masks or gates would cut the result")
     if method not in ("pca", "svd"):
         raise ValueError(f"method={shown(method)}; choose 'pca' or 'svd'")
+    check_flags(standardize=standardize)
     if standardize and method == "svd":
         raise ValueError("standardize=True needs method='pca': a truncated SVD is not centred")
     if sum(given is not None for given in (rank, like, energy)) != 1:
@@ -181,10 +182,10 @@ def _ranks(model, found, rank, like, energy, method, standardize):
     wanted = rank if isinstance(rank, dict) else {site.name: rank for site in found}
     unknown = set(wanted) - {name for site in found for name in (site.name, site.path)}
     if unknown:
-        known = sorted(site.name for site in found)
+        known = quoted(sorted(site.name for site in found))
         raise ValueError(
-            f"rank={sorted(unknown)} names no kernel to reduce; there are {known} (the output "
-            "layer is among them with exclude=())"
+            f"rank={quoted(sorted(unknown))} names no kernel to reduce; there are {known} (the "
+            "output layer is among them with exclude=())"
         )
     return {site.name: _given(site, wanted) for site in found}
 
@@ -198,7 +199,7 @@ def _given(site, wanted):
     blocks, rows, columns = unfolding(site).shape
     full = min(rows, columns)
     r = wanted.get(site.name, wanted.get(site.path, full))
-    if not (is_number(r) and isinstance(r, Integral) and 0 <= r <= full):
+    if not (is_integer(r) and 0 <= r <= full):
         raise ValueError(
             f"rank={shown(r)} for kernel {site.name!r}: its matrix is {rows} x {columns}, so the "
             f"rank must be an integer in [0, {full}]. Give ranks by layer as a dict, or exclude it."

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from activation_pruning import sites
+from activation_pruning import keras_private, sites
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
@@ -39,6 +39,32 @@ def runner(model: Model | Callable[[Any], Any]) -> Callable[[Any], Any]:
         return outputs
 
     return run
+
+
+@contextlib.contextmanager
+def from_zeros(*models: Any) -> Iterator[None]:
+    """Stateful recurrent layers start from zeros, and have their states back afterwards.
+
+    Of what is no `keras.Model` nothing is known.
+    """
+    known = [model for model in models if isinstance(model, keras.Model)]
+    layers = [one for model in known for one in keras_private.with_sublayers(model)]
+    stateful = [one for one in layers if getattr(one, "stateful", None) is True]
+    states = keras.tree.flatten([getattr(one, "states", None) or () for one in stateful])
+    kept = [(state, keras.ops.convert_to_numpy(state).copy()) for state in states]
+    try:
+        for state, values in kept:
+            state.assign(np.zeros_like(values))
+        yield
+    finally:
+        for state, values in kept:
+            state.assign(values)
+
+
+def evaluated(model: Model, x: Any, y: Any, batch_size: int) -> dict[str, float]:
+    """What `evaluate` says, whatever the model has seen before: stateful layers start anew."""
+    with from_zeros(model):
+        return model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
 
 
 def batch_of(x: Any, size: int) -> Any:
@@ -70,7 +96,7 @@ def checked_sizes(
     if batch_sizes is None:
         fixed = [size for model in known if (size := sites.batch_size(model)) is not None]
         batch_sizes = sorted(fixed)[:1] or default
-    sizes: list = [batch_sizes] if isinstance(batch_sizes, Integral) else list(batch_sizes)
+    sizes: list = list(batch_sizes) if isinstance(batch_sizes, Iterable) else [batch_sizes]
     for size in sizes:
         check_count(name, size, 1)
         for model in known:

@@ -10,10 +10,10 @@ import keras
 import pandas as pd
 
 from activation_pruning import sites
-from activation_pruning.analysis.running import check_samples, whole_batches
+from activation_pruning.analysis.running import check_samples, evaluated, whole_batches
 from activation_pruning.evidence import gathering
 from activation_pruning.pruning import Event, Settings
-from activation_pruning.support.checks import check_sparsity
+from activation_pruning.support.checks import check_count, check_sparsity
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.shown import shown
@@ -36,7 +36,8 @@ def sensitivity(
     """Evaluate the model with one layer pruned at a time; the weights are as before afterwards.
 
     Each point is one `model.evaluate` with k = floor(sparsity * n + 0.5) of the n weights of one
-    kernel at zero, those with the lowest scores; exact zeros that are there count among them.
+    kernel at zero, those with the lowest scores; exact zeros that are there count among them. For
+    each, stateful recurrent layers start from zeros; their states are as before afterwards, too.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -71,6 +72,7 @@ def sensitivity(
     [['a', 0.5], ['a', 0.8]]
     """
     check_samples(x, y)
+    check_count("batch_size", batch_size, 1)
     names = [criteria] if isinstance(criteria, str) or callable(criteria) else list(criteria)
     shares = list(sparsities) if isinstance(sparsities, Iterable) else [sparsities]
     for sparsity in shares:
@@ -133,7 +135,7 @@ def _evaluation(
     x, y, batch_size = whole_batches(model, x, y, batch_size)
 
     def evaluate() -> float:
-        results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+        results = evaluated(model, x, y, batch_size)
         if metric not in results:
             raise ValueError(
                 f"metric={shown(metric)} is not among what evaluate returns: {sorted(results)}; "

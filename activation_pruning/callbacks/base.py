@@ -1,7 +1,7 @@
 """What the callbacks of this package have in common."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ from keras.callbacks import CallbackList
 
 from activation_pruning import keras_private, sites
 from activation_pruning.hooks.attachment import attachment
+from activation_pruning.sites.choice import as_list
 from activation_pruning.support import names
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
@@ -25,7 +26,7 @@ class AttachedCallback(keras.callbacks.Callback):
 
     def __init__(self, include: Layers = None, exclude: Layers = None) -> None:
         super().__init__()
-        self.include, self.exclude = include, exclude
+        self.include, self.exclude = _lasting("include", include), _lasting("exclude", exclude)
         self._sites: list[sites.LiveSite] = []
         self._fitting = False
         self._within: str | None = None  # the call of Keras that it is for; None in other loops
@@ -196,16 +197,22 @@ class EventListener(AttachedCallback):
         """There has been an event."""
 
 
+def _lasting(argument, layers):
+    """The layers as given, checked; those of a generator as a list, to be read at each fit."""
+    found = as_list(argument, layers)
+    return found if isinstance(layers, Iterator) else layers
+
+
 def settings(pruner: Any) -> dict[str, Any]:
     """{name: text or number} of what a `PruningCallback` was made with."""
     shared = pruner.settings
-    named = {"criterion": shared.criterion, "allocation": shared.allocation}
+    chosen = {"criterion": shared.criterion, "allocation": shared.allocation}
     found: dict[str, Any] = {"schedule": repr(pruner.schedule)}
-    found |= {key: getattr(value, "__name__", repr(value)) for key, value in named.items()}
+    found |= {key: getattr(value, "__name__", repr(value)) for key, value in chosen.items()}
     found |= {"granularity": repr(shared.granularity), "seed": shared.seed}
     for key in ("include", "exclude"):
         layers = getattr(pruner, key)
-        layers = [layers] if isinstance(layers, str) else layers
-        found[key] = layers if layers is None else [getattr(one, "name", one) for one in layers]
+        named = [getattr(one, "name", one) for one in as_list(key, layers)]
+        found[key] = None if layers is None else named
     found |= {key: getattr(pruner, key) for key in ("threshold", "respect_zeros", "reset_counts")}
     return found | {"regrow": None if pruner.regrow is None else repr(pruner.regrow)}

@@ -10,6 +10,7 @@ from activation_pruning.callbacks.base import AttachedCallback, Last
 from activation_pruning.hooks.silencing import Silencer
 from activation_pruning.pruning import Event, report
 from activation_pruning.support.counts import counted
+from activation_pruning.support.names import shortened
 from activation_pruning.support.types import Layers, Masks
 
 
@@ -139,8 +140,9 @@ class KeepPruned(AttachedCallback):
     def _say(self, back):
         if back and not self._said:
             self._said = True
+            told = shortened(f"{name}: {count}" for name, count in back.items())
             warnings.warn(
-                f"weights under the masks are no longer zeros ({back}): they were restored or "
+                f"weights under the masks are no longer zeros ({told}): they were restored or "
                 "averaged from before the last pruning event, written past the optimizer, or "
                 "training diverged to NaN; the masks were applied to them again, as they will be "
                 "at the end of every epoch of this fit",

@@ -13,7 +13,7 @@ from activation_pruning.evidence.gathering import warn_left_out
 from activation_pruning.evidence.reading import first
 from activation_pruning.hooks.remembered import pruned_last, remember
 from activation_pruning.pruning import Event, Settings, report
-from activation_pruning.support.checks import check_number
+from activation_pruning.support.checks import check_flags, check_number
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import ProgressBar
 from activation_pruning.support.types import Criterion, Data, Layers, Named, Table
@@ -78,6 +78,7 @@ class PruningCallback(KeepPruned):
     ) -> None:
         super().__init__(include, exclude)
         check_number("threshold", threshold, hint="an output of a unit, 0 for a ReLU")
+        check_flags(respect_zeros=respect_zeros, reset_counts=reset_counts)
         self.schedule = schedules.get(schedule)
         self.settings = Settings(criterion, allocation, granularity, seed)
         self.threshold, self.respect_zeros = threshold, respect_zeros

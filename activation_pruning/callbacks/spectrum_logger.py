@@ -2,14 +2,13 @@
 
 import warnings
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
 import pandas as pd
 
 from activation_pruning.callbacks.base import AttachedCallback
 from activation_pruning.evidence.spectrum import Spectrum
-from activation_pruning.support.checks import check_count
+from activation_pruning.support.checks import check_count, is_integer
 from activation_pruning.support.types import Layers, Table
 
 
@@ -101,7 +100,7 @@ class SpectrumLogger(AttachedCallback):
         return pd.concat(placed, ignore_index=True)
 
     def _wanted(self, epoch):
-        if isinstance(self.epochs, Integral):
+        if is_integer(self.epochs):
             return epoch % self.epochs == 0
         return epoch in self.epochs
 

@@ -1,7 +1,5 @@
 """`compress`: which weights are shared, and how."""
 
-from numbers import Integral
-
 import keras
 import numpy as np
 
@@ -11,6 +9,7 @@ from activation_pruning.compression.compressed import Compressed, check_shapes, 
 from activation_pruning.compression.tensors import Raw, Shared, raw_bytes
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
+from activation_pruning.support.checks import is_integer
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
@@ -72,8 +71,7 @@ def _widths(model, bits):
     wrapping.check_plain(found)
     widths = {id(site.variable): (site.name, None) for site in found}
     for pattern, width in (bits if isinstance(bits, dict) else {"*": bits}).items():
-        whole = isinstance(width, Integral) and not isinstance(width, bool)
-        if not whole or not 1 <= width <= _MOST_BITS:
+        if not is_integer(width) or not 1 <= width <= _MOST_BITS:
             raise ValueError(
                 f"bits={shown(bits)}; bits must be an integer in [1, {_MOST_BITS}] (5 allows 32 "
                 "different weights), or a dict of such by layer"

@@ -5,7 +5,8 @@
   every backend; sample_gradients.py: of every sample; logits.py: what the loss does to the logits.
 - inputs.py: norms and second moments of a layer's inputs. significance.py: how excited nodes are.
 - consumers.py: the layers that take a unit's output.
-- batches.py: inputs and labels, whatever form they come in; reading.py: how far they are read.
+- batches.py: inputs and labels, whatever form they come in; reading.py: how far they are read;
+  fitting.py: whether they are such as a model takes.
 - probes.py: what flows through a model.
 - spectrum.py: singular values of a kernel, and its norms.
 """

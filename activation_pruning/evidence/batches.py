@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.evidence import reading
-from activation_pruning.sites import LiveSites, is_graph, padding
+from activation_pruning.evidence import fitting, reading, sparse
+from activation_pruning.sites import LiveSites, padding
 from activation_pruning.support.types import Array, Arrays, Data, Model
 
 
@@ -23,9 +23,9 @@ def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> 
     """Yield the inputs of `data` in batches.
 
     Args:
-        data: an array or tensor; a list or dict of them (several inputs); a tuple `(x, y)` or
-            `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of batches
-            (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
+        data: an array or tensor, also a sparse one; a list or dict of them (several inputs); a
+            tuple `(x, y)` or `(x, y, weights)`; a `keras.utils.PyDataset`; or any iterable of
+            batches (`tf.data.Dataset`, torch `DataLoader`, generator), each `x` or `(x, y, ...)`.
         batch_size: samples per batch for arrays; data that is batched already keeps its own.
         model: that the inputs are for. A Sequential or Functional one says their shapes, and how
             many inputs it has: a list of another number of arrays is a list of batches.
@@ -38,14 +38,14 @@ def inputs_of(data: Data, batch_size: int = 256, model: Model | None = None) -> 
         >>> [len(x) for x in inputs_of((np.zeros((5, 2)), np.zeros(5)), batch_size=2)]
         [2, 2, 1]
     """
-    expected = _shapes(model)
-    for batch in reading.some(_batched(data, batch_size, len(expected))):
+    expected = fitting.inputs(model)
+    for batch in map(sparse.dense, reading.some(_batched(data, batch_size, len(expected)))):
         if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(batch)):
             raise TypeError(
                 f"data must yield batches whose inputs are arrays, received "
                 f"{type(batch).__name__}; convert with np.asarray"
             )
-        _check_inputs(batch, expected)
+        fitting.check_inputs(batch, expected)
         if length(batch):
             yield batch
 
@@ -109,7 +109,7 @@ def pairs_of(
 
 
 def _pairs(data, batch_size, model):
-    expected = _shapes(model)
+    expected = fitting.inputs(model)
     if isinstance(data, tuple) and len(data) > 1:
         x, y = data[:2]
         _check_pair(x, y, len(expected))
@@ -121,10 +121,11 @@ def _pairs(data, batch_size, model):
     for batch in reading.some(reading.batches_in(data)):
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError("data yields no labels, which the loss needs: batches of (x, y)")
-        _check_inputs(batch[0], expected)
-        _check_finite(batch[1], "the labels of data hold")
-        if length(batch[0]):
-            yield batch[0], batch[1]
+        x, y = sparse.dense(batch[0]), batch[1]
+        fitting.check_inputs(x, expected)
+        fitting.check_finite(y, "the labels of data hold")
+        if length(x):
+            yield x, y
 
 
 def _whole(pairs, size):
@@ -177,14 +178,14 @@ def count(data: Data, batch_size: int, model: Model | None = None) -> int | None
         (3, None)
     """
     data = data[0] if isinstance(data, tuple) else data
-    if _unbatched(data, len(_shapes(model))):
+    if _unbatched(data, len(fitting.inputs(model))):
         return -(-length(data) // ((model and sites.batch_size(model)) or batch_size))
     return operator.length_hint(data) or None
 
 
 def length(batch: Any) -> int:
     """How many samples a batch of inputs holds."""
-    return len(keras.tree.flatten(batch)[0])
+    return fitting.samples(keras.tree.flatten(batch)[0])
 
 
 def means(live_sites: LiveSites, shares: Iterable[tuple[float, Iterable[list[Array]]]]) -> Arrays:
@@ -207,10 +208,12 @@ def _check_pair(x, y, inputs):
     if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten([x, y])):
         raise TypeError("data=(x, y) must hold arrays; convert lists with np.asarray")
     _check_several(x, inputs)
-    lengths = [sorted({len(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)]
+    lengths = [
+        sorted({fitting.samples(leaf) for leaf in keras.tree.flatten(part)}) for part in (x, y)
+    ]
     if lengths[0] != lengths[1]:
         raise ValueError(f"data holds {lengths[0]} samples and {lengths[1]} labels")
-    _check_finite(y, "the labels of data hold")
+    fitting.check_finite(y, "the labels of data hold")
 
 
 def _check_several(x, inputs):
@@ -219,44 +222,6 @@ def _check_several(x, inputs):
             f"data=tuple of arrays is read as (x, y), but the model takes {inputs} inputs; give "
             "([x1, x2, ...], y), or, where no labels are needed, [x1, x2, ...]"
         )
-
-
-def _check_inputs(batch, expected):
-    """Raise where inputs are not finite, or not of the shapes that a model takes."""
-    _check_finite(batch, "data holds")
-    leaves = keras.tree.flatten(batch)
-    if isinstance(batch, dict) or len(leaves) != len(expected):
-        return  # by name, in any order: Keras itself checks these
-    for leaf, shape in zip(leaves, expected, strict=True):
-        if not _fits(tuple(leaf.shape), shape):
-            raise ValueError(
-                f"data holds inputs of shape {tuple(leaf.shape)}, where the model takes {shape}; "
-                "give inputs with the samples along the first axis, and inputs with labels as a "
-                "tuple (x, y): a list is read as a list of batches"
-            )
-
-
-def _check_finite(batch, holds):
-    for leaf in keras.tree.flatten(batch):
-        values = keras.ops.convert_to_numpy(leaf)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(f"{holds} NaN or infinite values; clean it first")
-
-
-def _shapes(model):
-    """Shapes of the inputs of a Sequential or Functional model; others do not say."""
-    return [tuple(t.shape) for t in model.inputs] if model is not None and is_graph(model) else []
-
-
-def _fits(shape, expected):
-    # Keras adds or drops a last axis of one by itself.
-    given, wanted = ([*sizes] for sizes in (shape, expected))
-    if len(given) == len(wanted) + 1 and given[-1] == 1:
-        given.pop()
-    if len(wanted) == len(given) + 1 and wanted[-1] == 1:
-        wanted.pop()
-    pairs = zip(given[1:], wanted[1:], strict=False)
-    return len(given) == len(wanted) and all(b in (None, a) for a, b in pairs)
 
 
 def _batched(data, batch_size, inputs):
@@ -287,9 +252,10 @@ def _arrays(data):
 
 
 def _slices(data, batch_size):
-    lengths = {int(leaf.shape[0]) for leaf in keras.tree.flatten(data)}
+    lengths = {fitting.samples(leaf) for leaf in keras.tree.flatten(data)}
     if len(lengths) != 1:
         raise ValueError(f"data holds arrays of different lengths: {sorted(lengths)}")
+    data = keras.tree.map_structure(sparse.sliceable, data)
     for start in range(0, lengths.pop(), batch_size):
-        stop = start + batch_size
-        yield keras.tree.map_structure(lambda leaf: np.asarray(leaf[start:stop]), data)  # noqa: B023
+        part = keras.tree.map_structure(lambda leaf: leaf[start : start + batch_size], data)  # noqa: B023
+        yield keras.tree.map_structure(np.asarray, sparse.dense(part))

@@ -15,6 +15,7 @@ from activation_pruning.hooks import attachment
 from activation_pruning.sites import Activity, LiveSites, padding
 from activation_pruning.support.names import quoted
 from activation_pruning.support.progress import no_progress
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Data, Model, Progress
 
 _NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
@@ -44,20 +45,20 @@ def check_data(needs: Collection[str], criterion: object, data: Data) -> None:
     tracked = sorted(one.name for one in look_up(needs, "training"))
     if tracked:
         raise ValueError(
-            f"criterion {criterion!r} needs the gradients of training steps, which there are in a "
-            "fit only: give it to ap.PruningCallback(schedule, criterion=...), and that to "
+            f"criterion {shown(criterion)} needs the gradients of training steps, which there are "
+            "in a fit only: give it to ap.PruningCallback(schedule, criterion=...), and that to "
             "model.fit(callbacks=[...])"
         )
     if data is None and look_up(needs, "activity"):
         raise ValueError(
-            f"criterion {criterion!r} needs activity: pass data=..., a sample of the training "
+            f"criterion {shown(criterion)} needs activity: pass data=..., a sample of the training "
             "inputs, or use PruningCallback, which counts while the model trains"
         )
     if data is None and look_up(needs, "inputs", "labels"):
         labels = look_up(needs, "labels")
         taken = "data=(x, y), inputs and labels" if labels else "data=x, inputs"
         raise ValueError(
-            f"criterion {criterion!r} needs {', '.join(sorted(needs))}: pass {taken} from the "
+            f"criterion {shown(criterion)} needs {', '.join(sorted(needs))}: pass {taken} from the "
             "training data, some thousand samples"
         )
 

@@ -2,6 +2,7 @@
 
 import itertools
 import operator
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 
 from activation_pruning.support.checks import check_count
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Data
 
 MOST = 2_000  # batches that are read where data does not say how many it holds
@@ -42,10 +44,10 @@ def first(data: Data, steps: int | None) -> Data:
     check_count("steps", steps, 1)
     if data is None or isinstance(data, (tuple, dict, str)) or hasattr(data, "shape"):
         raise ValueError(
-            f"steps={steps} counts the batches of a dataset or generator, and data is none; leave "
-            "steps out, and give fewer samples where these are too many"
+            f"steps={shown(steps)} counts the batches of a dataset or generator, and data is "
+            "neither; leave steps out, and give fewer samples where these are too many"
         )
-    return _First(data, steps)
+    return _First(data, min(steps, sys.maxsize))
 
 
 def once(data: Data) -> bool:

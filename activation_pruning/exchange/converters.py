@@ -110,8 +110,13 @@ def signature(
     return Signature(model, specs, structure)
 
 
-def given(model: Model, data: Data, samples: int) -> list[list[Array]]:
-    """The first samples of `data`, as batches of arrays in the order of the model's inputs."""
+def given(model: Model, data: Data, samples: int) -> list[list[Array]] | None:
+    """The first samples of `data`, as batches of arrays in the order of the model's inputs.
+
+    None where there is no data.
+    """
+    if data is None:
+        return None
     found, left, fixed = [], samples, sites.batch_size(model)
     for batch, count in batches.to_run(data, _RUN, model):
         found.append([array if fixed else array[:left] for array in _flat(model, batch)])
@@ -142,18 +147,54 @@ def onnx(signature: Signature, path: pathlib.Path) -> None:
     import tf2onnx
 
     function, specs = signature.traced()
+    function = _with_constants(function, specs)
     written, _ = tf2onnx.convert.from_function(function, specs, output_path=str(path))
     nodes = [node for node in written.graph.node if not node.domain]
     left = [node for node in nodes if not onnx_format.defs.has(node.op_type)]
     if left:  # it only writes a line on the screen
         kinds, places = sorted({node.op_type for node in left}), [node.name for node in left]
-        layers = keras_private.with_sublayers(signature.model)[1:]
-        named = [one.name for one in layers if any(_is_in(one, place) for place in places)]
         raise ValueError(
-            f"tf2onnx knows no counterpart of {kinds} in {named or places}. Write a .tflite file, "
+            f"tf2onnx knows no counterpart of {kinds} in {_layers_at(signature.model, places)}. "
+            "Write a .tflite file, "
             "or build the model without it; a grouped convolution, say, as a Concatenate of "
             "convolutions of slices"
         )
+
+
+def _with_constants(function, specs):
+    """The function with the tensors that layers keep (what `Normalization` derives) written in it.
+
+    tf2onnx freezes variables only, and makes inputs of the file of other tensors from outside.
+    """
+    import tensorflow as tf
+
+    traced = function.get_concrete_function()
+    outside = traced.captured_inputs
+    if all(tensor.dtype == tf.resource for tensor in outside):
+        return function
+
+    def inlined(*inputs):
+        here = tf.compat.v1.get_default_graph()
+        for variable in traced.variables:  # so that tf2onnx finds them
+            variable.read_value()
+        held = [
+            here.capture(one) if one.dtype == tf.resource else tf.constant(one.numpy())
+            for one in outside
+        ]
+        names = [tensor.name for tensor in traced.inputs]
+        given = dict(zip(names, [*inputs, *held], strict=True))
+        wanted = {name: tensor.name for name, tensor in traced.structured_outputs.items()}
+        graph = traced.graph.as_graph_def()
+        found = tf.graph_util.import_graph_def(graph, given, [*wanted.values()], name="")
+        return dict(zip(wanted, found, strict=True))
+
+    return tf.function(inlined, input_signature=specs, autograph=False)
+
+
+def _layers_at(model, places):
+    """The names of the layers in which these nodes stand; the nodes where there are none."""
+    layers = keras_private.with_sublayers(model)[1:]
+    return [one.name for one in layers if any(_is_in(one, place) for place in places)] or places
 
 
 def _is_in(layer, place):
@@ -176,6 +217,8 @@ def litert(
     module.values = [variable.value for variable in signature.model.variables]
     module.function, _ = signature.traced()
     concrete = module.function.get_concrete_function()
+    if quantize == "int8":
+        _check_calibrated(concrete.graph.as_graph_def(), signature.model)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     if sparse:
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
@@ -191,6 +234,18 @@ def litert(
     with warnings.catch_warnings():  # calibration runs an interpreter of TensorFlow's own
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
         path.write_bytes(converter.convert())
+
+
+def _check_calibrated(graph, model):
+    """Refuse what LiteRT's calibration does not survive: it takes the whole process with it."""
+    inside = (node for function in graph.library.function for node in function.node_def)
+    lists = [node.name for node in (*graph.node, *inside) if node.op.startswith("TensorList")]
+    if lists:
+        raise ValueError(
+            f"LiteRT cannot measure the ranges of activations in loops over steps, as in "
+            f"{_layers_at(model, lists)}. Make recurrent layers with unroll=True, or choose "
+            "quantize='dynamic'"
+        )
 
 
 def gap(found: Array, wanted: Array) -> tuple[float, float]:

@@ -9,12 +9,13 @@ import keras
 import numpy as np
 
 from activation_pruning import sites
+from activation_pruning.evidence import reading
 from activation_pruning.exchange import converters, exported
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support import files
-from activation_pruning.support.checks import check_count, is_number
+from activation_pruning.support.checks import check_count, check_flags, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Data, Model, Path
 
@@ -67,11 +68,13 @@ def export(
     batch_size: int | None = None,
     tolerance: float | None = None,
     seed: int = 0,
+    steps: int | None = None,
 ) -> Exported:
     """Write the model as a LiteRT or ONNX file, run that file and compare it with Keras.
 
     What is written and compared is inference in float32: wrappers are stripped, their masks and
-    gates applied, and mixed precision undone; exact zeros stay exact zeros. The inputs are named
+    gates applied, and mixed precision undone; exact zeros stay exact zeros. Stateful recurrent
+    layers start from zeros in every batch: a file keeps no states. The inputs are named
     `input_0`, `input_1`, ... in the order of `model.inputs`, the outputs `output_0`, ... A file is
     kept if max |file(x) - model(x)| <= tolerance * max(1, max |model(x)|).
 
@@ -91,6 +94,7 @@ def export(
             recurrent layers; None for any.
         tolerance: see above, at least 0; None for 1e-4, or for no limit with `quantize`.
         seed: of the random samples.
+        steps: how many batches of `data` to read, see `prune`.
 
     Returns:
         An `Exported`; printed, it says what was written and how far it is from Keras.
@@ -121,7 +125,7 @@ def export(
     tolerance = (math.inf if quantize else _TOLERANCE) if tolerance is None else tolerance
     acting = wrapping.plain(model) if sites.is_graph(model) else model
     plain = in_float32(acting)
-    found = None if data is None else given(plain, data, samples)
+    found = given(plain, reading.first(data, steps), samples)
     called = signature(plain, found, batch_size)
     found = called.random(samples, seed) if found is None else found
     wanted = _wanted(called, found)
@@ -154,6 +158,7 @@ def export(
 
 def _check(path, suffix, *, quantize, sparse, data, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
+    check_flags(sparse=sparse)
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(
             f"tolerance={shown(tolerance)}; it must be a number of at least 0, or None"

@@ -8,11 +8,18 @@ import keras
 
 from activation_pruning import keras_private
 from activation_pruning.graph.twins import NotCopied
+from activation_pruning.keras_private import instances
 
 
 def config_of(layer: keras.Layer) -> dict[str, Any]:
     """The configuration, with the very functions, regularizers, ... that it would only name."""
-    config = layer.get_config()
+    try:
+        config = layer.get_config()
+    except Exception:  # whatever a class of the user's own raises
+        own = instances.attributes(layer).items()
+        silent = [key for key, value in own if _is_function(value) and not _speaks(value)]
+        with keras_private.overridden((layer, key, None) for key in silent):
+            config = _told(layer)
     found = {key: getattr(layer, key, None) for key in config}
     return config | {key: value for key, value in found.items() if _is_function(value)}
 
@@ -69,6 +76,25 @@ def mapped(config: Any, change: Callable[[dict], dict]) -> Any:
     if isinstance(config, (list, tuple)):
         return type(config)(mapped(value, change) for value in config)
     return config
+
+
+def _told(layer):
+    try:
+        return layer.get_config()
+    except Exception as error:  # whatever a class of the user's own raises
+        raise NotCopied(
+            f"{layer.name!r} ({type(layer).__name__}) has no configuration: {error}. Give what it "
+            "holds a get_config with all the arguments of its constructor"
+        ) from error
+
+
+def _speaks(function):
+    """Whether Keras can write it down: not a regularizer without get_config, for one."""
+    try:
+        keras.saving.serialize_keras_object(function)
+    except Exception:  # whatever a class of the user's own raises
+        return False
+    return True
 
 
 def _is_function(value):

@@ -46,7 +46,7 @@ def rebuild(
     rebuilt = rebuilding.twins(model)
     rebuilding.finish(model, rebuilt, transfer)
     if model.compiled:
-        _compile(model, rebuilt)
+        compile_alike(model, rebuilt, rebuilding.twins)
     return rebuilt
 
 
@@ -75,6 +75,9 @@ class _Rebuilding:
 
     def _graph(self, graph):
         plain = instances.clone(graph, self._layer, self._inputs and self._inputs(graph))
+        starts = [instances.input_layers(one) for one in (graph, plain)]
+        for layer, new in zip(*starts, strict=True):
+            self.twins.know(layer, new)
         changed = any(id(layer) in self._changed for layer in graph.layers)
         for layer, new in self._made.values():
             if id(layer) in self._changed:  # a model's attributes mean the new one
@@ -154,10 +157,11 @@ def derive(layer):
             inner.finalize_state()
 
 
-def _compile(model, rebuilt):
+def compile_alike(model: Model, rebuilt: Model, twins: Twins) -> None:
+    """Compile a copy as the model is, with an optimizer and metrics that start afresh."""
     arguments = keras_private.compile_arguments(model)
     try:
-        arguments = keras.tree.map_structure(_fresh, arguments)
+        arguments = keras.tree.map_structure(lambda item: _fresh(item, twins), arguments)
     except Exception as error:  # whatever a class of the user's own raises
         text = "the copy is not compiled, since a metric or optimizer cannot be made anew: "
         warnings.warn(text + str(error), stacklevel=4)
@@ -197,8 +201,10 @@ def _in_float32(config):
     return config | ({"dtype": "float32"} if "float" in str(config.get("dtype")) else {})
 
 
-def _fresh(item):
+def _fresh(item, twins):
     """A copy of an optimizer or metric, which hold state; anything else as it is."""
-    if isinstance(item, (keras.Optimizer, keras.Metric)):
-        return type(item).from_config(item.get_config())
-    return item
+    if isinstance(item, keras.Metric):
+        new = twins(item)
+        new.reset_state()
+        return new
+    return type(item).from_config(item.get_config()) if isinstance(item, keras.Optimizer) else item

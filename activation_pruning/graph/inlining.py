@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.graph import copies
 from activation_pruning.graph.twins import Twins
 from activation_pruning.keras_private import get_keras_mask, instances, symbolic
 from activation_pruning.support.shown import shown
@@ -66,6 +67,8 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
     symbols = _inputs(model, inputs)
     if not model.built:
         model(symbols)
+    if symbolic.own_state(model):
+        raise NotInlined(f"{model.name!r} owns weights; give them to a layer that it calls")
     inlining = _Inlining(model)
     outputs = inlining.run(model, symbols)
     return inlining.finish(model, symbols, outputs)
@@ -219,7 +222,9 @@ class _Inlining:
         if any(not symbolic.is_symbolic(one) for one in keras.tree.flatten(outputs)):
             raise NotInlined(f"{model.name!r} returns more than tensors: {shown(outputs)}")
         new = keras.Model(inputs, outputs, name=model.name)
-        new._trainable = model._trainable
+        new._trainable = model._trainable  # of the model alone: layers know it themselves
+        if model.compiled:
+            copies.compile_alike(model, new, self._twins)
         for operation in new.operations:
             if not isinstance(operation, keras.Layer):  # numbered through the whole session
                 kind = type(operation).__name__

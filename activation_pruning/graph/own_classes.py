@@ -40,6 +40,7 @@ class OwnClasses:
             return plain
         new = twins.know(graph, instances.bare(graph, plain))
         twins.dress(new, graph)
+        instances.in_order(new, graph, twins)
         if not changed or self._all or _tells_its_layers(new):
             return new
         _warn(graph, "is a plain model, since a {kind} with these layers could not be loaded")

@@ -93,9 +93,7 @@ class Twins:
             return self._optimizer(value)
         if isinstance(value, keras.random.SeedGenerator):
             new = type(value).from_config(value.get_config())
-            # No array may be shared: a training step on JAX deletes those that it was given.
-            new.state.assign(keras.ops.convert_to_numpy(value.state).copy())
-            self.know(value.state, new.state)
+            new.state = self(value.state)
             return new
         if isinstance(value, keras.Variable):
             return instances.variable(value)

@@ -24,6 +24,7 @@ _TRAINER = {
     "stop_training", "test_function", "train_function", "unrolled_steps_per_execution",
 }  # fmt: skip
 _CONTEXT = ("_call_context_args", "_call_has_context_arg", "call_signature_parameters")
+_BUILT_FOR = "_build_shapes_dict"  # files say it, for layers without a `build` to be built again
 _PLACES = ("_torch_params", "_tracker", "_inbound_nodes", "_outbound_nodes")
 # How TensorFlow's names begin, and this package's.
 _MARKS = (
@@ -105,6 +106,12 @@ def store(new: Any, owner: Any, items: dict[str, list]) -> None:
     close(new, owner)
 
 
+def in_order(new: keras.Model, owner: keras.Model, twin: Callable[[Any], Any]) -> None:
+    """Track layers in the order of their twins in `owner`, which is that of the weights."""
+    place = {id(twin(layer)): index for index, layer in enumerate(owner._layers)}
+    new._layers[:] = sorted(new._layers, key=lambda layer: place.get(id(layer), len(place)))
+
+
 def close(new: Any, owner: Any) -> None:
     """Finish a layer that `build` would finish."""
     if isinstance(new, keras.Layer) and new.built:
@@ -173,13 +180,18 @@ def new_inputs(model: keras.Model) -> Any:
     return keras.tree.map_structure(_input, graph._inputs_struct)
 
 
+def input_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers that stand for the inputs of a Functional or built Sequential model, in order."""
+    return [tensor._keras_history.operation for tensor in model.inputs]
+
+
 def _input(tensor):
     layer = tensor._keras_history.operation
     return keras.Input(
         batch_shape=tensor.shape,
         dtype=tensor.dtype,
         sparse=tensor.sparse,
-        name=tensor.name,
+        name=layer.name,  # its tensor has another where the user gave none
         optional=getattr(layer, "optional", False),
     )
 
@@ -201,10 +213,10 @@ def _plain(make):
 
 def _functional(name):
     x = keras.Input((1,), name=name)
-    return keras.Model(x, x, name=name)
+    return keras.Model(x, keras.layers.Identity()(x), name=name)  # Keras 3.12 wants a layer
 
 
 def _says(name, value):
     """Whether an attribute that every layer has says something about this one."""
     kept = (list, dict, set, types.FunctionType, types.MethodType)
-    return name in _CONTEXT or not isinstance(value, kept)
+    return name in (*_CONTEXT, _BUILT_FOR) or not isinstance(value, kept)

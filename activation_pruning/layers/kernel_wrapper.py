@@ -7,6 +7,7 @@ import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.hooks.masking import masked
+from activation_pruning.keras_private import wrapped
 
 
 class KernelWrapper(keras.layers.Wrapper):
@@ -28,11 +29,13 @@ class KernelWrapper(keras.layers.Wrapper):
         kwargs.setdefault("dtype", layer.variable_dtype)
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
+        wrapped.take_arguments_of(self, layer)
         self._kernels: dict[str, sites.LiveSite] = {}
         self._masks: dict[str, keras.Variable] = {}
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
+        wrapped.build_inside(self.layer, input_shape)
         for site in sites.find(self.layer, exclude=()).sites:
             if site.wrapper is not None:
                 raise ValueError(
@@ -57,7 +60,7 @@ class KernelWrapper(keras.layers.Wrapper):
     def _name_of(self, variable):
         return next((name for name, s in self._kernels.items() if s.variable is variable), None)
 
-    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
+    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if "training" in inspect.signature(self.layer.call).parameters:
             kwargs["training"] = training
         values = {id(variable): variable.value for variable in self.layer.variables}
@@ -68,7 +71,7 @@ class KernelWrapper(keras.layers.Wrapper):
         updatable = self.layer.non_trainable_variables
         with keras_private.stateless_scope(mapping, collect_losses=True) as scope:
             before = [scope.get_current_value(variable) for variable in updatable]
-            outputs = self.layer(inputs, **kwargs)
+            outputs = self.layer(*args, **kwargs)
         for variable, old in zip(updatable, before, strict=True):
             new = scope.get_current_value(variable)
             if new is not old:

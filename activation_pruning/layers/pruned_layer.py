@@ -10,6 +10,7 @@ from activation_pruning.hooks.counting import Counter
 from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.pruning import report
+from activation_pruning.support.checks import check_flags, check_number
 from activation_pruning.support.types import Mask, Table
 
 
@@ -41,6 +42,8 @@ class PrunedLayer(KernelWrapper):
     def __init__(
         self, layer: keras.Layer, count: bool = True, threshold: float = 0.0, **kwargs: Any
     ) -> None:
+        check_flags(count=count)
+        check_number("threshold", threshold, hint="an output of a unit, 0 for a ReLU")
         kwargs.setdefault("name", f"pruned_{layer.name}")
         super().__init__(layer, **kwargs)
         self.count, self.threshold = count, threshold
@@ -62,11 +65,11 @@ class PrunedLayer(KernelWrapper):
     def factor(self, name: str, training: bool = False) -> Any:
         return self._masks[name].value
 
-    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        outputs = super().call(inputs, training=training, **kwargs)
+    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        outputs = super().call(*args, training=training, **kwargs)
         if training:
             for counter in self._counters.values():
-                counter.see((inputs,), kwargs, outputs)
+                counter.see(args, kwargs, outputs)
         return outputs
 
     def set_mask(self, name: str, mask: Mask) -> None:

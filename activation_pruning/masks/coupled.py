@@ -88,9 +88,7 @@ def _joined(sites: list[Any]) -> Any:
     )
 
 
-def refilled(
-    sites: Sites, masks: Masks, items: Callable[[Any], Items]
-) -> tuple[Masks, list[str]]:
+def refilled(sites: Sites, masks: Masks, items: Callable[[Any], Items]) -> tuple[Masks, list[str]]:
     """Masks in which no site is empty: the best unit of such a one stays, wherever it is.
 
     A site that shares only some of its units with others may have lost all. `items` gives those of
@@ -99,7 +97,7 @@ def refilled(
     """
     emptied = [site for site in sites if site.mask.any() and not masks[site.name].any()]
     for site in emptied:
-        channel = site.channels[np.argmax(items(site).scores)]  # the first among equals
+        channel = np.asarray(site.channels)[np.argmax(items(site).scores)]  # the first among equals
         for other in sites:
             if other.channels is not None:
                 masks[other.name] |= other.mask & (other.channels == channel)[other.units]

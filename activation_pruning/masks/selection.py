@@ -150,7 +150,9 @@ def _select_coupled(
 ) -> Masks:
     merged, joined, parts = coupled.merge(sites, scores)
     found = coupled.split(select(merged, joined, sparsity, grain, share), parts)
-    found, emptied = coupled.refilled(sites, found, lambda s: grain.items(s, np.asarray(scores[s.name])))
+    found, emptied = coupled.refilled(
+        sites, found, lambda s: grain.items(s, np.asarray(scores[s.name]))
+    )
     if emptied:
         warnings.warn(
             f"the best unit is kept, so that nothing is emptied, in {emptied}",

@@ -1,7 +1,6 @@
 """N2PS: remove the nodes of little significance, hidden ones and inputs."""
 
 import warnings
-from numbers import Real
 from typing import Any
 
 import keras
@@ -12,8 +11,7 @@ from activation_pruning.evidence import consumers, gathering, reading, significa
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites.linear import Linear
-from activation_pruning.support.checks import check_flags
-from activation_pruning.support.shown import shown
+from activation_pruning.support.checks import check_flags, check_number
 from activation_pruning.support.types import Array, Data, Layers, Mask, Masks, Model
 
 _L = keras.layers
@@ -69,10 +67,8 @@ def n2ps(
     >>> model.get_weights()[2].ravel().tolist()
     [2.0, 0.0]
     """
-    if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
-        raise ValueError(
-            f"threshold={shown(threshold)}; it must be a number of at least 0, or None"
-        )
+    if threshold is not None:
+        check_number("threshold", threshold, 0, hint="None is the mean of the layer")
     data = reading.first(data, steps)
     gathering.check_passes({"sigmoid"}, data, again=True)
     check_flags(inputs=inputs)

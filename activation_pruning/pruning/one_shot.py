@@ -3,7 +3,6 @@
 import dataclasses
 import warnings
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from activation_pruning.hooks.silencing import silence
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
-from activation_pruning.support.checks import check_flags
+from activation_pruning.support.checks import check_flags, is_number
 from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.names import shortened
 from activation_pruning.support.progress import ProgressBar
@@ -186,7 +185,7 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
         return [settings.granularity.max_sparsity]
     if np.ndim(sparsity):
         targets = list(sparsity)
-        numbers = bool(targets) and all(isinstance(target, Real) for target in targets)
+        numbers = bool(targets) and all(map(is_number, targets))
         if not numbers or targets != sorted(targets):
             told = shown(sparsity)
             raise ValueError(f"sparsity={told}: several sparsities must be rising fractions")

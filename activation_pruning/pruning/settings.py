@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 from activation_pruning import allocations, amounts, masks, sites, surgeons
 from activation_pruning.evidence import gathering
 from activation_pruning.evidence.statistic import look_up
 from activation_pruning.sites import Found
-from activation_pruning.support.checks import SHARE, check_count
+from activation_pruning.support.checks import SHARE, check_count, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Layers, Model
 
@@ -100,7 +99,7 @@ class Settings:
         most = self.granularity.max_sparsity
         if sparsity is None or (amounts.is_amount(sparsity) and most == 1):
             return
-        if not (isinstance(sparsity, Real) and 0 <= float(sparsity) < 1 and sparsity <= most):
+        if not (is_number(sparsity) and 0 <= sparsity < 1 and sparsity <= most):
             allowed = "[0, 1)" if most == 1 else f"[0, {most:g}] with {self.granularity}"
             schedule = hasattr(sparsity, "final_sparsity")
             more = "a schedule is for PruningCallback" if schedule else SHARE

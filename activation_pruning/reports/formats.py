@@ -128,7 +128,7 @@ def plain(value: Any) -> bool | float | str | datetime.datetime | datetime.timed
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    return texts.shortened(texts.for_xml(str(value)), _LONGEST_TEXT)
+    return texts.clipped(texts.for_xml(str(value)), _LONGEST_TEXT)
 
 
 def _moment(value):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from activation_pruning.reports.formats import GENERAL, as_text, column_formats, plain
 from activation_pruning.reports.tables import table_of
 from activation_pruning.support import types
-from activation_pruning.support.files import replacing
+from activation_pruning.support.files import check_path, replacing
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Table
 
@@ -91,9 +91,7 @@ def write(path: types.Path, title: str, sections: Iterable[Section]) -> Path:
         >>> write("report.html", "Pruning", [Section("Runs", table=runs)])   # doctest: +SKIP
         PosixPath('report.html')
     """
-    path, sections = Path(path), list(sections)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"path {str(path)!r} must end in .html, the format that is written")
+    path, sections = check_path(path, ".html", ".htm"), list(sections)
     if not sections:
         raise ValueError("sections is empty; give at least one Section")
     for section in sections:

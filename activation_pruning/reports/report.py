@@ -113,6 +113,7 @@ def _tables_of(low_rank):
 
 def _named_alike(events, kernels, *tables):
     """Kernels and tables with the names of the pruned sites, where only Keras's numbers differ."""
+    need(events, "write: events", "site", "weights", empty=True)
     pruned = list(events.dropna(subset=["weights"])["site"].unique())
     named = [table if table is None else _renamed(table, pruned) for table in tables]
     if not kernels:

@@ -64,8 +64,19 @@ def listed(name: str, value: Iterable[str]) -> list[str]:
     return list(value)
 
 
+def check_numbers(table: Table, metric: str, function: str) -> None:
+    """Raise ValueError where a column holds anything but numbers and missing ones."""
+    try:
+        table[metric].to_numpy(dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{function}: column {metric!r} holds what is no number: {error}"
+        ) from error
+
+
 def refuse_missing(table: Table, metric: str, function: str) -> None:
     """Raise ValueError where a column lacks numbers: to compare without them would not be fair."""
+    check_numbers(table, metric, function)
     missing = int((~np.isfinite(table[metric].to_numpy(dtype=float))).sum())
     if missing:
         raise ValueError(

@@ -5,7 +5,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from numbers import Integral, Real
 from typing import Any
 
 from activation_pruning import amounts, masks, retraining
@@ -20,7 +19,13 @@ from activation_pruning.strategies.trial import (
     prune_options,
     retrained,
 )
-from activation_pruning.support.checks import check_count, check_number, check_sparsity
+from activation_pruning.support.checks import (
+    check_count,
+    check_number,
+    check_sparsity,
+    is_integer,
+    is_number,
+)
 from activation_pruning.support.counts import Count, counted
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
@@ -198,8 +203,8 @@ def _limits(spec: Until | float) -> Until:
     """An `Until`: a number in (0, 1) is a sparsity, an integer a number of weights alive."""
     if isinstance(spec, Until):
         return spec
-    if isinstance(spec, Real) and not isinstance(spec, bool):
-        if isinstance(spec, Integral):
+    if is_number(spec):
+        if is_integer(spec):
             return Until(weights=int(spec))
         try:
             return Until(sparsity=float(spec))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import retraining
+from activation_pruning import retraining, sites
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import TINY
 from activation_pruning.strategies.trial import (
@@ -113,6 +113,7 @@ def find_sparsity(
         0.495
     """
     _check(max_loss, low, high, tolerance)
+    sites.check_model(model, layers=False)
     check_functions(fit=fit, evaluate=evaluate)
     policy, options, start = retraining.get(retrain), prune_options(pruning), _Start(model)
     asked = {"max_loss": max_loss, "low": low, "high": high, "retrain": policy, "model": start.name}

@@ -64,7 +64,9 @@ def measured(evaluate: Callable[[Model], Any], model: Model) -> float:
     """The metric as a float; a ValueError if it is none, or not finite."""
     found = evaluate(model)
     try:
-        value = float(found)
+        value = float(found)  # of tensors, too
+        if isinstance(found, (bool, np.bool_)):
+            raise TypeError("a truth value")
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"evaluate= returned {shown(found)}; it must return one number, higher is better"

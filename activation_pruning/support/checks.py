@@ -2,16 +2,21 @@
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from activation_pruning.support.shown import shown
 
 SHARE = "0.8 for 80 %"  # what every message about a share says, for those who gave percent
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a real number, and no truth value."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number, of Python or NumPy, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_sparsity(name: str, value: Any) -> None:
@@ -52,11 +57,18 @@ def check_number(
             ...
         ValueError: decay=0; it must be in (0, 1]: 0.8 as in the paper.
     """
-    finite = is_number(value) and math.isfinite(value)
+    finite = is_number(value) and _is_finite(value)
     if not (finite and least <= value <= most and above < value < below):
         hint = f": {hint}" if hint else ""
         allowed = _allowed(least, above, most, below)
         raise ValueError(f"{name}={shown(value)}; it must be {allowed}{hint}.")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _allowed(least: float, above: float, most: float, below: float) -> str:
@@ -91,5 +103,5 @@ def check_count(name: str, value: Any, least: int) -> None:
             ...
         ValueError: frequency=0; it must be an integer of at least 1.
     """
-    if not (is_number(value) and value >= least and isinstance(value, Integral)):
+    if not (is_integer(value) and value >= least):
         raise ValueError(f"{name}={shown(value)}; it must be an integer of at least {least}.")

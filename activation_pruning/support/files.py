@@ -39,9 +39,8 @@ def replacing(path: types.Path) -> Iterator[Path]:
         ...     os.listdir(f"{folder}/runs")
         ['table.csv']
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path={shown(path)}; give the path of a file, a str or pathlib.Path")
-    target = Path(os.path.realpath(path))  # behind a link, replace the file and not the link
+    # Behind a link, replace the file and not the link.
+    target = Path(os.path.realpath(check_path(path)))
     temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:12]}{target.suffix}")
     try:
         if target.is_dir():
@@ -55,6 +54,29 @@ def replacing(path: types.Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # gone after a success; not there under a bad folder
             temporary.unlink(missing_ok=True)
+
+
+def check_path(path: types.Path, *suffixes: str) -> Path:
+    """The path of a file to write, as a `Path`.
+
+    Raises:
+        TypeError: it is no path.
+        ValueError: it does not end in one of the suffixes, where there are any.
+
+    Example:
+        >>> check_path("runs.csv", ".xlsx")
+        Traceback (most recent call last):
+            ...
+        ValueError: path 'runs.csv' must end in .xlsx, the format that is written
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={shown(path)}; give the path of a file, a str or pathlib.Path")
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"path {str(path)!r} must end in {suffixes[0]}, the format that is written"
+        )
+    return path
 
 
 def check_folder(folder: types.Path) -> Path:

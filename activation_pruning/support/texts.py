@@ -36,11 +36,11 @@ def width(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def shortened(text: str, most: int) -> str:
+def clipped(text: str, most: int) -> str:
     """The text, cut to a `width` and ended by an ellipsis where it is longer.
 
     Example:
-        >>> len(shortened("a" * 300, 255))
+        >>> len(clipped("a" * 300, 255))
         255
     """
     if width(text) <= most:

@@ -71,5 +71,48 @@ def test_weights_that_came_back_are_counted_by_kernel():
     with pytest.warns(UserWarning, match="no longer zeros") as told:
         model.fit(x, y, verbose=0, callbacks=[write, ap.KeepPruned()])
     (text,) = [str(one.message) for one in told if "no longer zeros" in str(one.message)]
-    numbers = re.search(r"\{(.*?)\}", text).group(1)
+    numbers = re.search(r"zeros \((.*?)\)", text).group(1)
     assert [int(part.split(": ")[1]) for part in numbers.split(", ")] == gone
+
+
+@pytest.mark.parametrize("kind", [ap.KeepPruned, ap.ActivationCounter, ap.SpectrumLogger])
+def test_layers_that_are_none_are_refused_before_the_fit(kind):
+    for name in ("include", "exclude"):
+        with pytest.raises(TypeError, match=rf"{name}=True; it takes names"):
+            kind(**{name: True})
+
+
+def test_one_layer_and_a_generator_of_names_are_layers_too():
+    model, (x, y) = models.compiled(models.mlp()), models.data()
+    first, second = (layer for layer in model.layers[:2])
+    schedule = ap.schedules.OneShot(0.5, at=1)
+    one = ap.PruningCallback(schedule, "magnitude", exclude=first)
+    assert repr(one).startswith("PruningCallback(OneShot(")
+    several = ap.PruningCallback(schedule, "magnitude", include=(n for n in [second.name]))
+    for _ in range(2):
+        model.fit(x, y, verbose=0, callbacks=[several])
+        assert set(several.masks()) == {f"{second.name}/kernel"}
+
+
+def test_flags_that_are_none_are_refused():
+    schedule = ap.schedules.OneShot(0.5, at=1)
+    for name in ("respect_zeros", "reset_counts"):
+        with pytest.raises(TypeError, match=rf"{name}='no'; it must be True or False"):
+            ap.PruningCallback(schedule, **{name: "no"})
+    with pytest.raises(TypeError, match="count='no'; it must be True or False"):
+        ap.PrunedLayer(keras.layers.Dense(2), count="no")
+
+
+def test_a_message_names_some_of_many_layers():
+    layers = [keras.layers.Dense(4, name=f"layer_{index}") for index in range(40)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("sgd", "mse")
+    ap.prune(model, 0.5, allocation="uniform", exclude=())
+    write = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: model.set_weights([np.ones_like(w) for w in model.get_weights()])
+    )
+    with pytest.warns(UserWarning, match="no longer zeros") as told:
+        model.fit(np.ones((2, 4)), np.ones((2, 4)), verbose=0, callbacks=[write, ap.KeepPruned()])
+    (text,) = [str(one.message) for one in told if "no longer zeros" in str(one.message)]
+    assert "layer_0/kernel: 8" in text
+    assert "and 30 more" in text

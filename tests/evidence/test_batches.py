@@ -137,3 +137,21 @@ def test_count_is_the_number_of_batches_or_none(kind):
 def test_count_knows_how_many_inputs_there_are():
     assert batches.count([X, X], 5, model_of(2, 2)) == 2
     assert batches.count([X, X, X], 5, model_of(2)) == 3
+
+
+def test_a_single_number_is_no_data():
+    for data in (np.array(5.0), [np.array(5.0)], (np.array(5.0), np.array(1.0))):
+        with pytest.raises(ValueError, match="data holds a single number"):
+            joined(data)
+    with pytest.raises(ValueError, match="data holds a single number"):
+        list(batches.pairs_of((np.array(5.0), np.array(1.0))))
+
+
+@pytest.mark.parametrize("dtype", [object, str, bytes])
+def test_inputs_that_are_no_numbers_are_named(dtype):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    message = r"inputs of dtype .*, where the model takes float32; convert them with np.asarray"
+    with pytest.raises(ValueError, match=message):
+        joined(X.astype(dtype), model=model)
+    with pytest.raises(ValueError, match=message):
+        list(batches.pairs_of([(X.astype(dtype), Y)], model=model))

@@ -88,20 +88,27 @@ def test_a_mask_that_is_given_to_the_call():
     np.testing.assert_allclose(found.frequency, expected, atol=1e-6)
 
 
-def attentive(mask_zero=True):
+KINDS = {
+    "multi-head": lambda: layers.MultiHeadAttention(2, 3, name="heads"),
+    "grouped": lambda: layers.GroupQueryAttention(3, 2, 1, name="heads"),
+}
+
+
+def attentive(kind, mask_zero=True):
     keras.utils.set_random_seed(0)
     ids = keras.Input((None,), dtype="int32")
     x = layers.Embedding(9, 4, mask_zero=mask_zero, name="words")(ids)
-    x = layers.MultiHeadAttention(2, 3, name="mha")(x, x)
+    x = KINDS[kind]()(x, x)
     x = layers.Dense(5, "relu", name="after")(x)
     model = keras.Model(ids, layers.GlobalAveragePooling1D()(x))
     model.compile(keras.optimizers.SGD(0.0), "mse")
     return model
 
 
-def test_masks_reach_into_attention():
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_reach_into_attention(kind):
     """Keras takes them off the tensors that attention projects."""
-    model, plain, counter = attentive(), attentive(mask_zero=False), ap.ActivationCounter()
+    model, plain, counter = attentive(kind), attentive(kind, False), ap.ActivationCounter()
     live = sites.find(model, exclude=()).sites
     rows = [WORDS[row : row + 1, :length] for row, length in enumerate(LENGTHS) if length]
     alone = [gathering.observe(plain, sites.find(plain, exclude=()).sites, row) for row in rows]

@@ -85,7 +85,27 @@ def lstm():
     return keras.Sequential([keras.Input((6, 3)), layers.LSTM(5), layers.Dense(2)])
 
 
+class Shifted(layers.Layer):
+    """Keeps a tensor that is no variable, as many layers keep their constants."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.shift = keras.ops.arange(200, dtype="float32") / 100
+
+    def call(self, x):
+        return x + self.shift
+
+
+def constants():
+    """Tensors that no variable holds, small and large: Normalization derives its own."""
+    scaled = layers.Normalization()
+    scaled.adapt(3 + np.random.default_rng(0).normal(size=(50, 6)))
+    shifted = [keras.Input((6,)), scaled, layers.Dense(200), Shifted(), layers.Dense(2)]
+    return keras.Sequential(shifted)
+
+
 KINDS = [
+    constants,
     models.mlp,
     lenet,
     residual,

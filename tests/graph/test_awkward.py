@@ -40,8 +40,6 @@ def test_a_copy_is_equal_and_lives_alone(make, way):
             np.testing.assert_array_equal(found, expected)
     if make is awkward.stateful and keras.backend.backend() == "torch":
         return  # Keras does not train these there
-    if (make, way) == (awkward.reversible, "wrap"):
-        return  # it trains once units are counted call by call
     copy.compile("sgd", "mse")
     copy.fit(x, np.zeros((5, *copy.output_shape[1:])), batch_size=5, verbose=0)
     if make is not awkward.stateful:

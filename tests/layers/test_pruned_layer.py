@@ -182,6 +182,55 @@ def test_arguments_of_the_call_reach_the_layer():
     close(outputs(ap.strip(wrapped), data), outputs(model, data))
 
 
+class Conditioned(layers.Layer):
+    """Takes a tensor and a number by name, and builds its layers in its first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.gate = layers.Dense(4, name="gate")
+
+    def call(self, x, condition=None, scale=1.0):
+        return scale * x * self.gate(condition)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_tensors_and_numbers_reach_the_layer_by_name(named):
+    a, b = keras.Input((4,)), keras.Input((3,))
+    own = Conditioned(name="own")
+    hidden = own(x=a, condition=b, scale=2.0) if named else own(a, b, scale=2.0)
+    model = keras.Model([a, b], layers.Dense(2, name="out")(hidden))
+    data = [noise(6, 4), noise(6, 3)]
+    wrapped = ap.wrap(model)
+    assert len(wrapped_layers(wrapped)) == 1
+    close(outputs(wrapped, data), outputs(model, data))
+    close(outputs(ap.strip(wrapped), data), outputs(model, data))
+
+
+class Experts(layers.Layer):
+    """Builds the layers that it holds in its first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.experts = [layers.Dense(4, name=f"expert_{index}") for index in range(2)]
+
+    def call(self, x):
+        return sum(expert(x) for expert in self.experts)
+
+
+def test_a_layer_without_build_comes_back_from_a_file(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), Experts(), layers.Dense(2, name="out")])
+    wrapped = ap.wrap(model)
+    ap.prune(wrapped, 0.5)
+    wrapped.save(tmp_path / "model.keras")
+    known = {"Experts": Experts}
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects=known)
+    x = noise(5, 6)
+    close(outputs(loaded, x), outputs(wrapped, x))
+    masks = [ops.convert_to_numpy(v) for v in loaded.variables if "mask" in v.name]
+    assert [int((~mask).sum()) for mask in masks] != [0, 0]
+    assert sum(int((~mask).sum()) for mask in masks) == 24
+
+
 def test_custom_classes_and_lambdas_need_no_registration():
     class Mine(layers.Dense):
         pass

@@ -120,7 +120,7 @@ def test_to_a_target_like_any_criterion():
 
 def test_bad_input():
     model, x = network()
-    with pytest.raises(ValueError, match=r"threshold=-1; it must be a number of at least 0"):
+    with pytest.raises(ValueError, match=r"threshold=-1; it must be a finite number of at least 0"):
         ap.n2ps(model, x, -1)
     recurrent = keras.Sequential([keras.Input((4, 3)), layers.LSTM(2), layers.Dense(2)])
     with pytest.raises(ValueError, match=r"lstm/kernel: .*its layer is not known here"):

@@ -488,3 +488,59 @@ def test_the_picture_says_when_there_is_too_little():
     assert "12 blocks, Friedman p < 0.001" in note(12)
     with pytest.raises(ValueError, match="mean_rank"):
         figures.ranking(pd.DataFrame({"arm": ["a"]}))
+
+
+# -- what is asked for wrongly ---------------------------------------------------------------
+
+
+def test_a_list_of_p_values_is_corrected_as_an_array():
+    found = corrected([0.01, 0.04, np.nan, 0.03])
+    expected = np.array([0.01, 0.04, 0.03])  # three tests: 3 p, then 2 p and p, never falling
+    np.testing.assert_allclose(found[[0, 3, 1]], [3 * expected[0], 2 * expected[2], 0.06])
+    assert np.isnan(found[2])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "samples", "message"),
+    [
+        (80, 0.9, 100, r"first=80; it must be in \[0, 1\]: 0.8 for 80 %"),
+        (0.8, np.nan, 100, "second=nan"),
+        (0.8, True, 100, "second=True"),
+        (0.8, 0.9, 0, "samples=0; it must be an integer of at least 1"),
+        (0.8, 0.9, 1.5, "samples=1.5"),
+    ],
+)
+def test_shares_that_are_none(first, second, samples, message):
+    with pytest.raises(ValueError, match=message):
+        statistics.of_shares(first, second, samples)
+
+
+def test_values_of_the_wrong_shape_are_not_written_out():
+    with pytest.raises(ValueError, match=r"values=<ndarray, 90 x 90>; give a list"):
+        statistics.bootstrap_t(np.zeros((90, 90)))
+
+
+def test_text_where_numbers_are_wanted_is_named():
+    runs = pd.DataFrame({"arm": ["a", "a"], "seed": [0, 1], "accuracy": ["high", "low"]})
+    message = "column 'accuracy' holds what is no number: .*'high'"
+    with pytest.raises(ValueError, match=message):
+        statistics.intervals(runs, ["arm"], "accuracy")
+    with pytest.raises(ValueError, match=message):
+        statistics.differences(runs, runs, ["seed"], [], "accuracy")
+    seeds = runs.assign(accuracy=1.0)
+    with pytest.raises(ValueError, match="column 'seed' holds numbers in one table and none"):
+        statistics.differences(seeds, seeds.astype({"seed": str}), ["seed"], [], "accuracy")
+
+
+@pytest.mark.parametrize("function", [statistics.intervals, statistics.summary])
+def test_groups_by_nothing_are_refused(function):
+    runs = pd.DataFrame({"accuracy": [0.8, 0.9]})
+    metric = "accuracy" if function is statistics.intervals else ["accuracy"]
+    with pytest.raises(ValueError, match=r"by=\[\]; name a column"):
+        function(runs, [], metric)
+
+
+def test_a_flag_that_is_none():
+    runs = pd.DataFrame({"arm": ["a", "b"], "seed": [0, 0], "accuracy": [0.8, 0.9]})
+    with pytest.raises(TypeError, match="higher='no'; it must be True or False"):
+        statistics.ranks(runs, "accuracy", higher="no")

@@ -8,7 +8,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from activation_pruning.reports import formats, workbook
+from activation_pruning.reports import formats, page, workbook
 from activation_pruning.reports.workbook import Chart, charts
 from activation_pruning.support.files import check_folder
 
@@ -474,3 +474,17 @@ def test_a_row_of_several_lines_begins_at_its_top(tmp_path):
     sheet = saved(tmp_path, {"Overview": table})["Overview"]
     assert [cell.alignment.vertical for cell in sheet[2]] == ["top"] * 3
     assert [cell.alignment.vertical for cell in sheet[3]] == [None] * 3
+
+
+@pytest.mark.parametrize("path", [None, 5, True, b"run.xlsx"])
+def test_what_is_no_path(path):
+    with pytest.raises(TypeError, match=r"path=.*give the path of a file"):
+        workbook.write(path, {"Runs": pd.DataFrame({"a": [1]})})
+    with pytest.raises(TypeError, match=r"path=.*give the path of a file"):
+        page.write(path, "Runs", [page.Section("a", "text")])
+
+
+@pytest.mark.parametrize("tables", [None, [], pd.DataFrame({"a": [1]})])
+def test_tables_are_a_dict(tmp_path, tables):
+    with pytest.raises(TypeError, match=r"tables=.*give a dict of sheet titles"):
+        workbook.write(tmp_path / "run.xlsx", tables)

@@ -137,3 +137,14 @@ def test_a_metric_that_is_no_share_has_losses_of_its_own(data, dense):
         network(), training(data), lambda m: dense, max_loss=2, high=0.5, retrain=0, verbose=0
     )
     assert found.sparsity == 0.5
+
+
+@pytest.mark.parametrize("model", [None, 5, "model.keras"])
+def test_a_search_wants_a_model(data, model):
+    with pytest.raises(TypeError, match=r"model must be a keras.Model"):
+        ap.find_sparsity(model, training(data), quality)
+
+
+def test_a_metric_is_no_truth_value(data):
+    with pytest.raises(ValueError, match="evaluate= returned True; it must return one number"):
+        ap.find_sparsity(network(), training(data), lambda model: True, verbose=0)

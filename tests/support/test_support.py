@@ -81,3 +81,11 @@ def test_keras_is_not_imported_before_it_is_needed():
         names = {alias.name for node in imports for alias in node.names}
         names |= {getattr(node, "module", None) for node in imports}
         assert "keras" not in names, path.name
+
+
+def test_a_number_that_no_float_can_hold_is_named_and_not_written_out():
+    with pytest.raises(
+        ValueError, match=r"^x=1000\d*\.\.\.0+; it must be a finite number"
+    ) as caught:
+        check_number("x", 10**400, 0)
+    assert len(str(caught.value)) < 120

@@ -85,9 +85,9 @@ def test_xml_holds_any_text(text):
 
 def test_lengths_are_those_of_excel():
     assert [texts.width(text) for text in ("", "ab", "é", "\U0001f600" * 31)] == [0, 2, 1, 62]
-    assert texts.shortened("\U0001f600" * 31, 62) == "\U0001f600" * 31
-    assert texts.shortened("\U0001f600" * 31, 61) == "\U0001f600" * 30 + "…"
-    assert texts.shortened("\U0001f600" * 31, 60) == "\U0001f600" * 29 + "…"
+    assert texts.clipped("\U0001f600" * 31, 62) == "\U0001f600" * 31
+    assert texts.clipped("\U0001f600" * 31, 61) == "\U0001f600" * 30 + "…"
+    assert texts.clipped("\U0001f600" * 31, 60) == "\U0001f600" * 29 + "…"
 
 
 @pytest.mark.parametrize("text", ["../x", "/etc/passwd", "a\0b", "a\\b", "C:x", "..", "\U0001f600"])

@@ -19,7 +19,7 @@ from matplotlib.ticker import AutoLocator, MaxNLocator, PercentFormatter
 from activation_pruning.reports.formats import PALETTE
 from activation_pruning.reports.tables import one_of
 from activation_pruning.support import texts, types
-from activation_pruning.support.files import replacing
+from activation_pruning.support.files import check_path, replacing
 from activation_pruning.support.types import Array, Table
 
 WIDTH = 7.2  # inches, the text width of an A4 or letter page: 9-point type prints as 9 points
@@ -70,7 +70,7 @@ def save(figure: Figure, path: types.Path, dpi: float = 150) -> Path:
         >>> save(figure, "reports/accuracy.png")                        # doctest: +SKIP
         PosixPath('reports/accuracy.png')
     """
-    path = Path(path)
+    path = check_path(path)
     one_of(path.suffix.lower(), (".png", ".svg", ".pdf"), "picture suffix")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format=path.suffix.lower().lstrip("."))

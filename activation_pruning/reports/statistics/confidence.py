@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from activation_pruning.reports.tables import listed, need
+from activation_pruning.reports.tables import check_numbers, listed, need
 from activation_pruning.support.checks import check_number
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Table
 
 _MANY = 1000  # values; a Sobol sequence has no more than 21,201 dimensions anyway
@@ -36,8 +37,9 @@ def intervals(results: Table, by: Sequence[str], metric: str, level: float = 0.9
         >>> intervals(runs, ["arm"], "accuracy").round(4).values.tolist()
         [['a', 0.8, 0.5516, 1.0484, 3]]
     """
-    by = listed("by", by)
+    by = _groups(by)
     need(results, "intervals", *by, metric)
+    check_numbers(results, metric, "intervals")
     check_level(level)
     grouped = results.groupby(by, sort=False, observed=True, dropna=False)[metric]
     table = grouped.agg(["mean", "std", "count"]).reset_index()
@@ -64,15 +66,15 @@ def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: floa
     """Mean over the runs of each metric, with the half-width of its t-interval.
 
     The arguments are those of `intervals`, with several columns of numbers. Returns a DataFrame:
-    by, runs, and for each metric its mean under its name and ``<metric>_ci95`` (or as `level`
-    says), the half-width; NaN for one run.
+    by, runs (rows, with or without a number), and for each metric its mean under its name and
+    ``<metric>_ci95`` (or as `level` says), the half-width; NaN for one run.
 
     Example:
         >>> runs = pd.DataFrame({"arm": ["a", "a", "a"], "accuracy": [0.7, 0.8, 0.9]})
         >>> summary(runs, ["arm"], ["accuracy"]).round(4).values.tolist()
         [['a', 3, 0.8, 0.2484]]
     """
-    by, metrics = listed("by", by), listed("metrics", metrics)
+    by, metrics = _groups(by), listed("metrics", metrics)
     check_level(level)
     ending = f"_ci{100 * level:g}"
     if table.empty:
@@ -84,6 +86,13 @@ def summary(table: Table, by: Sequence[str], metrics: Sequence[str], level: floa
         half = (part[f"{metric}_high"] - part[metric]).rename(f"{metric}{ending}")
         parts += [part[metric], half]
     return pd.concat(parts, axis=1).reset_index()
+
+
+def _groups(by):
+    by = listed("by", by)
+    if not by:
+        raise ValueError("by=[]; name a column that says which runs belong together, as ['arm']")
+    return by
 
 
 def check_level(level: float) -> None:
@@ -132,7 +141,7 @@ def bootstrap_t(values: Array | Sequence[float], level: float = 0.95) -> tuple[f
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"values={values}: give a list of at least two finite numbers")
+        raise ValueError(f"values={shown(values)}; give a list of at least two finite numbers")
     check_level(level)
     # Each value has a column of weights: sorted, so that the order they came in does not matter;
     # then shuffled, for neighbouring columns of a long Sobol sequence are alike.

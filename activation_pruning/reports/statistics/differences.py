@@ -9,6 +9,7 @@ from scipy import special, stats
 from activation_pruning.reports.statistics.confidence import bootstrap_t, check_level, t_interval
 from activation_pruning.reports.statistics.verdicts import verdicts
 from activation_pruning.reports.tables import listed, need, refuse_missing
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Table
 
 _FEW = 5  # pairs, below which the bootstrap covers too little of skewed distributions
@@ -77,6 +78,13 @@ def differences(
     for table in (first, second):
         need(table, "differences", *on, metric, empty=True)
         refuse_missing(table, metric, "differences")
+    for column in on:
+        kinds = {pd.api.types.is_numeric_dtype(table[column]) for table in (first, second)}
+        if len(kinds) > 1 and len(first) and len(second):
+            raise ValueError(
+                f"differences: column {column!r} holds numbers in one table and none in the other, "
+                "so that no rows agree; convert one with table.astype"
+            )
     pairs = first.merge(second, on=on)
     key = list(dict.fromkeys([*on, *by]))
     need(pairs, "differences", *key, empty=True)
@@ -184,11 +192,14 @@ def holm(table: Table, name: str = "difference", level: float = 0.95) -> Table:
     return table.assign(p_holm=p, verdict=verdicts(change, p, low, high, pairs, level))
 
 
-def corrected(p: Array) -> Array:
+def corrected(p: Array | Sequence[float]) -> Array:
     """Holm's correction of p-values in [0, 1], at most 1; NaN stays and does not count."""
+    p = np.asarray(p, dtype=float)
     tested = np.flatnonzero(~np.isnan(p))
     if not ((p[tested] >= 0) & (p[tested] <= 1)).all():
-        raise ValueError(f"p={p.tolist()}: must lie in [0, 1]; NaN where there was no test")
+        raise ValueError(
+            f"p={shown(p.tolist())}; each must lie in [0, 1]; NaN where there was no test"
+        )
     order = tested[np.argsort(p[tested], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
     found = np.full(len(p), np.nan)

@@ -9,6 +9,7 @@ from scipy import stats
 from activation_pruning.reports.statistics.confidence import check_level
 from activation_pruning.reports.statistics.differences import corrected
 from activation_pruning.reports.tables import listed, need, refuse_missing
+from activation_pruning.support.checks import check_flags
 from activation_pruning.support.types import Table
 
 _EXACT = 50  # blocks
@@ -53,6 +54,7 @@ def ranks(
         [['a', 1.5, 'a'], ['b', 1.5, 'a'], ['c', 3.0, 'b']]
     """
     check_level(level)
+    check_flags(higher=higher)
     wide = _wide(table, metric, by, listed("blocks", blocks))
     means = wide.rank(axis=1, ascending=not higher).mean().sort_values(kind="stable")
     values, alpha = wide[means.index].to_numpy(float), 1 - level

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import stats
 
+from activation_pruning.support.checks import SHARE, check_count, check_number
 from activation_pruning.support.types import Array
 
 HIGHER, LOWER, ALIKE, FEW = "higher", "lower", "not told apart", "too few seeds to tell"
@@ -63,5 +64,8 @@ def of_shares(first: float, second: float, samples: int) -> float:
         >>> round(of_shares(0.90, 0.80, 400), 5), of_shares(363 / 397, 361 / 397, 397) > 0.9
         (0.0001, True)
     """
+    check_count("samples", samples, 1)
+    for name, share in (("first", first), ("second", second)):
+        check_number(name, share, 0, most=1, hint=SHARE)
     right = np.rint([first * samples, second * samples]).astype(int)
     return float(stats.fisher_exact(np.stack([right, samples - right])).pvalue)

@@ -1,6 +1,6 @@
 """An Excel workbook from tables: typed cells, readable formats, native charts, settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ from activation_pruning.reports.tables import one_of, table_of
 from activation_pruning.reports.workbook.charts import Chart, add_charts, arrange
 from activation_pruning.reports.workbook.sheets import MAX_COLUMNS, MAX_ROWS, colour, fill
 from activation_pruning.support import types
-from activation_pruning.support.files import replacing
+from activation_pruning.support.files import check_path, replacing
 from activation_pruning.support.settings import settings_table
 from activation_pruning.support.shown import shown
 from activation_pruning.support.texts import width
@@ -52,9 +52,7 @@ def write(
         >>> write("runs.xlsx", {"Runs": table})                         # doctest: +SKIP
         PosixPath('runs.xlsx')
     """
-    path = Path(path)
-    if path.suffix.lower() != ".xlsx":
-        raise ValueError(f"path {str(path)!r} must end in .xlsx, the format that is written")
+    path = check_path(path, ".xlsx")
     sheets, blocks = arrange(_checked(tables, settings), charts)
     scales = scales or {}
     for title, columns in scales.items():
@@ -78,6 +76,8 @@ def write(
 
 def _checked(tables, settings):
     """All sheets with sound titles and sizes; settings last."""
+    if not isinstance(tables, Mapping):
+        raise TypeError(f"tables={shown(tables)}; give a dict of sheet titles and DataFrames")
     if SETTINGS.casefold() in [str(title).casefold() for title in tables]:
         raise ValueError(f"the sheet {SETTINGS!r} is written by settings=; rename your table")
     sheets, seen = {}, {}

@@ -228,7 +228,7 @@ def _paint(series, i, kind, many):
 def _title(text, size):
     """A title of this size (hundredths of a point) that does not cover the plot."""
     font = CharacterProperties(sz=size, b=False)
-    title = title_maker(texts.shortened(texts.for_xml(text), _LONGEST_TITLE))
+    title = title_maker(texts.clipped(texts.for_xml(text), _LONGEST_TITLE))
     title.tx.rich.p[0].pPr = ParagraphProperties(defRPr=font)
     title.tx.rich.p[0].r[0].rPr = font
     title.overlay = False
