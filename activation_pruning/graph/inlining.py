@@ -63,7 +63,8 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
         >>> [layer.name for layer in graph.layers][1:], graph.weights[0] is model.weights[0]
         (['inner', 'add'], True)
     """
-    sites.check_model(model)
+    if inputs is None or not isinstance(model, keras.Model):
+        sites.check_model(model)
     symbols = _inputs(model, inputs)
     if not model.built:
         model(symbols)
@@ -282,7 +283,7 @@ def _calls_as_keras(layer):
 
 
 def _line(error):
-    """ (file:line: code), the innermost line that is the user's own."""
+    """(file:line: code), the innermost line that is the user's own."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if not _FOREIGN & set(Path(one.filename).parts)]
     if not own:
@@ -304,8 +305,8 @@ def _inputs(model, given):
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if shape is None:
         raise ValueError(
-            f"the inputs of {model.name!r} are not known; give inputs=, arrays such as it is called "
-            "on, or keras.Input(...)"
+            f"what {model.name!r} takes is not known; give inputs=, arrays like those that it is "
+            "called on, or keras.Input(...)"
         )
     return keras.tree.map_shape_structure(lambda own: keras.Input(own[1:]), shape)
 

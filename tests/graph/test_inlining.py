@@ -95,7 +95,8 @@ def test_training_is_the_same():
     for make in (lambda model: model, inline):
         model = make(built())
         model.compile(keras.optimizers.SGD(0.05), "mse")
-        losses.append(model.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history["loss"])
+        history = model.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history
+        losses.append(history["loss"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
@@ -177,8 +178,13 @@ def test_the_message_names_layer_and_line(function):
 
 
 def test_inputs_that_are_not_known():
-    with pytest.raises(ValueError, match="not known; give inputs="):
+    with pytest.raises(ValueError, match="is not built"):
         inline(Net())
+    assert inline(Net(), noise(1, 4)).input_shape == (None, 4)  # which builds it
+    model = Masked()
+    model.built = True
+    with pytest.raises(ValueError, match="not known; give inputs="):
+        inline(model)
 
 
 def test_a_graph_of_nested_models_becomes_flat():
