@@ -1,20 +1,21 @@
 """Takes what pruning has left without effect out of a model, for good."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
-from activation_pruning import keras_private, sites
+from activation_pruning import sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies, own_classes
+from activation_pruning.graph import channels, copies, inlining
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
 
 
-def compact(model: Model) -> Model:
+def compact(model: Model, inputs: Any = None) -> Model:
     """A smaller plain copy of a model with the same outputs: pruned units are really gone.
 
     A unit goes when no layer reads it (all the weights that leave it are zeros), or when it is a
@@ -47,7 +48,7 @@ def compact(model: Model) -> Model:
         >>> small.layers[0].units, model.count_params(), small.count_params()
         (3, 68, 35)
     """
-    plain = _plain(model)
+    plain = _plain(model, inputs)
     report.warn_revived(model)
     gone = _removal(plain)
     if not gone.channels.any():
@@ -64,7 +65,7 @@ def compact(model: Model) -> Model:
     )
 
 
-def removable(model: Model) -> Table:
+def removable(model: Model, inputs: Any = None) -> Table:
     """What `compact` would remove from each layer, and why it leaves the rest of the pruned units.
 
     Args:
@@ -86,7 +87,7 @@ def removable(model: Model) -> Table:
         >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
         [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
-    plain = _plain(model)
+    plain = _plain(model, inputs)
     return listing.table(plain, _removal(plain))
 
 
@@ -96,21 +97,9 @@ def _removal(model):
     return Removal(flow)
 
 
-def _plain(model):
+def _plain(model, inputs):
     sites.check_model(model)
-    if not sites.is_graph(model):
-        raise TypeError(
-            f"the subclassed model {type(model).__name__} has no graph to take units out of: "
-            "build it as a Functional model, keras.Model(inputs, outputs), copy the weights, and "
-            "give that"
-        )
-    inner = next(filter(own_classes.calls_otherwise, keras_private.with_sublayers(model)), None)
-    if inner is not None:
-        raise TypeError(
-            f"compact: {inner.name!r} ({type(inner).__name__}) has a call of its own, so that its "
-            "graph does not say what it computes. Take keras.Model(model.inputs, model.outputs) "
-            "where it does"
-        )
+    model = inlining.flattened(model, inputs)
     for variable in model.weights:
         if "float" in str(variable.dtype):
             values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))

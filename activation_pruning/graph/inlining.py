@@ -10,6 +10,7 @@ import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.graph import copies
+from activation_pruning.graph.own_classes import calls_otherwise
 from activation_pruning.graph.twins import Twins
 from activation_pruning.keras_private import get_keras_mask, instances, symbolic
 from activation_pruning.support.shown import shown
@@ -68,9 +69,28 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
     symbols = _inputs(model, inputs)
     if not model.built:
         model(symbols)
+    return _inlined(model, symbols, strict=True)
+
+
+def flattened(model: Model, inputs: Any = None) -> keras.Model:
+    """The model itself where its graph is known; else the `inline`d one.
+
+    Layers in it whose call cannot be written down stay whole.
+    """
+    if sites.is_graph(model) and not any(map(_is_own, keras_private.with_sublayers(model))):
+        return model
+    return _inlined(model, _inputs(model, inputs), strict=False)
+
+
+def _is_own(layer):
+    """Whether layers are inside that no graph shows."""
+    return _is_composite(layer) and not (sites.is_graph(layer) and not calls_otherwise(layer))
+
+
+def _inlined(model, symbols, strict):
     if symbolic.own_state(model):
         raise NotInlined(f"{model.name!r} owns weights; give them to a layer that it calls")
-    inlining = _Inlining(model)
+    inlining = _Inlining(model, strict)
     outputs = inlining.run(model, symbols)
     return inlining.finish(model, symbols, outputs)
 
@@ -91,7 +111,8 @@ _TRAINING = _Training()
 class _Inlining:
     """One model on its way into a graph."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, strict: bool) -> None:
+        self._strict = strict
         self._twins = Twins(graph=None)
         for layer in keras_private.with_sublayers(model):
             for own in symbolic.own_state(layer):
@@ -99,7 +120,8 @@ class _Inlining:
         self._path: list[str] = []
         self._names: set[str] = set()
         self._within_leaf = False
-        self._layers: dict[int, keras.Layer] = {}  # by id of the original
+        self._layers: dict[int, tuple[keras.Layer, keras.Layer]] = {}  # original and twin, by id
+        self.whole: dict[str, str] = {}  # why a layer stayed whole, by path
         # Tensors whose mask is known here but will not be on them when the graph runs.
         self._unmarked: dict[int, keras.KerasTensor] = {}
 
@@ -130,10 +152,25 @@ class _Inlining:
             symbolic.dense((args, kwargs))
         if not _is_composite(operation):
             return self._leaf(called, operation, args, kwargs)
+        known = set(self._layers)
         self._path.append(operation.name)
-        outputs = self._inside(operation, args, kwargs)
-        self._path.pop()
-        return outputs
+        try:
+            return self._inside(operation, args, kwargs)
+        except NotInlined as error:
+            if self._strict:
+                raise
+            self.whole["/".join(self._path)] = str(error)
+            self._forget(set(self._layers) - known)
+        finally:
+            self._path.pop()
+        return self._leaf(called, operation, args, kwargs)
+
+    def _forget(self, layers):
+        """Give back the names of layers whose calls came to nothing."""
+        for key in layers:
+            original, twin = self._layers.pop(key)
+            self._names.discard(twin.name)
+            twin.name = original.name
 
     def _leaf(self, called, layer, args, kwargs):
         """Call the layer's twin, with masks where tensors will not carry them."""
@@ -155,9 +192,10 @@ class _Inlining:
 
     def _twin(self, layer):
         if id(layer) not in self._layers:
-            twin = self._layers[id(layer)] = self._twins(layer)
+            twin = self._twins(layer)
             twin.name = self._unique(".".join([*self._path, layer.name]))
-        return self._layers[id(layer)]
+            self._layers[id(layer)] = layer, twin
+        return self._layers[id(layer)][1]
 
     def _unique(self, name):
         fresh, number = name, 0
