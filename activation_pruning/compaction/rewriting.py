@@ -24,16 +24,18 @@ def compact(model: Model, inputs: Any = None) -> Model:
     all. Whatever cannot go exactly stays, see `removable`.
 
     Args:
-        model: a built Sequential or Functional model, nested ones and shared layers included;
-            wrappers such as `PrunedLayer` are taken off.
+        model: a built model of any class, nested ones and shared layers included; wrappers such as
+            `PrunedLayer` are taken off. Where layers of users' own put others together it is
+            taken apart first, see `ap.inline`; what cannot be taken apart stays whole.
+        inputs: of a subclassed model, as for `ap.inline`; None where Keras knows their shape.
 
     Returns:
         A new `keras.Model`, compiled alike with a fresh optimizer state. Outputs in inference are
         the same but for rounding; inputs and outputs keep their shapes.
 
     Raises:
-        TypeError: for a subclassed model, whose graph nobody knows, one whose class has a `call` of
-            its own, a legacy one, or a layer that cannot be copied.
+        TypeError: for a legacy model, one whose `call` cannot be written down as a graph (names the
+            line), or a layer that cannot be copied.
         ValueError: for an unbuilt model, or non-finite weights.
 
     Warns:
@@ -69,7 +71,7 @@ def removable(model: Model, inputs: Any = None) -> Table:
     """What `compact` would remove from each layer, and why it leaves the rest of the pruned units.
 
     Args:
-        model: as for `compact`.
+        model, inputs: as for `compact`.
 
     Returns:
         DataFrame, one row for each layer that makes channels, and for each other one that has

@@ -82,6 +82,14 @@ def flattened(model: Model, inputs: Any = None) -> keras.Model:
     return _inlined(model, _inputs(model, inputs), strict=False)
 
 
+def known(model: Model) -> keras.Model | None:
+    """The `flattened` model; None where nobody knows its graph or what it takes."""
+    try:
+        return flattened(model)
+    except (NotInlined, ValueError):
+        return None
+
+
 def _is_own(layer):
     """Whether layers are inside that no graph shows."""
     return _is_composite(layer) and not (sites.is_graph(layer) and not calls_otherwise(layer))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
+from activation_pruning.graph import inlining
 from activation_pruning.graph.channels.flow import Flow, spread
 from activation_pruning.graph.channels.walk import follow
 from activation_pruning.sites import LiveSite, LiveSites
@@ -36,7 +37,7 @@ class Coupling:
     """The channels that the units of all sites belong to; nothing is coupled in unknown graphs.
 
     Args:
-        model: a built model. Of a subclassed one nothing is known.
+        model: a built model. Of one whose call cannot be written down nothing is known.
 
     Example:
         >>> inputs = keras.Input((2,))
@@ -53,9 +54,10 @@ class Coupling:
         self.offsets: list[Offset] = []
         self._sites: list[LiveSite] = []
         self._staying: set[int] = set()
-        if not sites.is_graph(model):
+        graph = inlining.known(model)
+        if graph is None:
             return
-        flow = follow(model)
+        flow = follow(graph)
         labels = flow.labels()
         # What meets an input of the model, or a layer nobody knows, may live without its sites.
         self._staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
