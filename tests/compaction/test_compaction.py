@@ -482,9 +482,9 @@ def test_what_meets_the_inputs_is_not_silenced():
 def test_the_report_names_pruned_units_that_have_to_stay():
     inputs = keras.Input((4, 6))
     x = L.Dense(4, name="free")(L.LayerNormalization()(L.Dense(8, name="normed")(inputs)))
-    model = keras.Model(inputs, L.Dense(2)(L.LSTM(6, name="fed_back")(x)))
+    model = keras.Model(inputs, L.Dense(2)(L.LSTM(6, "softmax", name="mixing")(x)))
     report = ap.prune(pruned_graphs.randomised(model), 0.5, "magnitude", "uniform", "unit")
-    assert "Pruned units of normed, fed_back cannot be taken out" in str(report)
+    assert "Pruned units of normed, mixing cannot be taken out" in str(report)
     removed = ap.removable(model).set_index("layer")["removed"]
     assert removed[["normed", "free"]].tolist() == [0, 2]
 

@@ -53,6 +53,7 @@ class Use:
     value: of the inputs. folds: bool (inputs,), whether that value can go into the bias exactly.
     weights: float (inputs, units), what a constant input adds to a unit; None where `folds` is
         true for zeros only.
+    reason: why channels that vary stay, "" where that they meet others says enough.
     """
 
     layer: Any
@@ -62,6 +63,7 @@ class Use:
     value: Array
     folds: Mask
     weights: Array | None = None
+    reason: str = ""
 
 
 @dataclasses.dataclass(eq=False)
@@ -167,6 +169,7 @@ class Flow:
         nonzero: Mask,
         folds: bool = False,
         weights: Array | None = None,
+        reason: str = "",
     ) -> Use:
         """A layer mixes the channels of `x` into units `out`; see `Use` for the arguments.
 
@@ -179,9 +182,7 @@ class Flow:
         if again is not None:  # a shared layer has one bias for all of its calls
             known &= (again.value == x.value) | ~nonzero.any(axis=1)
             again.folds &= known
-        self.uses.append(
-            Use(layer, x.ids, out, nonzero, value=x.value, folds=known, weights=weights)
-        )
+        self.uses.append(Use(layer, x.ids, out, nonzero, x.value, known, weights, reason))
         return self.uses[-1]
 
     def labels(self) -> Array:
