@@ -52,10 +52,10 @@ LEFT = {
     "subclass": (lambda: Doubled(6, name="x"), (8,), "x", "'x' (Doubled): not known to compaction"),
     "block": (lambda: Block(name="x"), (8,), "x/inner", "'x' (Block): not known to compaction"),
     "grouped": (
-        lambda: L.Conv2D(8, 3, groups=2, name="x"),
+        lambda: L.Conv2D(8, 3, groups=4, name="x"),
         (6, 6, 4),
         "x",
-        "'x' is a convolution in 2 groups of equal size",
+        "inputs of the model",
     ),
     "depthwise": (
         lambda: L.DepthwiseConv2D(3, depth_multiplier=2, name="x"),

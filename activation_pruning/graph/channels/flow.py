@@ -85,6 +85,7 @@ class Flow:
 
     ties: pairs of channels that can only go together. pins: (ids, reason) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
+    factors: {id(variable): (ids, make)}: the variable times `make(count)` when so many are left.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
     inputs: {id(nested model): [Channels of each input]}.
     unknown: {id(operation): why no rule could follow a call of it}.
@@ -96,6 +97,7 @@ class Flow:
         self.pins: list[tuple[Array, str]] = []
         self.uses: list[Use] = []
         self.slices: dict[int, tuple[Any, dict[int, Array]]] = {}
+        self.factors: dict[int, tuple[Array, Callable[[int], Any]]] = {}
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
@@ -149,6 +151,10 @@ class Flow:
         axes = self.slices.setdefault(id(variable), (variable, {}))[1]
         axis %= len(variable.shape)
         self.tie(axes.setdefault(axis, ids), ids)
+
+    def multiply(self, variable: Any, ids: Array, make: Callable[[int], Any]) -> None:
+        """`variable` becomes `make(count)` times as large when so many of these channels stay."""
+        self.factors[id(variable)] = ids, make
 
     def size(
         self, layer: Any, key: str, ids: Array, make: Callable[[int], Any] = int, axis: int = -1
