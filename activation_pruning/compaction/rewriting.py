@@ -115,11 +115,13 @@ def _plain(model, inputs):
 
 def _smaller(layer, copy, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
-    changes = _changes(layer, gone)
-    if not (changes or gone.touches(layer)):
+    inside = {id(one) for one in keras_private.with_sublayers(layer)}
+    own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
+    if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
         passes = gone.channels.any() and not layer.weights and channels.known(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
+    changes = _changes(layer, gone)
     fold = gone.fold(layer)
     if fold is not None and getattr(layer, "bias", None) is None:
         changes["use_bias"] = True
@@ -128,9 +130,8 @@ def _smaller(layer, copy, gone):
 
 def _changes(layer, gone):
     """What becomes of the configuration of a layer, and of those that a wrapper holds."""
-    sizes = [size for size in gone.flow.sizes.values() if size.layer is layer]
-    left = [(size, ~gone.of(size.ids)) for size in sizes]
-    found = {size.key: size.make(int(kept.sum())) for size, kept in left if not kept.all()}
+    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
+    found = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
     for key, attribute in _INSIDE.get(type(layer), {}).items():
         changes = _changes(getattr(layer, attribute), gone)
         if changes:

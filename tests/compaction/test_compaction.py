@@ -378,6 +378,19 @@ def test_masks_choose_positions_only():
     assert_same(model, small, np.random.default_rng(0).integers(0, 4, (6, 5)))
 
 
+def test_outputs_of_attention_stay_where_its_queries_shrink():
+    """Without an `output_shape` Keras takes that of the queries."""
+    x = keras.Input((5, 4))
+    h = L.MultiHeadAttention(2, 3, name="heads")(L.Dense(8)(x), x)
+    model = keras.Model(x, L.Dense(2)(L.LayerNormalization()(h)))
+    pruned_graphs.randomised(model)
+    ap.prune(model, 0.5, allocation="uniform", granularity="unit", exclude="heads")
+    small = ap.compact(model)
+    assert small.layers[1].units == 4
+    assert small.get_layer("heads").output.shape[-1] == 8
+    assert_same(model, small, noise(3, 5, 4))
+
+
 def test_attention_with_outputs_of_several_axes_is_left_and_named():
     x = keras.Input((5, 4))
     h = L.Dense(8, name="a")(x)
