@@ -6,13 +6,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from activation_pruning import sites
+from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, inlining
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
+
+_INSIDE = {  # {wrapper: {entry of its configuration: attribute that holds the layer}}
+    keras.layers.Bidirectional: {"layer": "forward_layer", "backward_layer": "backward_layer"},
+    keras.layers.TimeDistributed: {"layer": "layer"},
+}
 
 
 def compact(model: Model, inputs: Any = None) -> Model:
@@ -112,35 +117,60 @@ def _plain(model, inputs):
 
 def _smaller(layer, copy, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
-    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
+    inside = {id(one) for one in keras_private.with_sublayers(layer)}
+    own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
         passes = gone.channels.any() and not layer.weights and channels.known(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
-    changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    changes = _changes(layer, gone)
     fold = gone.fold(layer)
     if fold is not None and getattr(layer, "bias", None) is None:
         changes["use_bias"] = True
     return copies.resized_layer(layer, **changes)
 
 
+def _changes(layer, gone):
+    """What becomes of the configuration of a layer, and of those that a wrapper holds."""
+    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
+    found = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    for key, attribute in _INSIDE.get(type(layer), {}).items():
+        changes = _changes(getattr(layer, attribute), gone)
+        if changes:
+            config = copies.config_of(layer)[key]
+            found[key] = {**config, "config": {**config["config"], **changes}}
+    return found
+
+
 def _transfer(layer, new, gone):
     """Give `new` the weights of `layer` that stay, and what constants contributed."""
     added = getattr(layer, "bias", None) is None and getattr(new, "bias", None) is not None
-    targets = [v for v in new.weights if not (added and v is new.bias)]
-    if len(targets) != len(layer.weights):
+    sources = [*layer.weights, *_states(layer)]
+    targets = [v for v in [*new.weights, *_states(new)] if not (added and v is new.bias)]
+    if len(targets) != len(sources):
         raise AssertionError(f"{layer.name!r} changed its weights on the way: a defect, report it")
     folds = {id(inner.bias): gone.fold(inner) for inner in gone.folding(layer)}
-    for old, variable in zip(layer.weights, targets, strict=True):
+    for old, variable in zip(sources, targets, strict=True):
         values = keras.ops.convert_to_numpy(old)
         if folds.get(id(old)) is not None:
             values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
+        if id(old) in gone.flow.factors:
+            ids, make = gone.flow.factors[id(old)]
+            values = values * make(int((~gone.of(ids)).sum()))
         for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)
     if added:
         new.bias.assign(gone.fold(layer)[~gone.of(gone.flow.units[id(layer)][1])])
     copies.finalize(layer, new)
+
+
+def _states(layer):
+    """What stateful layers keep from batch to batch, which Keras doesn't count as weights."""
+    inside = [
+        one for one in keras_private.with_sublayers(layer) if isinstance(one, keras.layers.RNN)
+    ]
+    return [variable for one in inside for variable in keras.tree.flatten(one.states or ())]
 
 
 def _as_bias(fold, shape):

@@ -123,7 +123,7 @@ def copy_model(model: Model) -> Model:
     return rebuild(model, lambda layer, copy: copy(layer), copy_weights)
 
 
-def resized_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
+def resized_layer(layer: keras.Layer, /, **changes: Any) -> keras.Layer:
     """A layer from the same configuration but for `changes`, for inputs of another shape.
 
     Without weights yet; layers inside forget what they were built for.
