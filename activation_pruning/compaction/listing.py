@@ -15,13 +15,14 @@ from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table
 
 _KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
+_SHAPES = ("target_shape", "newshape")  # of what only moves numbers
 _COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
 
 
 def table(model: Model, gone: Removal) -> Table:
     """The table of `removable`, for a model without wrappers."""
     found = list(_kernels(model))
-    sizes = [size for size in gone.flow.sizes.values() if size.key != "target_shape"]
+    sizes = [size for size in gone.flow.sizes.values() if size.key not in _SHAPES]
     sized = {(id(size.layer), len(size.ids)) for size in sizes if size.key != "num_heads"}
     paths = {id(layer): path for layer, path, _ in _named(model)}
     rows = [_sized(size, paths.get(id(size.layer), size.layer.name), gone, found) for size in sizes]

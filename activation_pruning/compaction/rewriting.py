@@ -10,6 +10,7 @@ from activation_pruning import sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
@@ -62,6 +63,7 @@ def compact(model: Model, inputs: Any = None) -> Model:
         lambda layer, copy: _smaller(layer, copy, gone),
         lambda layer, new: _transfer(layer, new, gone),
         lambda inner: _inputs(inner, gone),
+        lambda operation: _narrowed(operation, gone),
     )
 
 
@@ -120,6 +122,15 @@ def _smaller(layer, copy, gone):
     if fold is not None and getattr(layer, "bias", None) is None:
         changes["use_bias"] = True
     return copies.resized_layer(layer, **changes)
+
+
+def _narrowed(operation, gone):
+    """An operation of `keras.ops`, with the number of channels that stay where it has one."""
+    new = instances.operation(operation)
+    for size in gone.flow.sizes.values():
+        if size.layer is operation:
+            setattr(new, size.key, size.make(int((~gone.of(size.ids)).sum())))
+    return new
 
 
 def _transfer(layer, new, gone):
