@@ -126,11 +126,11 @@ def _smaller(layer, copy, gone):
 
 def _narrowed(operation, gone):
     """An operation of `keras.ops`, with the number of channels that stay where it has one."""
-    new = instances.operation(operation)
-    for size in gone.flow.sizes.values():
-        if size.layer is operation:
-            setattr(new, size.key, size.make(int((~gone.of(size.ids)).sum())))
-    return new
+    own = [size for size in gone.flow.sizes.values() if size.layer is operation]
+    changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    if not changes:
+        return instances.operation(operation)
+    return instances.changed_operation(operation, **changes)
 
 
 def _transfer(layer, new, gone):

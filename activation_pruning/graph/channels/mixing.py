@@ -53,9 +53,7 @@ def mixed(call: Call, *, inputs: int, units: int, size: str, folds: bool = True)
     return finished(call, x.axis, out, value)
 
 
-def finished(
-    call: Call, axis: int, out: Array, value: Array, bias_axis: int = -1
-) -> Channels:
+def finished(call: Call, axis: int, out: Array, value: Array, bias_axis: int = -1) -> Channels:
     """Add the bias, apply the activation, remember what is known of the units."""
     bias = getattr(call.layer, "bias", None)
     if bias is not None:

@@ -62,6 +62,19 @@ def channel_by_channel(call: Call, x: Channels, outputs: list[tuple[int, Array]]
     return True
 
 
+def constants(call: Call, x: Channels) -> Array:
+    """What a call that treats channels by themselves makes of those that are constant.
+
+    NaN where that differs between positions, and where the channel varies.
+    """
+    values = np.random.default_rng(0).normal(size=_closed(x.shape)).astype("float32")
+    known = np.isfinite(x.value)
+    by_channel = np.moveaxis(values, x.axis, -1)  # a view
+    by_channel[..., known] = x.value[known]
+    found = np.moveaxis(call.run(x, values)[0], x.axis, -1).reshape(-1, len(known))
+    return np.where(known & (found == found[:1]).all(axis=0), found[0], np.nan)
+
+
 def origins(call: Call, x: Channels) -> list[Array]:
     """For each output of a call that only moves numbers: the channel that each of them is of."""
     shape = _closed(x.shape)

@@ -26,15 +26,20 @@ def matmul(call: Call) -> Channels:
     if not (len(first.shape) == len(second.shape) == rank >= 2):
         raise NotFollowed("it multiplies tensors of different rank")
     rest, (rows, summed, columns) = string.ascii_lowercase[: rank - 2], "xyz"
-    return _product(call, [first, second], [rest + rows + summed, rest + summed + columns],
-                    rest + rows + columns)
+    return _product(
+        call,
+        [first, second],
+        [rest + rows + summed, rest + summed + columns],
+        rest + rows + columns,
+    )
 
 
 def _product(call, operands, letters, result):
     """Channels along the same letter of all operands, which the result has."""
     along = {own[x.axis] for x, own in zip(operands, letters, strict=True) if _is_tensor(x)}
     wide = [
-        (x, own) for x, own in zip(operands, letters, strict=True)
+        (x, own)
+        for x, own in zip(operands, letters, strict=True)
         if any(one in own and x.shape[own.index(one)] != 1 for one in along)
     ]
     if len(along) != 1 or not all(_is_tensor(x) for x, _ in wide):
