@@ -63,10 +63,7 @@ def output_operations(model: keras.Model) -> list[Any]:
 
 
 def output_calls(model: keras.Model) -> list[Any]:
-    """The calls that produce the outputs of a Functional or built Sequential model.
-
-    What Keras calls a node: `.operation` is what is called; a shared layer has several of them.
-    """
+    """The calls (`.operation` of each is called) that produce the outputs of a graph."""
     history = [tensor._keras_history for tensor in keras.tree.flatten(model.outputs)]
     return [one.operation._inbound_nodes[one.node_index] for one in history]
 

@@ -115,10 +115,7 @@ PINNED = {
 # Where a channel without weights varies, or is no longer known to be constant, and where only zeros
 # are still known.
 UNKNOWN = ("array by position", "own layer", "where")
-ZEROS = (
-    "spread over positions", "of another rank", "one for all channels", "softmax", "with itself",
-    "over positions",
-)  # fmt: skip
+ZEROS = ("one for all channels", "softmax", "with itself", "over positions")
 
 
 @pytest.mark.parametrize("kind", FOLLOWED)
@@ -223,6 +220,38 @@ def test_heads_of_attention_written_by_hand_go(fused, tmp_path):
     small.save(tmp_path / "small.keras")
     again = keras.saving.load_model(tmp_path / "small.keras")
     np.testing.assert_allclose(outputs(again, x), outputs(small, x), atol=1e-6)
+
+
+def test_heads_of_attention_that_is_one_operation_go():
+    x, mask = keras.Input((STEPS, WIDTH)), keras.Input((1, STEPS, STEPS), dtype="bool")
+    parts = [projection(name)(x) for name in ("query", "key", "value")]
+    y = ops.dot_product_attention(*parts, mask=mask)
+    y = L.EinsumDense("abcd,cde->abe", (None, WIDTH), name="output")(y)
+    model = pruned_graphs.randomised(keras.Model([x, mask], y))
+    ap.prune(model, 0.5, "magnitude", granularity="unit", allocation="uniform")
+    small = compacted(model, [noise(3, STEPS, WIDTH), inputs()[1][:, None]])
+    assert tuple(small.get_layer("output").kernel.shape) == (HEADS // 2, SIZE, WIDTH)
+
+
+@pytest.mark.parametrize("dead", ["query", "key", "value"])
+@pytest.mark.parametrize("single", [True, False])
+def test_a_head_goes_only_where_its_values_are_zeros(dead, single):
+    x = keras.Input((STEPS, WIDTH))
+    query, key, value = (projection(name)(x) for name in ("query", "key", "value"))
+    if single:
+        y = ops.dot_product_attention(query, key, value)
+    else:
+        scores = ops.softmax(ops.einsum("aecd,abcd->acbe", key, query))
+        y = ops.einsum("acbe,aecd->abcd", scores, value)
+    y = L.EinsumDense("abcd,cde->abe", (None, WIDTH), name="output")(y)
+    model = pruned_graphs.randomised(keras.Model(x, y))
+    kill(model.get_layer(dead), 1)
+    if dead == "value":
+        small = compacted(model, noise(3, STEPS, WIDTH))
+        assert small.get_layer("query").kernel.shape[1] == HEADS - 1
+        return
+    with pytest.warns(UserWarning, match="no unit can be removed"):
+        compacted(model, noise(3, STEPS, WIDTH))
 
 
 def test_numbers_of_a_head_that_are_only_summed_over_go():

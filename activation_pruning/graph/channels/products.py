@@ -1,5 +1,6 @@
 """Products of tensors: `keras.ops.einsum` and `matmul`, of which attention is made."""
 
+import inspect
 import string
 
 import numpy as np
@@ -32,6 +33,28 @@ def matmul(call: Call) -> Channels:
         [rest + rows + summed, rest + summed + columns],
         rest + rows + columns,
     )
+
+
+@rule("nn.DotProductAttention")
+def dot_product_attention(call: Call) -> Channels:
+    """Attention as one operation, on tensors of (samples, positions, heads, numbers of each).
+
+    A bias and a mask of (samples, heads, positions, positions) may be one for all heads.
+    """
+    bound = inspect.signature(call.layer.call).bind(*call.arguments[0], **call.arguments[1])
+    given = bound.arguments
+    parts = [given.pop(name) for name in ("query", "key", "value")]
+    if not all(_is_tensor(x) and x.axis == 2 for x in parts):
+        raise NotFollowed("called with something else than tensors of the graph, or channels")
+    for name in ("bias", "mask"):
+        one = given.get(name)
+        if one is not None and tuple(one.shape)[-3:-2] not in ((), (1,)):
+            raise NotFollowed(f"its {name} has heads of its own")
+    for one in filter(_is_tensor, given.values()):
+        call.flow.pin(one.ids, f"{call.layer.name!r} takes them for all heads")
+    found = _product(call, parts, ["bqhd", "bkhd", "bkhe"], "bqhe")
+    # A query of zeros still takes the mean of the values.
+    return found.to(call.shape, value=np.where(parts[2].value == 0, 0.0, np.nan))
 
 
 def _product(call, operands, letters, result):
