@@ -103,6 +103,7 @@ FOLLOWED = {
 PINNED = {
     "own activation": L.Activation(centred),
     "own layer": Reversing(),
+    "Masking": L.Masking(),
     "array by channel": lambda x: x * np.arange(6, dtype="float32"),
     "softmax": lambda x: ops.softmax(x, axis=-1),
     "some channels": lambda x: x[..., 1:5],
@@ -138,20 +139,20 @@ def test_channels_that_cannot_be_followed_stay(kind):
 
 def projection(name, heads=HEADS, use_bias=True):
     bias = {"bias_axes": "de"} if use_bias else {}
-    return L.EinsumDense("abc,cde->abde", (None, heads, SIZE), name=name, **bias)
+    return L.EinsumDense("abc,cde->abde", (STEPS, heads, SIZE), name=name, **bias)
 
 
-def attention(key_heads=HEADS, use_bias=True, given=True):
+def attention(key_heads=HEADS, use_bias=True):
     """Heads as keras-hub's layers have them; fewer for keys and values where these are shared."""
     x = keras.Input((STEPS, WIDTH))
     mask = keras.Input((STEPS, STEPS), dtype="bool")
-    query = projection("query", use_bias=use_bias)(x) * (1.0 / np.sqrt(SIZE))
+    query = projection("query", use_bias=use_bias)(x)
     key, value = (projection(name, key_heads, use_bias)(x) for name in ("key", "value"))
     if key_heads < HEADS:
         query, key = Turning4()(query), Turning4()(key)
         key, value = (ops.repeat(one, HEADS // key_heads, axis=2) for one in (key, value))
-    scores = ops.einsum("aecd,abcd->acbe", key, query)
-    scores = L.Softmax()(scores, mask=ops.expand_dims(mask, 1)) if given else L.Softmax()(scores)
+    scores = ops.einsum("aecd,abcd->acbe", key, query) * (1.0 / np.sqrt(SIZE))
+    scores = L.Softmax()(scores, mask=ops.expand_dims(mask, 1))
     found = ops.einsum("acbe,aecd->abcd", L.Dropout(0.1)(scores), value)
     y = L.EinsumDense("abcd,cde->abe", (None, WIDTH), bias_axes="e", name="output")(found)
     y = L.LayerNormalization()(x + y)
@@ -164,7 +165,7 @@ class Turning4(L.Layer):
     """A rotary embedding."""
 
     def call(self, x):
-        angle = ops.cumsum(ops.ones_like(x[:, :, :1, :1]), axis=1)
+        angle = ops.arange(STEPS, dtype="float32")[:, None, None]
         return x * ops.cos(angle) + ops.flip(x, axis=-1) * ops.sin(angle)
 
 

@@ -41,7 +41,7 @@ def channel_by_channel(call: Call, x: Channels, outputs: list[tuple[int, Array]]
 
     Tried on random numbers: for any two channels, once with the one and without the other, and the
     other way round. So a call that lets one channel depend on another shows, unless it does so only
-    for numbers unlike these (normally distributed); so does one that counts channels.
+    for numbers unlike these (normally distributed, some of them zeros), and one that counts them.
 
     Args:
         call: of one tensor, `x`.
@@ -49,7 +49,9 @@ def channel_by_channel(call: Call, x: Channels, outputs: list[tuple[int, Array]]
         outputs: for each output (axis, the channel that is at each of its indices).
     """
     shape = _closed(x.shape)
-    values = np.random.default_rng(0).normal(size=shape).astype("float32")
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=shape) * (generator.random(shape) < 0.7)  # and some zeros
+    values = values.astype("float32")
     try:
         whole = call.run(x, values)
         for kept in _halves(shape[x.axis]):

@@ -100,7 +100,7 @@ def step(
 def _rule_of(operation):
     layer = isinstance(operation, keras.Layer)
     found = RULES.get(type(operation) if layer else keras_private.operation_name(operation))
-    if found is None and layer and not operation.variables:
+    if found is None and layer and _can_be_tried(operation):
         return _tried, ()
     if found is None:
         raise NotFollowed("not known to compaction")
@@ -108,6 +108,12 @@ def _rule_of(operation):
     if mode or getattr(operation, "lora_enabled", False):
         raise NotFollowed(f"quantised to {mode}" if mode else "LoRA is enabled")
     return found
+
+
+def _can_be_tried(layer):
+    """Whether it is of a user's own class and holds no weights; Keras's own layers have rules."""
+    own = not type(layer).__module__.startswith("keras.") or type(layer) is keras.layers.Lambda
+    return own and not layer.variables
 
 
 def _tried(call):
