@@ -280,3 +280,15 @@ def test_a_mask_for_each_head_keeps_the_heads():
     masks = np.random.default_rng(1).random((3, HEADS, STEPS, STEPS)) < 0.7
     with pytest.warns(UserWarning, match="no unit can be removed"):
         compacted(model, [noise(3, STEPS, WIDTH), masks])
+
+
+def test_a_mask_for_each_head_keeps_the_heads_of_a_layer():
+    x, mask = keras.Input((STEPS, WIDTH)), keras.Input((HEADS, STEPS, STEPS), dtype="bool")
+    layer = L.MultiHeadAttention(HEADS, SIZE, name="attention")
+    y = L.Dense(2)(layer(x, x, attention_mask=mask))
+    model = pruned_graphs.randomised(keras.Model([x, mask], y))
+    for dense in (layer.query_dense, layer.key_dense, layer.value_dense):
+        kill(dense, 1)
+    masks = np.random.default_rng(1).random((3, HEADS, STEPS, STEPS)) < 0.7
+    with pytest.warns(UserWarning, match="heads of its own"):
+        compacted(model, [noise(3, STEPS, WIDTH), masks])
