@@ -15,7 +15,8 @@ from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table
 
 _KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
-_FOLLOWING = "target_shape", "groups", "epsilon"  # from what other layers, or other rows, say
+# From what other layers, or other rows, say.
+_FOLLOWING = "target_shape", "newshape", "groups", "epsilon"
 _COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
 
 

@@ -10,6 +10,7 @@ from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
@@ -69,6 +70,7 @@ def compact(model: Model, inputs: Any = None) -> Model:
         lambda layer, copy: _smaller(layer, copy, gone),
         lambda layer, new: _transfer(layer, new, gone),
         lambda inner: _inputs(inner, gone),
+        lambda operation: _narrowed(operation, gone),
     )
 
 
@@ -140,6 +142,14 @@ def _changes(layer, gone):
             config = copies.config_of(layer)[key]
             found[key] = {**config, "config": {**config["config"], **changes}}
     return found
+
+
+def _narrowed(operation, gone):
+    """An operation of `keras.ops`, with the number of channels that stay where it has one."""
+    changes = _changes(operation, gone)
+    if not changes:
+        return instances.operation(operation)
+    return instances.changed_operation(operation, **changes)
 
 
 def _transfer(layer, new, gone):

@@ -23,6 +23,7 @@ def rebuild(
     replace: Callable[[keras.Layer, Copy], keras.Layer],
     transfer: Callable[[keras.Layer, keras.Layer], None],
     inputs: Callable[[Model], Any] | None = None,
+    operation: Callable[[keras.Operation], keras.Operation] = instances.operation,
 ) -> Model:
     """A copy of a model, nested ones included, compiled alike.
 
@@ -35,6 +36,7 @@ def rebuild(
         transfer: (layer, new layer) -> None; copies the weights where the new one is no copy.
         inputs: model -> its new symbolic inputs, or None to keep their shapes; asked for each
             nested model, too.
+        operation: the new operation of `keras.ops` in the place of one.
 
     Returns:
         The new model, with a fresh optimizer state.
@@ -42,7 +44,7 @@ def rebuild(
     Raises:
         TypeError: for a layer that cannot be made again; names it.
     """
-    rebuilding = _Rebuilding(model, replace, inputs)
+    rebuilding = _Rebuilding(model, replace, inputs, operation)
     rebuilt = rebuilding.twins(model)
     rebuilding.finish(model, rebuilt, transfer)
     if model.compiled:
@@ -53,9 +55,9 @@ def rebuild(
 class _Rebuilding:
     """A model on its way: what has been made in place of its layers."""
 
-    def __init__(self, model, replace, inputs):
+    def __init__(self, model, replace, inputs, operation):
         self.twins = Twins(self._graph)
-        self._replace, self._inputs = replace, inputs
+        self._replace, self._inputs, self._operation = replace, inputs, operation
         # By id; a layer may be met again, in another nested model.
         self._made = {}
         self._changed = set()
@@ -89,7 +91,7 @@ class _Rebuilding:
 
     def _layer(self, layer):
         if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
-            return instances.operation(layer)
+            return self._operation(layer)
         if id(layer) not in self._exchangeable:  # a model, or part of one in a layer
             return self.twins(layer)
         if id(layer) not in self._made:

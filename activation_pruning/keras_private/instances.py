@@ -152,6 +152,13 @@ def operation(old: keras.Operation) -> keras.Operation:
     return new
 
 
+def changed_operation(old: keras.Operation, **changes: Any) -> keras.Operation:
+    """An operation of `keras.ops` with other values in its configuration."""
+    new = type(old).from_config({**old.get_config(), **changes})
+    new.name = old.name
+    return new
+
+
 def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None) -> keras.Model:
     """A plain Functional or Sequential model of what `function` makes of each layer, each call.
 

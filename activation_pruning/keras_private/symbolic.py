@@ -93,7 +93,7 @@ def open_sizes() -> Iterator[None]:
 
     def reshaped(x: Any, newshape: Any) -> Any:
         sizes = newshape if isinstance(newshape, (tuple, list)) else (newshape,)
-        if sum(one is _OPEN or one == -1 for one in sizes) > 1:
+        if sum(one is _OPEN or isinstance(one, int) and one == -1 for one in sizes) > 1:
             _OPEN._refuse()
         return reshape(x, tuple(-1 if one is _OPEN else one for one in sizes))
 
