@@ -1,9 +1,6 @@
 """Models of any class written down as one graph of Keras's own layers and operations."""
 
-import inspect
-import re
-import traceback
-from pathlib import Path
+import warnings
 from typing import Any
 
 import keras
@@ -11,22 +8,12 @@ import keras
 from activation_pruning import keras_private, sites
 from activation_pruning.graph import copies
 from activation_pruning.graph.own_classes import calls_otherwise
-from activation_pruning.graph.twins import Twins
-from activation_pruning.keras_private import get_keras_mask, instances, symbolic
+from activation_pruning.graph.tracing import NotInlined, Tracing, is_composite
+from activation_pruning.keras_private import instances, symbolic
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
-_PLAIN = (keras.Layer, keras.layers.Wrapper, keras.Model, keras.Sequential)
-# Lines of code in these packages are not the user's.
-_FOREIGN = {"keras", "tensorflow", "jax", "torch", "activation_pruning"}
-
-
-class NotInlined(TypeError):
-    """The `call` of a model or layer cannot be written down as a graph; the message says where."""
-
-    def __init__(self, message: str, placed: bool = False) -> None:
-        super().__init__(message)
-        self.placed = placed  # whether the message names a layer and a line
+_BEHAVIOUR = "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"
 
 
 def inline(model: Model, inputs: Any = None) -> keras.Model:
@@ -69,7 +56,8 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
     symbols = _inputs(model, inputs)
     if not model.built:
         model(symbols)
-    return _inlined(model, symbols, strict=True)
+    _warn_of_training(model, "inline")
+    return _written_down(model, symbols, strict=True)
 
 
 def flattened(model: Model, inputs: Any = None) -> keras.Model:
@@ -77,269 +65,53 @@ def flattened(model: Model, inputs: Any = None) -> keras.Model:
 
     Layers in it whose call cannot be written down stay whole.
     """
-    if sites.is_graph(model) and not any(map(_is_own, keras_private.with_sublayers(model))):
-        return model
-    return _inlined(model, _inputs(model, inputs), strict=False)
+    graph = _graph_of(model, inputs)
+    if graph is not model:
+        _warn_of_training(model, "compact")
+    return graph
 
 
 def known(model: Model) -> keras.Model | None:
-    """The `flattened` model; None where nobody knows its graph or what it takes."""
+    """The graph of `flattened`; None where nobody knows it, or what the model takes."""
     try:
-        return flattened(model)
+        return _graph_of(model)
     except (NotInlined, ValueError):
         return None
 
 
-def _is_own(layer):
+def _graph_of(model, inputs=None):
+    if sites.is_graph(model) and not any(map(_hides_layers, keras_private.with_sublayers(model))):
+        return model
+    return _written_down(model, _inputs(model, inputs), strict=False)
+
+
+def _hides_layers(layer):
     """Whether layers are inside that no graph shows."""
-    return _is_composite(layer) and not (sites.is_graph(layer) and not calls_otherwise(layer))
+    return is_composite(layer) and not (sites.is_graph(layer) and not calls_otherwise(layer))
 
 
-def _inlined(model, symbols, strict):
+def _written_down(model, inputs, strict):
     if symbolic.own_state(model):
         raise NotInlined(f"{model.name!r} owns weights; give them to a layer that it calls")
-    inlining = _Inlining(model, strict)
-    outputs = inlining.run(model, symbols)
-    return inlining.finish(model, symbols, outputs)
+    tracing = Tracing(model, strict)
+    outputs = tracing.run(model, inputs)
+    if any(not symbolic.is_symbolic(one) for one in keras.tree.flatten(outputs)):
+        raise NotInlined(f"{model.name!r} returns more than tensors: {shown(outputs)}")
+    new = instances.functional(inputs, outputs, model)
+    if model.compiled:
+        copies.compile_alike(model, new, tracing.twins)
+    tracing.name_operations(new)
+    return new
 
 
-class _Training:
-    """Stands for `training` while a graph is written down: not known yet."""
-
-    def __bool__(self):
-        raise NotInlined("it does something else in training; leave that to a layer of its own")
-
-    def __repr__(self):
-        return "training"
-
-
-_TRAINING = _Training()
-
-
-class _Inlining:
-    """One model on its way into a graph."""
-
-    def __init__(self, model: keras.Model, strict: bool) -> None:
-        self._strict = strict
-        self._twins = Twins(graph=None)
-        for layer in keras_private.with_sublayers(model):
-            for own in symbolic.own_state(layer):
-                self._twins.know(own, own)
-        self._path: list[str] = []
-        self._names: set[str] = set()
-        self._within_leaf = False
-        self._layers: dict[int, tuple[keras.Layer, keras.Layer]] = {}  # original and twin, by id
-        self.whole: dict[str, str] = {}  # why a layer stayed whole, by path
-        # Tensors whose mask is known here but will not be on them when the graph runs.
-        self._unmarked: dict[int, keras.KerasTensor] = {}
-
-    def run(self, model, inputs):
-        self._sparse = any(one.sparse for one in keras.tree.flatten(inputs))
-        filtering = keras.config.is_traceback_filtering_enabled()
-        keras.config.disable_traceback_filtering()  # it rewrites the errors that are read here
-        try:
-            with symbolic.calls_given_to(self._called), symbolic.open_sizes():
-                return self._inside(model, (inputs,), {})
-        finally:
-            if filtering:
-                keras.config.enable_traceback_filtering()
-
-    def _called(self, called, operation, args, kwargs):
-        if self._within_leaf:  # Keras asks what it makes of shapes
-            return called(operation, *args, **kwargs)
-        if not isinstance(operation, keras.Layer):  # of `keras.ops`, in a graph inside
-            return called(instances.operation(operation), *args, **kwargs)
-        if kwargs.get("training") is _TRAINING:
-            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
-        elif kwargs.get("training") is not None and "training" in _signature(operation).parameters:
-            raise NotInlined(
-                f"{operation.name!r} is called with training={kwargs['training']}; a graph has one "
-                "`training` for all of its layers"
-            )
-        if not self._sparse:
-            symbolic.dense((args, kwargs))
-        if not _is_composite(operation):
-            return self._leaf(called, operation, args, kwargs)
-        known = set(self._layers)
-        self._path.append(operation.name)
-        try:
-            return self._inside(operation, args, kwargs)
-        except NotInlined as error:
-            if self._strict:
-                raise
-            self.whole["/".join(self._path)] = str(error)
-            self._forget(set(self._layers) - known)
-        finally:
-            self._path.pop()
-        return self._leaf(called, operation, args, kwargs)
-
-    def _forget(self, layers):
-        """Give back the names of layers whose calls came to nothing."""
-        for key in layers:
-            original, twin = self._layers.pop(key)
-            self._names.discard(twin.name)
-            twin.name = original.name
-
-    def _leaf(self, called, layer, args, kwargs):
-        """Call the layer's twin, with masks where tensors will not carry them."""
-        twin = self._twin(layer)
-        tensors = _tensors(layer, args, kwargs)
-        given = {
-            name: keras.tree.map_structure(get_keras_mask, tensor)
-            for name, tensor in _mask_arguments(layer, args, kwargs).items()
-            if self._any_unmarked(tensor)
-        }
-        self._within_leaf = True
-        try:
-            outputs = called(twin, *args, **kwargs, **given)
-        finally:
-            self._within_leaf = False
-        if self._any_unmarked(tensors) and "mask" not in given:
-            self._note_unmarked(outputs)
-        return outputs
-
-    def _twin(self, layer):
-        if id(layer) not in self._layers:
-            twin = self._twins(layer)
-            twin.name = self._unique(".".join([*self._path, layer.name]))
-            self._layers[id(layer)] = layer, twin
-        return self._layers[id(layer)][1]
-
-    def _unique(self, name):
-        fresh, number = name, 0
-        while fresh in self._names:
-            number += 1
-            fresh = f"{name}_{number}"
-        self._names.add(fresh)
-        return fresh
-
-    def _inside(self, layer, args, kwargs):
-        """What `call` of a composite layer makes, and the masks that Keras would put on it."""
-        args, kwargs = symbolic.converted(layer, args), symbolic.converted(layer, kwargs)
-        if "training" in _signature(layer).parameters:
-            kwargs = {**kwargs, "training": _TRAINING}
-        for name, tensor in _mask_arguments(layer, args, kwargs).items():
-            kwargs[name] = keras.tree.map_structure(get_keras_mask, tensor)
-        first = next(iter(_signature(layer).bind(*args, **kwargs).arguments.values()))
-        mask = kwargs.get("mask")
-        if mask is None:
-            mask = keras.tree.map_structure(get_keras_mask, first)
-        with keras_private.overridden([(layer, "add_loss", _refuse_loss)]):
-            try:
-                outputs = layer.call(*args, **kwargs)
-            except NotInlined as error:
-                if error.placed:  # in a layer inside
-                    raise
-                raise self._refusal(layer, error) from error
-            except Exception as error:  # whatever a `call` raises on symbolic tensors
-                raise self._refusal(layer, error) from error
-        if layer.supports_masking:
-            self._mark(layer, first, outputs, mask)
-        return outputs
-
-    def _mark(self, layer, first, outputs, mask):
-        flat = keras.tree.flatten(outputs)
-        if all(get_keras_mask(one) is not None for one in flat):
-            return
-        masks = layer.compute_mask(first, mask)
-        for one, own in zip(flat, keras.tree.flatten(masks), strict=False):
-            if own is not None and get_keras_mask(one) is None:
-                symbolic.set_keras_mask(one, own)
-                self._unmarked[id(one)] = one
-
-    def _any_unmarked(self, tensors):
-        return any(id(one) in self._unmarked for one in keras.tree.flatten(tensors))
-
-    def _note_unmarked(self, outputs):
-        for one in keras.tree.flatten(outputs):
-            if get_keras_mask(one) is not None:
-                self._unmarked[id(one)] = one
-
-    def _refusal(self, layer, error):
-        path = "/".join(self._path) or layer.name
-        cause = str(error).strip().partition("\n")[0]
-        return NotInlined(
-            f"{path!r} ({type(layer).__name__}) cannot be written down as a graph: {cause}"
-            f"{_line(error)}. Make its call of layers and keras.ops only",
-            placed=True,
+def _warn_of_training(model, name):
+    own = [one for one in _BEHAVIOUR if getattr(type(model), one) is not getattr(keras.Model, one)]
+    if own:
+        warnings.warn(
+            f"{name}: {model.name!r} ({type(model).__name__}) has its own {', '.join(own)}; the graph "
+            "of its layers trains and predicts as plain models do",
+            stacklevel=3,
         )
-
-    def finish(self, model, inputs, outputs):
-        """The Functional model, with short names for its operations."""
-        if any(not symbolic.is_symbolic(one) for one in keras.tree.flatten(outputs)):
-            raise NotInlined(f"{model.name!r} returns more than tensors: {shown(outputs)}")
-        new = keras.Model(inputs, outputs, name=model.name)
-        new._trainable = model._trainable  # of the model alone: layers know it themselves
-        if model.compiled:
-            copies.compile_alike(model, new, self._twins)
-        for operation in new.operations:
-            if not isinstance(operation, keras.Layer):  # numbered through the whole session
-                kind = type(operation).__name__
-                operation.name = self._unique(_snake_case(kind))
-        return new
-
-
-def _refuse_loss(*_: Any) -> None:
-    raise NotInlined("it adds a loss; leave that to a layer of its own")
-
-
-def _signature(layer):
-    return inspect.signature(layer.call)
-
-
-def _tensors(layer, args, kwargs):
-    """{name of the argument: tensor or structure of tensors}."""
-    bound = _signature(layer).bind(*args, **kwargs).arguments
-    return {
-        name: value
-        for name, value in bound.items()
-        if any(symbolic.is_symbolic(one) for one in keras.tree.flatten(value))
-    }
-
-
-def _mask_arguments(layer, args, kwargs):
-    """{name of a mask argument that Keras fills in: the tensor that carries the mask}."""
-    tensors, signature = _tensors(layer, args, kwargs), _signature(layer)
-    bound = signature.bind(*args, **kwargs)
-    if len(tensors) == 1:
-        found = {"mask": next(iter(tensors.values()))}
-    else:
-        found = {f"{name}_mask": tensor for name, tensor in tensors.items()}
-    return {
-        name: tensor
-        for name, tensor in found.items()
-        if name in signature.parameters and bound.arguments.get(name) is None
-    }
-
-
-def _is_composite(layer):
-    """Whether it only puts other layers together, in a `call` of its own."""
-    if isinstance(layer, keras.Model):
-        return not symbolic.own_state(layer)
-    if _calls_as_keras(layer):
-        return False  # attention, wrappers and the like are known as they are
-    inside = keras_private.sublayers(layer)
-    return bool(inside) and not symbolic.own_state(layer) and not layer.activity_regularizer
-
-
-def _calls_as_keras(layer):
-    """Whether its `call` is one of Keras's own layers'."""
-    kind = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
-    return kind not in _PLAIN and kind.__module__.startswith("keras.src.layers.")
-
-
-def _line(error):
-    """(file:line: code), the innermost line that is the user's own."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [one for one in frames if not _FOREIGN & set(Path(one.filename).parts)]
-    if not own:
-        return ""
-    code = (own[-1].line or "").strip()
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {code})"
-
-
-def _snake_case(name):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _inputs(model, given):

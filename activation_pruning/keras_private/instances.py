@@ -176,8 +176,13 @@ def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None
     if inputs is None:
         inputs = new_inputs(model)
     outputs = model._run_through_graph(inputs, operation_fn=function)
-    new = keras.Model(inputs, outputs, name=model.name)
-    new._trainable = model._trainable  # of the model alone: layers know it themselves
+    return functional(inputs, outputs, model)
+
+
+def functional(inputs: Any, outputs: Any, like: keras.Model) -> keras.Model:
+    """The Functional model between symbolic tensors, with the name of another model."""
+    new = keras.Model(inputs, outputs, name=like.name)
+    new._trainable = like._trainable  # of the model alone: layers know it themselves
     return new
 
 

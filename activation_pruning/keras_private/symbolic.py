@@ -8,8 +8,6 @@ from typing import Any
 import keras
 from keras.src.backend import set_keras_mask as set_keras_mask
 
-from activation_pruning.keras_private import overridden
-
 
 @contextlib.contextmanager
 def calls_given_to(function: Callable[..., Any]) -> Iterator[None]:
@@ -78,9 +76,8 @@ class _OpenSize:
 _OPEN = _OpenSize()
 
 
-@contextlib.contextmanager
-def open_sizes() -> Iterator[None]:
-    """Inside the block, what `keras.ops.shape` says of an open axis may be handed on.
+def open_sizes() -> list[tuple[Any, str, Any]]:
+    """What to override so that what `keras.ops.shape` says of an open axis may be handed on.
 
     To `reshape`, where it is one axis, and to `broadcast_to`, which leaves that axis as it is: what
     is computed with the result broadcasts it in turn. Everything else refuses it.
@@ -93,7 +90,7 @@ def open_sizes() -> Iterator[None]:
 
     def reshaped(x: Any, newshape: Any) -> Any:
         sizes = newshape if isinstance(newshape, (tuple, list)) else (newshape,)
-        if sum(one is _OPEN or isinstance(one, int) and one == -1 for one in sizes) > 1:
+        if sum(one is _OPEN or (isinstance(one, int) and one == -1) for one in sizes) > 1:
             _OPEN._refuse()
         return reshape(x, tuple(-1 if one is _OPEN else one for one in sizes))
 
@@ -103,8 +100,7 @@ def open_sizes() -> Iterator[None]:
         return x if sizes == tuple(x.shape) else broadcast_to(x, sizes)
 
     shadows = {"shape": known_shape, "reshape": reshaped, "broadcast_to": spread}
-    with overridden((keras.ops, name, value) for name, value in shadows.items()):
-        yield
+    return [(keras.ops, name, value) for name, value in shadows.items()]
 
 
 def dense(tensors: Any) -> None:

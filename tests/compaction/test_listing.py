@@ -21,7 +21,7 @@ class Own(L.Layer):
 
 
 class Block(L.Layer):
-    """A composite layer, whose graph nobody knows."""
+    """A composite layer that owns a weight, so that it is not taken apart."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -29,9 +29,10 @@ class Block(L.Layer):
 
     def build(self, shape):
         self.inner.build(shape)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
 
     def call(self, x):
-        return self.inner(x)
+        return self.scale * self.inner(x)
 
 
 class Doubled(L.Dense):
