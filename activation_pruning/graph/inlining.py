@@ -108,8 +108,8 @@ def _warn_of_training(model, name):
     own = [one for one in _BEHAVIOUR if getattr(type(model), one) is not getattr(keras.Model, one)]
     if own:
         warnings.warn(
-            f"{name}: {model.name!r} ({type(model).__name__}) has its own {', '.join(own)}; the graph "
-            "of its layers trains and predicts as plain models do",
+            f"{name}: {model.name!r} ({type(model).__name__}) has its own {', '.join(own)}; the "
+            "graph of its layers trains and predicts as plain models do",
             stacklevel=3,
         )
 
