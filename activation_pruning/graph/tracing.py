@@ -132,7 +132,7 @@ class Tracing:
     def _twin(self, layer):
         if id(layer) not in self._layers:
             twin = self.twins(layer)
-            twin.name = self._unique(".".join([*self._path, layer.name]))
+            twin.name = self._unique("-".join([*self._path, layer.name]))
             self._layers[id(layer)] = layer, twin
         return self._layers[id(layer)][1]
 

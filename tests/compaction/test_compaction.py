@@ -165,7 +165,8 @@ def test_random_graphs(seed):
     with np.errstate(all="raise"):
         small = ap.compact(model) if ap.removable(model)["removed"].any() else model
     x = noise(4, 9, 9, 3, seed=seed)
-    assert_same(model, small, x)
+    # In a group of constants rounding is all that varies: GroupNormalization divides by its size.
+    assert_same(model, small, x, tolerance=5e-5)
     if small is not model:
         assert small.count_params() < model.count_params()
         # A convolution in groups may lose groups once they are smaller, or the other way round.
@@ -297,7 +298,7 @@ def test_a_fresh_layer_of_zeros_is_not_pruned():
 def test_layers_that_mix_channels_are_left_and_named():
     inputs = keras.Input((6,))
     x = L.LayerNormalization(name="norm")(L.Dense(8, name="a")(inputs))
-    x = L.Lambda(lambda t: t[:, ::-1], name="turned")(L.Dense(5, name="b")(x))
+    x = L.Lambda(lambda t: t[:, ::-1], (5,), name="turned")(L.Dense(5, name="b")(x))
     model = keras.Model(inputs, L.Dense(2)(x))
     pruned_graphs.killed(pruned_graphs.randomised(model), outgoing=0)
     with pytest.warns(UserWarning, match="'norm' normalises over all channels"):

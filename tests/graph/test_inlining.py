@@ -63,9 +63,9 @@ def test_outputs_are_equal_to_the_last_bit_and_weights_are_shared():
         np.testing.assert_array_equal(own, expected)
     assert {id(one) for one in graph.weights} == {id(one) for one in model.weights}
     assert [layer.name for layer in graph.layers if layer.weights] == [
-        "first", "block_0.wide", "block_0.narrow", "block_0.batch_normalization",
-        "block_1.wide", "block_1.narrow", "block_1.batch_normalization_1", "head.wide",
-        "head.dense",
+        "first", "block_0-wide", "block_0-narrow", "block_0-batch_normalization",
+        "block_1-wide", "block_1-narrow", "block_1-batch_normalization_1", "head-wide",
+        "head-dense",
     ]  # fmt: skip
 
 
