@@ -28,6 +28,7 @@ from activation_pruning.callbacks import (
 from activation_pruning.compaction import compact, removable
 from activation_pruning.compression import compress, load_compressed
 from activation_pruning.exchange import export, from_tfmot, load_exported
+from activation_pruning.graph.inlining import inline
 from activation_pruning.hooks.attachment import detach
 from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
 from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
@@ -59,6 +60,7 @@ __all__ = [
     "export",
     "find_sparsity",
     "from_tfmot",
+    "inline",
     "iterative_prune",
     "load_compressed",
     "load_exported",

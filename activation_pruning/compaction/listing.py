@@ -15,13 +15,15 @@ from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table
 
 _KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
+# From what other layers, or other rows, say.
+_FOLLOWING = "target_shape", "newshape", "groups", "epsilon"
 _COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
 
 
 def table(model: Model, gone: Removal) -> Table:
     """The table of `removable`, for a model without wrappers."""
     found = list(_kernels(model))
-    sizes = [size for size in gone.flow.sizes.values() if size.key != "target_shape"]
+    sizes = [size for size in gone.flow.sizes.values() if size.key not in _FOLLOWING]
     sized = {(id(size.layer), len(size.ids)) for size in sizes if size.key != "num_heads"}
     paths = {id(layer): path for layer, path, _ in _named(model)}
     rows = [_sized(size, paths.get(id(size.layer), size.layer.name), gone, found) for size in sizes]
@@ -74,9 +76,8 @@ def _sized(size: Size, path: str, gone: Removal, found: list[_Kernel]) -> tuple:
     if size.key != "num_heads":
         value = gone.flow.units.get(id(layer), (None, None, np.full(number, np.nan)))[2]
         constant |= np.isfinite(value)
-        for kernel in found:
-            if kernel.layer is layer and len(kernel.dead) == number:
-                constant |= kernel.dead
+        own = [one.dead for one in found if one.layer is layer and len(one.dead) == number]
+        constant |= np.all(own, axis=0) if own else False
     removed = gone.of(size.ids)
     left = constant & ~removed
     reasons = gone.reasons(size.ids[left]) or ["the last unit of a layer stays"] * int(left.any())
@@ -106,9 +107,6 @@ def _blocked(kernel, flow):
     for layer in kernel.around:
         if id(layer) in flow.unknown:
             return flow.unknown[id(layer)]
-    cell = getattr(kernel.layer, "cell", None)
-    if cell is not None and id(cell) in flow.units:
-        return f"{kernel.layer.name!r} feeds its units back"
     outer = kernel.around[-2] if len(kernel.around) > 1 else kernel.layer
     return f"only whole channels of {outer.name!r} ({type(outer).__name__}) can go"
 

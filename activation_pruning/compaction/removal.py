@@ -75,6 +75,9 @@ class Removal:
         found = [reason for pinned, reason in self.flow.pins if wanted[self._labels[pinned]].any()]
         for use in self.flow.uses:
             held = self._needed(use) & wanted[self._labels[use.ids]]
+            if use.reason:
+                found += [use.reason] * int(held.any())
+                continue
             if (held & np.isfinite(use.value)).any():
                 border = ": sums differ at its borders" if hasattr(use.layer, "padding") else ""
                 name = use.layer.name
@@ -95,11 +98,14 @@ class Removal:
         return int(self._gone.sum()) < before
 
     def _keep_one(self):
-        """Keep a channel of each layer that would lose all; whether there was any such."""
+        """Keep a channel of the last layer that would lose all; whether there was any such.
+
+        One at a time: what that one needs is kept first, and it may need one of the others.
+        """
         counted = [size.ids for size in self.flow.sizes.values()]
         counted += [x.ids for own in self.flow.inputs.values() for x in own]
-        emptied = [ids for ids in counted if self.of(ids).all()]
-        for ids in emptied:
-            if self.of(ids).all():
-                self._gone[self._labels[ids[0]]] = False
-        return bool(emptied)
+        emptied = next((ids for ids in reversed(counted) if self.of(ids).all()), None)
+        if emptied is None:
+            return False
+        self._gone[self._labels[emptied[0]]] = False
+        return True

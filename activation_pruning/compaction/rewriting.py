@@ -1,6 +1,7 @@
 """Takes what pruning has left without effect out of a model, for good."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,13 +9,19 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies, own_classes
+from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.support.types import Model, Table
 
+_INSIDE = {  # {wrapper: {entry of its configuration: attribute that holds the layer}}
+    keras.layers.Bidirectional: {"layer": "forward_layer", "backward_layer": "backward_layer"},
+    keras.layers.TimeDistributed: {"layer": "layer"},
+}
 
-def compact(model: Model) -> Model:
+
+def compact(model: Model, inputs: Any = None) -> Model:
     """A smaller plain copy of a model with the same outputs: pruned units are really gone.
 
     A unit goes when no layer reads it (all the weights that leave it are zeros), or when it is a
@@ -23,16 +30,18 @@ def compact(model: Model) -> Model:
     all. Whatever cannot go exactly stays, see `removable`.
 
     Args:
-        model: a built Sequential or Functional model, nested ones and shared layers included;
-            wrappers such as `PrunedLayer` are taken off.
+        model: a built model of any class, nested ones and shared layers included; wrappers such as
+            `PrunedLayer` are taken off. Where layers of users' own put others together it is
+            taken apart first, see `ap.inline`; what cannot be taken apart stays whole.
+        inputs: of a subclassed model, as for `ap.inline`; None where Keras knows their shape.
 
     Returns:
         A new `keras.Model`, compiled alike with a fresh optimizer state. Outputs in inference are
         the same but for rounding; inputs and outputs keep their shapes.
 
     Raises:
-        TypeError: for a subclassed model, whose graph nobody knows, one whose class has a `call` of
-            its own, a legacy one, or a layer that cannot be copied.
+        TypeError: for a legacy model, one whose `call` cannot be written down as a graph (names the
+            line), or a layer that cannot be copied.
         ValueError: for an unbuilt model, or non-finite weights.
 
     Warns:
@@ -47,7 +56,7 @@ def compact(model: Model) -> Model:
         >>> small.layers[0].units, model.count_params(), small.count_params()
         (3, 68, 35)
     """
-    plain = _plain(model)
+    plain = _plain(model, inputs)
     report.warn_revived(model)
     gone = _removal(plain)
     if not gone.channels.any():
@@ -61,14 +70,15 @@ def compact(model: Model) -> Model:
         lambda layer, copy: _smaller(layer, copy, gone),
         lambda layer, new: _transfer(layer, new, gone),
         lambda inner: _inputs(inner, gone),
+        lambda operation: _narrowed(operation, gone),
     )
 
 
-def removable(model: Model) -> Table:
+def removable(model: Model, inputs: Any = None) -> Table:
     """What `compact` would remove from each layer, and why it leaves the rest of the pruned units.
 
     Args:
-        model: as for `compact`.
+        model, inputs: as for `compact`.
 
     Returns:
         DataFrame, one row for each layer that makes channels, and for each other one that has
@@ -86,7 +96,7 @@ def removable(model: Model) -> Table:
         >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
         [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
-    plain = _plain(model)
+    plain = _plain(model, inputs)
     return listing.table(plain, _removal(plain))
 
 
@@ -96,21 +106,9 @@ def _removal(model):
     return Removal(flow)
 
 
-def _plain(model):
+def _plain(model, inputs):
     sites.check_model(model)
-    if not sites.is_graph(model):
-        raise TypeError(
-            f"the subclassed model {type(model).__name__} has no graph to take units out of: "
-            "build it as a Functional model, keras.Model(inputs, outputs), copy the weights, and "
-            "give that"
-        )
-    inner = next(filter(own_classes.calls_otherwise, keras_private.with_sublayers(model)), None)
-    if inner is not None:
-        raise TypeError(
-            f"compact: {inner.name!r} ({type(inner).__name__}) has a call of its own, so that its "
-            "graph does not say what it computes. Take keras.Model(model.inputs, model.outputs) "
-            "where it does"
-        )
+    model = inlining.flattened(model, inputs)
     for variable in model.weights:
         if "float" in str(variable.dtype):
             values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
@@ -121,35 +119,68 @@ def _plain(model):
 
 def _smaller(layer, copy, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
-    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
+    inside = {id(one) for one in keras_private.with_sublayers(layer)}
+    own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
         passes = gone.channels.any() and not layer.weights and channels.known(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
-    changes = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    changes = _changes(layer, gone)
     fold = gone.fold(layer)
     if fold is not None and getattr(layer, "bias", None) is None:
         changes["use_bias"] = True
     return copies.resized_layer(layer, **changes)
 
 
+def _changes(layer, gone):
+    """What becomes of the configuration of a layer, and of those that a wrapper holds."""
+    own = [size for size in gone.flow.sizes.values() if size.layer is layer]
+    found = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
+    for key, attribute in _INSIDE.get(type(layer), {}).items():
+        changes = _changes(getattr(layer, attribute), gone)
+        if changes:
+            config = copies.config_of(layer)[key]
+            found[key] = {**config, "config": {**config["config"], **changes}}
+    return found
+
+
+def _narrowed(operation, gone):
+    """An operation of `keras.ops`, with the number of channels that stay where it has one."""
+    changes = _changes(operation, gone)
+    if not changes:
+        return instances.operation(operation)
+    return instances.changed_operation(operation, **changes)
+
+
 def _transfer(layer, new, gone):
     """Give `new` the weights of `layer` that stay, and what constants contributed."""
     added = getattr(layer, "bias", None) is None and getattr(new, "bias", None) is not None
-    targets = [v for v in new.weights if not (added and v is new.bias)]
-    if len(targets) != len(layer.weights):
+    sources = [*layer.weights, *_states(layer)]
+    targets = [v for v in [*new.weights, *_states(new)] if not (added and v is new.bias)]
+    if len(targets) != len(sources):
         raise AssertionError(f"{layer.name!r} changed its weights on the way: a defect, report it")
     folds = {id(inner.bias): gone.fold(inner) for inner in gone.folding(layer)}
-    for old, variable in zip(layer.weights, targets, strict=True):
+    for old, variable in zip(sources, targets, strict=True):
         values = keras.ops.convert_to_numpy(old)
         if folds.get(id(old)) is not None:
             values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
+        if id(old) in gone.flow.factors:
+            ids, make = gone.flow.factors[id(old)]
+            values = values * make(int((~gone.of(ids)).sum()))
         for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)
     if added:
         new.bias.assign(gone.fold(layer)[~gone.of(gone.flow.units[id(layer)][1])])
     copies.finalize(layer, new)
+
+
+def _states(layer):
+    """What stateful layers keep from batch to batch, which Keras doesn't count as weights."""
+    inside = [
+        one for one in keras_private.with_sublayers(layer) if isinstance(one, keras.layers.RNN)
+    ]
+    return [variable for one in inside for variable in keras.tree.flatten(one.states or ())]
 
 
 def _as_bias(fold, shape):

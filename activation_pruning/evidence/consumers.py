@@ -113,7 +113,9 @@ class _Paths:
         for other in makers:
             theirs = channels.units_of(self.flow, other.variable, other.units)
             if theirs is not None and np.isin(self.labels[theirs], own).any():
-                raise _refused(site.name, f"they are coupled with those of {other.path!r}")
+                fed_back = other.layer is site.layer
+                coupled = f"they are coupled with those of {other.path!r}"
+                raise _refused(site.name, "its layer feeds them back" if fed_back else coupled)
         for ids, reason in self.flow.pins:
             if np.isin(self.labels[ids], own).any():
                 raise _refused(site.name, reason)

@@ -23,6 +23,7 @@ def rebuild(
     replace: Callable[[keras.Layer, Copy], keras.Layer],
     transfer: Callable[[keras.Layer, keras.Layer], None],
     inputs: Callable[[Model], Any] | None = None,
+    operation: Callable[[keras.Operation], keras.Operation] = instances.operation,
 ) -> Model:
     """A copy of a model, nested ones included, compiled alike.
 
@@ -35,6 +36,7 @@ def rebuild(
         transfer: (layer, new layer) -> None; copies the weights where the new one is no copy.
         inputs: model -> its new symbolic inputs, or None to keep their shapes; asked for each
             nested model, too.
+        operation: the new operation of `keras.ops` in the place of one.
 
     Returns:
         The new model, with a fresh optimizer state.
@@ -42,20 +44,20 @@ def rebuild(
     Raises:
         TypeError: for a layer that cannot be made again; names it.
     """
-    rebuilding = _Rebuilding(model, replace, inputs)
+    rebuilding = _Rebuilding(model, replace, inputs, operation)
     rebuilt = rebuilding.twins(model)
     rebuilding.finish(model, rebuilt, transfer)
     if model.compiled:
-        _compile(model, rebuilt, rebuilding.twins)
+        compile_alike(model, rebuilt, rebuilding.twins)
     return rebuilt
 
 
 class _Rebuilding:
     """A model on its way: what has been made in place of its layers."""
 
-    def __init__(self, model, replace, inputs):
+    def __init__(self, model, replace, inputs, operation):
         self.twins = Twins(self._graph)
-        self._replace, self._inputs = replace, inputs
+        self._replace, self._inputs, self._operation = replace, inputs, operation
         # By id; a layer may be met again, in another nested model.
         self._made = {}
         self._changed = set()
@@ -89,7 +91,7 @@ class _Rebuilding:
 
     def _layer(self, layer):
         if not isinstance(layer, keras.Layer):  # an operation of `keras.ops`: it has no weights
-            return instances.operation(layer)
+            return self._operation(layer)
         if id(layer) not in self._exchangeable:  # a model, or part of one in a layer
             return self.twins(layer)
         if id(layer) not in self._made:
@@ -123,7 +125,7 @@ def copy_model(model: Model) -> Model:
     return rebuild(model, lambda layer, copy: copy(layer), copy_weights)
 
 
-def resized_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
+def resized_layer(layer: keras.Layer, /, **changes: Any) -> keras.Layer:
     """A layer from the same configuration but for `changes`, for inputs of another shape.
 
     Without weights yet; layers inside forget what they were built for.
@@ -157,7 +159,8 @@ def derive(layer):
             inner.finalize_state()
 
 
-def _compile(model, rebuilt, twins):
+def compile_alike(model: Model, rebuilt: Model, twins: Twins) -> None:
+    """Compile a copy as the model is, with an optimizer and metrics that start afresh."""
     arguments = keras_private.compile_arguments(model)
     try:
         arguments = keras.tree.map_structure(lambda item: _fresh(item, twins), arguments)

@@ -62,6 +62,17 @@ def output_operations(model: keras.Model) -> list[Any]:
     return [tensor._keras_history.operation for tensor in keras.tree.flatten(model.outputs)]
 
 
+def output_calls(model: keras.Model) -> list[Any]:
+    """The calls (`.operation` of each is called) that produce the outputs of a graph."""
+    history = [tensor._keras_history for tensor in keras.tree.flatten(model.outputs)]
+    return [one.operation._inbound_nodes[one.node_index] for one in history]
+
+
+def calls_before(call: Any, operations: Collection[int]) -> list[Any]:
+    """The calls of operations (ids in `operations`) whose outputs this call takes."""
+    return [one for one in call.parent_nodes if id(one.operation) in operations]
+
+
 def operation_name(operation: Any) -> str | None:
     """What an operation of `keras.ops` is, such as "numpy.Add"; None for anything else."""
     module, _, kind = type(operation).__module__.rpartition(".")

@@ -152,6 +152,13 @@ def operation(old: keras.Operation) -> keras.Operation:
     return new
 
 
+def changed_operation(old: keras.Operation, **changes: Any) -> keras.Operation:
+    """An operation of `keras.ops` with other values in its configuration."""
+    new = type(old).from_config({**old.get_config(), **changes})
+    new.name = old.name
+    return new
+
+
 def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None) -> keras.Model:
     """A plain Functional or Sequential model of what `function` makes of each layer, each call.
 
@@ -167,11 +174,22 @@ def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None
         new.built = new.built or model.built
         return new
     if inputs is None:
-        inputs = keras.tree.map_structure(_input, model._inputs_struct)
+        inputs = new_inputs(model)
     outputs = model._run_through_graph(inputs, operation_fn=function)
-    new = keras.Model(inputs, outputs, name=model.name)
-    new._trainable = model._trainable  # of the model alone: layers know it themselves
+    return functional(inputs, outputs, model)
+
+
+def functional(inputs: Any, outputs: Any, like: keras.Model) -> keras.Model:
+    """The Functional model between symbolic tensors, with the name of another model."""
+    new = keras.Model(inputs, outputs, name=like.name)
+    new._trainable = like._trainable  # of the model alone: layers know it themselves
     return new
+
+
+def new_inputs(model: keras.Model) -> Any:
+    """Symbolic inputs like those of a Functional or built Sequential model, in its structure."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return keras.tree.map_structure(_input, graph._inputs_struct)
 
 
 def input_layers(model: keras.Model) -> list[keras.Layer]:

@@ -181,18 +181,18 @@ def _outputs(model, sites):
     """
     if not operations(model):
         return [site for site in sites if sites and site.layer is sites[-1].layer]
-    found, frontier, seen = [], list(keras_private.output_operations(model)), set()
+    found, frontier, seen = [], keras_private.output_calls(model), set()
     while frontier:
-        operation = frontier.pop()
-        if id(operation) in seen:
+        call = frontier.pop()  # not the layer: a Dropout may stand in other places, too
+        if id(call) in seen:
             continue
-        seen.add(id(operation))
-        inside = []
+        seen.add(id(call))
+        operation, inside = call.operation, []
         if isinstance(operation, keras.Layer):
             weights = {id(variable) for variable in operation.weights}
             inside = [site for site in sites if id(site.variable) in weights]
         if not inside:
-            frontier.extend(keras_private.producers(operation, operations(model)))
+            frontier.extend(keras_private.calls_before(call, operations(model)))
         elif isinstance(operation, keras.Model):
             found.extend(_outputs(operation, inside))
         elif isinstance(operation, _L.Bidirectional):

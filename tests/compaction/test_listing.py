@@ -21,7 +21,7 @@ class Own(L.Layer):
 
 
 class Block(L.Layer):
-    """A composite layer, whose graph nobody knows."""
+    """A composite layer that owns a weight, so that it is not taken apart."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -29,9 +29,10 @@ class Block(L.Layer):
 
     def build(self, shape):
         self.inner.build(shape)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
 
     def call(self, x):
-        return self.inner(x)
+        return self.scale * self.inner(x)
 
 
 class Doubled(L.Dense):
@@ -52,10 +53,10 @@ LEFT = {
     "subclass": (lambda: Doubled(6, name="x"), (8,), "x", "'x' (Doubled): not known to compaction"),
     "block": (lambda: Block(name="x"), (8,), "x/inner", "'x' (Block): not known to compaction"),
     "grouped": (
-        lambda: L.Conv2D(8, 3, groups=2, name="x"),
+        lambda: L.Conv2D(8, 3, groups=4, name="x"),
         (6, 6, 4),
         "x",
-        "'x' is a convolution in 2 groups of equal size",
+        "inputs of the model",
     ),
     "depthwise": (
         lambda: L.DepthwiseConv2D(3, depth_multiplier=2, name="x"),
@@ -63,18 +64,22 @@ LEFT = {
         "x",
         "inputs of the model",
     ),
-    "recurrent": (lambda: L.LSTM(6, name="x"), (4, 5), "x", "'x' feeds its units back"),
+    "recurrent": (
+        lambda: L.LSTM(6, "softmax", name="x"),
+        (4, 5),
+        "x",
+        "an activation of 'x' may look at all units; 'x' feeds them back, and they are not zero "
+        "for all inputs; they meet others that vary before 'out'",
+    ),
     "bidirectional": (
-        lambda: L.Bidirectional(L.GRU(6, name="gru"), name="x"),
+        lambda: L.Bidirectional(
+            L.GRU(6, name="gru"),
+            backward_layer=L.SimpleRNN(6, go_backwards=True),
+            name="x",
+        ),
         (4, 5),
         "x/forward_gru",
-        "'forward_gru' feeds its units back",
-    ),
-    "time_distributed": (
-        lambda: L.TimeDistributed(L.Dense(6, name="inner"), name="x"),
-        (4, 5),
-        "x/inner",
-        "'x' is made again around the same units",
+        "'x' (Bidirectional): its two layers are not of one class and size",
     ),
 }
 

@@ -136,9 +136,26 @@ def _nested(x, generator):
     return inner(x)
 
 
+def _grouped(x, generator):
+    groups = int(generator.integers(2, 5))
+    x = _conv(x, generator, groups * int(generator.integers(1, 4)))
+    filters = groups * int(generator.integers(1, 4))
+    return layers.Conv2D(filters, 2, padding="same", groups=groups, activation="relu")(x)
+
+
+def _by_length(x, generator):
+    kind = [layers.RMSNormalization, layers.UnitNormalization][generator.integers(2)]
+    return kind()(_conv(x, generator))
+
+
+def _normalised_in_groups(x, generator):
+    groups, each = (int(number) for number in generator.integers(1, 4, 2))
+    return layers.GroupNormalization(groups)(_conv(x, generator, groups * each))
+
+
 _STEPS = (
     _conv, _depthwise, _normalised, _meeting, _residual, _dense_block, _excited, _separable,
-    _shared, _resized, _prelu, _nested,
+    _shared, _resized, _prelu, _nested, _grouped, _by_length, _normalised_in_groups,
 )  # fmt: skip
 
 

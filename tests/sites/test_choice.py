@@ -79,6 +79,12 @@ def test_summed_outputs_are_all_left_out():
     assert names(keras.Model(x, total)) == ["hidden/kernel"]
 
 
+def test_a_shared_layer_without_weights_ends_only_where_it_is_called_last():
+    x, dropout = keras.Input((6,)), layers.Dropout(0.1)
+    hidden = dropout(layers.Dense(5, name="hidden")(x))
+    assert names(keras.Model(x, dropout(layers.Dense(2, name="out")(hidden)))) == ["hidden/kernel"]
+
+
 def test_nested_head_leaves_out_its_last_layer_only():
     head = sequential(layers.Dense(4, name="a"), layers.Dense(2, name="b"), shape=(5,))
     head.name = "head"

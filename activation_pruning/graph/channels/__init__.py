@@ -2,8 +2,9 @@
 
 - walk.py: walks the graph once, with `Channels` in the place of tensors; flow.py: what it finds.
 - rules.py: what the rule for a layer is. They stand by kinds of layers, much as Keras names these:
-  activations, attention, convolutional, dense, merging, normalization, pooling, recurrent,
-  reshaping; mixing.py is what those of layers with a kernel share.
+  activations, attention, convolutional, dense, merging, normalization, pooling, products,
+  recurrent, reshaping; mixing.py is what those of layers with a kernel share, probing.py tries
+  what nobody has written a rule for.
 - coupling.py: which units can only go together, and what must go with them.
 """
 
@@ -15,6 +16,7 @@ from activation_pruning.graph.channels import (
     merging,
     normalization,
     pooling,
+    products,
     recurrent,
     reshaping,
 )
@@ -26,5 +28,5 @@ from activation_pruning.graph.channels.walk import follow, pin_ties
 __all__ = [
     "Call", "Channels", "Coupling", "Flow", "NotFollowed", "Size", "Use", "activations",
     "attention", "convolutional", "dense", "follow", "known", "merging", "normalization",
-    "pin_ties", "pooling", "recurrent", "reshaping", "rule", "spread", "units_of",
+    "pin_ties", "pooling", "products", "recurrent", "reshaping", "rule", "spread", "units_of",
 ]  # fmt: skip

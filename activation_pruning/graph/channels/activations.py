@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from activation_pruning.graph.channels import merging, probing
 from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 from activation_pruning.sites import layer_classes
@@ -16,10 +17,15 @@ MIXING = ("softmax", "log_softmax", "sparsemax", "glu")  # activations that look
 
 
 def by_number(activation: Callable[..., Any] | None) -> bool:
-    """Whether an activation function is known to act on each number by itself."""
+    """Whether an activation function acts on each number by itself.
+
+    Known of Keras's own; of others it is found out by a few numbers, see `probing`.
+    """
     name = getattr(activation, "__name__", "")
-    known = getattr(keras.activations, name, None)
-    return activation is None or (known is activation and name not in MIXING)
+    if activation is None or getattr(keras.activations, name, None) is activation:
+        return name not in MIXING
+    holds = isinstance(activation, keras.Layer) and bool(activation.variables)
+    return not holds and probing.number_by_number(activation)
 
 
 def constants(function: Callable[..., Any], value: Array) -> Array:
@@ -28,8 +34,9 @@ def constants(function: Callable[..., Any], value: Array) -> Array:
     found = np.full(len(value), np.nan)
     if known.any():
         inputs = keras.ops.convert_to_tensor(value[known][None], "float32")
-        found[known] = keras.ops.convert_to_numpy(function(inputs))[0]
-    return found
+        outputs = keras.ops.cast(function(inputs), "float32")
+        found[known] = keras.ops.convert_to_numpy(outputs)[0]
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def activated(call: Call, x: Channels) -> Channels:
@@ -60,20 +67,30 @@ def activation(call: Call) -> Channels:
 @rule(
     _L.ReLU, _L.LeakyReLU, _L.ELU,
     "nn.Relu", "nn.Relu6", "nn.Sigmoid", "nn.Gelu", "nn.Silu", "nn.Elu", "nn.Softplus",
-    "nn.LeakyRelu", "nn.HardSilu", "nn.HardSigmoid", "numpy.Tanh",
+    "nn.LeakyRelu", "nn.HardSilu", "nn.HardSigmoid", "nn.LogSigmoid", "nn.Softsign", "nn.Selu",
+    "nn.Celu", "nn.HardTanh", "nn.TanhShrink", "nn.SoftShrink", "nn.HardShrink", "nn.Squareplus",
+    "nn.Threshold", "numpy.Tanh", "numpy.Abs", "numpy.Absolute", "numpy.Exp", "numpy.Expm1",
+    "numpy.Log", "numpy.Log1p", "numpy.Sqrt", "numpy.Square", "numpy.Negative", "numpy.Reciprocal",
+    "numpy.Sign", "numpy.Sin", "numpy.Cos", "numpy.Floor", "numpy.Ceil", "numpy.Round",
+    "numpy.Clip", "numpy.LogicalNot", "math.Rsqrt", "math.Erf", "core.Cast", "core.StopGradient",
+    "core.ConvertToTensor",
 )  # fmt: skip
 def by_itself(call: Call) -> Channels:
     """Activation layers and operations without weights."""
     return call.x.to(call.shape, value=constants(call.layer.call, call.x.value))
 
 
-@rule(_L.Softmax)
+@rule(_L.Softmax, "nn.Softmax", "nn.LogSoftmax")
 def softmax(call: Call) -> Channels:
-    """Looks at all channels, or, along another axis, at all positions of each."""
-    x = call.x
-    if x.axis in [axis % len(x.shape) for axis in np.atleast_1d(call.layer.axis)]:
+    """Looks at all channels, or, along another axis, at all positions of each.
+
+    A mask is one more tensor that is broadcast to them.
+    """
+    x = merging.joined(call, call.operands)[0]
+    axes = range(len(x.shape)) if call.layer.axis is None else np.atleast_1d(call.layer.axis)
+    if x.axis in [axis % len(x.shape) for axis in axes]:
         raise NotFollowed("it looks at all channels")
-    return x.varying()
+    return x
 
 
 @rule(_L.PReLU)

@@ -18,6 +18,9 @@ def attention(call: Call) -> Channels:
         raise NotFollowed("called in a way that is not known to compaction")
     if len(layer.output_dense.kernel.shape) != 3 or layer.get_config().get("use_gate"):
         raise NotFollowed("its output has several axes, or a gate")
+    wide = [x for x in call.operands if isinstance(x, Channels) and len(x.shape) > 3]
+    if any(mask.shape[-3] != 1 for mask in wide):
+        raise NotFollowed("its mask has heads of its own")
     query, value, key = (flow.along(x, -1) for x in (xs if len(xs) == 3 else [*xs, xs[1]]))
     own = layer.query_dense, layer.key_dense, layer.value_dense
     heads = flow.units_of(layer.output_dense, layer.num_heads)

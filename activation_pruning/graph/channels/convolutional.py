@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 
-from activation_pruning.graph.channels.activations import activated
 from activation_pruning.graph.channels.flow import Channels
-from activation_pruning.graph.channels.mixing import finished, kernel_of, mix, mixed
+from activation_pruning.graph.channels.mixing import by_input, finished, kernel_of, mix, mixed
 from activation_pruning.graph.channels.rules import Call, rule
 from activation_pruning.sites import layer_classes
 
@@ -19,17 +18,30 @@ def convolution(call: Call) -> Channels:
 
 
 def _grouped(call):
-    """All groups must stay equally large: nothing is removed, but zeros are still constants."""
+    """All groups must stay equally large: whole ones go, or the same filters of each."""
     flow, layer, x = call.flow, call.layer, call.along()
-    reason = f"{layer.name!r} is a convolution in {layer.groups} groups of equal size"
-    out = flow.units_of(layer, layer.filters)
-    flow.pin(x.ids, reason)
-    flow.pin(out, reason)
-    alive = kernel_of(layer.kernel)[1].reshape(-1, layer.filters).any(axis=0)
-    value = np.where(alive, np.nan, 0.0)
-    if layer.bias is not None:
-        value = value + keras.ops.convert_to_numpy(layer.bias)
-    return activated(call, Channels(call.shape, x.axis, out, value))
+    weights, alive = (_apart(part, layer.groups) for part in by_input(layer.kernel, -2, -1))
+    out, value = mix(call, x, alive=alive, weights=weights, folds=unpadded(layer))
+    flow.slice(layer.kernel, -1, out)
+    flow.size(layer, "filters", out)
+    # Rows: what there is of each group.
+    inputs, filters = x.ids.reshape(layer.groups, -1), out.reshape(layer.groups, -1)
+    if layer.groups >= filters.shape[1]:  # the finer way of the two
+        flow.tie(filters, filters[:, :1])
+        flow.tie(inputs, filters[:, :1])
+        flow.size(layer, "groups", filters[:, 0])
+    else:
+        flow.tie(filters, filters[:1])
+        flow.tie(inputs, inputs[:1])
+        flow.slice(layer.kernel, -2, inputs[0])
+    return finished(call, x.axis, out, value)
+
+
+def _apart(kernel, groups):
+    """(inputs of a group, filters) as (inputs, filters), where no group reads another's inputs."""
+    inputs, filters = np.arange(len(kernel) * groups), np.arange(kernel.shape[1])
+    own = (inputs // len(kernel))[:, None] == filters // (len(filters) // groups)
+    return np.where(own, np.tile(kernel, (groups, 1)), np.zeros((), kernel.dtype))
 
 
 def unpadded(layer: keras.Layer) -> bool:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
+from activation_pruning.graph import inlining
 from activation_pruning.graph.channels.flow import Flow, spread
 from activation_pruning.graph.channels.walk import follow
 from activation_pruning.sites import LiveSite, LiveSites
@@ -21,7 +22,7 @@ class Offset:
 
     Or what it takes off them: a moving mean, where no gamma makes zeros of what comes of it.
 
-    channels: of its entries along the first axis. The rest is what masking needs to know.
+    channels: of its entries along `axis`. The rest is what masking needs to know.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Offset:
     layer: keras.Layer
     variable: keras.Variable
     channels: Array
+    axis: int
     mask_variable: None = None
 
 
@@ -36,7 +38,7 @@ class Coupling:
     """The channels that the units of all sites belong to; nothing is coupled in unknown graphs.
 
     Args:
-        model: a built model. Of a subclassed one nothing is known.
+        model: a built model. Of one whose call cannot be written down nothing is known.
 
     Example:
         >>> inputs = keras.Input((2,))
@@ -53,9 +55,10 @@ class Coupling:
         self.offsets: list[Offset] = []
         self._sites: list[LiveSite] = []
         self._staying: set[int] = set()
-        if not sites.is_graph(model):
+        graph = inlining.known(model)
+        if graph is None:
             return
-        flow = follow(model)
+        flow = follow(graph)
         labels = flow.labels()
         # What meets an input of the model, or a layer nobody knows, may live without its sites.
         self._staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
@@ -67,9 +70,10 @@ class Coupling:
         # Layers come before those inside them, so the innermost that holds a variable stays.
         holders = {id(v): one for one in keras_private.with_sublayers(model) for v in one.weights}
         for variable, axes in flow.slices.values():
-            layer, path = holders[id(variable)], variable.path
-            if path.split("/")[-1] in _offsets(layer) and set(axes) == {0}:
-                self.offsets.append(Offset(path, path, layer, variable, labels[axes[0]]))
+            layer, path = holders.get(id(variable)), variable.path  # of a state, none
+            if layer is not None and path.split("/")[-1] in _offsets(layer) and len(axes) == 1:
+                ((axis, ids),) = axes.items()
+                self.offsets.append(Offset(path, path, layer, variable, labels[ids], axis))
 
     def silenced(self, alive: Masks) -> list[tuple[Offset, Mask]]:
         """Pairs (offset, bool mask), False where all weights that make the channel are pruned.
@@ -88,7 +92,7 @@ class Coupling:
         found = []
         for offset in self.offsets:
             mask = ~np.isin(offset.channels, dead)
-            found.append((offset, np.array(spread(mask, 0, offset.variable.shape))))
+            found.append((offset, np.array(spread(mask, offset.axis, offset.variable.shape))))
         return found
 
     def note(self, live_sites: LiveSites, alive: Masks) -> str:
@@ -118,10 +122,10 @@ def units_of(flow: Flow, variable: keras.Variable, units: Array) -> Array | None
     `units` holds the unit of each weight, as `sites.Site` does.
     """
     axes, number = flow.slices.get(id(variable), (None, {}))[1], int(units.max()) + 1
-    if number == 1:  # any axis would do
+    known = [axis for axis, size in enumerate(units.shape) if size > 1 and axis in axes]
+    if number == 1 and not known:  # any axis would do
         axis = next((axis for axis, ids in axes.items() if len(ids) == 1), None)
         return None if axis is None else axes[axis]
-    known = [axis for axis, size in enumerate(units.shape) if size > 1 and axis in axes]
     if len(known) != 1:
         return None
     found = np.empty(number, int)

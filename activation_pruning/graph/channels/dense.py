@@ -31,42 +31,62 @@ def embedding(call: Call) -> Channels:
 
 @rule(_L.EinsumDense)
 def einsum_dense(call: Call) -> Channels:
-    """One axis of the input is summed over, the last of the output is new; the others stay."""
+    """One axis of the input is channels and summed over; of those that are new, the first is units.
+
+    Where several are new these are heads, of which each has several numbers: whole heads go.
+    """
     flow, layer, x = call.flow, call.layer, call.x
     inputs, kernel, result = _letters(layer.equation, len(x.shape))
-    letter, new = inputs[x.axis], [one for one in kernel if one not in inputs]
+    letter, new = inputs[x.axis], [one for one in result if one not in inputs]
     if letter not in kernel or letter in result:
         raise NotFollowed("it does not sum over the channels that come in")
-    if not new or result[-1] != new[-1] or set(kernel) & set(inputs) & set(result):
-        raise NotFollowed(f"its equation {layer.equation!r} makes no channels along the last axis")
-    axes = kernel.index(letter), kernel.index(new[-1])
+    if not new or set(kernel) & set(inputs) & set(result):
+        raise NotFollowed(f"its equation {layer.equation!r} makes no channels")
+    axes = kernel.index(letter), kernel.index(new[0])
+    axis = result.index(new[0]) - len(result)
     weights, alive = by_input(layer.kernel, *axes)
     # With several new axes (heads) a constant does not add the same to all entries of a unit.
-    whole = len(new) == 1 and layer.bias_axes == new[-1]
+    whole = len(new) == 1 and layer.bias_axes == new[0]
     out, value = mix(call, x, alive=alive, weights=weights, folds=whole)
     if layer.bias is not None and not whole:
         value = np.full(len(out), np.nan)
-    for axis, ids in zip(axes, (x.ids, out), strict=True):
-        flow.slice(layer.kernel, axis, ids)
-    # Without the batch axis and what an ellipsis hides, as the layer was made with.
-    own = layer.get_config()["output_shape"][:-1]
-    flow.size(layer, "output_shape", out, lambda count: (*own, count))
-    if layer.bias is not None and layer.bias.shape[-1] != len(out):
+    for own, ids in zip(axes, (x.ids, out), strict=True):
+        flow.slice(layer.kernel, own, ids)
+    _sized(call, axis, out)
+    found = Channels(call.shape, len(result) + axis, out, value)
+    if layer.bias is not None and not _spans(layer.bias, axis, len(out)):
         flow.pin(out, f"the bias of {layer.name!r} is shared by all of its channels")
-        return flow.made(layer, call.last(out, value)).varying()
+        return flow.made(layer, found).varying()
     if len(new) > 1:
-        return _several_axes(call, out, alive)
-    return finished(call, len(call.shape) - 1, out, value)
+        return _several_axes(call, found, alive, axis)
+    return finished(call, found.axis, out, value, axis)
 
 
-def _several_axes(call, out, alive):
+def _sized(call, axis, out):
+    # Without the batch axis and what an ellipsis hides, as the layer was made with.
+    own = list(call.layer.get_config()["output_shape"])
+    if -axis > len(own):
+        raise NotFollowed("its equation puts channels where its output_shape has no number")
+
+    def make(count):
+        return (*own[:axis], count, *own[len(own) + axis + 1 :])
+
+    call.flow.size(call.layer, "output_shape", out, make, axis)
+
+
+def _spans(bias, axis, number):
+    return -axis <= len(bias.shape) and bias.shape[axis] == number
+
+
+def _several_axes(call, found, alive, axis):
     """Entries of a unit along the other new axes have biases of their own."""
     value, bias = np.where(alive.any(axis=0), np.nan, 0.0), call.layer.bias
     if bias is not None:
-        call.flow.slice(bias, -1, out)
-        values = keras.ops.convert_to_numpy(bias).reshape(-1, len(out))
+        call.flow.slice(bias, axis, found.ids)
+        values = np.moveaxis(keras.ops.convert_to_numpy(bias), axis, -1)
+        values = values.reshape(-1, len(found.ids))
         value = np.where((values == values[:1]).all(axis=0), value + values[0], np.nan)
-    return call.flow.made(call.layer, activated(call, call.last(out, value)))
+    return call.flow.made(call.layer, activated(call, found.to(found.shape, value=value)))
 
 
 def _letters(equation, rank):

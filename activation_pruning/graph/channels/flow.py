@@ -53,6 +53,7 @@ class Use:
     value: of the inputs. folds: bool (inputs,), whether that value can go into the bias exactly.
     weights: float (inputs, units), what a constant input adds to a unit; None where `folds` is
         true for zeros only.
+    reason: why channels that vary stay, "" where that they meet others says enough.
     """
 
     layer: Any
@@ -62,6 +63,7 @@ class Use:
     value: Array
     folds: Mask
     weights: Array | None = None
+    reason: str = ""
 
 
 @dataclasses.dataclass(eq=False)
@@ -83,6 +85,7 @@ class Flow:
 
     ties: pairs of channels that can only go together. pins: (ids, reason) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
+    factors: {id(variable): (ids, make)}: the variable times `make(count)` when so many are left.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
     inputs: {id(nested model): [Channels of each input]}.
     unknown: {id(operation): why no rule could follow a call of it}.
@@ -94,6 +97,7 @@ class Flow:
         self.pins: list[tuple[Array, str]] = []
         self.uses: list[Use] = []
         self.slices: dict[int, tuple[Any, dict[int, Array]]] = {}
+        self.factors: dict[int, tuple[Array, Callable[[int], Any]]] = {}
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
@@ -148,6 +152,10 @@ class Flow:
         axis %= len(variable.shape)
         self.tie(axes.setdefault(axis, ids), ids)
 
+    def multiply(self, variable: Any, ids: Array, make: Callable[[int], Any]) -> None:
+        """`variable` becomes `make(count)` times as large when so many of these channels stay."""
+        self.factors[id(variable)] = ids, make
+
     def size(
         self, layer: Any, key: str, ids: Array, make: Callable[[int], Any] = int, axis: int = -1
     ) -> None:
@@ -167,6 +175,7 @@ class Flow:
         nonzero: Mask,
         folds: bool = False,
         weights: Array | None = None,
+        reason: str = "",
     ) -> Use:
         """A layer mixes the channels of `x` into units `out`; see `Use` for the arguments.
 
@@ -179,9 +188,7 @@ class Flow:
         if again is not None:  # a shared layer has one bias for all of its calls
             known &= (again.value == x.value) | ~nonzero.any(axis=1)
             again.folds &= known
-        self.uses.append(
-            Use(layer, x.ids, out, nonzero, value=x.value, folds=known, weights=weights)
-        )
+        self.uses.append(Use(layer, x.ids, out, nonzero, x.value, known, weights, reason))
         return self.uses[-1]
 
     def labels(self) -> Array:

@@ -53,10 +53,10 @@ def mixed(call: Call, *, inputs: int, units: int, size: str, folds: bool = True)
     return finished(call, x.axis, out, value)
 
 
-def finished(call: Call, axis: int, out: Array, value: Array) -> Channels:
+def finished(call: Call, axis: int, out: Array, value: Array, bias_axis: int = -1) -> Channels:
     """Add the bias, apply the activation, remember what is known of the units."""
     bias = getattr(call.layer, "bias", None)
     if bias is not None:
-        call.flow.slice(bias, -1, out)
-        value = value + keras.ops.convert_to_numpy(keras.ops.cast(bias, "float32"))
+        call.flow.slice(bias, bias_axis, out)
+        value = value + keras.ops.convert_to_numpy(keras.ops.cast(bias, "float32")).reshape(-1)
     return call.flow.made(call.layer, activated(call, Channels(call.shape, axis, out, value)))

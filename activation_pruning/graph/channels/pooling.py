@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from activation_pruning.graph.channels.flow import Channels
-from activation_pruning.graph.channels.rules import Call, rule
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 
 _L = keras.layers
 
@@ -39,3 +39,18 @@ def over_all_positions(call: Call) -> Channels:
     """One number is left of each channel."""
     x = call.along()
     return x.to(call.shape, x.axis if len(call.shape) == len(x.shape) else 1)
+
+
+@rule("numpy.Mean", "numpy.Max", "numpy.Min", "numpy.Amax", "numpy.Amin", "numpy.Sum", "numpy.Prod")
+def reduced(call: Call) -> Channels:
+    """Along other axes one number is left of each channel; a sum of constants is not known."""
+    x, operation = call.x, call.layer
+    rank = len(x.shape)
+    axes = range(rank) if operation.axis is None else np.atleast_1d(operation.axis)
+    gone = {int(axis) % rank for axis in axes}
+    if x.axis in gone:
+        raise NotFollowed("it goes along the channels")
+    axis = x.axis - (0 if operation.keepdims else sum(axis < x.axis for axis in gone))
+    kind = type(operation).__name__
+    kept = np.zeros_like(x.value, bool) if kind in ("Sum", "Prod") else np.isfinite(x.value)
+    return x.to(call.shape, axis, np.where(kept | (x.value == 0), x.value, np.nan))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from activation_pruning.graph.channels import probing
 from activation_pruning.graph.channels.flow import Channels, spread
 from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 
@@ -50,6 +51,73 @@ def permute(call: Call) -> Channels:
 def repeat_vector(call: Call) -> Channels:
     """(samples, channels) becomes (samples, n, channels)."""
     return call.x.to(call.shape, 2)
+
+
+@rule(
+    "numpy.Transpose", "numpy.Swapaxes", "numpy.Moveaxis", "numpy.ExpandDims", "numpy.Squeeze",
+    "numpy.GetItem", "numpy.Repeat", "numpy.Flip", "numpy.Roll", "numpy.Split", "core.Unstack",
+    "numpy.Copy",
+)  # fmt: skip
+def moved(call: Call) -> list[Channels]:
+    """Numbers go to other places: to which, is seen by letting the operation move numbers.
+
+    Followed where the numbers of each channel are along one axis afterwards, and where this does
+    not depend on how many channels there are, as it does where some are picked by their numbers.
+    """
+    x = call.x
+    if len(x.ids) < 2:
+        raise NotFollowed("it moves a single channel")
+    try:
+        found = [_along_one_axis(numbers) for numbers in probing.origins(call, x)]
+    except Exception as error:  # whatever a backend raises
+        raise NotFollowed(f"it cannot be tried: {error}") from error
+    if None in found or not probing.channel_by_channel(call, x, found):
+        raise NotFollowed("it picks channels by their places, or spreads them over several axes")
+    return [
+        Channels(tuple(shape), axis, x.ids[origin], x.value[origin])
+        for shape, (axis, origin) in zip(call.shapes, found, strict=True)
+    ]
+
+
+def _along_one_axis(numbers):
+    """(axis, number at each of its indices), or None where they differ along several."""
+    axes = [a for a in range(numbers.ndim) if _only_along(numbers, a)]
+    if len(axes) != 1:
+        return None
+    return axes[0], np.moveaxis(numbers, axes[0], -1).reshape(-1, numbers.shape[axes[0]])[0]
+
+
+@rule("numpy.Reshape")
+def reshaped(call: Call) -> Channels:
+    """As the layer; of channels that are split over several axes, each part goes as a whole.
+
+    Such parts, heads say, lie along the second to last of these axes.
+    """
+    x, shape, target = call.x, call.shape, call.layer.newshape
+    if x.axis == 0 or None in (*x.shape[1:], *shape[1:]) or not shape:
+        raise NotFollowed("the size of what it takes or makes is not known")
+    if np.prod(x.shape[1:]) != np.prod(shape[1:]):
+        raise NotFollowed("it joins samples")
+    ids, value = (_spread(x, part).reshape(shape[1:]) for part in (x.ids, x.value))
+    spreading = [a for a in range(ids.ndim) if not _same_along(ids, a)]
+    if not spreading:
+        raise NotFollowed("it moves a single channel")
+    axis = spreading[max(len(spreading) - 2, 0)]
+    rows = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+    values = np.moveaxis(value, axis, 0).reshape(ids.shape[axis], -1)
+    call.flow.tie(rows[:, :1], rows)
+    same = (values == values[:, :1]).all(axis=1)
+
+    def make(count):
+        return tuple(count if a == axis + 1 else size for a, size in enumerate(target))
+
+    if target[axis + 1] != -1:
+        call.flow.size(call.layer, "newshape", rows[:, 0], make, axis + 1)
+    return Channels(shape, axis + 1, rows[:, 0], np.where(same, values[:, 0], np.nan))
+
+
+def _same_along(values, axis):
+    return bool((values == np.take(values, [0], axis)).all())
 
 
 def _spread(x, values, channels_last=False):

@@ -22,13 +22,14 @@ class Call:
     """One call of a layer, or of an operation of `keras.ops`.
 
     flow: takes what is found out. xs: the tensors that go in, in the order of the arguments.
-    shapes: of the tensors that come out.
+    shapes: of the tensors that come out. arguments: (args, kwargs), with `Channels` for tensors.
     """
 
     flow: Flow
     layer: keras.Layer
     xs: list[Channels]
     shapes: list[tuple]
+    arguments: tuple = ((), {})
 
     @property
     def x(self) -> Channels:
@@ -41,6 +42,20 @@ class Call:
     def shape(self) -> tuple:
         """Of the first tensor that comes out."""
         return self.shapes[0]
+
+    @property
+    def operands(self) -> list[Any]:
+        """All that is handed over: `Channels`, and arrays and numbers that are no tensors."""
+        return [one for one in keras.tree.flatten(self.arguments) if one is not None]
+
+    def run(self, x: Channels, values: Array) -> list[Array]:
+        """What really comes out with these values in the place of `x`."""
+        values = keras.ops.convert_to_tensor(values)
+        args, kwargs = keras.tree.map_structure(
+            lambda one: values if one is x else one, self.arguments
+        )
+        found = keras.tree.flatten(self.layer(*args, **kwargs))
+        return [keras.ops.convert_to_numpy(one) for one in found]
 
     def along(self, axis: int | None = None) -> Channels:
         """The one tensor with its channels along `axis`, by default the layer's `data_format`'s."""

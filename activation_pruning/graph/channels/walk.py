@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
+from activation_pruning.graph.channels import probing
 from activation_pruning.graph.channels.flow import Channels, Flow
 from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed
 from activation_pruning.graph.holding import ties
@@ -85,7 +86,7 @@ def step(
             return _through(flow, operation, taken)
         function, masks = _rule_of(operation)
         taken, positions = _in_order(operation, args, kwargs, masks)
-        found = keras.tree.flatten(function(Call(flow, operation, taken, shapes)))
+        found = keras.tree.flatten(function(Call(flow, operation, taken, shapes, (args, kwargs))))
         flow.pin(positions, f"the mask of {operation.name!r}")
         return found
     except NotFollowed as error:
@@ -99,12 +100,30 @@ def step(
 def _rule_of(operation):
     layer = isinstance(operation, keras.Layer)
     found = RULES.get(type(operation) if layer else keras_private.operation_name(operation))
+    if found is None and layer and _can_be_tried(operation):
+        return _tried, ()
     if found is None:
         raise NotFollowed("not known to compaction")
     mode = getattr(operation, "quantization_mode", None)
     if mode or getattr(operation, "lora_enabled", False):
         raise NotFollowed(f"quantised to {mode}" if mode else "LoRA is enabled")
     return found
+
+
+def _can_be_tried(layer):
+    """Whether it is of a user's own class and holds no weights; Keras's own layers have rules."""
+    own = not type(layer).__module__.startswith("keras.") or type(layer) is keras.layers.Lambda
+    return own and not layer.variables
+
+
+def _tried(call):
+    """A layer without weights that no rule knows, such as a rotary embedding: see `probing`."""
+    x = call.x
+    same = np.arange(len(x.ids))
+    alike = len(call.shapes) == 1 and len(call.shape) == len(x.shape)
+    if not (alike and probing.channel_by_channel(call, x, [(x.axis, same)])):
+        raise NotFollowed("not known to compaction")
+    return x.to(call.shape, value=probing.constants(call, x))
 
 
 def _in_order(operation, args, kwargs, masks):
