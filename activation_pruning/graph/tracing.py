@@ -11,6 +11,7 @@ import keras
 from activation_pruning import keras_private
 from activation_pruning.graph.twins import Twins
 from activation_pruning.keras_private import get_keras_mask, instances, symbolic
+from activation_pruning.support.names import unused
 
 _PLAIN = (keras.Layer, keras.layers.Wrapper, keras.Model, keras.Sequential)
 # Lines of code in these packages are not the user's.
@@ -45,7 +46,7 @@ class Tracing:
 
     Args:
         model: built; its variables stay the same objects.
-        strict: raise where a layer cannot be taken apart; else it stays whole, see `whole`.
+        strict: raise where a layer cannot be taken apart; else it stays whole.
     """
 
     def __init__(self, model: keras.Model, strict: bool) -> None:
@@ -58,7 +59,6 @@ class Tracing:
         self._names: set[str] = set()
         self._within_leaf = False
         self._layers: dict[int, tuple[keras.Layer, keras.Layer]] = {}  # original and twin, by id
-        self.whole: dict[str, str] = {}  # why a layer stayed whole, by path
         # Tensors whose mask is known here but will not be on them when the graph runs.
         self._unmarked: dict[int, keras.KerasTensor] = {}
 
@@ -95,10 +95,9 @@ class Tracing:
         self._path.append(operation.name)
         try:
             return self._inside(operation, args, kwargs)
-        except NotInlined as error:
+        except NotInlined:
             if self._strict:
                 raise
-            self.whole["/".join(self._path)] = str(error)
             self._forget(set(self._layers) - known)
         finally:
             self._path.pop()
@@ -132,17 +131,9 @@ class Tracing:
     def _twin(self, layer):
         if id(layer) not in self._layers:
             twin = self.twins(layer)
-            twin.name = self._unique("-".join([*self._path, layer.name]))
+            twin.name = unused("-".join([*self._path, layer.name]), self._names, 1)
             self._layers[id(layer)] = layer, twin
         return self._layers[id(layer)][1]
-
-    def _unique(self, name):
-        fresh, number = name, 0
-        while fresh in self._names:
-            number += 1
-            fresh = f"{name}_{number}"
-        self._names.add(fresh)
-        return fresh
 
     def _inside(self, layer, args, kwargs):
         """What `call` of a composite layer makes, and the masks that Keras would put on it."""
@@ -199,7 +190,7 @@ class Tracing:
         """Short names for operations, which Keras numbers through the whole session."""
         for operation in model.operations:
             if not isinstance(operation, keras.Layer):
-                operation.name = self._unique(_snake_case(type(operation).__name__))
+                operation.name = unused(_snake_case(type(operation).__name__), self._names, 1)
 
 
 def _refuse_loss(*_: Any) -> None:

@@ -5,6 +5,7 @@ import keras
 from activation_pruning import keras_private
 from activation_pruning.sites import active_outputs, kernels, layer_classes, models
 from activation_pruning.sites.site import Found, LiveSite
+from activation_pruning.support.names import unused
 
 _L = keras.layers
 
@@ -62,7 +63,7 @@ class _Walk:
                 shown = kernel if kernel.observed else described[-1]
                 self.sites.append(
                     LiveSite(
-                        name=self._unique(f"{path}/{kernel.attribute.split('.')[-1]}"),
+                        name=unused(f"{path}/{kernel.attribute.split('.')[-1]}", self._names, 2),
                         path=path,
                         layer=layer,
                         variable=variable,
@@ -89,14 +90,6 @@ class _Walk:
             )
         elif others:
             self.skipped.append((path, f"no site registered for {kind}; see sites.register"))
-
-    def _unique(self, name):
-        fresh, number = name, 1
-        while fresh in self._names:
-            number += 1
-            fresh = f"{name}_{number}"
-        self._names.add(fresh)
-        return fresh
 
 
 def _refusal(layer):

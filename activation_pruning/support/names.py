@@ -137,3 +137,21 @@ def chosen(kind: str, spec: Any, table: Mapping[str, Any], otherwise: str) -> An
         f"{kind}={shown(spec)} is a {type(spec).__name__}; give one of {sorted(table)} or "
         f"{otherwise}."
     )
+
+
+def unused(name: str, taken: set[str], first: int) -> str:
+    """The name, with a number behind it where it is `taken`; from now on it is.
+
+    Args:
+        first: the number of the second one of this name.
+
+    Example:
+        >>> taken = {"add"}
+        >>> unused("add", taken, 1), unused("add", taken, 1), unused("dense", taken, 1)
+        ('add_1', 'add_2', 'dense')
+    """
+    fresh, number = name, first
+    while fresh in taken:
+        fresh, number = f"{name}_{number}", number + 1
+    taken.add(fresh)
+    return fresh

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pruned_graphs
 import pytest
+from compacted import noise
 from keras import layers as L
 from keras import ops
 
@@ -12,10 +13,6 @@ import activation_pruning as ap
 pytestmark = pytest.mark.backend
 
 HEADS, SIZE, STEPS, WIDTH = 4, 3, 5, 8
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def outputs(model, x):
