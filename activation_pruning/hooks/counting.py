@@ -100,12 +100,15 @@ class Counter:
         return ops.stack(sums), ops.sum(ops.cast(steps > 0, "float32"))
 
     def _add(self, sums, samples):
-        sums = sums[:, self.source.start : self.source.start + self.source.units]
+        # In a graph without XLA each of these operations has a price: 1 % of a step in all.
+        if self.source.units != self.source.width:
+            sums = sums[:, self.source.start : self.source.start + self.source.units]
         added = ops.concatenate([ops.reshape(sums, (-1,)), ops.reshape(samples, (1,))])
-        total = self.sums[0] + added
-        # Towards zero: a small negative sum less -1 times _CARRY would lose its last digits.
-        carried = ops.sign(total) * ops.floor(ops.abs(total) / _CARRY)
-        self.sums.assign(ops.stack([total - carried * _CARRY, self.sums[1] + carried]))
+        rest, whole = ops.unstack(self.sums, 2)
+        rest = rest + added
+        # To the nearest, of either sign: what is left keeps its last digits.
+        carried = ops.round(rest * (1 / _CARRY))
+        self.sums.assign(ops.stack([rest - carried * _CARRY, whole + carried]))
 
     def read(self) -> Activity:
         """The means so far; zeros before the first sample."""
