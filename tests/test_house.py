@@ -17,6 +17,7 @@ PACKAGE = ROOT / "activation_pruning"
 ROOMS = [
     "__init__",
     "strategies",
+    "budgets",
     "analysis",
     "exchange",
     "compaction",

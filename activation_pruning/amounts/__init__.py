@@ -6,7 +6,7 @@ many items of each site go at a target. To add one, derive it from `Amount` or `
 these files and list it here.
 """
 
-from activation_pruning.amounts.base import Amount, ByScores, check, is_amount
+from activation_pruning.amounts.base import Amount, Budget, ByScores, check, check_final, is_amount
 from activation_pruning.amounts.by_count import Fraction, Number, get
 from activation_pruning.amounts.by_scores import BelowMean, Bucket, Threshold
 from activation_pruning.amounts.combined import InTurn, OneLayer, UpTo, resolved
@@ -15,6 +15,7 @@ __all__ = [
     "Amount",
     "BelowMean",
     "Bucket",
+    "Budget",
     "ByScores",
     "Fraction",
     "InTurn",
@@ -23,6 +24,7 @@ __all__ = [
     "Threshold",
     "UpTo",
     "check",
+    "check_final",
     "get",
     "is_amount",
     "resolved",

@@ -3,7 +3,7 @@
 from typing import Any, TypeAlias
 
 from activation_pruning.allocations import Allocation, SiteItems
-from activation_pruning.support.checks import SHARE, is_number
+from activation_pruning.support.checks import SHARE, check_sparsity, is_number
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Sites
 
@@ -62,6 +62,18 @@ class ByScores(Amount):
         raise NotImplementedError
 
 
+class Budget(ByScores):
+    """What a pruned model may cost at most: the base of `ap.budgets`, which know models."""
+
+    def of(self, model: Any, coupling: Any, live_sites: Any) -> ByScores:
+        """Return the amount for one event of a model, whose units are coupled like that."""
+        raise NotImplementedError
+
+    def after(self, share: float) -> "Budget":
+        """Return the budget on the way to this one, `share` in [0, 1] of the way from dense."""
+        raise NotImplementedError
+
+
 def is_amount(value: Any) -> bool:
     """Return whether a value is an amount; a sparsity is none.
 
@@ -80,6 +92,24 @@ def check_type(amount: Any) -> None:
             f"amount={shown(amount)}; give amounts.Fraction(0.2), amounts.Number(1000) or another "
             "one."
         )
+    if isinstance(amount, Budget):
+        raise TypeError(
+            f"amount={shown(amount)}: a budget says where to arrive, not how much to take; give it "
+            "to ap.prune, or as the final_sparsity of a schedule such as schedules.Linear."
+        )
+
+
+def check_final(name: str, value: Any) -> None:
+    """Raise a ValueError unless `value` is a sparsity in [0, 1), or a budget.
+
+    Example:
+        >>> check_final("final_sparsity", 80)
+        Traceback (most recent call last):
+            ...
+        ValueError: final_sparsity=80; it must be a fraction in [0, 1), 0.8 for 80 %.
+    """
+    if not isinstance(value, Budget):
+        check_sparsity(name, value)
 
 
 def check(amount: Any) -> None:

@@ -207,6 +207,8 @@ class Agenda:
         final = self.schedule.final_sparsity
         if self._told and self.clock.epoch >= self.clock.epochs:
             return  # as it was said when the fit began
+        if isinstance(final, amounts.Budget):  # whose cost is known to the event only
+            return
         if final is not None and self.lacks(final):
             warnings.warn(
                 f"training ended after {self.clock.epoch} epochs at sparsity "

@@ -38,12 +38,19 @@ def merge(
     merged, found, parts = [], {}, {}
     for own in _clusters(sites):
         plain = len(own) == 1 and _apart(own[0])
-        one = dataclasses.replace(own[0], channels=None) if plain else _joined(own)
+        one = own[0] if plain else _joined(own)
         merged.append(one)
         parts[one.name] = own
         whole = [np.asarray(scores[site.name]) for site in own]
         found[one.name] = whole[0] if plain else np.concatenate([s.reshape(-1) for s in whole])
     return merged, found, parts
+
+
+def any_shared(sites: Sites) -> bool:
+    """Whether two units, of one site or of two, belong to the same channel."""
+    known = [own for site in sites if (own := getattr(site, "channels", None)) is not None]
+    channels = np.concatenate(known) if known else np.zeros(0)
+    return len(np.unique(channels)) < len(channels)
 
 
 def split(masks: Masks, parts: Parts) -> Masks:
@@ -76,7 +83,8 @@ def _apart(site: Site) -> bool:
 
 def _joined(sites: list[Any]) -> Any:
     labels = [np.broadcast_to(site.channels[site.units], site.kernel.shape) for site in sites]
-    units = np.unique(np.concatenate([own.reshape(-1) for own in labels]), return_inverse=True)[1]
+    flat = np.concatenate([own.reshape(-1) for own in labels])
+    channels, units = np.unique(flat, return_inverse=True)
     return dataclasses.replace(
         sites[0],
         name=" + ".join(site.name for site in sites),
@@ -84,7 +92,7 @@ def _joined(sites: list[Any]) -> Any:
         mask=np.concatenate([site.mask.reshape(-1) for site in sites]),
         units=units.reshape(-1),
         input_axis=0,
-        channels=None,
+        channels=channels,
     )
 
 

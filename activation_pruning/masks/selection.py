@@ -137,8 +137,7 @@ def _items(sites: Sites, scores: Mapping[str, Scores], grain: Granularity) -> di
 
 
 def _coupled(sites: Sites, grain: Granularity) -> bool:
-    known = (getattr(site, "channels", None) is not None for site in sites)
-    return isinstance(grain, Unit) and any(known)
+    return isinstance(grain, Unit) and coupled.any_shared(sites)
 
 
 def _select_coupled(

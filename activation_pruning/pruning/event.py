@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from activation_pruning import masks, surgeons
+from activation_pruning.amounts import Budget
 from activation_pruning.evidence import gathering
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.masking import assign_mask
@@ -55,6 +56,7 @@ class Event:
     respect_zeros: bool = True
     coupling: Coupling | None = None
     progress: Progress = no_progress
+    spending: Any = dataclasses.field(default=None, repr=False)  # of the last budget it went by
 
     @functools.cached_property
     def snapshots(self) -> list[Site]:
@@ -143,6 +145,8 @@ class Event:
             ({site name: bool array}, each a subset of `masks`; {name: array}).
         """
         own, seen = self.settings, self.seen(gathered)
+        if isinstance(target, Budget):
+            target = self.spending = target.of(self.model, self.coupling, self.sites)
         selection = surgeons.Selection(target, own.granularity, own.allocation, self.progress)
         if own.surgeon:
             return own.surgeon.operate(seen, selection)

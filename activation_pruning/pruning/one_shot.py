@@ -49,8 +49,9 @@ def prune(
     Args:
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
         sparsity: target fraction in [0, 1) over all prunable weights; rising fractions, pruned to
-            one after the other, scoring anew each time; or an object of `amounts`, which counts
-            from what is alive now. None, with N:M granularity only, is 1 - N/M.
+            one after the other, scoring anew each time; an object of `amounts`, which counts from
+            what is alive now; or one of `budgets`: what the compacted model may cost. None, with
+            N:M granularity only, is 1 - N/M.
         criterion: a name in `criteria.CRITERIA` or `surgeons.SURGEONS`, `f(site) -> scores`, or
             an object of `surgeons`; surgeons change the surviving weights as well.
         allocation: "global", "uniform", "distributed", "erk", or a callable.
@@ -104,6 +105,11 @@ def prune(
     event.check()
     for target in targets:
         settings.check_target(target)
+        if sequential and isinstance(target, amounts.Budget):
+            raise ValueError(
+                f"sequential=True does not go with sparsity={shown(target)}: units that go "
+                "together are decided on together; leave sequential out"
+            )
     gathering.check_data(settings.needs, criterion, data)
     again = len(targets) > 1 or sequential or settings.rounds > 1
     gathering.check_passes(settings.needs, data, again)
@@ -126,9 +132,11 @@ def prune(
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
     notes += [coupling.note(event.sites, event.masks)] if coupling else []
     final = None if amounts.is_amount(target) else target
+    notes += [str(event.spending)] if event.spending else []
     notes += [_already(first, event, final), _fresh(first, event)]
     note = " ".join(filter(None, notes))
-    return report.report(model, report.without(found, event.sites), final, note, event.masks)
+    found = report.without(found, event.sites)
+    return report.report(model, found, final, note, event.masks, event.spending)
 
 
 def scores(

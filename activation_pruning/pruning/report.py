@@ -143,6 +143,9 @@ class EventHistory:
 class PruningReport:
     """What one call of `prune` did, layer by layer; prints as a table.
 
+    target: the sparsity asked for; None where it was an amount or a budget. spending: what came of
+        a budget, asked, predicted and measured, see `budgets.Spending`; None without one.
+
     Example:
     >>> import keras, activation_pruning as ap
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6), keras.layers.Dense(2)])
@@ -150,8 +153,10 @@ class PruningReport:
     0.75
     """
 
-    def __init__(self, table: Table, target: float | None, notes: str) -> None:
-        self._table, self.target, self.notes = table, target, notes
+    def __init__(
+        self, table: Table, target: float | None, notes: str, spending: Any = None
+    ) -> None:
+        self._table, self.target, self.notes, self.spending = table, target, notes, spending
 
     def table(self) -> Table:
         """DataFrame: layer, site, weights, pruned, sparsity, units, units_removed, note."""
@@ -188,6 +193,7 @@ def report(
     target: float | None,
     note: str = "",
     masks: Masks | None = None,
+    spending: Any = None,
 ) -> PruningReport:
     """The `PruningReport` of a model as it is now, where `found` was pruned to `target`.
 
@@ -210,7 +216,8 @@ def report(
             " A plain fit brings pruned weights back: give each later fit "
             "callbacks=[ap.KeepPruned()]."
         )
-    return PruningReport(table, target, " ".join(filter(None, (total, held, note))))
+    notes = " ".join(filter(None, (total, held, note)))
+    return PruningReport(table, target, notes, spending)
 
 
 def left_out(skipped: Iterable[tuple[str, str]]) -> Table:

@@ -97,6 +97,11 @@ class Settings:
     def check_target(self, sparsity: Any) -> None:
         """Raise ValueError for a target that no event could reach; None is one not known yet."""
         most = self.granularity.max_sparsity
+        if isinstance(sparsity, amounts.Budget) and not self.couples:
+            raise ValueError(
+                f"sparsity={shown(sparsity)}: a budget is met by whole units that leave the model; "
+                "give granularity='unit' with it, and a criterion that is no surgeon"
+            )
         if sparsity is None or (amounts.is_amount(sparsity) and most == 1):
             return
         if not (is_number(sparsity) and 0 <= sparsity < 1 and sparsity <= most):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from activation_pruning.amounts import Budget, check_final
 from activation_pruning.schedules.when import Progress, Recurring, Schedule, check_unit
 from activation_pruning.support.checks import check_count, check_number, check_sparsity
 from activation_pruning.support.shown import shown
@@ -12,7 +13,7 @@ class OneShot(Schedule):
     """Prune once, to `final_sparsity`, when `at` epochs (or steps) are completed.
 
     Args:
-        final_sparsity: in [0, 1).
+        final_sparsity: in [0, 1), or a budget, see `ap.budgets`.
         at: when; 0 is before training.
         by: "epoch" or "step".
 
@@ -24,13 +25,13 @@ class OneShot(Schedule):
         0.8
     """
 
-    final_sparsity: float
+    final_sparsity: float | Budget
     at: int = 1
     by: str = "epoch"
     times = ("at",)
 
     def __post_init__(self) -> None:
-        check_sparsity("final_sparsity", self.final_sparsity)
+        check_final("final_sparsity", self.final_sparsity)
         check_count("at", self.at, 0)
         check_unit(self.by)
 
@@ -50,7 +51,7 @@ class Constant(_Asserting):
     """Prune to `final_sparsity` at `begin`, and assert it again every `frequency` until `end`.
 
     Args:
-        final_sparsity: in [0, 1).
+        final_sparsity: in [0, 1), or a budget.
         begin: first time; 0 is before training.
         end: last time, None for the whole training.
         frequency: time between two events, at least 1.
@@ -65,14 +66,14 @@ class Constant(_Asserting):
         [None, 0.5, None, 0.5, None]
     """
 
-    final_sparsity: float
+    final_sparsity: float | Budget
     begin: int = 0
     end: int | None = None
     frequency: int = 1
     by: str = "epoch"
 
     def __post_init__(self) -> None:
-        check_sparsity("final_sparsity", self.final_sparsity)
+        check_final("final_sparsity", self.final_sparsity)
         self.check_times()
 
 
@@ -84,7 +85,7 @@ class Linear(_Asserting):
     asks for exactly `final_sparsity`.
 
     Args:
-        final_sparsity: at `end`, in [0, 1).
+        final_sparsity: at `end`, in [0, 1); or a budget, to which the cost falls in its place.
         begin, end: first and last event; 0 is before training.
         initial_sparsity: at `begin`, in [0, final_sparsity].
         frequency, by: as in `Constant`.
@@ -98,7 +99,7 @@ class Linear(_Asserting):
         [None, 0.0, 0.25, 0.5, None]
     """
 
-    final_sparsity: float
+    final_sparsity: float | Budget
     begin: int
     end: int
     initial_sparsity: float = 0.0
@@ -107,9 +108,11 @@ class Linear(_Asserting):
     times = ("begin", "end")
 
     def __post_init__(self) -> None:
-        check_sparsity("final_sparsity", self.final_sparsity)
+        check_final("final_sparsity", self.final_sparsity)
         check_sparsity("initial_sparsity", self.initial_sparsity)
-        if self.initial_sparsity > self.final_sparsity:
+        if isinstance(self.final_sparsity, Budget):
+            self._check_way()
+        elif self.initial_sparsity > self.final_sparsity:
             raise ValueError(
                 f"initial_sparsity={shown(self.initial_sparsity)} is above final_sparsity="
                 f"{self.final_sparsity!r}; sparsity can only rise."
@@ -117,14 +120,28 @@ class Linear(_Asserting):
         check_count("end", self.end, 0)
         self.check_times()
 
-    def target(self, progress: Progress) -> float:
+    def target(self, progress: Progress) -> float | Budget:
         now = self.now(progress)
         if now == self.end:
             return self.final_sparsity  # exact, whatever the rounding of the curve
-        return self._curve((now - self.begin) / (self.end - self.begin))
+        x = (now - self.begin) / (self.end - self.begin)
+        if isinstance(self.final_sparsity, Budget):
+            return self.final_sparsity.after(self._way(x))
+        return self._curve(x, self.final_sparsity)
 
-    def _curve(self, x: float) -> float:
-        return self.initial_sparsity + (self.final_sparsity - self.initial_sparsity) * x
+    def _curve(self, x: float, final: float) -> float:
+        return self.initial_sparsity + (final - self.initial_sparsity) * x
+
+    def _way(self, x: float) -> float:
+        """The share of the way to a budget."""
+        return self._curve(x, 1.0)
+
+    def _check_way(self) -> None:
+        if self.initial_sparsity:
+            raise ValueError(
+                f"initial_sparsity={shown(self.initial_sparsity)} does not go with a budget, "
+                "which is approached from the dense model; leave it at 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -150,9 +167,8 @@ class Polynomial(Linear):
         super().__post_init__()
         check_number("power", self.power, above=0)
 
-    def _curve(self, x: float) -> float:
-        fall = (self.initial_sparsity - self.final_sparsity) * (1.0 - x) ** self.power
-        return self.final_sparsity + fall
+    def _curve(self, x: float, final: float) -> float:
+        return final + (self.initial_sparsity - final) * (1.0 - x) ** self.power
 
 
 @dataclass(frozen=True)
@@ -170,6 +186,12 @@ class Exponential(Linear):
         [None, 0.0, 0.5, 0.75, None]
     """
 
-    def _curve(self, x: float) -> float:
-        density = (1.0 - self.initial_sparsity) ** (1.0 - x) * (1.0 - self.final_sparsity) ** x
+    def _curve(self, x: float, final: float) -> float:
+        density = (1.0 - self.initial_sparsity) ** (1.0 - x) * (1.0 - final) ** x
         return 1.0 - density
+
+    def _check_way(self) -> None:
+        raise TypeError(
+            f"final_sparsity={shown(self.final_sparsity)}: a decaying density never comes to a "
+            "budget; use schedules.Linear or schedules.Polynomial."
+        )

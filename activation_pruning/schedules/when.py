@@ -68,7 +68,7 @@ class Schedule:
     """
 
     by: str = "epoch"
-    final_sparsity: float | None
+    final_sparsity: Any
     relative: bool = False
     monitor: str | None = None
     times: tuple[str, ...] = ()

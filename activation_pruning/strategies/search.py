@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning import retraining, sites
+from activation_pruning.amounts import Budget
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.strategies.record import TINY
 from activation_pruning.strategies.trial import (
@@ -68,6 +69,7 @@ def find_sparsity(
     low: float = 0.0,
     high: float = 0.99,
     tolerance: float = 0.01,
+    budget: Callable[[float], Budget] | None = None,
     folder: types.Path | None = None,
     verbose: int = 1,
     **pruning: Any,
@@ -86,6 +88,9 @@ def find_sparsity(
         retrain: epochs, or an object of `retraining`.
         low, high: sparsities to look between, in [0, 1).
         tolerance: at least 1e-6.
+        budget: a class of `budgets`, such as `budgets.MultiplyAdds`, or another function of the
+            fraction of the cost that is left: a trial at "sparsity" 0.6 then prunes to
+            `budget(0.4)`. None prunes to sparsities.
         folder: where finished trials and the best weights are kept; the same call with the dense
             model goes on from there. None keeps nothing.
         verbose: 0 for silence; else a line per trial.
@@ -116,7 +121,13 @@ def find_sparsity(
     sites.check_model(model, layers=False)
     check_functions(fit=fit, evaluate=evaluate)
     policy, options, start = retraining.get(retrain), prune_options(pruning), _Start(model)
+    if budget is not None and not callable(budget):
+        raise TypeError(
+            f"budget={shown(budget)}; it must be a class such as ap.budgets.MultiplyAdds, or a "
+            "function of the fraction that is left, which returns a budget"
+        )
     asked = {"max_loss": max_loss, "low": low, "high": high, "retrain": policy, "model": start.name}
+    asked |= {} if budget is None else {"budget": budget}
     # False is as good as not said: folders may be older than the option.
     said = {name: v for name, v in options.items() if name != "data" and v is not False}
     kept = _Kept(folder, said | asked)
@@ -129,7 +140,8 @@ def find_sparsity(
         start.restore()
         keras.utils.set_random_seed(options["seed"])
         begun = time.perf_counter()
-        prune(model, sparsity, verbose=verbose, **options)
+        target = budget(1 - sparsity) if budget and sparsity else sparsity
+        prune(model, target, verbose=verbose, **options)
         epochs = retrained(model, fit, policy)
         trial = {"sparsity": sparsity, "epochs": epochs, "time_s": time.perf_counter() - begun}
         trial["metric"] = measured(evaluate, model)

@@ -37,6 +37,10 @@ class Offset:
 class Coupling:
     """The channels that the units of all sites belong to; nothing is coupled in unknown graphs.
 
+    units: {site name: the channel of each unit}. staying: the channels that can't go.
+    slices: [(variable, {axis: the channel of each entry along it})]. graph: where they run, or
+    None.
+
     Args:
         model: a built model. Of one whose call cannot be written down nothing is known.
 
@@ -54,14 +58,17 @@ class Coupling:
         self.units: dict[str, Array] = {}
         self.offsets: list[Offset] = []
         self._sites: list[LiveSite] = []
-        self._staying: set[int] = set()
-        graph = inlining.known(model)
-        if graph is None:
+        self.staying: set[int] = set()
+        self.graph = inlining.known(model)
+        self.slices: list[tuple[keras.Variable, dict[int, Array]]] = []
+        if self.graph is None:
             return
-        flow = follow(graph)
+        flow = follow(self.graph)
         labels = flow.labels()
         # What meets an input of the model, or a layer nobody knows, may live without its sites.
-        self._staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
+        self.staying = {int(label) for ids, _ in flow.pins for label in labels[ids]}
+        for variable, axes in flow.slices.values():
+            self.slices.append((variable, {axis: labels[ids] for axis, ids in axes.items()}))
         for site in sites.find(model, exclude=()).sites:
             found = units_of(flow, site.variable, site.units)
             if found is not None:
@@ -88,7 +95,7 @@ class Coupling:
             mask = alive[site.name] if site.name in alive else site.kernel() != 0
             made.update(self.units[site.name].tolist())
             living.update(self.units[site.name][site.units_alive(mask)].tolist())
-        dead = np.array(sorted(made - living - self._staying), int)
+        dead = np.array(sorted(made - living - self.staying), int)
         found = []
         for offset in self.offsets:
             mask = ~np.isin(offset.channels, dead)
@@ -106,7 +113,7 @@ class Coupling:
     def _stays(self, site, mask):
         dead = ~site.units_alive(mask)
         known = self.units.get(site.name)
-        held = True if known is None else np.isin(known, list(self._staying))
+        held = True if known is None else np.isin(known, list(self.staying))
         return bool(self._sites and (dead & held).any())
 
 

@@ -1,0 +1,264 @@
+"""Budgets of time, measured on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import pandas as pd
+from scipy.interpolate import RegularGridInterpolator
+
+from activation_pruning.analysis import latency
+from activation_pruning.analysis.calls import record
+from activation_pruning.analysis.parts import parts
+from activation_pruning.budgets.base import CostBudget
+from activation_pruning.budgets.prediction import Term
+from activation_pruning.graph import copies
+from activation_pruning.graph.channels import Coupling
+from activation_pruning.sites import check_model, layer_classes
+from activation_pruning.support.checks import check_count, check_number
+from activation_pruning.support.progress import ProgressBar
+from activation_pruning.support.types import Array, Model, Table
+
+Run = Callable[[Model], Callable[[Any], Any]]  # what runs a model: a function of a batch
+_L = keras.layers
+_COUNTS = dict.fromkeys(layer_classes.RECURRENT, "units") | {_L.Dense: "units"}
+_COUNTS |= {getattr(_L, f"{kind}{n}D"): "filters" for n in (1, 2, 3) for kind in ("Conv",)}
+_COUNTS |= {_L.Conv2DTranspose: "filters", _L.SeparableConv2D: "filters"}
+_COUNTS |= {_L.DepthwiseConv2D: ""}  # as many as come in
+_COLUMNS = ["layer", "inputs", "units", "time_ms"]
+_CLOSE = 0.9  # of the time asked for: noise makes it idle to look for more
+
+
+def latency_table(
+    model: Model,
+    batch_size: int = 1,
+    widths: Sequence[float] = (0.25, 0.5, 1.0),
+    repeats: int = 20,
+    run: Run | None = None,
+    verbose: int = 1,
+) -> Table:
+    """How long each layer takes by itself at several widths, measured.
+
+    Each Dense, convolutional and recurrent layer is built anew with fractions of its inputs and
+    units, and timed on zeros. Layers that are alike in all of it are measured once.
+
+    Args:
+        model: a built `keras.Model`.
+        batch_size: samples in a batch.
+        widths: fractions in (0, 1] of the inputs and of the units; 1 is added.
+        repeats: timed calls of each; the median counts.
+        run: function of a model that returns what runs it, a function of a batch; None is Keras's
+            own `predict_on_batch`.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        DataFrame: layer (path), inputs, units, time_ms. One from another machine may be made the
+        same way there, written to a file and given to `Milliseconds` here.
+
+    Raises:
+        TypeError, ValueError: for a model that is not built, or an argument out of range.
+
+    Source: Yang et al., "NetAdapt", ECCV 2018, section 3.3 (tables of measured layers).
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a")])
+        >>> table = latency_table(model, widths=[0.5], repeats=2, verbose=0)
+        >>> table[["layer", "inputs", "units"]].values.tolist()
+        [['a', 4, 2], ['a', 4, 4], ['a', 8, 2], ['a', 8, 4]]
+    """
+    check_model(model)
+    check_count("batch_size", batch_size, 1)
+    check_count("repeats", repeats, 1)
+    for width in widths:
+        check_number("widths", width, above=0, most=1)
+    widths = sorted({*map(float, widths), 1.0})
+    found = [part for part in parts(model) if type(part.layer) in _COUNTS]
+    calls, _ = record(model, [part.layer for part in found])
+    rows, known, progress = [], {}, ProgressBar(verbose)
+    for number, part in enumerate(found):
+        if id(part.layer) in calls:
+            shape = (batch_size, *calls[id(part.layer)][0].inputs[0][1:])
+            key = repr((type(part.layer), _settings(part.layer), shape))
+            if key not in known:
+                known[key] = list(_times(part.layer, shape, widths, repeats, run))
+            rows += [(part.path, *row) for row in known[key]]
+        progress(number + 1, len(found))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _settings(layer):
+    return {k: v for k, v in layer.get_config().items() if k != "name"}
+
+
+def _times(layer, shape, widths, repeats, run) -> Iterator[tuple]:
+    """(inputs, units, time_ms) at all pairs of widths."""
+    axis, name = _channel_axis(layer, len(shape)), _COUNTS[type(layer)]
+    inputs, units = shape[axis], getattr(layer, name) if name else shape[axis]
+    grid = [_fewer(inputs, widths), _fewer(units, widths) if name else [0]]
+    for some in grid[0]:
+        for own in grid[1]:
+            smaller = [some if at == axis else n for at, n in enumerate(shape)]
+            x = keras.Input(batch_shape=(None, *smaller[1:]))
+            new = copies.resized_layer(layer, **({name: own} if name else {}))
+            model = keras.Model(x, new(x))
+            zeros = np.zeros(smaller, "float32")
+            yield some, own if name else some, time_of(model, zeros, run, repeats)
+
+
+def _channel_axis(layer, rank):
+    return 1 if getattr(layer, "data_format", "") == "channels_first" else rank - 1
+
+
+def _fewer(number, widths):
+    return sorted({max(round(number * width), 1) for width in widths})
+
+
+def time_of(model: Model, x: Any, run: Run | None = None, repeats: int = 30) -> float:
+    """Median milliseconds of one batch, that of `x`; arguments as for `latency_table`."""
+    size = len(keras.tree.flatten(x)[0])
+    function = model if run is None else run(model)
+    return float(latency(function, x, size, repeats, verbose=0)["median_ms"].iloc[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Milliseconds(CostBudget):
+    """At most so long for a batch, measured after compaction on this machine.
+
+    Where units leave is decided by a table of measured layers; the compacted model is timed, and
+    more or fewer units go until it is within the limit, and above nine tenths of it where it can.
+
+    Args:
+        limit: milliseconds for the batch `x`, greater than 0.
+        x: the batch, an array or a list or dict of arrays.
+        table: as `latency_table` makes it; None measures one now.
+        run: as for `latency_table`; with LiteRT for example
+            `lambda model: ap.load_exported(ap.export(model, "model.tflite").path)`.
+        repeats: timed calls of the model; the median counts.
+
+    Raises:
+        ValueError: an argument out of range; a table without some of the layers; a limit that
+            cannot be reached.
+
+    Example:
+        >>> import activation_pruning as ap
+        >>> model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(512),
+        ...                           keras.layers.Dense(10)])
+        >>> budget = ap.budgets.Milliseconds(1000.0, np.ones((1, 256)), repeats=3)
+        >>> ap.prune(model, budget, granularity="unit").sparsity  # it was fast enough
+        0.0
+    """
+
+    unit: ClassVar[str] = "ms"
+    x: Any = dataclasses.field(repr=False, compare=False)
+    table: Table | None = dataclasses.field(default=None, repr=False, compare=False)
+    run: Run | None = None
+    repeats: int = 30
+
+    def __post_init__(self) -> None:
+        check_number("limit", self.limit, above=0, hint="milliseconds for the batch x")
+        check_count("repeats", self.repeats, 1)
+
+    def asked(self, dense: float) -> float:
+        return dense + (self.limit - dense) * self.way if dense > self.limit else self.limit
+
+    def terms(self, model: Model, coupling: Coupling) -> Iterable[Term]:
+        size = len(keras.tree.flatten(self.x)[0])
+        table = latency_table(model, size, run=self.run) if self.table is None else self.table
+        slices = {id(variable): axes for variable, axes in coupling.slices}
+        own = [part for part in parts(model) if type(part.layer) in _COUNTS]
+        terms = [t for one in own for t in _layer_terms(one.layer, one.path, table, slices)]
+        total = sum(term.cost(*map(len, term.axes)) for term in terms)
+        whole = self.measure(model)
+        # Alone a layer pays for its own call; in a model the calls share that.
+        factor = min(whole / total, 1.0) if total else 1.0
+        return [Term(term.axes, _scaled(term.cost, factor)) for term in terms]
+
+    def measure(self, model: Model) -> float:
+        return time_of(model, self.x, self.run, self.repeats)
+
+    def fewest(self, costs: Array, asked: float, measure: Callable[[int], float]) -> int:
+        last, tried, factor = len(costs) - 1, {}, 1.0
+        for _ in range(8):
+            fits = costs * factor <= asked
+            count = int(np.argmax(fits)) if fits.any() else last
+            if count in tried:
+                break
+            tried[count] = measure(count)
+            if tried[count] <= asked and (count == 0 or tried[count] >= _CLOSE * asked):
+                return count
+            # Halfway between the limit and what is close enough to it.
+            factor = tried[count] / costs[count] * 2 / (1 + _CLOSE)
+        held = [count for count, time in tried.items() if time <= asked]
+        return min(held, default=last)
+
+
+@dataclasses.dataclass(frozen=True)
+class Speedup(Milliseconds):
+    """At least so many times as fast as the dense model, measured on this machine.
+
+    Args:
+        limit: the factor, greater than 1: 2.0 for twice as fast.
+        x, table, run, repeats: as for `Milliseconds`.
+
+    Raises:
+        ValueError: as `Milliseconds`.
+
+    Example:
+        >>> Speedup(2.0, np.ones((1, 4))).asked(dense=3.0)
+        1.5
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("limit", self.limit, above=1, hint="2.0 for twice as fast")
+
+    def asked(self, dense: float) -> float:
+        return dense + (dense / self.limit - dense) * self.way
+
+
+def _scaled(cost, factor):
+    return lambda *widths: factor * cost(*widths)
+
+
+def _layer_terms(layer, path, table, slices):
+    """The term of one layer, if its width can change: straight lines between measured points."""
+    kernel = getattr(layer, "pointwise_kernel", None)
+    kernel = getattr(layer, "cell", layer).kernel if kernel is None else kernel
+    axes = slices.get(id(kernel), {})
+    inputs, units = (axes.get(len(kernel.shape) - back) for back in (2, 1))
+    if isinstance(layer, _L.Conv2DTranspose):
+        inputs, units = units, inputs
+    if not _COUNTS[type(layer)]:
+        units = None  # a depthwise convolution makes as many as come in
+    if inputs is None and units is None:
+        return
+    rows = table[table["layer"] == path].sort_values(["inputs", "units"])
+    if not len(rows):
+        raise ValueError(
+            f"table: it has no rows of {path!r}; make it with ap.budgets.latency_table(model), of "
+            "this model"
+        )
+    if inputs is None or units is None:
+        own, name = (units, "units") if inputs is None else (inputs, "inputs")
+        times = rows.groupby(name)["time_ms"].last()  # at the full width of the other
+        yield Term((own,), _straight(times.index.to_numpy(float), times.to_numpy(), len(own)))
+        return
+    grid = rows.pivot_table(index="inputs", columns="units", values="time_ms")
+    points = grid.index.to_numpy(float), grid.columns.to_numpy(float)
+    if min(map(len, points)) == 1:  # of one channel there is one width
+        at = 0 if len(points[0]) > 1 else 1
+        own = (inputs, units)[at]
+        yield Term((own,), _straight(points[at], grid.to_numpy().ravel(), len(own)))
+        return
+    found = RegularGridInterpolator(points, grid.to_numpy(), bounds_error=False, fill_value=None)
+    each = points[0][-1] / len(inputs), points[1][-1] / len(units)
+    yield Term((inputs, units), lambda a, b: max(float(found((a * each[0], b * each[1]))[()]), 0.0))
+
+
+def _straight(points, times, length):
+    each = points[-1] / length
+    return lambda width: float(np.interp(width * each, points, times))
