@@ -79,11 +79,12 @@ class Counter:
             x = ops.reshape(x, (batch, -1))
         # Samples are summed first, as a product with ones: XLA's own reductions took three
         # times as long on a CPU. Zeros and ones are exact in any matmul precision.
-        values = [STATISTICS[name](x, self.threshold) for name in self.statistics]
-        ones = ops.ones_like(values[0][:, 0])
-        sums = ops.stack([ops.matmul(ones, value) for value in values])
-        sums = ops.reshape(sums, (len(values), -1, self.source.width))  # positions in the middle
-        self._add(ops.mean(sums, axis=1), ops.cast(batch, "float32"))
+        ones = ops.ones((1, batch), "float32")
+        sums = [ops.matmul(ones, STATISTICS[name](x, self.threshold)) for name in self.statistics]
+        if rank != 2:  # positions
+            rows = [ops.reshape(one, (-1, self.source.width)) for one in sums]
+            sums = [ops.mean(one, axis=0, keepdims=True) for one in rows]
+        self._add(sums, ops.sum(ones, axis=1, keepdims=True))
 
     def _masked(self, x, mask, batch):
         """(sums of the means over the real steps of each sample, samples that have one)."""
@@ -96,19 +97,22 @@ class Counter:
         means = [ops.mean(STATISTICS[n](x, self.threshold), axis=2) for n in self.statistics]
         # What a padded step holds may be anything, even NaN: no product with zeros.
         kept = [ops.where(shown, mean, ops.zeros_like(mean)) for mean in means]
-        sums = [ops.sum(ops.sum(one, axis=1) / ops.maximum(steps, 1), axis=0) for one in kept]
-        return ops.stack(sums), ops.sum(ops.cast(steps > 0, "float32"))
+        sums = [
+            ops.sum(ops.sum(one, axis=1) / ops.maximum(steps, 1), axis=0, keepdims=True)
+            for one in kept
+        ]
+        return sums, ops.sum(ops.cast(steps > 0, "float32"), axis=0, keepdims=True)
 
     def _add(self, sums, samples):
         # In a graph without XLA each of these operations has a price: 1 % of a step in all.
-        if self.source.units != self.source.width:
-            sums = sums[:, self.source.start : self.source.start + self.source.units]
-        added = ops.concatenate([ops.reshape(sums, (-1,)), ops.reshape(samples, (1,))])
-        rest, whole = ops.unstack(self.sums, 2)
-        rest = rest + added
+        start, units = self.source.start, self.source.units
+        if units != self.source.width:
+            sums = [one[:, start : start + units] for one in sums]
+        rest, whole = ops.split(self.sums, 2)
+        rest = rest + ops.concatenate([*sums, samples], axis=1)
         # To the nearest, of either sign: what is left keeps its last digits.
         carried = ops.round(rest * (1 / _CARRY))
-        self.sums.assign(ops.stack([rest - carried * _CARRY, whole + carried]))
+        self.sums.assign(ops.concatenate([rest - carried * _CARRY, whole + carried]))
 
     def read(self) -> Activity:
         """The means so far; zeros before the first sample."""
