@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "activation_pruning"
 # Tests mirror the package: those of masks/ are in tests/masks, those of allocations.py in one file.
-DECISIONS = "allocations.py amounts criteria masks regrowth.py retraining.py schedules"
+DECISIONS = "allocations.py amounts criteria masks regrowth.py schedules"
 GROUPS = {
     "decisions": DECISIONS.split(),
     "surgeons": ["surgeons"],

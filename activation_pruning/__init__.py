@@ -10,7 +10,6 @@ from activation_pruning import (
     regrowth,
     regularizers,
     reports,
-    retraining,
     schedules,
     sites,
     surgeons,
@@ -33,6 +32,7 @@ from activation_pruning.graph.inlining import inline
 from activation_pruning.hooks.attachment import detach
 from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
 from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
+from activation_pruning.schedules import retraining
 from activation_pruning.strategies import Until, find_sparsity, iterative_prune
 
 __version__ = "0.1.0"

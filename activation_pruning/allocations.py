@@ -7,7 +7,7 @@ of a site: it asks again for the others with what is left. To add an allocation,
 arguments and results of `class_blind` and name it in `ALLOCATIONS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -86,7 +86,7 @@ class Items:
         return self.values.size - min(kept, self.values.size - self.dead)
 
 
-SiteItems: TypeAlias = Mapping[str, Items]  # by the names of the sites
+SiteItems: TypeAlias = dict[str, Items]  # by the names of the sites
 Allocation: TypeAlias = Callable[[Sites, SiteItems, float], dict[str, int]]
 
 

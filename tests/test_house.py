@@ -35,7 +35,6 @@ ROOMS = [
     "masks",
     "schedules",
     "amounts",
-    "retraining",
     "criteria",
     "allocations",
     "reports",  # knows tables, not models

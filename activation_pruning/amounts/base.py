@@ -56,14 +56,21 @@ class ByScores(Amount):
 
         Args:
             sites: in the order of the model.
-            items: {site name: what the granularity ranks in it}.
+            items: {site name: what the granularity ranks in it}; a site may be given others, that
+                rank otherwise.
             allocation: the one asked for; the answer may hold another.
         """
         raise NotImplementedError
 
 
 class Budget(ByScores):
-    """What a pruned model may cost at most: the base of `ap.budgets`, which know models."""
+    """What a pruned model may cost at most: the base of `ap.budgets`, which know models.
+
+    Example:
+        >>> import activation_pruning as ap
+        >>> isinstance(ap.budgets.Parameters(0.5), ap.amounts.Budget)
+        True
+    """
 
     def of(self, model: Any, coupling: Any, live_sites: Any) -> ByScores:
         """Return the amount for one event of a model, whose units are coupled like that."""

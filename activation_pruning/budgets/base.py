@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from activation_pruning.allocations import Allocation, Items
+from activation_pruning.allocations import Allocation, SiteItems
 from activation_pruning.amounts import Budget, ByScores
 from activation_pruning.amounts.base import Share
 from activation_pruning.amounts.by_scores import exactly
@@ -122,7 +122,7 @@ class Spending(ByScores):
         self.budget, self._model, self._coupling = budget, model, coupling
         self._sites = [site for site in live_sites if site.name in coupling.units]
 
-    def __call__(self, sites: Sites, items: dict[str, Items], allocation: Allocation) -> Share:
+    def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
         self.dense = self.budget.measure(self._coupling.graph)
         self.asked = self.budget.asked(self.dense)
         steps, costs = self._order(sites, items)

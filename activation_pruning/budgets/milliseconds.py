@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -94,7 +94,7 @@ def _settings(layer):
     return {k: v for k, v in layer.get_config().items() if k != "name"}
 
 
-def _times(layer, shape, widths, repeats, run) -> Iterator[tuple]:
+def _times(layer, shape, widths, repeats, run):
     """(inputs, units, time_ms) at all pairs of widths."""
     axis, name = _channel_axis(layer, len(shape)), _COUNTS[type(layer)]
     inputs, units = shape[axis], getattr(layer, name) if name else shape[axis]

@@ -50,11 +50,11 @@ def removal_order(
         ...  for step in removal_order(sites, items, channels, left)]
         [('a', [0], 3.0), ('b', [2], 2.0), ('b', [1], 1.0)]
     """
-    known = [site for site in sites if site.channels is not None]
+    channels = {site.name: site.channels for site in sites if site.channels is not None}
     spare = _Spare(layers)
-    for site in known:
-        spare.take(site.channels[ranking(items[site.name].scores)[: items[site.name].dead]])
-    queues = {s.name: _chunks(s.channels, items[s.name], left) for s in known}
+    for name, own in channels.items():
+        spare.take(own[ranking(items[name].scores)[: items[name].dead]])
+    queues = {name: _chunks(own, items[name], left) for name, own in channels.items()}
     heap: list[tuple] = []
     found, ticket = [], itertools.count()
 
@@ -67,8 +67,8 @@ def removal_order(
         if chunk is not None:
             push(name, chunk)
 
-    for site in known:
-        advance(site.name)
+    for name in channels:
+        advance(name)
     while heap:
         ratio, _, name, chunk = heapq.heappop(heap)
         if not spare.has(chunk.channels):  # the last of a layer stays

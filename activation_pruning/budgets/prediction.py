@@ -15,6 +15,12 @@ class Term(NamedTuple):
 
     axes: the channel of each entry along each axis, arrays of int.
     cost: function of the widths that are left, one for each axis.
+
+    Example:
+        >>> import numpy as np
+        >>> kernel = Term((np.arange(3), np.arange(3, 7)), product(1.0))
+        >>> kernel.cost(2, 4)
+        8.0
     """
 
     axes: tuple[Array, ...]

@@ -94,7 +94,7 @@ def prune(
     settings = Settings(criterion, allocation, granularity, seed)
     if between is not None and not callable(between):
         raise ValueError(f"between={shown(between)}; it must be a function of the model, or None")
-    targets, data = _targets(sparsity, settings), reading.first(data, steps)
+    targets, data = _targets(sparsity, settings, sequential), reading.first(data, steps)
     found = settings.find(model, include, exclude)
     coupling = Coupling(model) if settings.couples and not sequential else None
     progress = ProgressBar(verbose)
@@ -105,11 +105,6 @@ def prune(
     event.check()
     for target in targets:
         settings.check_target(target)
-        if sequential and isinstance(target, amounts.Budget):
-            raise ValueError(
-                f"sequential=True does not go with sparsity={shown(target)}: units that go "
-                "together are decided on together; leave sequential out"
-            )
     gathering.check_data(settings.needs, criterion, data)
     again = len(targets) > 1 or sequential or settings.rounds > 1
     gathering.check_passes(settings.needs, data, again)
@@ -129,14 +124,9 @@ def prune(
                 event = _pruned(event, step, data, sequential)
             if len(rounds) > 1:
                 progress(done, len(rounds))
-    notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
-    notes += [coupling.note(event.sites, event.masks)] if coupling else []
     final = None if amounts.is_amount(target) else target
-    notes += [str(event.spending)] if event.spending else []
-    notes += [_already(first, event, final), _fresh(first, event)]
-    note = " ".join(filter(None, notes))
-    found = report.without(found, event.sites)
-    return report.report(model, found, final, note, event.masks, event.spending)
+    note, left = _notes(first, event, final), report.without(found, event.sites)
+    return report.report(model, left, final, note, event.masks, event.spending)
 
 
 def scores(
@@ -185,8 +175,13 @@ def scores(
     return values
 
 
-def _targets(sparsity: Any, settings: Settings) -> list[Any]:
+def _targets(sparsity: Any, settings: Settings, sequential: bool) -> list[Any]:
     """The sparsities to go through, one after the other."""
+    if sequential and isinstance(sparsity, amounts.Budget):
+        raise ValueError(
+            f"sequential=True does not go with sparsity={shown(sparsity)}: units that go together "
+            "are decided on together; leave sequential out"
+        )
     if sparsity is None:
         if settings.granularity.max_sparsity == 1.0:
             raise ValueError("sparsity=None: give a fraction in [0, 1); only N:M implies its own")
@@ -201,6 +196,15 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
     return [sparsity]
 
 
+def _notes(first: Event, last: Event, target: float | None) -> str:
+    """What is to be said of a pruning besides its numbers."""
+    own = last.settings
+    notes = [getattr(part, "note", "") for part in (own.surgeon, own.granularity)]
+    notes += [last.coupling.note(last.sites, last.masks)] if last.coupling else []
+    notes += [str(last.spending or ""), _already(first, last, target), _fresh(first, last)]
+    return " ".join(filter(None, notes))
+
+
 def _already(first: Event, last: Event, target: float | None) -> str:
     """What to say where nothing was pruned because the model was sparser than asked; warns."""
     count = counted(first.masks.values())
@@ -212,7 +216,7 @@ def _already(first: Event, last: Event, target: float | None) -> str:
         f"of its prunable weights were zeros, sparsity={target:g} asks for {target:.2%}."
     )
     more = "To prune a share of what is left, give ap.amounts.Fraction(...) in place of a number."
-    warnings.warn(f"{found} {more}", stacklevel=3)
+    warnings.warn(f"{found} {more}", stacklevel=4)
     return found
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from activation_pruning import amounts, retraining
+from activation_pruning import amounts
 from activation_pruning.allocations import rounded
+from activation_pruning.schedules import retraining
 from activation_pruning.schedules.when import Progress, Recurring, Schedule
 from activation_pruning.support.checks import check_count, check_sparsity
 

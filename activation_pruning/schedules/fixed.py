@@ -142,6 +142,11 @@ class Linear(_Asserting):
                 f"initial_sparsity={shown(self.initial_sparsity)} does not go with a budget, "
                 "which is approached from the dense model; leave it at 0."
             )
+        if self._way(1e-9) == 1:
+            raise TypeError(
+                f"{type(self).__name__} multiplies a density, and a budget has none; use "
+                "schedules.Linear or schedules.Polynomial."
+            )
 
 
 @dataclass(frozen=True)
@@ -189,9 +194,3 @@ class Exponential(Linear):
     def _curve(self, x: float, final: float) -> float:
         density = (1.0 - self.initial_sparsity) ** (1.0 - x) * (1.0 - final) ** x
         return 1.0 - density
-
-    def _check_way(self) -> None:
-        raise TypeError(
-            f"final_sparsity={shown(self.final_sparsity)}: a decaying density never comes to a "
-            "budget; use schedules.Linear or schedules.Polynomial."
-        )

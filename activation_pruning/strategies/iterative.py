@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from activation_pruning import amounts, masks, retraining
+from activation_pruning import amounts, masks
 from activation_pruning.allocations import rounded
 from activation_pruning.pruning import Settings, report
 from activation_pruning.pruning.one_shot import prune
+from activation_pruning.schedules import retraining
 from activation_pruning.strategies.record import IterativePruning
 from activation_pruning.strategies.trial import (
     check_functions,

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import retraining, sites
+from activation_pruning import sites
 from activation_pruning.amounts import Budget
 from activation_pruning.pruning.one_shot import prune
+from activation_pruning.schedules import retraining
 from activation_pruning.strategies.record import TINY
 from activation_pruning.strategies.trial import (
     check_functions,

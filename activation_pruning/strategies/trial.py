@@ -9,7 +9,7 @@ import numpy as np
 
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.pruning.one_shot import prune
-from activation_pruning.retraining import Policy
+from activation_pruning.schedules.retraining import Policy
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 

@@ -29,7 +29,7 @@ def test_what_shares_a_channel_becomes_one_site_of_flat_weights():
     assert both.mask.tolist() == [True, True, False, *[True] * 9]
     # channels 4, 5, 6 and 7 are the units 0, 1, 2 and 3: a twice has 4, 5, 6, b three times 5, 7
     assert both.units.tolist() == [0, 1, 2] * 2 + [1, 3] * 3
-    assert (both.input_axis, both.channels) == (0, None)
+    assert (both.input_axis, both.channels.tolist()) == (0, [4, 5, 6, 7])
     assert scores["a + b"].tolist() == [10, 20, 30, 40, 50, 60, -7, -8, 0, -1, -2, -3]
     assert alone.kernel is ALONE.kernel
     assert scores["alone"].shape == (1, 2)
@@ -39,10 +39,10 @@ def test_what_shares_a_channel_becomes_one_site_of_flat_weights():
     }
 
 
-def test_a_site_apart_keeps_its_shape_and_forgets_its_channels():
+def test_a_site_apart_keeps_its_shape_and_its_channels():
     one = site("one", [[1, 2], [3, 4]], [8, 3])
     (found,), scores, _ = coupled.merge([one], {"one": one.kernel})
-    assert found.channels is None
+    assert found.channels.tolist() == [8, 3]
     assert (found.kernel.shape, found.units.tolist(), found.input_axis) == ((2, 2), [[0, 1]], 1)
     assert scores["one"].shape == (2, 2)
 

@@ -3,7 +3,6 @@
 import pytest
 
 from activation_pruning.amounts import BelowMean, Fraction, InTurn, Number, OneLayer, UpTo
-from activation_pruning.retraining import Epochs, UntilFlat
 from activation_pruning.schedules import (
     AccuracyTriggered,
     Constant,
@@ -15,6 +14,7 @@ from activation_pruning.schedules import (
     Polynomial,
     Progress,
 )
+from activation_pruning.schedules.retraining import Epochs, UntilFlat
 
 
 def now(epoch=1, sparsity=0.0, weights=100, **more):

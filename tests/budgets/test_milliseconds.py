@@ -1,0 +1,136 @@
+"""Targets in time, with models that take as long as their size says."""
+
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import activation_pruning as ap
+
+layers = keras.layers
+
+
+def model_of(units=64):
+    return keras.Sequential(
+        [
+            keras.Input((32,)),
+            layers.Dense(units, "relu", name="a"),
+            layers.Dense(units, "relu", name="b"),
+            layers.Dense(8, name="out"),
+        ]
+    )
+
+
+def by_size(model):
+    """Runs a model: takes a microsecond for each parameter, whatever the machine does."""
+    seconds = 1e-6 * model.count_params()
+
+    def run(x):
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+
+    return run
+
+
+@pytest.fixture
+def x():
+    return np.ones((1, 32), "float32")
+
+
+@pytest.mark.parametrize("share", [0.7, 0.4])
+def test_the_measured_time_comes_close_to_what_was_asked_for(x, share):
+    model = model_of()
+    asked = 1e-3 * model.count_params() * share
+    budget = ap.budgets.Milliseconds(asked, x, run=by_size, repeats=5)
+    spending = ap.prune(model, budget, granularity="unit").spending
+    took = 1e-3 * ap.compact(model).count_params()
+    assert 0.85 * asked < took < 1.02 * asked  # a busy machine may take longer than it should
+    assert spending.measured == pytest.approx(took, rel=0.2)
+    assert spending.asked == asked
+
+
+def test_twice_as_fast(x):
+    model = model_of()
+    before = model.count_params()
+    ap.prune(model, ap.budgets.Speedup(2.0, x, run=by_size, repeats=5), granularity="unit")
+    assert 0.4 * before < ap.compact(model).count_params() < 0.53 * before
+
+
+def test_a_table_decides_where_units_go(x):
+    keras.utils.set_random_seed(0)
+    model = model_of()
+    sizes = [16, 32, 64]
+    rows = [("a", inputs, units, 0.01) for inputs in (8, 16, 32) for units in sizes]
+    rows += [("b", inputs, units, 0.01 * units) for inputs in sizes for units in sizes]
+    rows += [("out", inputs, units, 0.01) for inputs in sizes for units in (2, 4, 8)]
+    table = pd.DataFrame(rows, columns=["layer", "inputs", "units", "time_ms"])
+    dense = 1e-3 * model.count_params()
+    budget = ap.budgets.Milliseconds(0.8 * dense, x, table=table, run=by_size, repeats=5)
+    ap.prune(model, budget, granularity="unit")
+    small = ap.compact(model)
+    assert small.get_layer("a").units == 64 > small.get_layer("b").units
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.Conv2D(8, 3),
+        lambda: layers.DepthwiseConv2D(3),
+        lambda: layers.SeparableConv2D(8, 3),
+        lambda: layers.Conv2DTranspose(8, 3),
+    ],
+)
+def test_layers_of_pictures_have_their_rows(layer):
+    model = keras.Sequential([keras.Input((8, 8, 4)), layer()])
+    table = ap.budgets.latency_table(model, widths=[0.5], repeats=1, verbose=0)
+    assert table["inputs"].max() == 4
+    assert (table["time_ms"] > 0).all()
+    assert len(table) == (2 if "epthwise" in type(model.layers[0]).__name__ else 4)
+
+
+def test_layers_that_are_alike_are_measured_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        ap.budgets.milliseconds, "time_of", lambda *arguments: calls.append(1) or 1.0
+    )
+    model = keras.Sequential([keras.Input((8,)), *[layers.Dense(8) for _ in range(3)]])
+    table = ap.budgets.latency_table(model, widths=[0.5], verbose=0)
+    assert len(calls) == 4
+    assert len(table) == 12
+
+
+def test_recurrent_and_convolutional_models_can_be_pruned_to_time(x):
+    inputs = keras.Input((8, 8, 3))
+    y = layers.Conv2D(16, 3, activation="relu")(inputs)
+    y = layers.DepthwiseConv2D(3)(y)
+    y = layers.SeparableConv2D(16, 3)(y)
+    y = layers.LSTM(12)(layers.Reshape((4, 16))(y))
+    model = keras.Model(inputs, layers.Dense(3)(y))
+    images = np.ones((2, 8, 8, 3), "float32")
+    budget = ap.budgets.Speedup(1.5, images, run=by_size, repeats=3)
+    spending = ap.prune(model, budget, granularity="unit").spending
+    assert spending.measured <= spending.asked
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: ap.budgets.Milliseconds(0, x), "limit=0; it must be"),
+        (lambda x: ap.budgets.Speedup(0.5, x), "limit=0.5; it must be"),
+        (lambda x: ap.budgets.Milliseconds(1.0, x, repeats=0), "repeats=0"),
+    ],
+)
+def test_errors_name_the_argument(x, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(x)
+
+
+def test_a_table_of_another_model_is_refused(x):
+    other = keras.Sequential([keras.Input((32,)), layers.Dense(4, name="other")])
+    table = ap.budgets.latency_table(other, widths=[1.0], repeats=1, verbose=0)
+    budget = ap.budgets.Milliseconds(1e-6, x, table=table, run=by_size)
+    with pytest.raises(ValueError, match="table: it has no rows of 'a'"):
+        ap.prune(model_of(), budget, granularity="unit")
