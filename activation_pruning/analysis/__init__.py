@@ -14,6 +14,7 @@ from activation_pruning.analysis.low_rank import factorize, low_rank
 from activation_pruning.analysis.memory import peak_memory
 from activation_pruning.analysis.sensitivity import sensitivity
 from activation_pruning.analysis.sizes import sizes
+from activation_pruning.analysis.sparse_kernels import sparse_kernels
 from activation_pruning.analysis.spectra import compare, matrices, norms, spectra
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "peak_memory",
     "sensitivity",
     "sizes",
+    "sparse_kernels",
     "spectra",
     "unit_shares",
 ]

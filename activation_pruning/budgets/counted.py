@@ -81,8 +81,8 @@ class MultiplyAdds(CostBudget):
         ...                           keras.layers.Conv2D(4, 3), keras.layers.Flatten(),
         ...                           keras.layers.Dense(2)])
         >>> report = ap.prune(model, ap.budgets.MultiplyAdds(0.5), granularity="unit")
-        >>> int(ap.analysis.cost(model).total["multiply_adds"]), report.spending.measured
-        (7488, 3456.0)
+        >>> report.spending.measured <= ap.analysis.cost(model).total["multiply_adds"] / 2
+        True
     """
 
     unit: ClassVar[str] = "multiply-adds"

@@ -138,6 +138,7 @@ class Milliseconds(CostBudget):
         run: as for `latency_table`; with LiteRT for example
             `lambda model: ap.load_exported(ap.export(model, "model.tflite").path)`.
         repeats: timed calls of the model; the median counts.
+        verbose: 0 for no progress bar while the table is measured.
 
     Raises:
         ValueError: an argument out of range; a table without some of the layers; a limit that
@@ -147,7 +148,7 @@ class Milliseconds(CostBudget):
         >>> import activation_pruning as ap
         >>> model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(512),
         ...                           keras.layers.Dense(10)])
-        >>> budget = ap.budgets.Milliseconds(1000.0, np.ones((1, 256)), repeats=3)
+        >>> budget = ap.budgets.Milliseconds(1000.0, np.ones((1, 256)), verbose=0)
         >>> ap.prune(model, budget, granularity="unit").sparsity  # it was fast enough
         0.0
     """
@@ -157,6 +158,7 @@ class Milliseconds(CostBudget):
     table: Table | None = dataclasses.field(default=None, repr=False, compare=False)
     run: Run | None = None
     repeats: int = 30
+    verbose: int = 1
 
     def __post_init__(self) -> None:
         check_number("limit", self.limit, above=0, hint="milliseconds for the batch x")
@@ -167,7 +169,9 @@ class Milliseconds(CostBudget):
 
     def terms(self, model: Model, coupling: Coupling) -> Iterable[Term]:
         size = len(keras.tree.flatten(self.x)[0])
-        table = latency_table(model, size, run=self.run) if self.table is None else self.table
+        table = self.table
+        if table is None:
+            table = latency_table(model, size, run=self.run, verbose=self.verbose)
         slices = {id(variable): axes for variable, axes in coupling.slices}
         own = [part for part in parts(model) if type(part.layer) in _COUNTS]
         terms = [t for one in own for t in _layer_terms(one.layer, one.path, table, slices)]
@@ -202,7 +206,7 @@ class Speedup(Milliseconds):
 
     Args:
         limit: the factor, greater than 1: 2.0 for twice as fast.
-        x, table, run, repeats: as for `Milliseconds`.
+        x, table, run, repeats, verbose: as for `Milliseconds`.
 
     Raises:
         ValueError: as `Milliseconds`.

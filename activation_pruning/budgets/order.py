@@ -1,4 +1,4 @@
-"""Which units go first: those of the lowest score for what they save."""
+"""Which units go first: those with the lowest share of a layer's scores for what they save."""
 
 import heapq
 import itertools
@@ -28,10 +28,12 @@ def removal_order(
 ) -> list[Step]:
     """The order in which units go, until nothing that could go is left.
 
-    Each time the unit goes whose score, of all its weights together, is lowest for what the model
-    costs less without it. Within a site units go by score; what they save depends on all that went
-    before, so it is looked at anew. That is greedy: best at each step, not for each budget. Units
-    without which nothing gets cheaper stay.
+    Each time the unit goes whose score, as a share of all scores of its site, is lowest for what
+    the model costs less without it. Shares, because scores of different layers need not be of one
+    unit: by their sums the first convolution of a network, whose units have few weights but are
+    dear, would nearly vanish. What a unit saves depends on all that went before, so it is looked at
+    anew. That is greedy: best at each step, not for each budget. Units without which nothing gets
+    cheaper stay.
 
     Args:
         sites: whose units share no channels; `channels` holds that of each unit, or None.
@@ -44,7 +46,7 @@ def removal_order(
         >>> from activation_pruning.budgets.prediction import Term, product
         >>> channels = {"a": np.array([0, 1]), "b": np.array([2, 3, 4])}
         >>> sites = [Site(name=name, channels=own) for name, own in channels.items()]
-        >>> items = {"a": Items(np.array([1.0, 9])), "b": Items(np.array([5.0, 2, 2]))}
+        >>> items = {"a": Items(np.array([1.0, 9])), "b": Items(np.array([6.0, 2, 2]))}
         >>> left = Prediction([Term((channels["a"], channels["b"]), product(1.0))])
         >>> [(step.site, step.units.tolist(), step.cost)
         ...  for step in removal_order(sites, items, channels, left)]
@@ -59,7 +61,7 @@ def removal_order(
     found, ticket = [], itertools.count()
 
     def push(name, chunk):
-        ratio = chunk.score / left.saving(chunk.channels)
+        ratio = chunk.share / left.saving(chunk.channels)
         heapq.heappush(heap, (ratio, next(ticket), name, chunk))
 
     def advance(name):
@@ -75,7 +77,7 @@ def removal_order(
             advance(name)
             continue
         # It may save less by now: its neighbours have become narrower.
-        if heap and chunk.score / left.saving(chunk.channels) > max(ratio, heap[0][0]):
+        if heap and chunk.share / left.saving(chunk.channels) > max(ratio, heap[0][0]):
             push(name, chunk)
             continue
         spare.take(chunk.channels)
@@ -86,16 +88,17 @@ def removal_order(
 
 
 class _Chunk(NamedTuple):
-    """Units that go together, the channels they have, and the score of all their weights."""
+    """Units that go together, the channels they have, and their share of all scores."""
 
     units: Array
     channels: Array
-    score: float
+    share: float
 
 
 def _chunks(channels: Array, items: Items, left: Prediction) -> Iterator[_Chunk]:
     """The units of one site in their order; as many at once as `round_to` asks for."""
-    scores, sums = items.scores, np.broadcast_to(items.scores * items.sizes, items.scores.shape)
+    scores = items.scores
+    shares = _shares(scores)
     order = ranking(scores)[items.dead :]
     order = np.array([unit for unit in order if left.saving([channels[unit]]) > 0], int)
     start, kept = 0, scores.size - items.dead
@@ -103,8 +106,17 @@ def _chunks(channels: Array, items: Items, left: Prediction) -> Iterator[_Chunk]
         number = kept % items.round_to or items.round_to
         units = order[start : start + number]
         if len(units) == number:
-            yield _Chunk(units, channels[units], float(sums[units].sum(dtype=np.float64)))
+            yield _Chunk(units, channels[units], float(shares[units].sum()))
         start, kept = start + number, kept - number
+
+
+def _shares(scores: Array) -> Array:
+    """Each score as a share of their sum, counted from the lowest where there are some below 0."""
+    alive = scores > -np.inf
+    values = np.where(alive, scores, 0.0).astype(np.float64)
+    values = np.where(alive, values - values.min(initial=0.0), 0.0)
+    total = values.sum()
+    return values / total if 0 < total < np.inf else alive / max(np.count_nonzero(alive), 1)
 
 
 class _Spare:

@@ -123,8 +123,9 @@ def test_the_order_is_that_of_a_search_by_hand():
     keras.utils.set_random_seed(1)
     model = mlp()
     kernels = {name: np.abs(model.get_layer(name).get_weights()[0]) for name in "ab"}
-    scores = {name: kernel.sum(axis=0) for name, kernel in kernels.items()}
-    alive = {name: set(range(len(scores[name]))) for name in "ab"}
+    means = {name: kernel.mean(axis=0) for name, kernel in kernels.items()}
+    shares = {name: own / own.sum() for name, own in means.items()}
+    alive = {name: set(range(len(shares[name]))) for name in "ab"}
 
     def size():
         a, b = len(alive["a"]), len(alive["b"])
@@ -133,9 +134,9 @@ def test_the_order_is_that_of_a_search_by_hand():
     while size() > 150:
         before, ratios = size(), {}
         for name in "ab":
-            unit = min(alive[name], key=lambda u: scores[name][u])
+            unit = min(alive[name], key=lambda u: shares[name][u])
             alive[name].remove(unit)
-            ratios[scores[name][unit] / (before - size())] = name, unit
+            ratios[shares[name][unit] / (before - size())] = name, unit
             alive[name].add(unit)
         name, unit = ratios[min(ratios)]
         alive[name].remove(unit)
@@ -143,6 +144,31 @@ def test_the_order_is_that_of_a_search_by_hand():
     for name in "ab":
         found = np.flatnonzero(model.get_layer(name).get_weights()[0].any(axis=0))
         assert set(found.tolist()) == alive[name]
+
+
+def test_scores_below_zero_are_shares_as_well():
+    model = mlp()
+    signed = lambda site: site.kernel - 1.0  # noqa: E731
+    ap.prune(model, ap.budgets.Parameters(0.5), signed, granularity="unit")
+    kernel = model.get_layer("a").get_weights()[0]
+    assert 0 < kernel.any(axis=0).sum() < 16
+
+
+def test_no_layer_nearly_vanishes():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.Conv2D(32, 3, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        ]
+    )
+    ap.prune(model, ap.budgets.MultiplyAdds(0.5), granularity="unit")
+    small = ap.compact(model)
+    assert small.layers[0].filters > 6
+    assert small.layers[1].filters > 12
 
 
 def test_nothing_but_what_is_pruned_changes():
