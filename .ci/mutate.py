@@ -32,7 +32,13 @@ GROUPS = {
 # Their tests make optimizers while they are collected: a TensorFlow that has run hangs in a fork.
 UNFORKED = {"hooks", "callbacks"}
 # Tests beyond those of the room itself, and what takes long for it starts processes of its own.
-MORE_TESTS = {"hooks": ["tests/callbacks/test_training.py", "tests/pruning/test_event.py"]}
+MORE_TESTS = {
+    "hooks": [
+        "tests/callbacks/test_training.py",
+        "tests/evidence/test_padding.py",
+        "tests/pruning/test_event.py",
+    ]
+}
 LONG = "--ignore=tests/hooks/test_distribute.py"
 # The same examples of hypothesis each time, and no limit to the time of one.
 PYTEST = [

@@ -28,7 +28,14 @@ class Masks(keras.callbacks.Callback):
         if self.after_event is None and len(self.watched.table()):
             self.after_event = models.kernels(self.model, *LAYERS)
 
+    def on_train_batch_end(self, batch, logs=None):
+        if BACKEND != "jax":  # whose steps leave the variables of the model alone
+            self._look()
+
     def on_epoch_end(self, epoch, logs=None):
+        self._look()
+
+    def _look(self):
         if self.after_event is not None:
             for before, now in zip(
                 self.after_event, models.kernels(self.model, *LAYERS), strict=True

@@ -1,5 +1,7 @@
 """What the units of one output do, counted exactly whatever the number of samples."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -107,3 +109,25 @@ def test_thresholds_that_are_no_numbers(threshold):
         ap.ActivationCounter(threshold=threshold)
     with pytest.raises(ValueError, match="threshold="):
         ap.PruningCallback(ap.schedules.Constant(0.5), threshold=threshold)
+
+
+def test_units_along_any_axis_and_padded_steps():
+    """Against NumPy: units on the first axis after the batch, and steps that do not count."""
+    model = keras.Sequential([keras.Input((4, 3)), layers.Dense(2, name="a")])
+    own = sites.find(model, exclude=()).sites[0].source
+    values = np.random.default_rng(0).normal(size=(5, 4, 2)).astype("float32")
+    turned = dataclasses.replace(own, axes=(1,))
+    counter = Counter(turned)
+    counter.update(keras.ops.convert_to_tensor(values.transpose(0, 2, 1)))
+    found = counter.read()
+    np.testing.assert_allclose(found.frequency, (values > 0).mean(axis=(0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(found.rms, np.sqrt((values**2).mean(axis=(0, 1))), rtol=1e-6)
+
+    mask = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]], bool)
+    hidden = np.where(mask[..., None], values, np.nan).astype("float32")
+    counter = Counter(own)
+    counter.update(keras.ops.convert_to_tensor(hidden), keras.ops.convert_to_tensor(mask))
+    found = counter.read()
+    means = [values[row][mask[row]].mean(axis=0) for row in (0, 1, 3, 4)]
+    assert found.samples == 4
+    np.testing.assert_allclose(found.mean, np.mean(means, axis=0), rtol=1e-5)

@@ -74,3 +74,21 @@ def test_dead_units_stay_silent_while_a_model_trains_on():
     small, expected = ap.compact(model), model.predict(x, verbose=0)
     assert small.get_layer("a").filters == 4
     np.testing.assert_allclose(small.predict(x, verbose=0), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.backend
+def test_what_a_surgeon_cut_off_from_removed_units_stays_zero():
+    """Removed units of a sigmoid still say one half: the next kernel would learn from that."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, "sigmoid", name="a"), layers.Dense(3, name="out")]
+    )
+    model.compile("adam", "mse")
+    x, y = RNG.normal(size=(32, 6)).astype("float32"), RNG.normal(size=(32, 3)).astype("float32")
+    schedule = ap.schedules.OneShot(0.5, at=1)
+    pruner = ap.PruningCallback(schedule, "unit_obs", granularity="unit", data=x)
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[pruner])
+    dead = ~model.get_layer("a").get_weights()[0].any(axis=0)
+    assert dead.sum() == 4
+    rows = model.get_layer("out").get_weights()[0].any(axis=1)
+    assert (rows == ~dead).all()
