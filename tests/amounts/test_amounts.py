@@ -92,6 +92,11 @@ def test_a_bucket_of_float32_scores_adds_them_up_exactly():
     assert pruned([one], ap.amounts.Bucket(1e8 + 4)) == {"a": [0, 1, 2, 3, 4]}
 
 
+def test_a_bucket_beside_a_site_that_is_pruned_as_a_whole():
+    gone = site("gone", [[1.0, 2.0]], mask=[[False, False]])
+    assert pruned([gone, B], ap.amounts.Bucket(4.0)) == {"gone": [0, 1], "b": [0]}
+
+
 def test_a_bucket_refuses_scores_below_zero():
     with pytest.raises(ValueError, match="b: Bucket adds scores up, but some are below 0"):
         masks.select([A, B], {"a": A.kernel, "b": -B.kernel}, ap.amounts.Bucket(1), "weight", "erk")
