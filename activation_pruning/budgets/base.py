@@ -17,6 +17,7 @@ from activation_pruning.budgets.order import removal_order
 from activation_pruning.budgets.prediction import Prediction, Term
 from activation_pruning.budgets.trial import fewest, without
 from activation_pruning.graph.channels import Coupling
+from activation_pruning.layers.wrapping import check_plain
 from activation_pruning.sites import LiveSites
 from activation_pruning.support.checks import check_number, is_integer
 from activation_pruning.support.types import Array, Model, Sites
@@ -119,6 +120,7 @@ class Spending(ByScores):
                 f"{budget}: how channels run through {model.name!r} is not known; make a graph of "
                 "it first, with ap.inline(model, inputs), which says what is in the way"
             )
+        check_plain(live_sites, ", which costs something of its own and keeps its units")
         self.budget, self._model, self._coupling = budget, model, coupling
         self._sites = [site for site in live_sites if site.name in coupling.units]
 

@@ -185,19 +185,21 @@ class Milliseconds(CostBudget):
         return time_of(model, self.x, self.run, self.repeats)
 
     def fewest(self, costs: Array, asked: float, measure: Callable[[int], float]) -> int:
-        last, tried, factor = len(costs) - 1, {}, 1.0
-        for _ in range(8):
-            fits = costs * factor <= asked
-            count = int(np.argmax(fits)) if fits.any() else last
+        last = len(costs) - 1
+        tried = {count: measure(count) for count in (0, last)}  # what stays in any case is in both
+        if tried[0] <= asked or tried[last] > asked:
+            return 0 if tried[0] <= asked else last
+        for _ in range(6):
+            known = sorted(tried)
+            expected = np.interp(costs, costs[known][::-1], [tried[k] for k in known][::-1])
+            # Halfway between the limit and what is close enough to it.
+            count = int(np.argmax(expected <= asked * (1 + _CLOSE) / 2)) or last
             if count in tried:
                 break
             tried[count] = measure(count)
-            if tried[count] <= asked and (count == 0 or tried[count] >= _CLOSE * asked):
+            if _CLOSE * asked <= tried[count] <= asked:
                 return count
-            # Halfway between the limit and what is close enough to it.
-            factor = tried[count] / costs[count] * 2 / (1 + _CLOSE)
-        held = [count for count, time in tried.items() if time <= asked]
-        return min(held, default=last)
+        return min(count for count, time in tried.items() if time <= asked)
 
 
 @dataclasses.dataclass(frozen=True)

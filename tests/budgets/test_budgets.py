@@ -316,6 +316,22 @@ def test_a_budget_is_no_amount_per_event(make):
         make(ap.budgets.Parameters(0.5))
 
 
+def test_wrappers_have_to_be_taken_off_first():
+    model = ap.wrap(mlp())
+    with pytest.raises(ValueError, match=r"PrunedLayer.*ap\.strip"):
+        ap.prune(model, ap.budgets.Parameters(0.5), granularity="unit")
+
+
+def test_once_more_to_the_same_budget_changes_nothing():
+    model = residual()
+    budget = ap.budgets.MultiplyAdds(0.5)
+    ap.prune(model, budget, granularity="unit")
+    before = model.get_weights()
+    spending = ap.prune(model, budget, granularity="unit").spending
+    assert spending.measured <= spending.asked
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
 def test_models_without_a_graph_are_refused_with_the_reason():
     class Opaque(keras.Model):
         def __init__(self):
