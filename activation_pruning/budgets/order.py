@@ -116,7 +116,7 @@ def _shares(scores: Array) -> Array:
     values = np.where(alive, scores, 0.0).astype(np.float64)
     values = np.where(alive, values - values.min(initial=0.0), 0.0)
     total = values.sum()
-    return values / total if 0 < total < np.inf else alive / max(np.count_nonzero(alive), 1)
+    return values / total if 0 < total < np.inf else alive / max(int(np.count_nonzero(alive)), 1)
 
 
 class _Spare:
