@@ -570,3 +570,29 @@ def test_training_goes_on_pruned_after_prune():
     assert history.history["sparsity"] == [0.75, 0.75]
     assert all(((a == 0) == (b == 0)).all() for a, b in zip(before, after, strict=True))
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a train_step of TensorFlow's")
+def test_a_step_that_hands_on_gradients_alone():
+    """`optimizer.apply(gradients)`: the variables are those that it was built for."""
+    import tensorflow as tf
+
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            self.optimizer.apply(tape.gradient(loss, self.trainable_variables))
+            return {"loss": loss}
+
+    layers = keras.layers
+    model = Own([keras.Input((6,)), layers.Dense(8, "relu", name="a"), layers.Dense(5, name="b"),
+                 layers.Dense(3, "softmax")])  # fmt: skip
+    model.compile(KO.Adam(0.01), "sparse_categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    callback = pruner()
+    masks = Masks(callback)
+    x, y = models.data(samples=24)
+    model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[callback, masks])
+    assert masks.revived == 0
+    assert models.pruned(model, *LAYERS) == 0.5
