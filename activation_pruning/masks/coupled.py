@@ -82,15 +82,16 @@ def _apart(site: Site) -> bool:
 
 
 def _joined(sites: list[Any]) -> Any:
-    labels = [np.broadcast_to(site.channels[site.units], site.kernel.shape) for site in sites]
-    flat = np.concatenate([own.reshape(-1) for own in labels])
-    channels, units = np.unique(flat, return_inverse=True)
+    channels = np.unique(np.concatenate([site.channels for site in sites]))
+    labels = [np.searchsorted(channels, site.channels)[site.units] for site in sites]
+    shapes = [site.kernel.shape for site in sites]
+    units = [np.broadcast_to(a, b).reshape(-1) for a, b in zip(labels, shapes, strict=True)]
     return dataclasses.replace(
         sites[0],
         name=" + ".join(site.name for site in sites),
         kernel=np.concatenate([site.kernel.reshape(-1) for site in sites]),
         mask=np.concatenate([site.mask.reshape(-1) for site in sites]),
-        units=units.reshape(-1),
+        units=np.concatenate(units),
         input_axis=0,
         channels=channels,
     )
