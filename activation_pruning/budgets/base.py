@@ -157,8 +157,16 @@ class Spending(ByScores):
                 for c in channels[name][mask].tolist()}  # fmt: skip
         left.remove(dead)
         before = left.total
-        steps = removal_order(sites, items, coupling.units, left)
+        steps = removal_order(sites, items, self._living(), left)
         return steps, rest + np.array([before, *(step.cost for step in steps)])
+
+    def _living(self):
+        """{site name: the channels of its units that have weights}, of which one has to stay."""
+        found = {}
+        for site in self._sites:
+            alive = site.units_alive(site.kernel() != 0)
+            found[site.name] = self._coupling.units[site.name][alive | ~alive.any()]
+        return found
 
     def _can_go(self):
         """Channels that only these sites make, and that nothing else keeps in the model."""

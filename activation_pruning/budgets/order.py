@@ -38,7 +38,7 @@ def removal_order(
     Args:
         sites: whose units share no channels; `channels` holds that of each unit, or None.
         items: {site name: its units}.
-        layers: {name: the channels of the units of a layer}, of which one stays.
+        layers: {name: the channels of a layer's units}, without those that are dead; one stays.
         left: what the model costs now; it is without all these units afterwards.
 
     Example:
