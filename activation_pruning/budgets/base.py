@@ -46,6 +46,7 @@ class CostBudget(Budget):
     """
 
     limit: float
+    way: float = dataclasses.field(default=1.0, kw_only=True, repr=False)  # from dense to the limit
     unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -66,8 +67,6 @@ class CostBudget(Budget):
 
     def after(self, share: float) -> CostBudget:
         return dataclasses.replace(self, way=share * self.way) if share < 1 else self
-
-    way: float = dataclasses.field(default=1.0, kw_only=True, repr=False)
 
     def asked(self, dense: float) -> float:
         """Return the cost to come to, for a model that costs so much while it is dense."""

@@ -31,7 +31,7 @@ def without(
     before: list[tuple[keras.Variable, Array]] = []
     try:
         for variable, mask in changes:
-            values = keras.ops.convert_to_numpy(variable)
+            values = np.array(keras.ops.convert_to_numpy(variable))  # it may be a view of it
             before.append((variable, values))
             variable.assign(np.where(mask, values, np.zeros((), values.dtype)))
         with warnings.catch_warnings():
