@@ -16,7 +16,9 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "activation_pruning"
@@ -184,6 +186,9 @@ def runner(workers: int = 1, forked: bool = True) -> object:
     class Alone(QuickFirst):
         def startup(self) -> None:
             self._found = []
+
+        def _run_in_child(self, operation: Callable) -> Any:
+            return operation(PytestRunner())  # of which tests reach what: in this process
 
         def submit(self, name: str, tests: list[str], *limits: float) -> None:
             seconds = state().duration_by_test
