@@ -108,7 +108,7 @@ class Counter:
         start, units = self.source.start, self.source.units
         if units != self.source.width:
             sums = [one[:, start : start + units] for one in sums]
-        rest, whole = ops.split(self.sums, 2)
+        rest, whole = ops.split(self.sums.value, 2)
         rest = rest + ops.concatenate([*sums, samples], axis=1)
         # To the nearest, of either sign: what is left keeps its last digits.
         carried = ops.round(rest * (1 / _CARRY))
