@@ -11,7 +11,7 @@ from activation_pruning import amounts, masks
 from activation_pruning.evidence import gathering, reading
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.silencing import silence
-from activation_pruning.pruning import report
+from activation_pruning.pruning import layer_by_layer, report
 from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
 from activation_pruning.support.checks import check_flags, is_number
@@ -240,19 +240,12 @@ def _steps(target: Any, count: Count, settings: Settings) -> list[Any]:
 
 def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Event:
     """Carry an event out; returns it with the new masks, and without sites that no data reaches."""
+    if sequential:
+        return layer_by_layer.pruned(event, target, data)
     gathered = event.gather(data)
     event = event.only(gathered)
     chosen, kernels = event.decide(target, gathered)
-    if not sequential:
-        event.assign(chosen, kernels)
-        if event.coupling:
-            silence(event.coupling, chosen)
-        return dataclasses.replace(event, alive=chosen)
-    settings = dataclasses.replace(event.settings, allocation="uniform")
-    for site in event.sites:  # each has its share already
-        alone = dataclasses.replace(event, sites=[site], settings=settings, alive=event.masks)
-        share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
-        own, kernels = alone.decide(share, alone.gather(data))
-        alone.assign(own, kernels)
-        chosen |= own
+    event.assign(chosen, kernels)
+    if event.coupling:
+        silence(event.coupling, chosen)
     return dataclasses.replace(event, alive=chosen)
