@@ -109,9 +109,7 @@ class Probes:
                 self.zeros[place] = [keras.Variable(zeros, autocast=False) for zeros in new]
 
 
-def passing(
-    places: Iterable[tuple], pass_by: Callable[..., Any]
-) -> AbstractContextManager[None]:
+def passing(places: Iterable[tuple], pass_by: Callable[..., Any]) -> AbstractContextManager[None]:
     """Have values go on as `pass_by(place, values, mask)` on their way through a model.
 
     Args: places: as of `Probes`.

@@ -241,7 +241,9 @@ def _first(model, data):
 
 def _symbol(leaf):
     dtype = keras.backend.standardize_dtype(leaf.dtype)
-    return keras.Input(tuple(leaf.shape[1:]), dtype=keras.config.floatx() if "float" in dtype else dtype)
+    return keras.Input(
+        tuple(leaf.shape[1:]), dtype=keras.config.floatx() if "float" in dtype else dtype
+    )
 
 
 def _alike(model, data, own):
