@@ -104,7 +104,8 @@ class Moments:
 
     def __init__(self, live_sites: sites.LiveSites, needs: Collection[str]) -> None:
         check_linear(live_sites)
-        self._needs, self._by_place = needs, {}
+        self._needs = needs
+        self._by_place: dict[tuple, list[_Sums]] = {}
         self._sums = {site.name: _Sums(site, HESSIAN in needs) for site in live_sites}
         for site in live_sites:
             own = self._by_place.setdefault((place(site), probes.INPUTS), [])
@@ -137,7 +138,7 @@ class Moments:
 
 def check_linear(live_sites: sites.LiveSites) -> None:
     """Raise ValueError for layers whose inputs are not understood, naming all of them at once."""
-    refused = {}
+    refused: dict[str, str] = {}
     for site in live_sites:
         try:
             Linear(site)

@@ -1,9 +1,10 @@
-"""Tensors on their way through a model, batch by batch: in memory, or in files where they are large."""
+"""Tensors on their way through a model, batch by batch: in memory, or in files where large."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from activation_pruning.keras_private import symbolic
 from activation_pruning.support.types import Array
 
 
-class _State(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _State:
     """A tensor as an array, or (an empty one) as a file of its bytes; and its Keras mask."""
 
     array: Array
@@ -57,7 +59,7 @@ class States:
         for key, tensor in tensors.items():
             known = held.get(key)
             if isinstance(known, _State):
-                held[key] = known._replace(mask=_mask(tensor))
+                held[key] = dataclasses.replace(known, mask=_mask(tensor))
             elif known is None:
                 held[key] = self._state(tensor)
 

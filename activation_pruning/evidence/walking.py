@@ -85,9 +85,11 @@ def walk(
     inputs.check_linear(live_sites)
     own = {} if sites.is_graph(model) else _first(model, data)
     found = inlining.flat(model, **own)
-    steps = _steps(*found) if found else []
+    if found is None:
+        return None
+    steps = _steps(*found)
     calls = {site.name: _calls(steps, site) for site in live_sites}
-    if not steps or not all(calls.values()) or not _alike(model, data, own):
+    if not all(calls.values()) or not _alike(model, data, own):
         return None
     return _Walk(model, found[0], steps, live_sites, calls).along(data, needs, room)
 
@@ -118,8 +120,10 @@ class _Walk:
                     for batch in range(len(self.fillings)):
                         known = self._advanced(batch, here, self.first[site])
                         self._look(site, batch, known, moments)
-                here = self.first[site]
-                yield site, Gathered(None, moments.found()[site.name])
+                here, found = self.first[site], moments.found()[site.name]
+                del moments  # a Hessian at a time
+                yield site, Gathered(None, found)
+                del found
 
     def _read(self, data):
         size = inputs.batch_size_of(self.model)
@@ -200,7 +204,8 @@ def _calls(steps, site):
 
 def _leading(steps: list[_Step], wanted: Iterable[int], start: int = 0) -> list[int]:
     """The steps, from `start` on, without which those that are wanted could not be run."""
-    found, tensors = set(wanted), set()
+    found: set[int] = set(wanted)
+    tensors: set[int] = set()
     for i in reversed(range(start, len(steps))):
         if i in found or steps[i].gives & tensors:
             found.add(i)
@@ -241,9 +246,8 @@ def _first(model, data):
 
 def _symbol(leaf):
     dtype = keras.backend.standardize_dtype(leaf.dtype)
-    return keras.Input(
-        tuple(leaf.shape[1:]), dtype=keras.config.floatx() if "float" in dtype else dtype
-    )
+    dtype = keras.config.floatx() if "float" in dtype else dtype
+    return keras.Input(tuple(leaf.shape[1:]), dtype=dtype)
 
 
 def _alike(model, data, own):

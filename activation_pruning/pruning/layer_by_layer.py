@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from activation_pruning.sites import LiveSite
 from activation_pruning.support.checks import is_number
 from activation_pruning.support.counts import counted
 from activation_pruning.support.progress import no_progress
-from activation_pruning.support.types import Data, Masks
+from activation_pruning.support.types import Array, Data, Masks
 
 # They look at no scores: how many weights each site loses is known beforehand.
 _BLIND = (allocations.uniform, allocations.erk)
@@ -52,19 +52,21 @@ def pruned(event: Event, target: Any, data: Data) -> Event:
     left = [s for s in event.sites if np.count_nonzero(chosen[s.name]) < event.masks[s.name].sum()]
     found = dict(event.masks)
     with contextlib.closing(_gathered(event, left, data)) as way:
-        for number, (site, gathered) in enumerate(way, 1):
+        for number, (site, known) in enumerate(way, 1):
             alone = dataclasses.replace(
                 event, sites=[site], settings=settings, alive=event.masks, progress=no_progress
             )
             share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
-            own, kernels = alone.decide(share, {site.name: gathered})
+            own, kernels = alone.decide(share, {site.name: known})
             alone.assign(own, kernels)
             found |= own
             event.progress(number, len(left))
     return dataclasses.replace(event, alive=found)
 
 
-def _gathered(event: Event, left: list[LiveSite], data: Data) -> Iterator[tuple[LiveSite, Any]]:
+def _gathered(
+    event: Event, left: list[LiveSite], data: Data
+) -> Generator[tuple[LiveSite, Gathered], None, None]:
     """Each site with what the criterion needs, as it is when those before have been pruned."""
     needs = event.settings.needs
     if needs and needs <= walking.KNOWN and left:
@@ -93,7 +95,7 @@ def _blind(event: Event, target: Any) -> Masks | None:
     return masks.select(seen, scores, target, own.granularity, own.allocation)
 
 
-def _all_go(event, target, scores):
+def _all_go(event: Event, target: float, scores: Mapping[str, Array]) -> bool:
     """Whether the target leaves no choice: whatever the granularity can prune is to go."""
     for seen in event.snapshots:
         items = event.settings.granularity.items(seen, scores[seen.name])
