@@ -43,21 +43,17 @@ def pruned(event: Event, target: Any, data: Data) -> Event:
         >>> masks["a/kernel"].tolist()  # by weight times input: 3, 9, 4, 2
         [[False, True], [True, False]]
     """
-    chosen = _blind(event, target)
-    if chosen is None:
-        gathered = event.gather(data)
-        event = event.only(gathered)
-        chosen = event.decide(target, gathered)[0]
+    event, goal = _shares(event, target, data)
+    event.forget()
     settings = dataclasses.replace(event.settings, allocation="uniform")  # each has its share
-    left = [s for s in event.sites if np.count_nonzero(chosen[s.name]) < event.masks[s.name].sum()]
+    left = [s for s in event.sites if goal[s.name] > counted([event.masks[s.name]]).sparsity]
     found = dict(event.masks)
     with contextlib.closing(_gathered(event, left, data)) as way:
         for number, (site, known) in enumerate(way, 1):
             alone = dataclasses.replace(
                 event, sites=[site], settings=settings, alive=event.masks, progress=no_progress
             )
-            share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
-            own, kernels = alone.decide(share, {site.name: known})
+            own, kernels = alone.decide(goal[site.name], {site.name: known})
             alone.assign(own, kernels)
             found |= own
             event.progress(number, len(left))
@@ -77,6 +73,16 @@ def _gathered(
     for site in left:
         alone = dataclasses.replace(event, sites=[site])
         yield site, alone.gather(data).get(site.name, Gathered(None, {}))
+
+
+def _shares(event: Event, target: Any, data: Data) -> tuple[Event, dict[str, float]]:
+    """(the event without sites that no data reaches, {site name: its sparsity afterwards})."""
+    chosen = _blind(event, target)
+    if chosen is None:
+        gathered = event.gather(data)
+        event = event.only(gathered)
+        chosen = event.decide(target, gathered)[0]
+    return event, {name: counted([own]).sparsity for name, own in chosen.items()}
 
 
 def _blind(event: Event, target: Any) -> Masks | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def prune(
     if settings.needs and data is not None:
         data, live_sites = gathering.reached(model, event.sites, data)
         event = event.only({site.name: gathering.NOTHING for site in live_sites})
-    first = event
+    before, zeros = counted(event.masks.values()), _zeros(event)
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
@@ -126,7 +126,7 @@ def prune(
     notes = [getattr(part, "note", "") for part in (settings.surgeon, settings.granularity)]
     notes += [coupling.note(event.sites, event.masks)] if coupling else []
     final = None if amounts.is_amount(target) else target
-    notes += [_already(first, event, final), _fresh(first, event)]
+    notes += [_already(before, event, final), _fresh(zeros, event)]
     note = " ".join(filter(None, notes))
     return report.report(model, report.without(found, event.sites), final, note, event.masks)
 
@@ -193,9 +193,11 @@ def _targets(sparsity: Any, settings: Settings) -> list[Any]:
     return [sparsity]
 
 
-def _already(first: Event, last: Event, target: float | None) -> str:
-    """What to say where nothing was pruned because the model was sparser than asked; warns."""
-    count = counted(first.masks.values())
+def _already(count: Count, last: Event, target: float | None) -> str:
+    """What to say where nothing was pruned because the model was sparser than asked; warns.
+
+    count: of the weights before.
+    """
     above = target is not None and count.pruned > round(target * count.weights)
     if not above or count != counted(last.masks.values()):
         return ""
@@ -208,11 +210,15 @@ def _already(first: Event, last: Event, target: float | None) -> str:
     return found
 
 
-def _fresh(first: Event, last: Event) -> str:
-    """What to say of pruned kernels in which nothing but zeros is to be seen."""
-    bare = {site.name for site in first.sites if site.mask_variable is None}
-    zeros = [seen for seen in first.snapshots if seen.name in bare and not seen.kernel.any()]
-    pruned = [seen.layer for seen in zeros if not np.all(last.masks.get(seen.name, True))]
+def _zeros(event: Event) -> dict[str, str]:
+    """{site name: layer} of kernels in which nothing but zeros is to be seen, and no mask."""
+    bare = {site.name for site in event.sites if site.mask_variable is None}
+    return {s.name: s.layer for s in event.snapshots if s.name in bare and not s.kernel.any()}
+
+
+def _fresh(zeros: Mapping[str, str], last: Event) -> str:
+    """What to say of such kernels that were pruned."""
+    pruned = [layer for name, layer in zeros.items() if not np.all(last.masks.get(name, True))]
     if not pruned:
         return ""
     return (
