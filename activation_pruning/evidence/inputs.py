@@ -49,7 +49,8 @@ class _Sums:
             # Products of float32 rows, a batch at a time, summed in float64: a long sum would
             # lose digits in float32, and float64 products take twice as long.
             if self.full:
-                self.sums += [rows.T @ rows for rows in part]
+                for own, rows in zip(self.sums, part, strict=True):
+                    own += rows.T @ rows
                 self.first += part.sum(axis=1)
             else:
                 self.sums += np.einsum("bri,bri->bi", part, part)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from activation_pruning.sites.models import multiplies
 from activation_pruning.support.types import Data, Model
 
 ROOM = 1 << 30  # bytes of states that lie in memory
+_WIDEST = 1 << 22  # numbers in a tensor of one batch, where its size is ours: 16 MiB of float32
 KNOWN = frozenset({inputs.NORM, inputs.HESSIAN})  # what can be gathered on the way
 
 
@@ -118,23 +120,32 @@ class _Walk:
                 moments = inputs.Moments([site], needs)
                 with batches.ready(self.model):
                     for batch in range(len(self.fillings)):
-                        known = self._advanced(batch, here, self.first[site])
-                        self._look(site, batch, known, moments)
+                        self._look(site, batch, self._advanced(batch, here, site), moments)
                 here, found = self.first[site], moments.found()[site.name]
                 del moments  # a Hessian at a time
                 yield site, Gathered(None, found)
                 del found
 
     def _read(self, data):
-        size = inputs.batch_size_of(self.model)
+        size = min(inputs.batch_size_of(self.model), max(_WIDEST // self._widest(data), 1))
         for number, (x, samples) in enumerate(batches.to_run(data, size, self.model)):
             given = nodes.given(self.graph, x)
             self.states.save(number, {k: v for k, v in given.items() if k in self.last_use})
             yield padding.Filling(samples, batches.length(x))
 
-    def _advanced(self, batch, start, end):
-        """The tensors of a batch before step `end`, of those before step `start`; both are kept."""
-        known = self.states.load(batch)
+    def _widest(self, data):
+        """How many numbers of one sample there are in its largest tensor, as far as is known."""
+        x = next(batches.inputs_of(data, 1, self.model))
+        open_size = max(
+            [size for one in keras.tree.flatten(x) for size in one.shape[1:]], default=1
+        )
+        tensors = [one for step in self.steps for one in step.node.outputs]
+        shapes = ([size or open_size for size in one.shape[1:]] for one in tensors)
+        return max(map(math.prod, shapes))
+
+    def _advanced(self, batch, start, site):
+        """The tensors of a batch before a site, made of those before step `start`; these go."""
+        known, end = self.states.load(batch), self.first[site]
         for i in range(start, end):
             step = self.steps[i]
             with keras_private.overridden(_again(step, known)):

@@ -47,7 +47,7 @@ def pruned(event: Event, target: Any, data: Data) -> Event:
     event.forget()
     settings = dataclasses.replace(event.settings, allocation="uniform")  # each has its share
     left = [s for s in event.sites if goal[s.name] > counted([event.masks[s.name]]).sparsity]
-    found = dict(event.masks)
+    found = event.masks  # of the event itself: one set of masks is enough
     with contextlib.closing(_gathered(event, left, data)) as way:
         for number, (site, known) in enumerate(way, 1):
             alone = dataclasses.replace(
@@ -56,7 +56,8 @@ def pruned(event: Event, target: Any, data: Data) -> Event:
             own, kernels = alone.decide(goal[site.name], {site.name: known})
             alone.assign(own, kernels)
             found |= own
-            event.progress(number, len(left))
+            if event.settings.needs:
+                event.progress(number, len(left))
     return dataclasses.replace(event, alive=found)
 
 
@@ -78,11 +79,25 @@ def _gathered(
 def _shares(event: Event, target: Any, data: Data) -> tuple[Event, dict[str, float]]:
     """(the event without sites that no data reaches, {site name: its sparsity afterwards})."""
     chosen = _blind(event, target)
-    if chosen is None:
+    if chosen is None and getattr(event.settings.surgeon, "separable", False):
+        chosen = _by_scores(event, target, data)
+    elif chosen is None:
         gathered = event.gather(data)
         event = event.only(gathered)
         chosen = event.decide(target, gathered)[0]
     return event, {name: counted([own]).sparsity for name, own in chosen.items()}
+
+
+def _by_scores(event: Event, target: Any, data: Data) -> Masks:
+    """Masks that keep as many weights of each site as `Event.decide` would; a Hessian at a time."""
+    own = event.settings
+    assert own.surgeon
+    scores: dict[str, Array] = {}
+    for number, (site, known) in enumerate(_gathered(event, event.sites, data), 1):
+        alone = dataclasses.replace(event, sites=[site], alive=event.masks)
+        scores |= own.surgeon.scores(alone.seen({site.name: known}))
+        event.progress(number, len(event.sites))
+    return masks.select(event.snapshots, scores, target, own.granularity, own.allocation)
 
 
 def _blind(event: Event, target: Any) -> Masks | None:

@@ -67,9 +67,15 @@ def prune(
         exclude: layers to leave alone besides; `()` leaves out nothing at all.
         seed: for criteria that are random.
         respect_zeros: whether exact zeros count as pruned already.
-        sequential: prune layer by layer, in the order of the model (a subclassed one: in which
-            it made them), each with what its inputs have become by the pruning of those before;
-            how many weights each loses is allocated before.
+        sequential: prune layer by layer, in the order of their calls, each with what its inputs
+            have become by the pruning of those before; how many weights each loses is allocated
+            before. For criteria that look at inputs ("wanda", "lobs", "sparsegpt") the model is
+            run once: the data's hidden states are kept from layer to layer, beyond 1 GiB in
+            temporary files. For others, and where the graph of a model is not known (then in the
+            order in which it made its layers), it is run from the start for every layer. With
+            the allocations "uniform" and "erk" one Hessian is in memory at a time, with others
+            all of them at first. A layer that has lost its share already is left alone, so that
+            with these two a run that was stopped goes on where it was: call it again.
         between: function of the model, called between two of several sparsities, to train it.
         verbose: 0 for no progress bar of what takes long (surgeons, second derivatives, rounds).
         steps: how many batches of `data` to read, where it comes in batches (a generator without

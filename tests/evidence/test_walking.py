@@ -346,11 +346,46 @@ def test_a_stopped_run_goes_on_where_it_was():
     equal(model, whole)
 
 
-def test_the_allocation_by_scores_is_that_of_the_model_before():
+@pytest.mark.parametrize("criterion", ["sparsegpt", "lobs", "wanda"])
+def test_the_allocation_by_scores_is_that_of_the_model_before(criterion, monkeypatch):
     (model, x), (at_once, _) = built(transformer), built(transformer)
-    one = ap.prune(model, 0.5, "sparsegpt", data=x, sequential=True, verbose=0)
-    other = ap.prune(at_once, 0.5, "sparsegpt", data=x, verbose=0)
+    other = ap.prune(at_once, 0.5, criterion, data=x, verbose=0)
+    if criterion != "wanda":
+        monkeypatch.setattr(gathering, "gather", None)  # all the Hessians at once
+    one = ap.prune(model, 0.5, criterion, data=x, sequential=True, verbose=0)
     assert one.table()["pruned"].tolist() == other.table()["pruned"].tolist()
+
+
+def test_batches_are_small_where_layers_are_wide(monkeypatch):
+    (model, x), (expected, _) = built(transformer), built(transformer)
+    ap.prune(expected, 0.5, "wanda", "uniform", data=x, sequential=True, verbose=0)
+    sizes = []
+    update = inputs.Moments.update
+    monkeypatch.setattr(
+        inputs.Moments, "update", lambda *args: (sizes.append(len(args[2])), update(*args))
+    )
+    monkeypatch.setattr(walking, "_WIDEST", 6 * 16 * 4)  # 6 steps of twice 8 numbers
+    ap.prune(model, 0.5, "wanda", "uniform", data=x, sequential=True, verbose=0)
+    assert set(sizes) == {4, 2}
+    equal(model, expected)
+
+
+def test_half_precision_and_lengths_that_are_open():
+    def make():
+        ids = keras.Input((None,), dtype="int32")
+        y = layers.Embedding(9, 8, trainable=False)(ids)
+        return keras.Model(ids, layers.Dense(2)(Block()(y))), RNG.integers(0, 9, (30, 5))
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        (model, x), (expected, _) = built(make), built(make)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    batches = [x[:16], x[16:, :3]]
+    assert walking.walk(model, sites.find(model).sites, batches, ["input_norm"]) is not None
+    ap.prune(model, 0.5, "wanda", "uniform", data=batches, sequential=True, verbose=0)
+    one_by_one(expected, batches, 0.5, "wanda")
+    equal(model, expected)
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "erk", "global"])
