@@ -5,9 +5,10 @@
 
 Prints a table: what is compared, median of the pairs, smallest and largest, limit. Weights and
 hidden states are random: what is measured does not depend on them. Peak memory is what the process
-takes beyond what it took before the model was made, in units of what cannot be done without: the
-model, the largest Hessian (float64) and the states of one block for all of the data. For that row
-TensorFlow runs without oneDNN, which keeps 200 MB for itself, and freed memory goes back at once.
+takes beyond what it took with the data before the model was made, in units of what cannot be done
+without: the model, the largest Hessian (float64) and the states of one block for all of the data.
+For that row TensorFlow runs without oneDNN, which keeps 200 MB for itself, and freed memory goes
+back at once.
 """
 
 import argparse
@@ -103,10 +104,11 @@ def peak_of(blocks, width, sequences, tokens):
     import resource
 
     prune(transformer(1, 16, 32), states(2, 32, 16), "sparsegpt")  # what is loaded on the way
+    x = states(sequences, tokens, width)
     with open("/proc/self/statm") as file:
         before = int(file.read().split()[1]) * resource.getpagesize()
     model = transformer(blocks, width, tokens)
-    prune(model, states(sequences, tokens, width), "sparsegpt")
+    prune(model, x, "sparsegpt")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     print(peak, 4 * model.count_params())
 

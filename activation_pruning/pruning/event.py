@@ -88,7 +88,11 @@ class Event:
 
     def forget(self) -> None:
         """Let go of the weights that were read: a model's worth of memory. The masks stay."""
-        self.alive = self.masks
+        # A mask that hides nothing takes no memory.
+        self.alive = {
+            name: np.broadcast_to(np.True_, mask.shape) if mask.all() else mask
+            for name, mask in self.masks.items()
+        }
         for name in ("snapshots", "_finite"):
             vars(self).pop(name, None)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -47,18 +48,21 @@ def pruned(event: Event, target: Any, data: Data) -> Event:
     event.forget()
     settings = dataclasses.replace(event.settings, allocation="uniform")  # each has its share
     left = [s for s in event.sites if goal[s.name] > counted([event.masks[s.name]]).sparsity]
-    found = event.masks  # of the event itself: one set of masks is enough
+    alive, done = event.masks, {}
     with contextlib.closing(_gathered(event, left, data)) as way:
         for number, (site, known) in enumerate(way, 1):
             alone = dataclasses.replace(
-                event, sites=[site], settings=settings, alive=event.masks, progress=no_progress
-            )
+                event, sites=[site], settings=settings, progress=no_progress,
+                alive={site.name: alive.pop(site.name)},
+            )  # fmt: skip
             own, kernels = alone.decide(goal[site.name], {site.name: known})
             alone.assign(own, kernels)
-            found |= own
+            done[site.name] = np.packbits(own[site.name]), own[site.name].shape
             if event.settings.needs:
                 event.progress(number, len(left))
-    return dataclasses.replace(event, alive=found)
+    alive |= {name: np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
+              for name, (bits, shape) in done.items()}  # fmt: skip
+    return dataclasses.replace(event, alive={site.name: alive[site.name] for site in event.sites})
 
 
 def _gathered(

@@ -72,24 +72,29 @@ class SparseGPT(Damped):
         # The factors come from float64, where Hessians are nearly singular; the pass over the
         # weights is stable and goes in their own precision, in half of the time for float32.
         own = site.kernel.dtype.type
-        return [(p.weights, p.alive, factor(p).astype(own)) for p in split(site, self, own)]
+        return [(p.weights, p.alive, factor(p, True).astype(own)) for p in split(site, self, own)]
 
     def _costs(self, site: Site, factored: list[tuple[Array, Mask, Array]]) -> Scores:
         # In float64: the squares of tiny float32 weights would all be zero.
         costs = [
-            np.square(w, dtype=np.float64) / (2 * np.sum(np.square(u, dtype=np.float64), 0))
+            np.square(w, dtype=np.float64) / (2 * np.einsum("ij,ij->j", u, u, dtype=np.float64))
             for w, _, u in factored
         ]
         return join(site, costs)
 
 
-def factor(problem: Problem) -> Array:
-    """U, upper triangular, with H^-1 = U^T U.
+def factor(problem: Problem, overwrite: bool = False) -> Array:
+    """U, upper triangular, with H^-1 = U^T U; with `overwrite` in the memory of H.
 
     H = R R^T with R upper triangular (Cholesky from the last row up) gives U = R^-1: no inverse of
     H and no second Cholesky are needed.
     """
-    lower = obs.cholesky(problem.hessian[::-1, ::-1], problem.name)
+    matrix = problem.hessian if overwrite else problem.hessian.copy()
+    for i in range(-(-len(matrix) // 2)):  # both axes backwards, without a copy of a large one
+        row = matrix[i, ::-1].copy()
+        matrix[i] = matrix[-1 - i, ::-1]
+        matrix[-1 - i] = row
+    lower = obs.cholesky(matrix.T, problem.name, overwrite=True)  # it is symmetric
     return scipy.linalg.lapack.dtrtri(lower, lower=True, overwrite_c=True)[0][::-1, ::-1]
 
 
