@@ -20,7 +20,8 @@ import unittest.mock
 
 import analysis
 
-QUIET = {"TF_ENABLE_ONEDNN_OPTS": "0", "MALLOC_MMAP_THRESHOLD_": "1000000"}
+QUIET = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+QUIET |= {f"MALLOC_{name}_THRESHOLD_": "1000000" for name in ("MMAP", "TRIM")}
 # blocks, width, sequences, tokens of each
 SMALL, LARGE = (4, 128, 32, 64), (12, 768, 64, 256)
 

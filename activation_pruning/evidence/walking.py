@@ -80,7 +80,7 @@ def walk(
         >>> live = sites.find(model, exclude=()).sites
         >>> for site, found in walk(model, live, np.ones((4, 2)), ["input_norm"]):
         ...     print(site.name, found.statistics["input_norm"].ravel().tolist())
-        ...     site.variable.assign(np.ones(site.variable.shape))
+        ...     _ = site.variable.assign(np.ones(site.variable.shape))
         a/kernel [2.0, 2.0, 2.0, 2.0]
         b/kernel [4.0, 4.0]
     """
