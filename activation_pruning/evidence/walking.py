@@ -50,9 +50,9 @@ class _Step:
 
     def calls_once(self, place: keras.Layer) -> bool:
         """Whether a layer inside is sure to be called once, on inputs that change no more."""
-        own = self.operation
-        plain = getattr(type(own), "call", None) in [kind.call for kind in padding.ATTENTION]
-        return own is place or plain or multiplies(own)
+        own = self.operation.layer if multiplies(self.operation) else self.operation
+        plain = [kind.call for kind in padding.ATTENTION]
+        return own is place or getattr(type(own), "call", None) in plain
 
 
 def walk(
@@ -136,9 +136,8 @@ class _Walk:
     def _widest(self, data):
         """How many numbers of one sample there are in its largest tensor, as far as is known."""
         x = next(batches.inputs_of(data, 1, self.model))
-        open_size = max(
-            [size for one in keras.tree.flatten(x) for size in one.shape[1:]], default=1
-        )
+        sizes = [size for one in keras.tree.flatten(x) for size in one.shape[1:]]
+        open_size = max(sizes, default=1)
         tensors = [one for step in self.steps for one in step.node.outputs]
         shapes = ([size or open_size for size in one.shape[1:]] for one in tensors)
         return max(map(math.prod, shapes))

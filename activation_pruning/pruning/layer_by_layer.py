@@ -97,10 +97,11 @@ def _by_scores(event: Event, target: Any, data: Data) -> Masks:
     own = event.settings
     assert own.surgeon
     scores: dict[str, Array] = {}
-    for number, (site, known) in enumerate(_gathered(event, event.sites, data), 1):
-        alone = dataclasses.replace(event, sites=[site], alive=event.masks)
-        scores |= own.surgeon.scores(alone.seen({site.name: known}))
-        event.progress(number, len(event.sites))
+    with contextlib.closing(_gathered(event, event.sites, data)) as way:
+        for number, (site, known) in enumerate(way, 1):
+            alone = dataclasses.replace(event, sites=[site], alive=event.masks)
+            scores |= own.surgeon.scores(alone.seen({site.name: known}))
+            event.progress(number, len(event.sites))
     return masks.select(event.snapshots, scores, target, own.granularity, own.allocation)
 
 

@@ -143,9 +143,30 @@ def wrapped():
     return ap.wrap(model), x
 
 
+class Backwards(layers.Layer):
+    """Stays whole, since it owns a weight; its layers are made in another order than called."""
+
+    def __init__(self):
+        super().__init__(name="backwards")
+        self.second, self.first = layers.Dense(6, name="second"), layers.Dense(6, name="first")
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        for _ in range(2):
+            x = self.second(ops.relu(self.first(x))) * self.scale
+        return x
+
+
+def opaque():
+    x = keras.Input((6,))
+    return keras.Model(x, layers.Dense(2, name="out")(Backwards()(x))), noise(40, 6)
+
+
 MODELS = [
     transformer, subclassed, repeated, padded, mlp, residual, nested, shared, several, fixed,
-    wrapped,
+    wrapped, opaque,
 ]  # fmt: skip
 
 
