@@ -66,7 +66,7 @@ def to_run(
         [(4, 4), (4, 1)]
     """
     size = model and sites.batch_size(model)
-    with _ready(model):
+    with ready(model):
         for batch in inputs_of(data, size or batch_size, model):
             samples = length(batch)
             for start in range(0, samples, size or samples):
@@ -81,7 +81,7 @@ def whole(data: Data, batch_size: int = 256, model: Model | None = None) -> Iter
     Of a model of a fixed batch size a warning says how many samples are left out.
     """
     size = model and sites.batch_size(model)
-    with _ready(model):
+    with ready(model):
         found = ((x,) for x in inputs_of(data, size or batch_size, model))
         yield from (x for (x,) in (found if size is None else _whole(found, size)))
 
@@ -103,7 +103,7 @@ def pairs_of(
         [(3, [0, 1, 2]), (2, [3, 4])]
     """
     size = model and sites.batch_size(model)
-    with _ready(model):
+    with ready(model):
         found = _pairs(data, size or batch_size, model)
         yield from found if size is None else _whole(found, size)
 
@@ -162,7 +162,7 @@ def stateless(model: Model | None) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _ready(model):
+def ready(model: Model | None) -> Iterator[None]:
     """The model as it is to be run: without states, and with masks that reach into attention."""
     layers = padding.attentions(model) if model is not None else []
     calls = ((one, "call", functools.partial(padding.inside, one.call, one)) for one in layers)

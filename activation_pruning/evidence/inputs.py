@@ -34,7 +34,7 @@ class InputHessian:
     mean: Array | None = None
 
 
-class _Moments:
+class _Sums:
     """Sums of x^2, or of x x^T, over the rows of a layer's inputs; their size is that of a row."""
 
     def __init__(self, site, full):
@@ -49,7 +49,8 @@ class _Moments:
             # Products of float32 rows, a batch at a time, summed in float64: a long sum would
             # lose digits in float32, and float64 products take twice as long.
             if self.full:
-                self.sums += [rows.T @ rows for rows in part]
+                for own, rows in zip(self.sums, part, strict=True):
+                    own += rows.T @ rows
                 self.first += part.sum(axis=1)
             else:
                 self.sums += np.einsum("bri,bri->bi", part, part)
@@ -83,34 +84,62 @@ def gather(
         array([[5.],
                [1.]], dtype=float32)
     """
-    _check_linear(live_sites)
-    moments = {site.name: _Moments(site, HESSIAN in needs) for site in live_sites}
-    by_place: dict[tuple, list[_Moments]] = {}
-    for site in live_sites:
-        by_place.setdefault((_place(site), probes.INPUTS), []).append(moments[site.name])
+    moments = Moments(live_sites, needs)
+    size = batch_size or batch_size_of(model)
+    probes.show(model, data, size, places=moments.places, see=moments.update)
+    return moments.found()
 
-    def update(place, x, mask):
-        for own in by_place[place]:
+
+class Moments:
+    """The second moments of some sites, as the inputs of their layers come along.
+
+    Args, raises: see `gather`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="a")])
+        >>> moments = Moments(sites.find(model, exclude=()).sites, [NORM])
+        >>> moments.update(moments.places[0], np.array([[3.0, 0.0], [4.0, 1.0]]))
+        >>> moments.found()["a/kernel"][NORM].tolist()
+        [[5.0], [1.0]]
+    """
+
+    def __init__(self, live_sites: sites.LiveSites, needs: Collection[str]) -> None:
+        check_linear(live_sites)
+        self._needs = needs
+        self._by_place: dict[tuple, list[_Sums]] = {}
+        self._sums = {site.name: _Sums(site, HESSIAN in needs) for site in live_sites}
+        for site in live_sites:
+            own = self._by_place.setdefault((place(site), probes.INPUTS), [])
+            own.append(self._sums[site.name])
+
+    @property
+    def places(self) -> list[tuple]:
+        """Where the inputs come along, see `probes.Probes`."""
+        return list(self._by_place)
+
+    def update(self, place: tuple, x: Array, mask: Array | None = None) -> None:
+        """Take the inputs of one call of a layer; a `mask` hides steps, see `probes.show`."""
+        for own in self._by_place[place]:
             own.update(x, mask)
 
-    probes.show(model, data, batch_size or _batch_size(model), places=by_place, see=update)
-    found = {}
-    for site in live_sites:
-        own = moments[site.name]
-        if not own.rows:
-            raise ValueError(
-                f"{site.name}: the data was not seen to reach this layer; exclude it (or take the "
-                "tf.function or jit from around the model's `call`)"
-            )
-        if not np.isfinite(own.sums).all():
-            raise ValueError(f"{site.name}: the inputs of this layer are NaN or infinite")
-        found[site.name] = {name: _value(own, name) for name in needs}
-    return found
+    def found(self) -> dict[str, dict[str, Any]]:
+        """What `gather` returns."""
+        found = {}
+        for name, own in self._sums.items():
+            if not own.rows:
+                raise ValueError(
+                    f"{name}: the data was not seen to reach this layer; exclude it (or take the "
+                    "tf.function or jit from around the model's `call`)"
+                )
+            if not np.isfinite(own.sums).all():
+                raise ValueError(f"{name}: the inputs of this layer are NaN or infinite")
+            found[name] = {need: _value(own, need) for need in self._needs}
+        return found
 
 
-def _check_linear(live_sites):
+def check_linear(live_sites: sites.LiveSites) -> None:
     """Raise ValueError for layers whose inputs are not understood, naming all of them at once."""
-    refused = {}
+    refused: dict[str, str] = {}
     for site in live_sites:
         try:
             Linear(site)
@@ -121,23 +150,24 @@ def _check_linear(live_sites):
         raise ValueError(next(iter(refused.values())) + every)
 
 
-def _batch_size(model):
+def batch_size_of(model: Model) -> int:
+    """How many samples at a time make products of matrices fast, 32 to 2,048."""
     if not sites.is_graph(model):
         return 256
     numbers = sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in model.inputs)
     return min(max(_NUMBERS // numbers, 32), 2048)
 
 
-def _place(site):
+def place(site: sites.LiveSite) -> keras.Layer:
     """The layer whose inputs are seen; TimeDistributed calls its layer where values are hidden."""
     outer = site.source.layer
     return outer if isinstance(outer, keras.layers.TimeDistributed) else site.layer
 
 
-def _value(moments, name):
-    unfolding, sums, rows = moments.linear.unfolding, moments.sums, moments.rows
+def _value(own, name):
+    unfolding, sums, rows = own.linear.unfolding, own.sums, own.rows
     if name == HESSIAN:
-        return InputHessian(unfolding, hessian=sums / rows, rows=rows, mean=moments.first / rows)
-    squares = np.diagonal(sums, axis1=1, axis2=2) if moments.full else sums
+        return InputHessian(unfolding, hessian=sums / rows, rows=rows, mean=own.first / rows)
+    squares = np.diagonal(sums, axis1=1, axis2=2) if own.full else sums
     norms = np.sqrt(squares).astype(np.float32)[:, None]
     return unfolding.from_units(np.broadcast_to(norms, unfolding.shape_by_unit))

@@ -1,7 +1,7 @@
 """Zeros added to what flows through a model, so that derivatives can be taken there."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -32,7 +32,7 @@ def show(
         see(place, array, filling.hidden(place[0], len(array), mask))
         return values
 
-    with _passing(dict.fromkeys(places), pass_by):
+    with passing(dict.fromkeys(places), pass_by):
         for x, samples in batches.to_run(data, batch_size, model):
             filling = padding.Filling(samples, batches.length(x))
             model(x, training=False)
@@ -74,7 +74,7 @@ class Probes:
             self.masks[place].append(None if mask is None else ops.convert_to_numpy(mask))
             return values
 
-        with _passing(self.places, see):
+        with passing(self.places, see):
             yield
         self._fit_zeros()
 
@@ -95,7 +95,7 @@ class Probes:
             return function()
 
         variables = [zeros for own in self.zeros.values() for zeros in own]
-        with _passing(self.places, add):
+        with passing(self.places, add):
             found = map(ops.convert_to_numpy, autodiff.gradients(start, variables))
         return {place: [next(found) for _ in own] for place, own in self.zeros.items()}
 
@@ -109,8 +109,11 @@ class Probes:
                 self.zeros[place] = [keras.Variable(zeros, autocast=False) for zeros in new]
 
 
-def _passing(places, pass_by):
-    """Have values go on as `pass_by(place, values, mask)` on their way through a model."""
+def passing(places: Iterable[tuple], pass_by: Callable[..., Any]) -> AbstractContextManager[None]:
+    """Have values go on as `pass_by(place, values, mask)` on their way through a model.
+
+    Args: places: as of `Probes`.
+    """
     return keras_private.overridden(one for place in places for one in _wrapped(place, pass_by))
 
 

@@ -79,6 +79,18 @@ def known(model: Model) -> keras.Model | None:
         return None
 
 
+def flat(model: Model, inputs: Any = None) -> tuple[keras.Model, dict[int, keras.Layer]] | None:
+    """(the graph without models in it, {id of a layer in it: the layer of `model` behind it}).
+
+    None where nobody knows the graph, or what the model takes; `inputs` as for `inline`.
+    """
+    try:
+        graph, tracing = _traced(model, _inputs(model, inputs), strict=False)
+    except (NotInlined, ValueError):
+        return None
+    return graph, tracing.originals
+
+
 def _graph_of(model, inputs=None):
     if sites.is_graph(model) and not any(map(_hides_layers, keras_private.with_sublayers(model))):
         return model
@@ -91,17 +103,21 @@ def _hides_layers(layer):
 
 
 def _written_down(model, inputs, strict):
+    new, tracing = _traced(model, inputs, strict)
+    if model.compiled:
+        copies.compile_alike(model, new, tracing.twins)
+    tracing.name_operations(new)
+    return new
+
+
+def _traced(model, inputs, strict):
     if symbolic.own_state(model):
         raise NotInlined(f"{model.name!r} owns weights; give them to a layer that it calls")
     tracing = Tracing(model, strict)
     outputs = tracing.run(model, inputs)
     if any(not symbolic.is_symbolic(one) for one in keras.tree.flatten(outputs)):
         raise NotInlined(f"{model.name!r} returns more than tensors: {shown(outputs)}")
-    new = instances.functional(inputs, outputs, model)
-    if model.compiled:
-        copies.compile_alike(model, new, tracing.twins)
-    tracing.name_operations(new)
-    return new
+    return instances.functional(inputs, outputs, model), tracing
 
 
 def _warn_of_training(model, name):

@@ -62,6 +62,11 @@ class Tracing:
         # Tensors whose mask is known here but will not be on them when the graph runs.
         self._unmarked: dict[int, keras.KerasTensor] = {}
 
+    @property
+    def originals(self) -> dict[int, keras.Layer]:
+        """{id of a layer in the graph: the layer that it is the twin of}."""
+        return {id(twin): original for original, twin in self._layers.values()}
+
     def run(self, model: keras.Model, inputs: Any) -> Any:
         """The symbolic outputs of a model."""
         self._sparse = any(one.sparse for one in keras.tree.flatten(inputs))

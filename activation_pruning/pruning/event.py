@@ -88,6 +88,16 @@ class Event:
         bare = {site.name for site in self.sites if site.wrapper is None}
         return {seen.name: seen.kernel for seen in self.snapshots if seen.name in bare}
 
+    def forget(self) -> None:
+        """Let go of the weights that were read: a model's worth of memory. The masks stay."""
+        # A mask that hides nothing takes no memory.
+        self.alive = {
+            name: np.broadcast_to(np.True_, mask.shape) if mask.all() else mask
+            for name, mask in self.masks.items()
+        }
+        for name in ("snapshots", "_finite"):
+            vars(self).pop(name, None)
+
     def check(self) -> None:
         """Raise where these sites could never be pruned.
 

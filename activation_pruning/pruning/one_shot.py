@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from activation_pruning import amounts, masks
 from activation_pruning.evidence import gathering, reading
 from activation_pruning.graph.channels import Coupling
 from activation_pruning.hooks.silencing import silence
-from activation_pruning.pruning import report
+from activation_pruning.pruning import layer_by_layer, report
 from activation_pruning.pruning.event import Event
 from activation_pruning.pruning.settings import Settings
 from activation_pruning.support.checks import check_flags, is_number
@@ -68,9 +68,15 @@ def prune(
         exclude: layers to leave alone besides; `()` leaves out nothing at all.
         seed: for criteria that are random.
         respect_zeros: whether exact zeros count as pruned already.
-        sequential: prune layer by layer, in the order of the model (a subclassed one: in which
-            it made them), each with what its inputs have become by the pruning of those before;
-            how many weights each loses is allocated before.
+        sequential: prune layer by layer, in the order of their calls, each with what its inputs
+            have become by the pruning of those before; how many weights each loses is allocated
+            before. For criteria that look at inputs ("wanda", "lobs", "sparsegpt") the model is
+            run once: the data's hidden states are kept from layer to layer, beyond 1 GiB in
+            temporary files. For others, and where the graph of a model is not known (then in the
+            order in which it made its layers), it is run from the start for every layer. With
+            the allocations "uniform" and "erk" one Hessian is in memory at a time, with others
+            all of them at first. A layer that has lost its share already is left alone, so that
+            with these two a run that was stopped goes on where it was: call it again.
         between: function of the model, called between two of several sparsities, to train it.
         verbose: 0 for no progress bar of what takes long (surgeons, second derivatives, rounds).
         steps: how many batches of `data` to read, where it comes in batches (a generator without
@@ -111,7 +117,7 @@ def prune(
     if settings.needs and data is not None:
         data, live_sites = gathering.reached(model, event.sites, data)
         event = event.only({site.name: gathering.NOTHING for site in live_sites})
-    first = event
+    before, zeros = counted(event.masks.values()), _zeros(event)
     for number, target in enumerate(targets):
         if number and between is not None:
             between(model)
@@ -125,7 +131,7 @@ def prune(
             if len(rounds) > 1:
                 progress(done, len(rounds))
     final = None if amounts.is_amount(target) else target
-    note, left = _notes(first, event, final), report.without(found, event.sites)
+    note, left = _notes(before, zeros, event, final), report.without(found, event.sites)
     return report.report(model, left, final, note, event.masks, event.spending)
 
 
@@ -196,18 +202,20 @@ def _targets(sparsity: Any, settings: Settings, sequential: bool) -> list[Any]:
     return [sparsity]
 
 
-def _notes(first: Event, last: Event, target: float | None) -> str:
-    """What is to be said of a pruning besides its numbers."""
+def _notes(count: Count, zeros: Mapping[str, str], last: Event, target: float | None) -> str:
+    """What is to be said of a pruning besides its numbers; `count` and `zeros` are of before."""
     own = last.settings
     notes = [getattr(part, "note", "") for part in (own.surgeon, own.granularity)]
     notes += [last.coupling.note(last.sites, last.masks)] if last.coupling else []
-    notes += [str(last.spending or ""), _already(first, last, target), _fresh(first, last)]
+    notes += [str(last.spending or ""), _already(count, last, target), _fresh(zeros, last)]
     return " ".join(filter(None, notes))
 
 
-def _already(first: Event, last: Event, target: float | None) -> str:
-    """What to say where nothing was pruned because the model was sparser than asked; warns."""
-    count = counted(first.masks.values())
+def _already(count: Count, last: Event, target: float | None) -> str:
+    """What to say where nothing was pruned because the model was sparser than asked; warns.
+
+    count: of the weights before.
+    """
     above = target is not None and count.pruned > round(target * count.weights)
     if not above or count != counted(last.masks.values()):
         return ""
@@ -220,11 +228,15 @@ def _already(first: Event, last: Event, target: float | None) -> str:
     return found
 
 
-def _fresh(first: Event, last: Event) -> str:
-    """What to say of pruned kernels in which nothing but zeros is to be seen."""
-    bare = {site.name for site in first.sites if site.mask_variable is None}
-    zeros = [seen for seen in first.snapshots if seen.name in bare and not seen.kernel.any()]
-    pruned = [seen.layer for seen in zeros if not np.all(last.masks.get(seen.name, True))]
+def _zeros(event: Event) -> dict[str, str]:
+    """{site name: layer} of kernels in which nothing but zeros is to be seen, and no mask."""
+    bare = {site.name for site in event.sites if site.mask_variable is None}
+    return {s.name: s.layer for s in event.snapshots if s.name in bare and not s.kernel.any()}
+
+
+def _fresh(zeros: Mapping[str, str], last: Event) -> str:
+    """What to say of such kernels that were pruned."""
+    pruned = [layer for name, layer in zeros.items() if not np.all(last.masks.get(name, True))]
     if not pruned:
         return ""
     return (
@@ -252,19 +264,12 @@ def _steps(target: Any, count: Count, settings: Settings) -> list[Any]:
 
 def _pruned(event: Event, target: Any, data: Data, sequential: bool) -> Event:
     """Carry an event out; returns it with the new masks, and without sites that no data reaches."""
+    if sequential:
+        return layer_by_layer.pruned(event, target, data)
     gathered = event.gather(data)
     event = event.only(gathered)
     chosen, kernels = event.decide(target, gathered)
-    if not sequential:
-        event.assign(chosen, kernels)
-        if event.coupling:
-            silence(event.coupling, chosen)
-        return dataclasses.replace(event, alive=chosen)
-    settings = dataclasses.replace(event.settings, allocation="uniform")
-    for site in event.sites:  # each has its share already
-        alone = dataclasses.replace(event, sites=[site], settings=settings, alive=event.masks)
-        share = 1 - np.count_nonzero(chosen[site.name]) / chosen[site.name].size
-        own, kernels = alone.decide(share, alone.gather(data))
-        alone.assign(own, kernels)
-        chosen |= own
+    event.assign(chosen, kernels)
+    if event.coupling:
+        silence(event.coupling, chosen)
     return dataclasses.replace(event, alive=chosen)

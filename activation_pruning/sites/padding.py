@@ -12,7 +12,7 @@ import numpy as np
 from activation_pruning import keras_private
 from activation_pruning.support.types import Array
 
-_ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 # {id(layer): mask of its inputs}, where the layer around it has taken it off.
 _INSIDE: ContextVar[Mapping[int, Any]] = ContextVar("_INSIDE", default=MappingProxyType({}))
 
@@ -29,7 +29,7 @@ def of_inputs(layer: keras.Layer, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 def attentions(model: keras.Layer) -> list[keras.Layer]:
     """The attention layers of a model, which take the masks off their inputs: see `inside`."""
-    return [one for one in keras_private.with_sublayers(model) if isinstance(one, _ATTENTION)]
+    return [one for one in keras_private.with_sublayers(model) if isinstance(one, ATTENTION)]
 
 
 def inside(call: Callable[..., Any], layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:

@@ -64,6 +64,9 @@ class Surgeon:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    # Whether each site has its own scores, and nothing but these and the selection says how many
+    # weights it loses.
+    separable: bool = False
     rounds: ClassVar[int] = 1
     granularities: ClassVar[tuple[type[Granularity], ...]] = ()
 

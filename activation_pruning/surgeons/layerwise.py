@@ -55,6 +55,11 @@ class LayerwiseOBS(Damped):
     needs = frozenset({"input_hessian"})
     granularities = (Weight, NM, Block)
 
+    @property
+    def separable(self) -> bool:  # type: ignore[override]
+        """Whether each site has its own scores, see `Surgeon`."""
+        return self.recalculate_every == 1 and self.known_scores is None
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("recalculate_every", self.recalculate_every, 1)

@@ -44,8 +44,8 @@ def damped(hessian: Array, damping: float, name: str) -> Array:
     return hessian
 
 
-def cholesky(hessian: Array, name: str) -> Array:
-    """The lower triangular L with L L^T = H.
+def cholesky(hessian: Array, name: str, overwrite: bool = False) -> Array:
+    """The lower triangular L with L L^T = H; with `overwrite` in the memory of a Fortran array.
 
     Raises:
         ValueError: names the site whose H is singular to working precision.
@@ -55,7 +55,9 @@ def cholesky(hessian: Array, name: str) -> Array:
         array([[2., 0.],
                [0., 3.]])
     """
-    factor, info = scipy.linalg.lapack.dpotrf(hessian, lower=True, clean=True)
+    factor, info = scipy.linalg.lapack.dpotrf(
+        hessian, lower=True, clean=True, overwrite_a=overwrite
+    )
     pivots = np.diagonal(factor)
     # A pivot is the square root of what is left of a diagonal element; below the rounding errors
     # of the sums that led to it, it is noise.

@@ -43,6 +43,7 @@ class SparseGPT(Damped):
 
     needs = frozenset({"input_hessian"})
     granularities = (Weight, NM)
+    separable = True
 
     def __post_init__(self) -> None:
         check_count("block_size", self.block_size, 1)
@@ -60,35 +61,41 @@ class SparseGPT(Damped):
         kernels, group = {}, getattr(selection.granularity, "m", None)
         for number, site in enumerate(sites):
             own = zip(factored[site.name], parts(site, masks[site.name]), strict=True)
-            found = [solve(p.weights, p.alive, u, a, self.block_size, group) for (p, u), a in own]
+            found = [solve(w, alive, u, a, self.block_size, group) for (w, alive, u), a in own]
             kernels[site.name] = join(site, [weights for weights, _ in found])
             masks[site.name] = join(site, [alive for _, alive in found])
             selection.progress(number + 1, len(sites))
         return masks, kernels
 
-    def _factored(self, site: Site) -> list[tuple[Problem, Array]]:
+    def _factored(self, site: Site) -> list[tuple[Array, Mask, Array]]:
+        """(weights, alive, U) of each block; the Hessians are not kept beside the factors."""
         # The factors come from float64, where Hessians are nearly singular; the pass over the
         # weights is stable and goes in their own precision, in half of the time for float32.
         own = site.kernel.dtype.type
-        return [(p, factor(p).astype(own)) for p in split(site, self, own)]
+        return [(p.weights, p.alive, factor(p, True).astype(own)) for p in split(site, self, own)]
 
-    def _costs(self, site: Site, factored: list[tuple[Problem, Array]]) -> Scores:
+    def _costs(self, site: Site, factored: list[tuple[Array, Mask, Array]]) -> Scores:
         # In float64: the squares of tiny float32 weights would all be zero.
         costs = [
-            np.square(p.weights, dtype=np.float64) / (2 * np.sum(np.square(u, dtype=np.float64), 0))
-            for p, u in factored
+            np.square(w, dtype=np.float64) / (2 * np.einsum("ij,ij->j", u, u, dtype=np.float64))
+            for w, _, u in factored
         ]
         return join(site, costs)
 
 
-def factor(problem: Problem) -> Array:
-    """U, upper triangular, with H^-1 = U^T U.
+def factor(problem: Problem, overwrite: bool = False) -> Array:
+    """U, upper triangular, with H^-1 = U^T U; with `overwrite` in the memory of H.
 
     H = R R^T with R upper triangular (Cholesky from the last row up) gives U = R^-1: no inverse of
     H and no second Cholesky are needed.
     """
-    lower = obs.cholesky(problem.hessian[::-1, ::-1], problem.name)
-    return scipy.linalg.lapack.dtrtri(lower, lower=True)[0][::-1, ::-1]
+    matrix = problem.hessian if overwrite else problem.hessian.copy()
+    for i in range(-(-len(matrix) // 2)):  # both axes backwards, without a copy of a large one
+        row = matrix[i, ::-1].copy()
+        matrix[i] = matrix[-1 - i, ::-1]
+        matrix[-1 - i] = row
+    lower = obs.cholesky(matrix.T, problem.name, overwrite=True)  # it is symmetric
+    return scipy.linalg.lapack.dtrtri(lower, lower=True, overwrite_c=True)[0][::-1, ::-1]
 
 
 def solve(
