@@ -5,9 +5,9 @@
 
 Half of the units of each layer but the last go, by the magnitude of their weights. Timed is
 everything from a model of random weights to the smaller one: finding out which units belong
-together, scores, choice, and removal. Both work on 64 x 64 images, each in a process of its own with
-one thread, in turns; the clock is that of the processor. Prints a table, and how much of our time
-Keras takes to build the smaller model: as long as `keras.models.clone_model` takes.
+together, scores, choice, and removal. Both work on 64 x 64 images, each in a process of its own
+with one thread, in turns; the clock is that of the processor. Prints a table, and how much of our
+time Keras takes to build the smaller model: as long as `keras.models.clone_model` takes.
 """
 
 import argparse

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from activation_pruning.analysis import cost, operations
+from activation_pruning.analysis import operations
 from activation_pruning.analysis.calls import record
+from activation_pruning.analysis.cost import cost
 from activation_pruning.analysis.parts import parts
 from activation_pruning.budgets.base import CostBudget
 from activation_pruning.budgets.prediction import Term, product

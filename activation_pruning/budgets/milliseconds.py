@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import RegularGridInterpolator
 
-from activation_pruning.analysis import latency
 from activation_pruning.analysis.calls import record
+from activation_pruning.analysis.latency import latency
 from activation_pruning.analysis.parts import parts
 from activation_pruning.budgets.base import CostBudget
 from activation_pruning.budgets.prediction import Term
