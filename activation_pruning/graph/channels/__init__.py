@@ -24,9 +24,10 @@ from activation_pruning.graph.channels.coupling import Coupling, units_of
 from activation_pruning.graph.channels.flow import Channels, Flow, Size, Use, spread
 from activation_pruning.graph.channels.rules import Call, NotFollowed, known, rule
 from activation_pruning.graph.channels.walk import follow, pin_ties
+from activation_pruning.graph.reasons import Why
 
 __all__ = [
-    "Call", "Channels", "Coupling", "Flow", "NotFollowed", "Size", "Use", "activations",
+    "Call", "Channels", "Coupling", "Flow", "NotFollowed", "Size", "Use", "Why", "activations",
     "attention", "convolutional", "dense", "follow", "known", "merging", "normalization",
     "pin_ties", "pooling", "products", "recurrent", "reshaping", "rule", "spread", "units_of",
 ]  # fmt: skip

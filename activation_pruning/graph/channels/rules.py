@@ -14,7 +14,11 @@ RULES: dict[type | str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
 
 
 class NotFollowed(Exception):
-    """Raised by a rule that cannot follow this call; its message says why."""
+    """Raised by a rule that cannot follow this call; says why, and what to do about it."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
