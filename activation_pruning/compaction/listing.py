@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph.channels import Size, Why, units_of
+from activation_pruning.graph.channels import units_of
+from activation_pruning.graph.channels.flow import Size
 from activation_pruning.graph.holding import Named, named
+from activation_pruning.graph.reasons import Why
 from activation_pruning.sites import kernels
 from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table

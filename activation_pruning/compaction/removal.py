@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from activation_pruning.graph.channels import Flow, Why
+from activation_pruning.graph.channels import Flow
+from activation_pruning.graph.reasons import Why
 from activation_pruning.support.types import Array, Mask
 
 _SILENT = "prune them with their biases: ap.prune(..., granularity='unit') does"

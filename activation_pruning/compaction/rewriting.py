@@ -9,7 +9,7 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.graph import channels, copies, inlining, known
 from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
@@ -124,7 +124,7 @@ def _smaller(layer, copy, gone):
     own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
-        passes = gone.channels.any() and not layer.weights and channels.known(layer)
+        passes = gone.channels.any() and not layer.weights and known.known(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
     changes = _changes(layer, gone)
     fold = gone.fold(layer)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private
+from activation_pruning.graph.known import REGISTERED
 from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.twins import Twins
 from activation_pruning.keras_private import get_keras_mask, instances, symbolic
@@ -237,6 +238,8 @@ def _mask_arguments(layer, args, kwargs):
 
 def is_composite(layer: keras.Layer) -> bool:
     """Whether it only puts other layers together, in a `call` of its own."""
+    if type(layer) in REGISTERED:
+        return False
     if isinstance(layer, keras.Model):
         return not symbolic.own_state(layer)
     if _calls_as_keras(layer):

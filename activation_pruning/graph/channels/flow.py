@@ -22,6 +22,11 @@ class Channels:
     axis: of the channels, counted from the front.
     ids: int array, the number of each channel; what shares a number is removed together.
     value: float64 array: what the channel is for every sample and position, NaN where it varies.
+
+    Example:
+        >>> x = Channels((None, 4, 2), 2, np.array([5, 6]), np.array([np.nan, 0.0]))
+        >>> x.to((None, 2), 1).ids.tolist()  # a mean over positions, say
+        [5, 6]
     """
 
     shape: tuple
@@ -40,7 +45,12 @@ class Channels:
 
 
 def spread(values: Array, axis: int, shape: Sequence[int]) -> Array:
-    """One value for each index of an axis, at all places of a tensor of this shape."""
+    """One value for each index of an axis, at all places of a tensor of this shape.
+
+    Example:
+        >>> spread(np.array([1, 2]), 0, (2, 3)).tolist()
+        [[1, 1, 1], [2, 2, 2]]
+    """
     along = [-1 if one == axis else 1 for one in range(len(shape))]
     return np.broadcast_to(values.reshape(along), shape)
 
@@ -91,6 +101,14 @@ class Flow:
     inputs: {id(nested model): [Channels of each input]}.
     unknown: {id(operation): why no rule could follow a call of it}.
     whole: {name: why} of layers that put others together and could not be taken apart.
+
+    Example:
+        >>> flow = Flow()
+        >>> some, others = flow.fresh(2), flow.fresh(2)
+        >>> flow.tie(some, others)  # the first goes with the third, the second with the fourth
+        >>> flow.pin(others[1:], "an example")
+        >>> flow.labels().tolist(), [(ids.tolist(), why.reason) for ids, why in flow.pins]
+        ([0, 1, 0, 1], [([3], 'an example')])
     """
 
     def __init__(self, whole: Mapping[str, Why] | None = None) -> None:

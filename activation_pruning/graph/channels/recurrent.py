@@ -6,8 +6,9 @@ import numpy as np
 from activation_pruning.graph.channels.activations import by_number, constants
 from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.mixing import kernel_of
-from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed, rule
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 from activation_pruning.graph.channels.walk import step
+from activation_pruning.graph.known import RULES
 from activation_pruning.graph.reasons import Why
 from activation_pruning.sites import layer_classes
 

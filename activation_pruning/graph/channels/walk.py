@@ -9,8 +9,9 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.graph.channels import probing
 from activation_pruning.graph.channels.flow import Channels, Flow
-from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed
+from activation_pruning.graph.channels.rules import Call, NotFollowed
 from activation_pruning.graph.holding import ties
+from activation_pruning.graph.known import REGISTERED, RULES
 from activation_pruning.graph.reasons import Why
 from activation_pruning.support.types import Model
 
@@ -93,6 +94,8 @@ def step(
         function, masks = _rule_of(operation)
         taken, positions = _in_order(operation, args, kwargs, masks)
         found = keras.tree.flatten(function(Call(flow, operation, taken, shapes, (args, kwargs))))
+        if type(operation) in REGISTERED:
+            _check(operation, found, shapes)
         flow.pin(positions, f"the mask of {operation.name!r}")
         return found
     except NotFollowed as error:
@@ -102,6 +105,17 @@ def step(
     for x in xs:
         flow.pin(x.ids, why)
     return [flow.fixed(shape, why) for shape in shapes]
+
+
+def _check(operation, found, shapes):
+    """Raise where the rule of a user's own does not say what becomes of each output."""
+    given = [one.shape if isinstance(one, Channels) else type(one).__name__ for one in found]
+    fit = given == shapes and all(one.shape[one.axis] in (None, len(one.ids)) for one in found)
+    if not (fit and all(len(one.ids) == len(one.value) for one in found)):
+        raise ValueError(
+            f"the rule registered for {type(operation).__name__} says {given} of the outputs of "
+            f"{operation.name!r}, which are {shapes}: return Channels, one id and value per channel"
+        )
 
 
 def _rule_of(operation):
