@@ -28,6 +28,7 @@ from activation_pruning.callbacks import (
 from activation_pruning.compaction import compact, removable
 from activation_pruning.compression import compress, load_compressed
 from activation_pruning.exchange import export, from_tfmot, load_exported
+from activation_pruning.graph import channels
 from activation_pruning.graph.inlining import inline
 from activation_pruning.hooks.attachment import detach
 from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
@@ -55,6 +56,7 @@ __all__ = [
     "amounts",
     "analysis",
     "budgets",
+    "channels",
     "compact",
     "compress",
     "criteria",

@@ -1,15 +1,17 @@
 """Lists what goes from each layer and what stays, with the reasons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pandas as pd
 
-from activation_pruning import keras_private
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph.channels import Size, units_of
+from activation_pruning.graph.channels import units_of
+from activation_pruning.graph.channels.flow import Size
+from activation_pruning.graph.holding import Named, named
+from activation_pruning.graph.reasons import Why
 from activation_pruning.sites import kernels
 from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table
@@ -17,16 +19,24 @@ from activation_pruning.support.types import Array, Mask, Model, Table
 _KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
 # From what other layers, or other rows, say.
 _FOLLOWING = "target_shape", "newshape", "groups", "epsilon"
-_COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason"]
+_COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason", "remedy"]
+_LAST = Why("the last unit of a layer stays", "take the layer itself out of the model")
 
 
-def table(model: Model, gone: Removal) -> Table:
-    """The table of `removable`, for a model without wrappers."""
-    found = list(_kernels(model))
+def table(model: Model, gone: Removal, paths: Mapping[str, str]) -> Table:
+    """The table of `removable`, for a model without wrappers.
+
+    Args:
+        model: as it was followed.
+        gone: what goes from it.
+        paths: {name of a layer of its graph: the path of that layer}, where that is another.
+    """
+    layers = named(model, paths)
+    found = list(_kernels(layers))
     sizes = [size for size in gone.flow.sizes.values() if size.key not in _FOLLOWING]
     sized = {(id(size.layer), len(size.ids)) for size in sizes if size.key != "num_heads"}
-    paths = {id(layer): path for layer, path, _ in _named(model)}
-    rows = [_sized(size, paths.get(id(size.layer), size.layer.name), gone, found) for size in sizes]
+    known = {id(one.layer): one.path for one in layers}
+    rows = [_sized(size, known.get(id(size.layer), size.layer.name), gone, found) for size in sizes]
     others: dict[tuple[int, int], list[_Kernel]] = {}
     for kernel in found:
         if (id(kernel.layer), len(kernel.dead)) not in sized:
@@ -46,8 +56,8 @@ class _Kernel(NamedTuple):
     dead: Mask  # units without weights
 
 
-def _kernels(model: Model) -> Iterator[_Kernel]:
-    for layer, path, around in _named(model):
+def _kernels(layers: list[Named]) -> Iterator[_Kernel]:
+    for layer, path, around in layers:
         for kernel in kernels.of(layer) or []:
             variable = kernel.variable(layer)
             if variable is None:
@@ -57,16 +67,6 @@ def _kernels(model: Model) -> Iterator[_Kernel]:
             if not alive.any():  # a fresh one
                 alive[...] = True
             yield _Kernel(path, layer, around, variable, units, ~units_alive(units, alive))
-
-
-def _named(model, prefix="", around=(), seen=None):
-    seen = set() if seen is None else seen
-    for layer in keras_private.sublayers(model):
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            inner = (*around, layer)
-            yield layer, f"{prefix}{layer.name}", inner
-            yield from _named(layer, f"{prefix}{layer.name}/", inner, seen)
 
 
 def _sized(size: Size, path: str, gone: Removal, found: list[_Kernel]) -> tuple:
@@ -80,7 +80,7 @@ def _sized(size: Size, path: str, gone: Removal, found: list[_Kernel]) -> tuple:
         constant |= np.all(own, axis=0) if own else False
     removed = gone.of(size.ids)
     left = constant & ~removed
-    reasons = gone.reasons(size.ids[left]) or ["the last unit of a layer stays"] * int(left.any())
+    reasons = gone.reasons(size.ids[left]) or [_LAST] * int(left.any())
     return _row(path, _KINDS.get(size.key, size.key), constant, removed, left, reasons)
 
 
@@ -108,9 +108,14 @@ def _blocked(kernel, flow):
         if id(layer) in flow.unknown:
             return flow.unknown[id(layer)]
     outer = kernel.around[-2] if len(kernel.around) > 1 else kernel.layer
-    return f"only whole channels of {outer.name!r} ({type(outer).__name__}) can go"
+    reason = f"only whole channels of {outer.name!r} ({type(outer).__name__}) can go"
+    return Why(reason, "prune all weights of a channel, or a head, together")
 
 
 def _row(path, kind, constant, removed, left, reasons):
     counts = len(left), *(int(some.sum()) for some in (constant, removed, left))
-    return path, kind, *counts, "; ".join(reasons)
+    remedies = list(dict.fromkeys(why.remedy for why in reasons))
+    if "" in remedies:  # something that nobody can change
+        remedies = [f"leave the layer out of unit pruning: exclude={path!r}"]
+    said = ("; ".join(parts) for parts in ([why.reason for why in reasons], remedies))
+    return path, kind, *counts, *said

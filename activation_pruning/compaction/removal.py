@@ -4,7 +4,11 @@ import keras
 import numpy as np
 
 from activation_pruning.graph.channels import Flow
+from activation_pruning.graph.reasons import Why
 from activation_pruning.support.types import Array, Mask
+
+_SILENT = "prune them with their biases: ap.prune(..., granularity='unit') does"
+_TOGETHER = "prune those they meet as well: ap.prune(..., granularity='unit') of all layers does"
 
 
 class Removal:
@@ -68,22 +72,23 @@ class Removal:
         inside = dict.fromkeys(use.layer for use in self.flow.uses if use.weights is not None)
         return [one for one in inside if id(getattr(one, "bias", None)) in own]
 
-    def reasons(self, ids: Array, most: int = 3) -> list[str]:
-        """Why these channels stay, as texts."""
+    def reasons(self, ids: Array, most: int = 3) -> list[Why]:
+        """Why these channels stay."""
         wanted = np.zeros(len(self._gone), bool)
         wanted[self._labels[ids]] = True
-        found = [reason for pinned, reason in self.flow.pins if wanted[self._labels[pinned]].any()]
+        found = [why for pinned, why in self.flow.pins if wanted[self._labels[pinned]].any()]
         for use in self.flow.uses:
             held = self._needed(use) & wanted[self._labels[use.ids]]
-            if use.reason:
-                found += [use.reason] * int(held.any())
+            if use.why:
+                found += [use.why] * int(held.any())
                 continue
             if (held & np.isfinite(use.value)).any():
                 border = ": sums differ at its borders" if hasattr(use.layer, "padding") else ""
-                name = use.layer.name
-                found.append(f"{name!r} takes no constants but zeros into its bias{border}")
+                reason = f"{use.layer.name!r} takes no constants but zeros into its bias{border}"
+                found.append(Why(reason, _SILENT))
             if (held & ~np.isfinite(use.value)).any():
-                found.append(f"they meet others that vary before {use.layer.name!r}")
+                reason = f"they meet others that vary before {use.layer.name!r}"
+                found.append(Why(reason, _TOGETHER))
         return list(dict.fromkeys(found))[:most]
 
     def _needed(self, use):

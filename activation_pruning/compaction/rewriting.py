@@ -9,7 +9,7 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.graph import channels, copies, inlining, known
 from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
@@ -56,14 +56,14 @@ def compact(model: Model, inputs: Any = None) -> Model:
         >>> small.layers[0].units, model.count_params(), small.count_params()
         (3, 68, 35)
     """
-    plain = _plain(model, inputs)
+    plain, found = _plain(model, inputs)
     report.warn_revived(model)
-    gone = _removal(plain)
+    gone = _removal(plain, found)
     if not gone.channels.any():
-        reasons = listing.table(plain, gone)["reason"]
-        found = list(dict.fromkeys(filter(None, reasons)))
-        more = f"; and {len(found) - 5} more, see ap.removable" if len(found) > 5 else ""
-        said = "; ".join(found[:5]) or "no unit is pruned as a whole"
+        reasons = listing.table(plain, gone, found.paths)["reason"]
+        said = list(dict.fromkeys(filter(None, reasons)))
+        more = f"; and {len(said) - 5} more, see ap.removable" if len(said) > 5 else ""
+        said = "; ".join(said[:5]) or "no unit is pruned as a whole"
         warnings.warn(f"compact: no unit can be removed: {said}{more}", stacklevel=2)
     return copies.rebuild(
         plain,
@@ -83,7 +83,8 @@ def removable(model: Model, inputs: Any = None) -> Table:
     Returns:
         DataFrame, one row for each layer that makes channels, and for each other one that has
         pruned units: layer, kind (units, filters, heads, ...), units, constant (units without
-        incoming weights), removed, left (constant and not removed), reason (why those are left).
+        incoming weights), removed, left (constant and not removed), reason (why those are left),
+        remedy (what to do about it). Layers go by their paths, "block/inner", as in reports.
 
     Raises:
         TypeError, ValueError: as `compact`.
@@ -96,25 +97,25 @@ def removable(model: Model, inputs: Any = None) -> Table:
         >>> ap.removable(model)[["layer", "units", "removed", "left"]].values.tolist()
         [['a', 6, 3, 0], ['b', 2, 0, 0]]
     """
-    plain = _plain(model, inputs)
-    return listing.table(plain, _removal(plain))
+    plain, found = _plain(model, inputs)
+    return listing.table(plain, _removal(plain, found), found.paths)
 
 
-def _removal(model):
-    flow = channels.follow(model)
+def _removal(model, found):
+    flow = channels.follow(model, found.whole)
     channels.pin_ties(flow, model)
     return Removal(flow)
 
 
 def _plain(model, inputs):
     sites.check_model(model)
-    model = inlining.flattened(model, inputs)
-    for variable in model.weights:
+    found = inlining.flattened(model, inputs)
+    for variable in found.graph.weights:
         if "float" in str(variable.dtype):
             values = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
             if not np.isfinite(values).all():
                 raise ValueError(f"{variable.path} holds NaN or infinite values: nothing to keep")
-    return wrapping.plain(model)
+    return wrapping.plain(found.graph), found
 
 
 def _smaller(layer, copy, gone):
@@ -123,7 +124,7 @@ def _smaller(layer, copy, gone):
     own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
-        passes = gone.channels.any() and not layer.weights and channels.known(layer)
+        passes = gone.channels.any() and not layer.weights and known.known(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
     changes = _changes(layer, gone)
     fold = gone.fold(layer)

@@ -116,9 +116,9 @@ class _Paths:
                 fed_back = other.layer is site.layer
                 coupled = f"they are coupled with those of {other.path!r}"
                 raise _refused(site.name, "its layer feeds them back" if fed_back else coupled)
-        for ids, reason in self.flow.pins:
+        for ids, why in self.flow.pins:
             if np.isin(self.labels[ids], own).any():
-                raise _refused(site.name, reason)
+                raise _refused(site.name, why.reason)
         taking = [use for use in self.flow.uses if np.isin(self.labels[use.ids], own).any()]
         return [self._taker(site, own, use.layer) for use in taking]
 

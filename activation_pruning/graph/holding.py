@@ -3,7 +3,7 @@
 import collections
 import functools
 import types
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -94,6 +94,40 @@ def leaves(model: keras.Model) -> dict[int, keras.Layer]:
         else:
             found[id(layer)] = layer
     return found
+
+
+class Named(NamedTuple):
+    """A layer; path: its name behind those of the layers it is in; around: these and itself."""
+
+    layer: keras.Layer
+    path: str
+    around: tuple[keras.Layer, ...]
+
+
+def named(
+    model: keras.Layer, paths: Mapping[str, str] | None = None, around: tuple = ()
+) -> list[Named]:
+    """All layers inside, each once, by the paths that `sites` gives them.
+
+    Args:
+        model: a model or layer.
+        paths: {name of a layer right below: its path}, where that is another.
+
+    Example:
+        >>> inner = keras.Sequential([keras.layers.Dense(3, name="a")], name="inner")
+        >>> [one.path for one in named(keras.Sequential([keras.Input((2,)), inner]))]
+        ['inner', 'inner/a']
+    """
+    found: dict[int, Named] = {}
+    paths = paths or {}
+    for layer in keras_private.sublayers(model):
+        if id(layer) not in found:
+            path = paths.get(layer.name, layer.name)
+            found[id(layer)] = Named(layer, path, (*around, layer))
+            for one in named(layer, None, (*around, layer)):
+                inner = Named(one.layer, f"{path}/{one.path}", one.around)
+                found.setdefault(id(one.layer), inner)
+    return list(found.values())
 
 
 def ties(model: keras.Model) -> dict[int, list[keras.Layer]]:

@@ -1,13 +1,15 @@
 """Models of any class written down as one graph of Keras's own layers and operations."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.graph import copies
+from activation_pruning.graph.holding import named
 from activation_pruning.graph.own_classes import calls_otherwise
+from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.tracing import NotInlined, Tracing, is_composite
 from activation_pruning.keras_private import instances, symbolic
 from activation_pruning.support.shown import shown
@@ -57,24 +59,32 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
     if not model.built:
         model(symbols)
     _warn_of_training(model, "inline")
-    return _written_down(model, symbols, strict=True)
+    return _written_down(model, symbols, strict=True).graph
 
 
-def flattened(model: Model, inputs: Any = None) -> keras.Model:
+class Flattened(NamedTuple):
+    """A graph; paths: {name of a layer in it: its path}; whole: {name: why it stays so}."""
+
+    graph: keras.Model
+    paths: dict[str, str]
+    whole: dict[str, Why]
+
+
+def flattened(model: Model, inputs: Any = None) -> Flattened:
     """The model itself where its graph is known; else the `inline`d one.
 
     Layers in it whose call cannot be written down stay whole.
     """
-    graph = _graph_of(model, inputs)
-    if graph is not model:
+    found = _graph_of(model, inputs)
+    if found.graph is not model:
         _warn_of_training(model, "compact")
-    return graph
+    return found
 
 
 def known(model: Model) -> keras.Model | None:
     """The graph of `flattened`; None where nobody knows it, or what the model takes."""
     try:
-        return _graph_of(model)
+        return _graph_of(model).graph
     except (NotInlined, ValueError):
         return None
 
@@ -88,12 +98,12 @@ def flat(model: Model, inputs: Any = None) -> tuple[keras.Model, dict[int, keras
         graph, tracing = _traced(model, _inputs(model, inputs), strict=False)
     except (NotInlined, ValueError):
         return None
-    return graph, tracing.originals
+    return graph, {id(twin): one for one, twin in tracing.layers()}
 
 
 def _graph_of(model, inputs=None):
     if sites.is_graph(model) and not any(map(_hides_layers, keras_private.with_sublayers(model))):
-        return model
+        return Flattened(model, {}, {})
     return _written_down(model, _inputs(model, inputs), strict=False)
 
 
@@ -107,7 +117,13 @@ def _written_down(model, inputs, strict):
     if model.compiled:
         copies.compile_alike(model, new, tracing.twins)
     tracing.name_operations(new)
-    return new
+    paths = {id(one.layer): one.path for one in named(model)}
+    twins, whole = tracing.layers(), tracing.whole
+    return Flattened(
+        new,
+        {twin.name: paths.get(id(one), one.name) for one, twin in twins},
+        {twin.name: whole[id(one)].why for one, twin in twins if id(one) in whole},
+    )
 
 
 def _traced(model, inputs, strict):

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private
+from activation_pruning.graph.known import REGISTERED
+from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.twins import Twins
 from activation_pruning.keras_private import get_keras_mask, instances, symbolic
 from activation_pruning.support.names import unused
@@ -21,8 +23,9 @@ _FOREIGN = {"keras", "tensorflow", "jax", "torch", "activation_pruning"}
 class NotInlined(TypeError):
     """The `call` of a model or layer cannot be written down as a graph; the message says where."""
 
-    def __init__(self, message: str, placed: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, remedy: str = "", placed: bool = False) -> None:
+        super().__init__(f"{message}. {remedy[:1].upper()}{remedy[1:]}" if remedy else message)
+        self.why = Why(message, remedy)
         self.placed = placed  # whether the message names a layer and a line
 
 
@@ -59,13 +62,13 @@ class Tracing:
         self._names: set[str] = set()
         self._within_leaf = False
         self._layers: dict[int, tuple[keras.Layer, keras.Layer]] = {}  # original and twin, by id
+        self.whole: dict[int, NotInlined] = {}  # why layers could not be taken apart, by id
         # Tensors whose mask is known here but will not be on them when the graph runs.
         self._unmarked: dict[int, keras.KerasTensor] = {}
 
-    @property
-    def originals(self) -> dict[int, keras.Layer]:
-        """{id of a layer in the graph: the layer that it is the twin of}."""
-        return {id(twin): original for original, twin in self._layers.values()}
+    def layers(self) -> list[tuple[keras.Layer, keras.Layer]]:
+        """(layer, its twin) for all that were called."""
+        return list(self._layers.values())
 
     def run(self, model: keras.Model, inputs: Any) -> Any:
         """The symbolic outputs of a model."""
@@ -100,9 +103,10 @@ class Tracing:
         self._path.append(operation.name)
         try:
             return self._inside(operation, args, kwargs)
-        except NotInlined:
+        except NotInlined as error:
             if self._strict:
                 raise
+            self.whole[id(operation)] = error
             self._forget(set(self._layers) - known)
         finally:
             self._path.pop()
@@ -187,7 +191,8 @@ class Tracing:
         cause = str(error).strip().partition("\n")[0]
         return NotInlined(
             f"{path!r} ({type(layer).__name__}) cannot be written down as a graph: {cause}"
-            f"{_line(error)}. Make its call of layers and keras.ops only",
+            f"{_line(error)}",
+            "make its call of layers and keras.ops only",
             placed=True,
         )
 
@@ -233,6 +238,8 @@ def _mask_arguments(layer, args, kwargs):
 
 def is_composite(layer: keras.Layer) -> bool:
     """Whether it only puts other layers together, in a `call` of its own."""
+    if type(layer) in REGISTERED:
+        return False
     if isinstance(layer, keras.Model):
         return not symbolic.own_state(layer)
     if _calls_as_keras(layer):

@@ -7,6 +7,7 @@ from keras import layers as L
 
 import activation_pruning as ap
 from activation_pruning import sites
+from activation_pruning.graph import copies
 from activation_pruning.sites import kernels
 
 
@@ -84,6 +85,17 @@ LEFT = {
 }
 
 
+REMEDIES = {
+    "own": "channels.register(Own, rule)",
+    "subclass": "channels.register(Doubled, rule)",
+    "block": "keep its weights in a layer that it calls",
+    "grouped": "leave the layer out of unit pruning: exclude='x'",
+    "depthwise": "leave the layer out of unit pruning: exclude='x'",
+    "recurrent": "use one that takes each number by itself",
+    "bidirectional": "make both of one class and size",
+}
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 @pytest.mark.parametrize("kind", LEFT)
 def test_a_layer_that_keeps_pruned_units_is_listed_with_what_blocks_it(kind):
@@ -96,6 +108,7 @@ def test_a_layer_that_keeps_pruned_units_is_listed_with_what_blocks_it(kind):
     assert row["left"] > 0
     assert row["removed"] == 0
     assert row["reason"] == reason
+    assert REMEDIES[kind] in row["remedy"]
     with pytest.warns(UserWarning, match="no unit can be removed") as warned:
         small = ap.compact(model)
     assert reason in "".join(str(one.message) for one in warned)
@@ -141,3 +154,79 @@ def test_every_layer_that_a_report_names_has_a_row():
         site = next(s for s in sites.find(model).sites if s.path == path)
         units = np.broadcast_to(site.units, site.kernel().shape)
         assert np.bincount(units[site.kernel() != 0], minlength=site.n_units).min() == 0
+
+
+class Whole(L.Layer):
+    """A block that does something else in training, and so stays whole."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = L.Dense(6, name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x, training=None):
+        return self.inner(x) if training else 2 * self.inner(x)
+
+
+class Net(keras.Model):
+    """Layers in blocks, in a list."""
+
+    def __init__(self, last, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks, self.last = [Pair(name="first"), Pair(name="second")], last
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+class Pair(L.Layer):
+    """Two layers that are taken apart, the second of which adds to what comes in."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.wide, self.narrow = L.Dense(6, name="wide"), L.Dense(4, name="narrow")
+
+    def build(self, shape):
+        self.wide.build(shape)
+        self.narrow.build((*shape[:-1], 6))
+
+    def call(self, x):
+        return x + self.narrow(self.wide(x))
+
+
+def test_layers_of_models_that_are_taken_apart_go_by_the_paths_of_sites():
+    model = Net(L.Dense(2, name="last"))
+    model(np.ones((1, 4), "float32"))
+    ap.prune(model, 0.5, granularity="unit", allocation="uniform", include="*/wide")
+    table = ap.removable(model)
+    paths = [site.path for site in sites.find(model, exclude=()).sites]
+    assert table["layer"].tolist() == paths
+    assert paths == ["first/wide", "first/narrow", "second/wide", "second/narrow", "last"]
+    assert table["removed"].tolist() == [3, 0, 3, 0, 0]
+
+
+def test_what_meets_others_is_to_be_pruned_with_them():
+    layers = keras.Input((8,)), L.Dense(4, name="a"), Pair(name="b"), L.Dense(2)
+    model = keras.Sequential(layers)
+    whole = copies.copy_model(model)
+    ap.prune(model, 0.5, granularity="unit", include="a")
+    row = ap.removable(model).set_index("layer").loc["a"]
+    assert "they meet others that vary" in row["reason"]
+    assert row["remedy"].startswith("prune those they meet as well")
+    ap.prune(whole, 0.5, granularity="unit")
+    assert ap.removable(whole).set_index("layer").loc["a", "removed"] == 2
+
+
+def test_a_block_that_stays_whole_says_where_its_call_leaves_keras():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(8, name="a"), Whole(name="whole")])
+    model.layers[1].inner.kernel.assign(np.ones((8, 6)) * [0, 1, 1, 1, 1, 1])
+    table = ap.removable(model).set_index("layer")
+    row = table.loc["whole/inner"]
+    assert row["left"] == 1
+    assert row["reason"].startswith("'whole' (Whole) cannot be written down as a graph: ")
+    assert "(test_listing.py, line " in row["reason"]
+    assert row["remedy"] == "make its call of layers and keras.ops only"

@@ -23,8 +23,8 @@ def test_layers_inside_models_are_named_by_their_path():
     model = keras.Sequential([keras.Input((4,)), middle, keras.layers.Dense(2, name="b")])
     kill(inner.layers[0], 1)
     assert rows(model) == [
-        ("middle/inner/a", "units", 3, 1, 1, 0, ""),
-        ("b", "units", 2, 0, 0, 0, ""),
+        ("middle/inner/a", "units", 3, 1, 1, 0, "", ""),
+        ("b", "units", 2, 0, 0, 0, "", ""),
     ]
 
 
@@ -43,6 +43,8 @@ def test_what_stays_has_its_reason():
     assert first[6] == (
         "'same' takes no constants but zeros into its bias: sums differ at its borders"
     )
-    assert second == ("same", "filters", 2, 0, 0, 0, "")
+    assert first[7] == "prune them with their biases: ap.prune(..., granularity='unit') does"
+    assert second == ("same", "filters", 2, 0, 0, 0, "", "")
     assert last[:6] == ("out", "units", 3, 1, 0, 1)
     assert "output" in last[6]
+    assert last[7] == "leave the layer out of unit pruning: exclude='out'"

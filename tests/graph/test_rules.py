@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from activation_pruning.graph import channels
-from activation_pruning.graph.channels.rules import RULES
+from activation_pruning.graph.known import RULES
 from activation_pruning.sites import kernels, layer_classes
 
 KERNELS = [

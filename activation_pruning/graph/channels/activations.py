@@ -47,7 +47,7 @@ def activated(call: Call, x: Channels) -> Channels:
     if not by_number(activation):
         name = getattr(activation, "__name__", type(activation).__name__)
         reason = f"the activation {name!r} of {call.layer.name!r} may look at all channels"
-        call.flow.pin(x.ids, reason)
+        call.flow.pin(x.ids, reason, "put it into a layer after this one, or use another")
         return x.varying()
     return x.to(x.shape, value=constants(activation, x.value))
 

@@ -127,6 +127,11 @@ def units_of(flow: Flow, variable: keras.Variable, units: Array) -> Array | None
     """The channel of each unit of a kernel, or None where it is not known.
 
     `units` holds the unit of each weight, as `sites.Site` does.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a")])
+        >>> units_of(follow(model), model.layers[0].kernel, np.arange(3)[None]).tolist()
+        [2, 3, 4]
     """
     axes, number = flow.slices.get(id(variable), (None, {}))[1], int(units.max()) + 1
     known = [axis for axis, size in enumerate(units.shape) if size > 1 and axis in axes]

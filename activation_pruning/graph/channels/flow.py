@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
+from activation_pruning.graph.reasons import Why
 from activation_pruning.support.types import Array, Mask
 
 
@@ -21,6 +22,11 @@ class Channels:
     axis: of the channels, counted from the front.
     ids: int array, the number of each channel; what shares a number is removed together.
     value: float64 array: what the channel is for every sample and position, NaN where it varies.
+
+    Example:
+        >>> x = Channels((None, 4, 2), 2, np.array([5, 6]), np.array([np.nan, 0.0]))
+        >>> x.to((None, 2), 1).ids.tolist()  # a mean over positions, say
+        [5, 6]
     """
 
     shape: tuple
@@ -39,7 +45,12 @@ class Channels:
 
 
 def spread(values: Array, axis: int, shape: Sequence[int]) -> Array:
-    """One value for each index of an axis, at all places of a tensor of this shape."""
+    """One value for each index of an axis, at all places of a tensor of this shape.
+
+    Example:
+        >>> spread(np.array([1, 2]), 0, (2, 3)).tolist()
+        [[1, 1, 1], [2, 2, 2]]
+    """
     along = [-1 if one == axis else 1 for one in range(len(shape))]
     return np.broadcast_to(values.reshape(along), shape)
 
@@ -53,7 +64,7 @@ class Use:
     value: of the inputs. folds: bool (inputs,), whether that value can go into the bias exactly.
     weights: float (inputs, units), what a constant input adds to a unit; None where `folds` is
         true for zeros only.
-    reason: why channels that vary stay, "" where that they meet others says enough.
+    why: why channels that vary stay, None where that they meet others says enough.
     """
 
     layer: Any
@@ -63,7 +74,7 @@ class Use:
     value: Array
     folds: Mask
     weights: Array | None = None
-    reason: str = ""
+    why: Why | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -83,25 +94,34 @@ class Size:
 class Flow:
     """All that the walk over a model writes down.
 
-    ties: pairs of channels that can only go together. pins: (ids, reason) of channels that stay.
+    ties: pairs of channels that can only go together. pins: (ids, `Why`) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
     factors: {id(variable): (ids, make)}: the variable times `make(count)` when so many are left.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
     inputs: {id(nested model): [Channels of each input]}.
     unknown: {id(operation): why no rule could follow a call of it}.
+    whole: {name: why} of layers that put others together and could not be taken apart.
+
+    Example:
+        >>> flow = Flow()
+        >>> some, others = flow.fresh(2), flow.fresh(2)
+        >>> flow.tie(some, others)  # the first goes with the third, the second with the fourth
+        >>> flow.pin(others[1:], "an example")
+        >>> flow.labels().tolist(), [(ids.tolist(), why.reason) for ids, why in flow.pins]
+        ([0, 1, 0, 1], [([3], 'an example')])
     """
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, whole: Mapping[str, Why] | None = None) -> None:
+        self.count, self.whole = 0, whole or {}
         self.ties: list[tuple[Array, Array]] = []
-        self.pins: list[tuple[Array, str]] = []
+        self.pins: list[tuple[Array, Why]] = []
         self.uses: list[Use] = []
         self.slices: dict[int, tuple[Any, dict[int, Array]]] = {}
         self.factors: dict[int, tuple[Array, Callable[[int], Any]]] = {}
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
-        self.unknown: dict[int, str] = {}
+        self.unknown: dict[int, Why] = {}
 
     def fresh(self, number: int) -> Array:
         """Numbers of so many new channels."""
@@ -109,12 +129,12 @@ class Flow:
         self.count += number
         return ids
 
-    def fixed(self, shape: tuple, reason: str, axis: int | None = None) -> Channels:
+    def fixed(self, shape: tuple, why: str | Why, axis: int | None = None) -> Channels:
         """A tensor whose channels stay, one for each index of an axis (by default the last)."""
         axis = max(len(shape) - 1, 0) if axis is None else axis
         number = (shape[axis] if shape else 1) or 1
         found = Channels(tuple(shape), axis, self.fresh(number), np.full(number, np.nan))
-        self.pin(found.ids, reason)
+        self.pin(found.ids, why)
         return found
 
     def along(self, x: Channels, axis: int) -> Channels:
@@ -129,9 +149,9 @@ class Flow:
         """Let channels go together only, one by one."""
         self.ties.append((some, others))
 
-    def pin(self, ids: Array, reason: str) -> None:
+    def pin(self, ids: Array, why: str | Why, remedy: str = "") -> None:
         """Let channels stay."""
-        self.pins.append((ids, reason))
+        self.pins.append((ids, Why(why, remedy) if isinstance(why, str) else why))
 
     def units_of(self, layer: Any, number: int) -> Array:
         """The channels that a layer makes: the same ones whenever it is called."""
@@ -175,7 +195,7 @@ class Flow:
         nonzero: Mask,
         folds: bool = False,
         weights: Array | None = None,
-        reason: str = "",
+        why: Why | None = None,
     ) -> Use:
         """A layer mixes the channels of `x` into units `out`; see `Use` for the arguments.
 
@@ -188,7 +208,7 @@ class Flow:
         if again is not None:  # a shared layer has one bias for all of its calls
             known &= (again.value == x.value) | ~nonzero.any(axis=1)
             again.folds &= known
-        self.uses.append(Use(layer, x.ids, out, nonzero, x.value, known, weights, reason))
+        self.uses.append(Use(layer, x.ids, out, nonzero, x.value, known, weights, why))
         return self.uses[-1]
 
     def labels(self) -> Array:

@@ -6,6 +6,7 @@ import numpy as np
 from activation_pruning.graph.channels.activations import activated
 from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.rules import Call
+from activation_pruning.graph.known import REGISTERED
 from activation_pruning.support.types import Array, Mask
 
 
@@ -42,10 +43,38 @@ def mix(
 def mixed(call: Call, *, inputs: int, units: int, size: str, folds: bool = True) -> Channels:
     """The outputs of a layer whose `kernel` has one axis of `inputs` and one of `units`.
 
-    size: what the layer's configuration calls the number of units. folds: see `mix`.
+    It computes activation(x kernel + bias), of attributes with these names; the last two may be
+    None, or missing.
+
+    Args:
+        call: of the layer.
+        inputs, units: these axes of its kernel.
+        size: what the layer's configuration calls the number of units.
+        folds: whether constants contribute the same at all positions, so that they go into the
+            bias. Where a layer outside of Keras has none, only zeros go.
+
+    Example:
+        >>> import activation_pruning as ap
+        >>> class Linear(keras.layers.Layer):
+        ...     def __init__(self, width, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.width = width
+        ...     def build(self, shape):
+        ...         self.kernel = self.add_weight(shape=(self.width, shape[-1]), name="kernel")
+        ...     def call(self, x):
+        ...         return keras.ops.matmul(x, keras.ops.transpose(self.kernel))
+        ...     def get_config(self):
+        ...         return {**super().get_config(), "width": self.width}
+        >>> ap.sites.register(Linear, ap.sites.Kernel("kernel", (0,), 1))
+        >>> ap.channels.register(Linear, lambda call: mixed(call, inputs=1, units=0, size="width"))
+        >>> model = keras.Sequential([keras.Input((8,)), Linear(6), keras.layers.Dense(2)])
+        >>> report = ap.prune(model, 0.5, granularity="unit")
+        >>> ap.compact(model).layers[0].width
+        3
     """
     x, layer = call.along(), call.layer
     weights, alive = by_input(layer.kernel, inputs, units)
+    folds &= not (type(layer) in REGISTERED and getattr(layer, "bias", None) is None)
     out, value = mix(call, x, alive=alive, weights=weights, folds=folds)
     call.flow.slice(layer.kernel, inputs, x.ids)
     call.flow.slice(layer.kernel, units, out)

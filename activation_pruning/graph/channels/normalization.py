@@ -5,8 +5,11 @@ import numpy as np
 
 from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
+from activation_pruning.graph.reasons import Why
 
 _L = keras.layers
+_TOGETHER = "prune all layers that add to them at once: ap.prune(..., granularity='unit') does"
+_OTHERS = "prune other layers, or train with RMSNormalization or BatchNormalization instead"
 
 
 @rule(_L.Rescaling)
@@ -81,8 +84,8 @@ def _by_length(call):
         reason = f"{call.layer.name!r} normalises over all channels"
         whole = flow.fresh(1)
         flow.pin(whole, reason)
-        reason += ", and they are not zero for all inputs"
-        flow.use(call.layer, x, whole, np.ones((len(x.ids), 1), bool), reason=reason)
+        why = Why(f"{reason}, and they are not zero for all inputs", _TOGETHER)
+        flow.use(call.layer, x, whole, np.ones((len(x.ids), 1), bool), why=why)
     return x.to(call.shape, value=np.where(x.value == 0, 0.0, np.nan))
 
 
@@ -107,5 +110,5 @@ def _axes(call):
 @rule(_L.Normalization)
 def normalised(call: Call) -> Channels:
     """The mean over channels changes when one goes, even a constant one."""
-    call.flow.pin(call.x.ids, f"{call.layer.name!r} normalises over all channels")
+    call.flow.pin(call.x.ids, f"{call.layer.name!r} normalises over all channels", _OTHERS)
     return call.x.varying()

@@ -6,8 +6,10 @@ import numpy as np
 from activation_pruning.graph.channels.activations import by_number, constants
 from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.mixing import kernel_of
-from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed, rule
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 from activation_pruning.graph.channels.walk import step
+from activation_pruning.graph.known import RULES
+from activation_pruning.graph.reasons import Why
 from activation_pruning.sites import layer_classes
 
 _L = keras.layers
@@ -31,7 +33,9 @@ def bidirectional(call: Call) -> list[Channels]:
     if any(type(one) not in layer_classes.RECURRENT for one in both):
         raise NotFollowed("not known to compaction around this layer")
     if type(both[0]) is not type(both[1]) or both[0].units != both[1].units:
-        raise NotFollowed("its two layers are not of one class and size")
+        raise NotFollowed(
+            "its two layers are not of one class and size", "make both of one class and size"
+        )
     parts = states[:half], states[half:]
     found = [_fed_back(call, one, x, own) for one, own in zip(both, parts, strict=True)]
     # Keras takes the outputs of both to be equally wide.
@@ -64,7 +68,8 @@ def _fed_back(call, layer, x, states):
     silent = plain & _silent(layer, x, states, alive, fed)
     units = flow.made(layer, Channels((), 0, out, np.where(silent, 0.0, np.nan)))
     if not plain:
-        flow.pin(out, f"an activation of {layer.name!r} may look at all units")
+        reason = f"an activation of {layer.name!r} may look at all units"
+        flow.pin(out, reason, "use one that takes each number by itself, such as 'tanh'")
     flow.tie(gates, each)
     for state in states:
         flow.tie(state.ids, out)
@@ -72,7 +77,8 @@ def _fed_back(call, layer, x, states):
         flow.slice(variable, -1, out)
     flow.use(cell, x, gates, alive, folds=cell.bias is not None, weights=kernel)
     reason = f"{layer.name!r} feeds them back, and they are not zero for all inputs"
-    flow.use(cell, units, each, fed, reason=reason)
+    remedy = "prune all that makes a unit: ap.prune(..., granularity='unit') does"
+    flow.use(cell, units, each, fed, why=Why(reason, remedy))
     flow.slice(cell.kernel, 0, x.ids)
     flow.slice(cell.recurrent_kernel, 0, out)
     for variable in (cell.kernel, cell.recurrent_kernel, cell.bias):

@@ -1,6 +1,7 @@
 """Walks the graph of a model once, with `Channels` in the place of tensors."""
 
 import inspect
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -8,16 +9,19 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.graph.channels import probing
 from activation_pruning.graph.channels.flow import Channels, Flow
-from activation_pruning.graph.channels.rules import RULES, Call, NotFollowed
+from activation_pruning.graph.channels.rules import Call, NotFollowed
 from activation_pruning.graph.holding import ties
+from activation_pruning.graph.known import REGISTERED, RULES
+from activation_pruning.graph.reasons import Why
 from activation_pruning.support.types import Model
 
 
-def follow(model: Model) -> Flow:
+def follow(model: Model, whole: Mapping[str, Why] | None = None) -> Flow:
     """Follow the channels of a Sequential or Functional model from its inputs to its outputs.
 
     Args:
         model: a built Sequential or Functional model, nested ones included.
+        whole: see `Flow`.
 
     Returns:
         The `Flow`.
@@ -29,11 +33,14 @@ def follow(model: Model) -> Flow:
         >>> [layer.name for layer, _, _ in flow.units.values()]
         ['a', 'b']
     """
-    flow = Flow()
+    flow = Flow(whole)
     inputs = [flow.fixed(tensor.shape, "inputs of the model") for tensor in model.inputs]
     for x in _through(flow, model, inputs):
         flow.pin(x.ids, "outputs of the model")
     return flow
+
+
+_SHARED = "give each layer weights of its own before pruning, or leave these out"
 
 
 def pin_ties(flow: Flow, model: Model) -> None:
@@ -46,14 +53,14 @@ def pin_ties(flow: Flow, model: Model) -> None:
         >>> model = keras.Sequential([keras.Input((2,)), dense, tied])
         >>> flow = follow(model)
         >>> pin_ties(flow, model)
-        >>> flow.pins[-1][1]
+        >>> flow.pins[-1][1].reason
         "'a', 'lambda' share weights"
     """
     for key, layers in ties(model).items():
         users = [one for one in layers if not _around(one) or id(one) in flow.unknown]
         names = ", ".join(repr(one.name) for one in users)
         for ids in flow.slices.get(key, (None, {}))[1].values() if len(users) > 1 else ():
-            flow.pin(ids, f"{names} share weights")
+            flow.pin(ids, f"{names} share weights", _SHARED)
 
 
 def _around(layer):
@@ -87,14 +94,28 @@ def step(
         function, masks = _rule_of(operation)
         taken, positions = _in_order(operation, args, kwargs, masks)
         found = keras.tree.flatten(function(Call(flow, operation, taken, shapes, (args, kwargs))))
+        if type(operation) in REGISTERED:
+            _check(operation, found, shapes)
         flow.pin(positions, f"the mask of {operation.name!r}")
         return found
     except NotFollowed as error:
         reason = f"{operation.name!r} ({type(operation).__name__}): {error}"
-    flow.unknown[id(operation)] = reason
+        why = flow.whole.get(operation.name) or Why(reason, error.remedy)
+    flow.unknown[id(operation)] = why
     for x in xs:
-        flow.pin(x.ids, reason)
-    return [flow.fixed(shape, reason) for shape in shapes]
+        flow.pin(x.ids, why)
+    return [flow.fixed(shape, why) for shape in shapes]
+
+
+def _check(operation, found, shapes):
+    """Raise where the rule of a user's own does not say what becomes of each output."""
+    given = [one.shape if isinstance(one, Channels) else type(one).__name__ for one in found]
+    fit = given == shapes and all(one.shape[one.axis] in (None, len(one.ids)) for one in found)
+    if not (fit and all(len(one.ids) == len(one.value) for one in found)):
+        raise ValueError(
+            f"the rule registered for {type(operation).__name__} says {given} of the outputs of "
+            f"{operation.name!r}, which are {shapes}: return Channels, one id and value per channel"
+        )
 
 
 def _rule_of(operation):
@@ -103,11 +124,23 @@ def _rule_of(operation):
     if found is None and layer and _can_be_tried(operation):
         return _tried, ()
     if found is None:
-        raise NotFollowed("not known to compaction")
+        raise NotFollowed("not known to compaction", _remedy(operation, layer))
     mode = getattr(operation, "quantization_mode", None)
     if mode or getattr(operation, "lora_enabled", False):
-        raise NotFollowed(f"quantised to {mode}" if mode else "LoRA is enabled")
+        reason = f"quantised to {mode}" if mode else "LoRA is enabled"
+        raise NotFollowed(reason, "compact first, and quantise or adapt the smaller model")
     return found
+
+
+def _remedy(operation, layer):
+    """What helps where there is no rule."""
+    if not layer:
+        return "put the operation into a layer of its own, and say what it does: channels.register"
+    name = type(operation).__name__
+    said = f"say what it does to channels: channels.register({name}, rule)"
+    if keras_private.sublayers(operation):
+        return f"keep its weights in a layer that it calls, so that it is taken apart; or {said}"
+    return said
 
 
 def _can_be_tried(layer):
@@ -122,7 +155,7 @@ def _tried(call):
     same = np.arange(len(x.ids))
     alike = len(call.shapes) == 1 and len(call.shape) == len(x.shape)
     if not (alike and probing.channel_by_channel(call, x, [(x.axis, same)])):
-        raise NotFollowed("not known to compaction")
+        raise NotFollowed("not known to compaction", _remedy(call.layer, True))
     return x.to(call.shape, value=probing.constants(call, x))
 
 
