@@ -1,5 +1,7 @@
 """Decides which channels can go without changing the outputs of a model."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -77,8 +79,8 @@ class Removal:
         wanted = np.zeros(len(self._gone), bool)
         wanted[self._labels[ids]] = True
         found = [why for pinned, why in self.flow.pins if wanted[self._labels[pinned]].any()]
-        for use in self.flow.uses:
-            held = self._needed(use) & wanted[self._labels[use.ids]]
+        for use, needed in self._all_needed:
+            held = needed & wanted[self._labels[use.ids]]
             if use.why:
                 found += [use.why] * int(held.any())
                 continue
@@ -90,6 +92,11 @@ class Removal:
                 reason = f"they meet others that vary before {use.layer.name!r}"
                 found.append(Why(reason, _TOGETHER))
         return list(dict.fromkeys(found))[:most]
+
+    @functools.cached_property
+    def _all_needed(self):
+        """[(use, its inputs that have to stay)], now that nothing changes any more."""
+        return [(use, self._needed(use)) for use in self.flow.uses]
 
     def _needed(self, use):
         """Inputs of a use that have to stay: they reach units that do, and cannot be folded."""

@@ -61,9 +61,9 @@ def compact(model: Model, inputs: Any = None) -> Model:
     gone = _removal(plain, found)
     if not gone.channels.any():
         reasons = listing.table(plain, gone, found.paths)["reason"]
-        said = list(dict.fromkeys(filter(None, reasons)))
-        more = f"; and {len(said) - 5} more, see ap.removable" if len(said) > 5 else ""
-        said = "; ".join(said[:5]) or "no unit is pruned as a whole"
+        known = list(dict.fromkeys(filter(None, reasons)))
+        more = f"; and {len(known) - 5} more, see ap.removable" if len(known) > 5 else ""
+        said = "; ".join(known[:5]) or "no unit is pruned as a whole"
         warnings.warn(f"compact: no unit can be removed: {said}{more}", stacklevel=2)
     return copies.rebuild(
         plain,
