@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras.callbacks import CallbackList
 
-from activation_pruning import keras_private, sites
+from activation_pruning import sites
 from activation_pruning.hooks.attachment import attachment
+from activation_pruning.keras_private import frames
 from activation_pruning.sites.choice import as_list
 from activation_pruning.support import names
 from activation_pruning.support.shown import shown
@@ -46,7 +47,7 @@ class AttachedCallback(keras.callbacks.Callback):
     @property
     def abandoned(self) -> bool:
         """Whether it was attached for a `fit` that has died since."""
-        known = {None, *(run.name for run in keras_private.runs(self))}
+        known = {None, *(run.name for run in frames.runs(self))}
         return self._within not in known
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -85,14 +86,14 @@ class AttachedCallback(keras.callbacks.Callback):
         self._attach(self._hooks)
 
     def _call(self):
-        return next((run.name for run in keras_private.runs(self)), None)
+        return next((run.name for run in frames.runs(self)), None)
 
     def _running(self):
         """The model of the `fit` that has begun with this callback, or None.
 
         Raises ValueError where it is in two, or in one twice.
         """
-        fits = [run for run in keras_private.runs(self) if run.name == "fit"]
+        fits = [run for run in frames.runs(self) if run.name == "fit"]
         if sum(run.times for run in fits) > 1:
             raise ValueError(self._elsewhere("another fit that is still running, or here twice"))
         begun = [run.model for run in fits if isinstance(run.callbacks, CallbackList)]
@@ -127,7 +128,7 @@ class Last(keras.callbacks.Callback):
 
     def join(self, callback: keras.callbacks.Callback) -> None:
         """Become the last in the list that has `callback`; not in loops of users' own."""
-        for run in keras_private.runs(callback)[:1]:
+        for run in frames.runs(callback)[:1]:
             if not any(one is self for one in run.callbacks.callbacks):
                 run.callbacks.callbacks.append(self)
 

@@ -8,6 +8,7 @@ import keras
 from keras.callbacks import Callback
 
 from activation_pruning import keras_private
+from activation_pruning.keras_private import frames
 from activation_pruning.support.shown import shown
 
 _C = keras.callbacks
@@ -83,7 +84,7 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
     kind, methods = type(model), ("train_step", "compute_metrics")
     own = any(getattr(kind, name) is not getattr(keras.Model, name) for name in methods)
     unknown = own or any(_may_log(other) for other in others)
-    runs = keras_private.runs(callback)[:1]  # none in a loop of the user's own
+    runs = frames.runs(callback)[:1]  # none in a loop of the user's own
     if monitor.startswith("val_") and not all(run.validates for run in runs):
         text = (
             f"schedule watches monitor={shown(monitor)}, but this fit has no validation data. Give "

@@ -5,11 +5,8 @@ Keras release is met here and nowhere else. Nothing in here decides anything abo
 """
 
 import contextlib
-import sys
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras.src.backend import get_keras_mask as get_keras_mask  # what marks padded steps
@@ -238,37 +235,6 @@ def data_loss(model: keras.Model, x: Any, y: Any, y_pred: Any) -> Any:
     if type(model).compute_loss is not keras.Model.compute_loss:
         return model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=None)
     return model._compile_loss(y, y_pred)
-
-
-class Run(NamedTuple):
-    """A call of `fit`, `evaluate` or `predict` that is under way."""
-
-    name: str
-    model: Any
-    callbacks: Any  # as the user gave them, and a CallbackList when it has begun
-    times: int  # how often the callback is among them
-    validates: bool  # whether `fit` has validation data
-
-
-def runs(callback: keras.callbacks.Callback) -> list[Run]:
-    """The calls under way that have `callback`: in this thread, innermost first, then in others.
-
-    Keras tells nobody when `fit` raises, nor of validation data: it can be seen in the frames.
-    """
-    frames: dict[int, Any] = dict(sys._current_frames())
-    found: list[Run] = []
-    for innermost in [frames.pop(threading.get_ident()), *frames.values()]:
-        frame: FrameType | None = innermost
-        while frame is not None:
-            name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
-            if name in ("fit", "evaluate", "predict") and module.startswith("keras."):
-                own = frame.f_locals
-                given, validates = own.get("callbacks"), own.get("validation_data") is not None
-                known = getattr(given, "callbacks", None) or keras.tree.flatten(given)
-                if times := sum(one is callback for one in known):
-                    found.append(Run(name, own.get("self"), given, times, validates))
-            frame = frame.f_back
-    return found
 
 
 def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:

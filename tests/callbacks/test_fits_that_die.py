@@ -1,5 +1,7 @@
 """What a `fit` leaves that has died, in nested fits, in threads: nothing for the next one."""
 
+import gc
+import sys
 import threading
 
 import keras
@@ -10,6 +12,7 @@ import pytest
 
 import activation_pruning as ap
 from activation_pruning.hooks.attachment import attachment
+from activation_pruning.keras_private import frames
 
 pytestmark = pytest.mark.backend
 
@@ -224,3 +227,17 @@ def test_a_callback_list_used_again():
         model.fit(x, y, epochs=2, callbacks=given, **ROUNDS)
         assert models.pruned(model, *LAYERS) == 0.75
         assert attachment(model).owners == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_frames_are_read_without_a_garbage_collection(monkeypatch, enabled):
+    """One that began meanwhile could wait for ever, for a lock that Python 3.11 holds."""
+    seen, read = [], sys._current_frames
+    monkeypatch.setattr(sys, "_current_frames", lambda: seen.append(gc.isenabled()) or read())
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        assert frames.runs(keras.callbacks.Callback()) == []
+        assert (seen, gc.isenabled()) == ([False], enabled)
+    finally:
+        (gc.enable if was else gc.disable)()
