@@ -12,7 +12,7 @@ from activation_pruning import keras_private
 from activation_pruning.graph.known import REGISTERED
 from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.twins import Twins
-from activation_pruning.keras_private import get_keras_mask, instances, symbolic
+from activation_pruning.keras_private import get_keras_mask, instances, open_sizes, symbolic
 from activation_pruning.support.names import unused
 
 _PLAIN = (keras.Layer, keras.layers.Wrapper, keras.Model, keras.Sequential)
@@ -62,6 +62,7 @@ class Tracing:
         self._names: set[str] = set()
         self._within_leaf = False
         self._layers: dict[int, tuple[keras.Layer, keras.Layer]] = {}  # original and twin, by id
+        self.alike: list[tuple] = []  # pairs of tensors taken to have batches of one size
         self.whole: dict[int, NotInlined] = {}  # why layers could not be taken apart, by id
         # Tensors whose mask is known here but will not be on them when the graph runs.
         self._unmarked: dict[int, keras.KerasTensor] = {}
@@ -73,7 +74,7 @@ class Tracing:
     def run(self, model: keras.Model, inputs: Any) -> Any:
         """The symbolic outputs of a model."""
         self._sparse = any(one.sparse for one in keras.tree.flatten(inputs))
-        sizes = symbolic.open_sizes()
+        sizes = open_sizes.shadows(self.alike)
         filtering = keras.config.is_traceback_filtering_enabled()
         keras.config.disable_traceback_filtering()  # it rewrites the errors that are read here
         try:
@@ -96,7 +97,7 @@ class Tracing:
                 "`training` for all of its layers"
             )
         if not self._sparse:
-            symbolic.dense((args, kwargs))
+            instances.dense((args, kwargs))
         if not is_composite(operation):
             return self._leaf(called, operation, args, kwargs)
         known = set(self._layers)

@@ -175,8 +175,27 @@ def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None
         return new
     if inputs is None:
         inputs = new_inputs(model)
-    outputs = model._run_through_graph(inputs, operation_fn=function)
+    sparse = any(one.sparse for one in keras.tree.flatten(inputs))
+
+    def called(one: Any) -> Callable[..., Any]:
+        new = function(one)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not sparse:
+                dense((args, kwargs))
+            return new(*args, **kwargs)
+
+        return call
+
+    outputs = model._run_through_graph(inputs, operation_fn=called)
     return functional(inputs, outputs, model)
+
+
+def dense(tensors: Any) -> None:
+    """Mark symbolic tensors as not sparse: Keras takes products with plain arrays for sparse."""
+    for one in keras.tree.flatten(tensors):
+        if isinstance(one, keras.KerasTensor):
+            one._sparse = False
 
 
 def functional(inputs: Any, outputs: Any, like: keras.Model) -> keras.Model:
