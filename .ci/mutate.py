@@ -35,11 +35,12 @@ GROUPS = {
 UNFORKED = {"hooks", "callbacks"}
 # Tests beyond those of the room itself, and what takes long for it starts processes of its own.
 MORE_TESTS = {
+    "callbacks": ["tests/compression/test_compressed.py"],
     "hooks": [
         "tests/callbacks/test_training.py",
         "tests/evidence/test_padding.py",
         "tests/pruning/test_event.py",
-    ]
+    ],
 }
 LONG = "--ignore=tests/hooks/test_distribute.py"
 # It starts a process elsewhere, in which mutmut does not find its settings.

@@ -507,3 +507,12 @@ def test_weights_restored_by_a_callback_of_the_users_own_are_masked_again():
     with pytest.warns(UserWarning, match="restored"):
         model, _, _ = fit(ap.schedules.OneShot(0.5), 2, [Restore()])
     assert models.pruned(model, *LAYERS) == 0.5
+
+
+def test_what_a_fit_leaves_out_is_told():
+    model, (x, y) = models.compiled(models.mlp()), models.data()
+    pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), exclude="a")
+    model.fit(x, y, verbose=0, callbacks=[pruner])
+    table = pruner.left_out()
+    assert table.columns.tolist() == ["layer", "reason"]
+    assert dict(table.values.tolist())["a"] == "excluded"
