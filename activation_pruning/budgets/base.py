@@ -73,10 +73,6 @@ class CostBudget(Budget):
         final = dense * self.limit if self.limit < 1 else self.limit
         return dense + (final - dense) * self.way
 
-    def holds(self, measured: float, asked: float) -> bool:
-        """Return whether a cost is as low as was asked for."""
-        return measured <= asked
-
     def fewest(self, costs: Array, asked: float, measure: Callable[[int], float]) -> int:
         """Return the smallest number of steps after which the cost is as low as asked for.
 
@@ -126,23 +122,38 @@ class Spending(ByScores):
     def __call__(self, sites: Sites, items: SiteItems, allocation: Allocation) -> Share:
         self.dense = self.budget.measure(self._coupling.graph)
         self.asked = self.budget.asked(self.dense)
-        steps, costs = self._order(sites, items)
-        measure = functools.cache(lambda count: self._measured(sites, items, steps[:count]))
-        count = self.budget.fewest(costs, self.asked, measure)
-        self.predicted, self.measured = float(costs[count]), measure(count)
-        if not self.budget.holds(self.measured, self.asked):
-            raise ValueError(
-                f"{self.budget}: at most {self.asked:,.6g} {self.budget.unit} were asked for, but "
-                f"{self.measured:,.6g} of {self.dense:,.6g} stay whatever is pruned. "
-                "ap.removable(model) says what keeps units in the model; include= prunes more "
-                "layers."
-            )
-        gone = _gone(sites, items, steps[:count])
+        gone = _gone(sites, items, [])
+        met = self.dense <= self.asked and not any(mask.any() for mask in gone.values())
+        if met and self.budget.way == 1:
+            self.predicted = self.measured = self.dense  # as cheap as was asked for already
+        else:
+            gone = self._enough(sites, items)
         for site in sites:  # the units that stay rank last, whatever their scores
             own = items[site.name]
             scores = np.where(gone[site.name], own.scores, np.inf)
             items[site.name] = dataclasses.replace(own, values=scores, alive=None)
         return exactly(sites, items, {name: int(mask.sum()) for name, mask in gone.items()})
+
+    def _enough(self, sites, items):
+        """{site name: which units go} for the model to cost as little as was asked for."""
+        steps, costs = self._order(sites, items)
+        measure = functools.cache(lambda count: self._measured(sites, items, steps[:count]))
+        final = dataclasses.replace(self.budget, way=1.0).asked(self.dense)
+        if costs[-1] > final and self.budget.way < 1:  # a later event would find out
+            self._check(measure(len(steps)), final)
+        count = self.budget.fewest(costs, self.asked, measure)
+        self.predicted, self.measured = float(costs[count]), measure(count)
+        self._check(self.measured, self.asked)
+        return _gone(sites, items, steps[:count])
+
+    def _check(self, measured, asked):
+        if measured > asked:
+            raise ValueError(
+                f"{self.budget}: at most {asked:,.6g} {self.budget.unit} were asked for, but "
+                f"{measured:,.6g} of {self.dense:,.6g} stay whatever is pruned. "
+                "ap.removable(model) says what keeps units in the model; include= prunes more "
+                "layers, a smaller round_to= more units."
+            )
 
     def _order(self, sites, items):
         """The steps, and what the model is predicted to cost after 0, 1, 2, ... of them."""

@@ -123,7 +123,9 @@ class FileBytes(CostBudget):
 
     Args:
         limit: bytes, or a fraction in (0, 1) of the dense model's file.
-        format: ".keras" (without an optimizer), ".tflite" or ".onnx", see `export`.
+        format: ".keras", ".tflite" or ".onnx", see `export`. A ".keras" file is that of a model
+            that is not compiled: what `compile` was told takes some kilobytes more, and after
+            training there is the state of the optimizer.
 
     Raises:
         ValueError: a limit or a format that is none.
@@ -153,11 +155,17 @@ class FileBytes(CostBudget):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{self.format}"
             if self.format == ".keras":
-                bare = keras.Model(model.inputs, model.outputs)  # without the optimizer's state
-                bare.save(path)
+                _uncompiled(model).save(path)
             else:
                 export(model, path)
             return float(os.path.getsize(path))
+
+
+def _uncompiled(model):
+    if isinstance(model, keras.Sequential):
+        x = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
+        return keras.Sequential([x, *model.layers], name=model.name)
+    return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def _number(variable):

@@ -21,6 +21,7 @@ from activation_pruning.graph.channels import Coupling
 from activation_pruning.sites import check_model, layer_classes
 from activation_pruning.support.checks import check_count, check_number
 from activation_pruning.support.progress import ProgressBar
+from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Model, Table
 
 Run = Callable[[Model], Callable[[Any], Any]]  # what runs a model: a function of a batch
@@ -43,8 +44,9 @@ def latency_table(
 ) -> Table:
     """How long each layer takes by itself at several widths, measured.
 
-    Each Dense, convolutional and recurrent layer is built anew with fractions of its inputs and
-    units, and timed on zeros. Layers that are alike in all of it are measured once.
+    Each Dense, Conv1D to Conv3D, Conv2DTranspose, SeparableConv2D, DepthwiseConv2D, LSTM, GRU and
+    SimpleRNN is built anew with fractions of its inputs and units, and timed on zeros. Layers that
+    are alike in all of it are measured once; what other layers take is not known before the end.
 
     Args:
         model: a built `keras.Model`.
@@ -73,6 +75,8 @@ def latency_table(
     check_model(model)
     check_count("batch_size", batch_size, 1)
     check_count("repeats", repeats, 1)
+    if not np.iterable(widths):
+        raise TypeError(f"widths={shown(widths)}; give several fractions, as in (0.25, 0.5, 1.0).")
     for width in widths:
         check_number("widths", width, above=0, most=1)
     widths = sorted({*map(float, widths), 1.0})
@@ -163,6 +167,13 @@ class Milliseconds(CostBudget):
     def __post_init__(self) -> None:
         check_number("limit", self.limit, above=0, hint="milliseconds for the batch x")
         check_count("repeats", self.repeats, 1)
+        if not all(np.ndim(part) and len(part) for part in keras.tree.flatten(self.x)):
+            raise ValueError(f"x={shown(self.x)}; give a batch: arrays of at least one sample.")
+        if self.table is not None and not set(_COLUMNS) <= set(getattr(self.table, "columns", ())):
+            raise TypeError(
+                f"table={shown(self.table)}; it must be a DataFrame with the columns "
+                f"{', '.join(_COLUMNS)}, as latency_table makes it."
+            )
 
     def asked(self, dense: float) -> float:
         return dense + (self.limit - dense) * self.way if dense > self.limit else self.limit

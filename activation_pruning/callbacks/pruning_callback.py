@@ -32,6 +32,8 @@ class PruningCallback(KeepPruned):
     are compared on. Grown weights start at zero, with zero momenta; by `sparsity` they are alive.
     Weights of another epoch that EarlyStopping restores stay as they are.
 
+    `spending` is what came of the last event, where the schedule goes to a budget; else None.
+
     Args:
         schedule: an object of `activation_pruning.schedules`, or of tfmot.
         criterion, allocation, granularity, include, exclude, seed: as for `prune`.
@@ -186,7 +188,7 @@ class PruningCallback(KeepPruned):
 
     def _begin_history(self):
         self._history = report.EventHistory(regrow=self.regrow is not None)
-        self._target, self._monitors = 0.0, None
+        self._target, self._monitors, self.spending = 0.0, None, None
 
     def _begin(self, epoch):
         self._monitors = Monitors(self)  # by now each has begun its own training
@@ -249,6 +251,7 @@ class PruningCallback(KeepPruned):
         self._keep(self._event().only(gathered).sites)
         asked, before, event = target, self._count, self._event()
         chosen, kernels = event.decide(target, gathered)
+        self.spending = event.spending
         if amounts.is_amount(target):  # what the scores said it comes to
             count = counted(chosen.values())
             target = count.pruned / count.weights

@@ -50,8 +50,8 @@ def prune(
         model: a built Sequential, Functional, nested or subclassed `keras.Model`.
         sparsity: target fraction in [0, 1) over all prunable weights; rising fractions, pruned to
             one after the other, scoring anew each time; an object of `amounts`, which counts from
-            what is alive now; or one of `budgets`: what the compacted model may cost. None, with
-            N:M granularity only, is 1 - N/M.
+            what is alive now; or one of `budgets`, for granularity "unit": what the compacted model
+            may cost. None, with N:M granularity only, is 1 - N/M.
         criterion: a name in `criteria.CRITERIA` or `surgeons.SURGEONS`, `f(site) -> scores`, or
             an object of `surgeons`; surgeons change the surviving weights as well.
         allocation: "global", "uniform", "distributed", "erk", or a callable.

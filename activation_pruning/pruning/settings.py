@@ -102,6 +102,11 @@ class Settings:
                 f"sparsity={shown(sparsity)}: a budget is met by whole units that leave the model; "
                 "give granularity='unit' with it, and a criterion that is no surgeon"
             )
+        if isinstance(sparsity, amounts.Budget) and self.allocation is not allocations.class_blind:
+            raise ValueError(
+                f"allocation={self.allocation.__name__!r} has no say where a budget decides which "
+                "units go; leave it out"
+            )
         if sparsity is None or (amounts.is_amount(sparsity) and most == 1):
             return
         if not (is_number(sparsity) and 0 <= sparsity < 1 and sparsity <= most):

@@ -87,7 +87,7 @@ class Linear(_Asserting):
     Args:
         final_sparsity: at `end`, in [0, 1); or a budget, to which the cost falls in its place.
         begin, end: first and last event; 0 is before training.
-        initial_sparsity: at `begin`, in [0, final_sparsity].
+        initial_sparsity: at `begin`, in [0, final_sparsity]; 0 with a budget.
         frequency, by: as in `Constant`.
 
     Raises:

@@ -232,7 +232,7 @@ def test_a_file_is_no_larger_than_asked(format, tmp_path):
     report = ap.prune(model, ap.budgets.FileBytes(0.5, format), granularity="unit")
     small, path = ap.compact(model), tmp_path / f"model{format}"
     if format == ".keras":
-        keras.Model(small.inputs, small.outputs).save(path)
+        keras.Sequential([keras.Input((64,)), *small.layers]).save(path)
     else:
         ap.export(small, path)
     size, asked = path.stat().st_size, report.spending.asked
@@ -252,12 +252,25 @@ def test_within_fit_the_cost_falls_step_by_step():
     x, y = np.ones((8, 8, 8, 3)), np.ones((8, 4))
     model.fit(x, y, epochs=4, verbose=0, callbacks=[pruner, note])
     dense = ap.analysis.cost(model).total["multiply_adds"]
+    assert pruner.spending.measured == costs[3] <= pruner.spending.asked
     assert costs[0] == dense
     assert costs[1] <= 0.7 * dense
     assert costs[2] <= 0.4 * dense
     assert costs[1] > 0.6 * dense
     assert costs[2] > 0.3 * dense
     assert costs[3] == costs[2]
+
+
+def test_within_fit_a_budget_out_of_reach_is_refused_at_the_first_event():
+    model = mlp()
+    model.compile("sgd", "mse")
+    before = [weight.any(axis=0).sum() for weight in model.get_weights()[::2]]
+    schedule = ap.schedules.Linear(ap.budgets.Parameters(5), begin=1, end=4)
+    pruner = ap.PruningCallback(schedule, granularity="unit")
+    with pytest.raises(ValueError, match="at most 5 parameters were asked for"):
+        model.fit(np.ones((8, 12)), np.ones((8, 3)), epochs=4, verbose=0, callbacks=[pruner])
+    assert [weight.any(axis=0).sum() for weight in model.get_weights()[::2]] == before
+    assert pruner.spending is None
 
 
 def test_a_search_may_go_by_cost():
@@ -284,6 +297,12 @@ def test_a_search_may_go_by_cost():
     ("call", "message"),
     [
         (lambda m: ap.prune(m, ap.budgets.Parameters(0.5)), "granularity='unit'"),
+        (
+            lambda m: ap.prune(
+                m, ap.budgets.Parameters(0.5), allocation="uniform", granularity="unit"
+            ),
+            "allocation='uniform' has no say",
+        ),
         (lambda m: ap.budgets.Parameters(0), "limit=0; it must be"),
         (lambda m: ap.budgets.Parameters(1.5), "limit=1.5; a cost of 1 or more"),
         (lambda m: ap.budgets.Parameters("half"), "limit='half'; it must be"),

@@ -78,9 +78,12 @@ def test_another_runtime_is_what_is_measured(x):
         return lambda batch: model(batch)
 
     model = model_of()
-    budget = ap.budgets.Milliseconds(1e6, x, run=run, repeats=1, verbose=0)
-    ap.prune(model, budget, granularity="unit")
-    assert model.count_params() in ran
+    met = ap.budgets.Milliseconds(1e6, x, run=run, repeats=1, verbose=0)
+    ap.prune(model, met, granularity="unit")
+    assert ran == [model.count_params()]  # and no layer was measured for nothing
+    missed = ap.budgets.Milliseconds(1e-6, x, run=run, repeats=1, verbose=0)
+    with pytest.raises(ValueError, match="stay whatever is pruned"):
+        ap.prune(model, missed, granularity="unit")
     assert len(set(ran)) > 5  # layers of other widths, too
 
 
@@ -131,6 +134,8 @@ def test_recurrent_and_convolutional_models_can_be_pruned_to_time(clock):
         (lambda x: ap.budgets.Milliseconds(0, x), "limit=0; it must be"),
         (lambda x: ap.budgets.Speedup(0.5, x), "limit=0.5; it must be"),
         (lambda x: ap.budgets.Milliseconds(1.0, x, repeats=0), "repeats=0"),
+        (lambda x: ap.budgets.Milliseconds(1.0, 3.0), "x=3.0; give a batch"),
+        (lambda x: ap.budgets.Milliseconds(1.0, x[:0]), "give a batch"),
     ],
 )
 def test_errors_name_the_argument(x, make, message):
