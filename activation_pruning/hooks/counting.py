@@ -81,7 +81,7 @@ class Counter:
         # times as long on a CPU. Zeros and ones are exact in any matmul precision.
         ones = ops.ones((1, batch), "float32")
         sums = [ops.matmul(ones, STATISTICS[name](x, self.threshold)) for name in self.statistics]
-        if rank != 2:  # positions
+        if rank != 2 or x.shape[-1] != self.source.width:  # positions, in a flat axis too
             rows = [ops.reshape(one, (-1, self.source.width)) for one in sums]
             sums = [ops.mean(one, axis=0, keepdims=True) for one in rows]
         self._add(sums, ops.sum(ones, axis=1, keepdims=True))

@@ -87,7 +87,8 @@ def test_costs_of_a_surgeon_for_tiny_weights():
         weights = np.array([[1e-30, 2e-30]], np.float32)
 
     site = type("Any", (), {"statistics": {"input_hessian": type("H", (), {"unfolding": Flat})}})
-    costs = SparseGPT()._costs(site, [(Problem, np.eye(2, dtype=np.float32))])
+    parts = [(Problem.weights, None, np.eye(2, dtype=np.float32))]
+    costs = SparseGPT()._costs(site, parts)
     np.testing.assert_allclose(costs, [[[0.5e-60, 2e-60]]], rtol=1e-6)
 
 
