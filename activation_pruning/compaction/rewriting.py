@@ -166,8 +166,8 @@ def _transfer(layer, new, gone):
         if folds.get(id(old)) is not None:
             values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
         if id(old) in gone.flow.factors:
-            ids, make = gone.flow.factors[id(old)]
-            values = values * make(int((~gone.of(ids)).sum()))
+            ids, make, offset = gone.flow.factors[id(old)]
+            values = (values + offset) * make(int((~gone.of(ids)).sum())) - offset
         for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 _ops = keras.ops
-_SAMPLES = 3  # any number that nothing else has
 
 
 class OpenSize:
@@ -55,25 +54,6 @@ def shadows(alike: list[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
         "zeros": _filled(_ops.zeros, 0),
     }
     return [(_ops, name, value) for name, value in made.items()]
-
-
-def alike_in_batches(inputs: Any, pairs: list[tuple[Any, Any]]) -> bool:
-    """Whether the tensors of each pair have batches of one size, made of these inputs.
-
-    Example:
-        >>> x = keras.Input((4, 2))
-        >>> folded = keras.ops.reshape(x, (-1, 2))
-        >>> alike_in_batches([x], [(x, x + 1)]), alike_in_batches([x], [(x, folded)])
-        (True, False)
-    """
-    pairs = [(one, other) for one, other in pairs if one is not other]
-    if not pairs:
-        return True
-    part = keras.Model(inputs, [one for pair in pairs for one in pair])
-    known = keras.tree.map_structure(
-        lambda one: keras.KerasTensor((_SAMPLES, *one.shape[1:]), one.dtype), inputs
-    )
-    return all(one.shape[0] == _SAMPLES for one in part.compute_output_spec(known))
 
 
 def _is_open(size: Any) -> bool:
