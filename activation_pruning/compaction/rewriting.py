@@ -9,7 +9,8 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies, inlining, known
+from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.graph.known import known as has_rule
 from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
@@ -61,9 +62,9 @@ def compact(model: Model, inputs: Any = None) -> Model:
     gone = _removal(plain, found)
     if not gone.channels.any():
         reasons = listing.table(plain, gone, found.paths)["reason"]
-        said = list(dict.fromkeys(filter(None, reasons)))
-        more = f"; and {len(said) - 5} more, see ap.removable" if len(said) > 5 else ""
-        said = "; ".join(said[:5]) or "no unit is pruned as a whole"
+        known = list(dict.fromkeys(filter(None, reasons)))
+        more = f"; and {len(known) - 5} more, see ap.removable" if len(known) > 5 else ""
+        said = "; ".join(known[:5]) or "no unit is pruned as a whole"
         warnings.warn(f"compact: no unit can be removed: {said}{more}", stacklevel=2)
     return copies.rebuild(
         plain,
@@ -124,7 +125,7 @@ def _smaller(layer, copy, gone):
     own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
-        passes = gone.channels.any() and not layer.weights and known.known(layer)
+        passes = gone.channels.any() and not layer.weights and has_rule(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
     changes = _changes(layer, gone)
     fold = gone.fold(layer)

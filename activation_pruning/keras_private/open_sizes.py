@@ -106,7 +106,7 @@ def _arange(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(start, stop, step, dtype)
         size, first = (start, 0) if stop is None else (stop, start)
         if not _is_open(size) or _is_open(first) or first != 0 or step not in (None, 1):
-            (size if _is_open(size) else first)._refuse()
+            next(one for one in (size, first, step) if _is_open(one))._refuse()
         return _ops.cast(_ops.cumsum(_ones(size)) - 1, dtype or "int32")
 
     return arange
