@@ -104,7 +104,8 @@ def _arange(plain: Callable[..., Any]) -> Callable[..., Any]:
     def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
         if not (_is_open(start) or _is_open(stop) or _is_open(step)):
             return plain(start, stop, step, dtype)
-        size, first = (start, 0) if stop is None else (stop, start)
+        size: Any = start if stop is None else stop
+        first: Any = 0 if stop is None else start
         if not _is_open(size) or _is_open(first) or first != 0 or step not in (None, 1):
             next(one for one in (size, first, step) if _is_open(one))._refuse()
         return _ops.cast(_ops.cumsum(_ones(size)) - 1, dtype or "int32")
