@@ -15,7 +15,7 @@ BIN = $(VENV)/bin
 PYTEST = -m pytest -n auto --maxprocesses 4 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest mutate docs lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest test-models mutate docs lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -42,6 +42,10 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[$(EXTRAS),test]"
 	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
+
+test-models: $(VENV)/installed  ## architectures of KerasHub, small, pruned and compacted
+	$(BIN)/python -m pip install --quiet -e ".[models]"
+	$(BIN)/python -m pytest -m models tests/compaction/test_models.py
 
 mutate: $(BIN)/mutmut  ## which small changes of the source no test notices: make mutate group=hooks sample=80
 	nice $(BIN)/python .ci/mutate.py $(group) --sample $(sample)

@@ -9,7 +9,8 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
-from activation_pruning.graph import channels, copies, inlining, known
+from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.graph.known import known as has_rule
 from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
@@ -124,7 +125,7 @@ def _smaller(layer, copy, gone):
     own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
-        passes = gone.channels.any() and not layer.weights and known.known(layer)
+        passes = gone.channels.any() and not layer.weights and has_rule(layer)
         return copies.resized_layer(layer) if passes else copy(layer)
     changes = _changes(layer, gone)
     fold = gone.fold(layer)
@@ -166,8 +167,8 @@ def _transfer(layer, new, gone):
         if folds.get(id(old)) is not None:
             values = (values + _as_bias(folds[id(old)], values.shape)).astype(values.dtype)
         if id(old) in gone.flow.factors:
-            ids, make = gone.flow.factors[id(old)]
-            values = values * make(int((~gone.of(ids)).sum()))
+            ids, make, offset = gone.flow.factors[id(old)]
+            values = (values + offset) * make(int((~gone.of(ids)).sum())) - offset
         for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)

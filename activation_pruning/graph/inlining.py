@@ -11,7 +11,7 @@ from activation_pruning.graph.holding import named
 from activation_pruning.graph.own_classes import calls_otherwise
 from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.tracing import NotInlined, Tracing, is_composite
-from activation_pruning.keras_private import instances, open_sizes, symbolic
+from activation_pruning.keras_private import instances, symbolic
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
@@ -133,7 +133,7 @@ def _traced(model, inputs, strict):
     outputs = tracing.run(model, inputs)
     if any(not symbolic.is_symbolic(one) for one in keras.tree.flatten(outputs)):
         raise NotInlined(f"{model.name!r} returns more than tensors: {shown(outputs)}")
-    if not open_sizes.alike_in_batches(inputs, tracing.alike):
+    if not instances.alike_in_batches(inputs, tracing.alike):
         raise NotInlined(f"{model.name!r} reshapes to the size of a batch that may be another one")
     return instances.functional(inputs, outputs, model), tracing
 

@@ -9,6 +9,22 @@ RULES: dict[type | str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
 REGISTERED: set[type] = set()
 
 
+def rule_of(kind: type) -> tuple[Callable[..., Any], tuple[str, ...]] | None:
+    """The rule of a class of layers; of one that adds nothing to its base, that of the base.
+
+    Example:
+        >>> class Mine(int):
+        ...     pass
+        >>> rule_of(Mine) is None
+        True
+    """
+    while kind not in RULES and not any(callable(one) for one in vars(kind).values()):
+        if len(kind.__bases__) != 1:
+            return None
+        (kind,) = kind.__bases__
+    return RULES.get(kind)
+
+
 def known(layer: Any) -> bool:
     """Whether there is a rule for the class of a layer."""
-    return type(layer) in RULES
+    return rule_of(type(layer)) is not None

@@ -31,6 +31,7 @@ _MARKS = (
     "_self_unconditional", "_self_setattr", "_self_update_uid", "_self_name_based",
     "_self_saveable_object", "_activation_pruning",
 )  # fmt: skip
+_SAMPLES = 3  # any number that nothing else has
 _WRAPPED = (tracking.TrackedDict, tracking.TrackedList, tracking.TrackedSet)
 
 
@@ -175,20 +176,44 @@ def clone(model: keras.Model, function: Callable[[Any], Any], inputs: Any = None
         return new
     if inputs is None:
         inputs = new_inputs(model)
+    return functional(inputs, _run(model, inputs, function), model)
+
+
+def _run(model, inputs, function):
+    """The outputs of a graph with `function(operation)` called in the place of each operation."""
     sparse = any(one.sparse for one in keras.tree.flatten(inputs))
 
-    def called(one: Any) -> Callable[..., Any]:
+    def called(one):
         new = function(one)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args, **kwargs):
             if not sparse:
                 dense((args, kwargs))
             return new(*args, **kwargs)
 
         return call
 
-    outputs = model._run_through_graph(inputs, operation_fn=called)
-    return functional(inputs, outputs, model)
+    return model._run_through_graph(inputs, operation_fn=called)
+
+
+def alike_in_batches(inputs: Any, pairs: list[tuple[Any, Any]]) -> bool:
+    """Whether the tensors of each pair have batches of one size, made of these inputs.
+
+    Example:
+        >>> x = keras.Input((4, 2))
+        >>> folded = keras.ops.reshape(x, (-1, 2))
+        >>> alike_in_batches([x], [(x, x + 1)]), alike_in_batches([x], [(x, folded)])
+        (True, False)
+    """
+    pairs = [(one, other) for one, other in pairs if one is not other]
+    if not pairs:
+        return True
+    part = keras.Model(inputs, [one for pair in pairs for one in pair])
+    known = keras.tree.map_structure(
+        lambda one: keras.KerasTensor((_SAMPLES, *one.shape[1:]), one.dtype), inputs
+    )
+    found = _run(part, known, lambda one: one.compute_output_spec)
+    return all(one.shape[0] == _SAMPLES for one in found)
 
 
 def dense(tensors: Any) -> None:

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 _ops = keras.ops
-_SAMPLES = 3  # any number that nothing else has
 
 
 class OpenSize:
@@ -55,25 +54,6 @@ def shadows(alike: list[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
         "zeros": _filled(_ops.zeros, 0),
     }
     return [(_ops, name, value) for name, value in made.items()]
-
-
-def alike_in_batches(inputs: Any, pairs: list[tuple[Any, Any]]) -> bool:
-    """Whether the tensors of each pair have batches of one size, made of these inputs.
-
-    Example:
-        >>> x = keras.Input((4, 2))
-        >>> folded = keras.ops.reshape(x, (-1, 2))
-        >>> alike_in_batches([x], [(x, x + 1)]), alike_in_batches([x], [(x, folded)])
-        (True, False)
-    """
-    pairs = [(one, other) for one, other in pairs if one is not other]
-    if not pairs:
-        return True
-    part = keras.Model(inputs, [one for pair in pairs for one in pair])
-    known = keras.tree.map_structure(
-        lambda one: keras.KerasTensor((_SAMPLES, *one.shape[1:]), one.dtype), inputs
-    )
-    return all(one.shape[0] == _SAMPLES for one in part.compute_output_spec(known))
 
 
 def _is_open(size: Any) -> bool:
@@ -124,10 +104,10 @@ def _arange(plain: Callable[..., Any]) -> Callable[..., Any]:
     def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
         if not (_is_open(start) or _is_open(stop) or _is_open(step)):
             return plain(start, stop, step, dtype)
-        size, first = (start, 0) if stop is None else (stop, start)
+        size: Any = start if stop is None else stop
+        first: Any = 0 if stop is None else start
         if not _is_open(size) or _is_open(first) or first != 0 or step not in (None, 1):
-            refused: Any = size if _is_open(size) else first
-            refused._refuse()
+            next(one for one in (size, first, step) if _is_open(one))._refuse()
         return _ops.cast(_ops.cumsum(_ones(size)) - 1, dtype or "int32")
 
     return arange

@@ -55,7 +55,7 @@ def test_outputs_are_equal_for_any_size(name, tmp_path):
     for batch, length in ((1, 1), (3, 5), (2, 7)):
         x = generator.normal(size=(batch, length, 4)).astype("float32")
         own, expected = (ops.convert_to_numpy(one(x)) for one in (graph, model))
-        np.testing.assert_allclose(own, expected, rtol=1e-6)
+        np.testing.assert_allclose(own, expected, rtol=1e-6, atol=1e-6)
 
 
 def folded(y, x):

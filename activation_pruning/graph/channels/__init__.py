@@ -3,8 +3,9 @@
 - walk.py: walks the graph once, with `Channels` in the place of tensors; flow.py: what it finds.
 - rules.py: what the rule for a layer is, and how users register one of their own. Those of Keras's
   layers stand by kinds, much as Keras names these: activations, attention, convolutional, dense,
-  merging, normalization, pooling, products, recurrent, reshaping; mixing.py is what those of layers
-  with a kernel share, probing.py tries what nobody has written a rule for.
+  lengths (RMS norms and the like), merging, normalization, pooling, products, recurrent, reshaping;
+  mixing.py is what those of layers with a kernel share, probing.py tries what nobody has written a
+  rule for.
 - coupling.py: which units can only go together, and what must go with them.
 """
 
@@ -13,6 +14,7 @@ from activation_pruning.graph.channels import (
     attention,
     convolutional,
     dense,
+    lengths,
     merging,
     normalization,
     pooling,
@@ -28,6 +30,6 @@ from activation_pruning.graph.channels.walk import follow, pin_ties
 
 __all__ = [
     "Call", "Channels", "Coupling", "Flow", "NotFollowed", "activations", "attention",
-    "convolutional", "dense", "follow", "merging", "mixed", "normalization", "pin_ties", "pooling",
-    "products", "recurrent", "register", "reshaping", "spread", "units_of",
+    "convolutional", "dense", "follow", "lengths", "merging", "mixed", "normalization", "pin_ties",
+    "pooling", "products", "recurrent", "register", "reshaping", "spread", "units_of",
 ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Dense, EinsumDense and Embedding."""
 
+import inspect
+
 import keras
 import numpy as np
 
@@ -27,6 +29,27 @@ def embedding(call: Call) -> Channels:
     flow.size(layer, "output_dim", out)
     same = (table == table[:1]).all(axis=0) & table.any()
     return flow.made(layer, call.last(out, np.where(same, table[0], np.nan)))
+
+
+def _reversible(call: Call) -> Channels:
+    """An embedding, and, reversed, a product with the same table or one of its own."""
+    bound = inspect.signature(call.layer.call).bind(*call.arguments[0], **call.arguments[1])
+    tied = getattr(call.layer, "tie_weights", True)
+    table, axis = (call.layer.embeddings, 1) if tied else (call.layer.reverse_embeddings, 0)
+    if not bound.arguments.get("reverse"):
+        found = embedding(call)
+        call.flow.slice(table, axis, found.ids)
+        return found
+    x = call.along(-1)
+    _, alive = kernel_of(table)
+    out = call.flow.fixed(call.shape, f"{call.layer.name!r} makes its words of them")
+    call.flow.use(call.layer, x, out.ids, alive if axis == 0 else alive.T)
+    call.flow.slice(table, axis, x.ids)
+    return out
+
+
+if hasattr(_L, "ReversibleEmbedding"):  # Keras 3.13
+    rule(_L.ReversibleEmbedding)(_reversible)
 
 
 @rule(_L.EinsumDense)

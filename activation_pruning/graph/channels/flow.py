@@ -96,7 +96,7 @@ class Flow:
 
     ties: pairs of channels that can only go together. pins: (ids, `Why`) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
-    factors: {id(variable): (ids, make)}: the variable times `make(count)` when so many are left.
+    factors: {id(variable): (ids, make, offset)}, see `multiply`.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
     inputs: {id(nested model): [Channels of each input]}.
     unknown: {id(operation): why no rule could follow a call of it}.
@@ -117,7 +117,7 @@ class Flow:
         self.pins: list[tuple[Array, Why]] = []
         self.uses: list[Use] = []
         self.slices: dict[int, tuple[Any, dict[int, Array]]] = {}
-        self.factors: dict[int, tuple[Array, Callable[[int], Any]]] = {}
+        self.factors: dict[int, tuple[Array, Callable[[int], Any], float]] = {}
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
@@ -172,9 +172,11 @@ class Flow:
         axis %= len(variable.shape)
         self.tie(axes.setdefault(axis, ids), ids)
 
-    def multiply(self, variable: Any, ids: Array, make: Callable[[int], Any]) -> None:
-        """`variable` becomes `make(count)` times as large when so many of these channels stay."""
-        self.factors[id(variable)] = ids, make
+    def multiply(
+        self, variable: Any, ids: Array, make: Callable[[int], Any], offset: float = 0.0
+    ) -> None:
+        """`variable` + offset becomes `make(count)` times as large when so many channels stay."""
+        self.factors[id(variable)] = ids, make, offset
 
     def size(
         self, layer: Any, key: str, ids: Array, make: Callable[[int], Any] = int, axis: int = -1

@@ -41,6 +41,25 @@ def over_all_positions(call: Call) -> Channels:
     return x.to(call.shape, x.axis if len(call.shape) == len(x.shape) else 1)
 
 
+@rule("numpy.OnesLike", "numpy.ZerosLike")
+def filled(call: Call) -> Channels:
+    """Only the shape of what goes in counts."""
+    value = float(type(call.layer).__name__ == "OnesLike")
+    return call.x.to(call.shape, value=np.full(len(call.x.ids), value))
+
+
+def _along_channels(call):
+    """Known where all channels are one constant, or where zeros leave a sum what it is."""
+    x, kind = call.x, type(call.layer).__name__
+    out = call.flow.fixed(call.shape, f"{call.layer.name!r} goes along the channels")
+    if kind == "Sum":
+        read = np.ones((len(x.ids), 1), bool)
+        call.flow.use(call.layer, x, out.ids[:1], read)
+    elif kind == "Prod" or not (x.value == x.value[0]).all():
+        raise NotFollowed("it goes along the channels")
+    return out
+
+
 @rule("numpy.Mean", "numpy.Max", "numpy.Min", "numpy.Amax", "numpy.Amin", "numpy.Sum", "numpy.Prod")
 def reduced(call: Call) -> Channels:
     """Along other axes one number is left of each channel; a sum of constants is not known."""
@@ -49,7 +68,7 @@ def reduced(call: Call) -> Channels:
     axes = range(rank) if operation.axis is None else np.atleast_1d(operation.axis)
     gone = {int(axis) % rank for axis in axes}
     if x.axis in gone:
-        raise NotFollowed("it goes along the channels")
+        return _along_channels(call)
     axis = x.axis - (0 if operation.keepdims else sum(axis < x.axis for axis in gone))
     kind = type(operation).__name__
     kept = np.zeros_like(x.value, bool) if kind in ("Sum", "Prod") else np.isfinite(x.value)

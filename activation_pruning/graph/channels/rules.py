@@ -7,12 +7,21 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from activation_pruning import keras_private
 from activation_pruning.graph.channels.flow import Channels, Flow
 from activation_pruning.graph.known import REGISTERED, RULES
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
+
+
+def own_rule(layer: keras.Layer) -> str:
+    """What helps where there is no rule for the class of a layer."""
+    said = f"say what it does to channels: channels.register({type(layer).__name__}, rule)"
+    if keras_private.sublayers(layer):
+        return f"keep its weights in a layer that it calls, so that it is taken apart; or {said}"
+    return said
 
 
 class NotFollowed(Exception):

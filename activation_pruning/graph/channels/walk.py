@@ -7,11 +7,11 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.graph.channels import probing
+from activation_pruning.graph.channels import lengths, probing
 from activation_pruning.graph.channels.flow import Channels, Flow
-from activation_pruning.graph.channels.rules import Call, NotFollowed
+from activation_pruning.graph.channels.rules import Call, NotFollowed, own_rule
 from activation_pruning.graph.holding import ties
-from activation_pruning.graph.known import REGISTERED, RULES
+from activation_pruning.graph.known import REGISTERED, RULES, rule_of
 from activation_pruning.graph.reasons import Why
 from activation_pruning.support.types import Model
 
@@ -120,9 +120,12 @@ def _check(operation, found, shapes):
 
 def _rule_of(operation):
     layer = isinstance(operation, keras.Layer)
-    found = RULES.get(type(operation) if layer else keras_private.operation_name(operation))
+    name = None if layer else keras_private.operation_name(operation)
+    found = rule_of(type(operation)) if layer else RULES.get(name)
     if found is None and layer and _can_be_tried(operation):
         return _tried, ()
+    if found is None and layer and lengths.may_be_norm(operation):
+        return lengths.own_norm, ()
     if found is None:
         raise NotFollowed("not known to compaction", _remedy(operation, layer))
     mode = getattr(operation, "quantization_mode", None)
@@ -136,11 +139,7 @@ def _remedy(operation, layer):
     """What helps where there is no rule."""
     if not layer:
         return "put the operation into a layer of its own, and say what it does: channels.register"
-    name = type(operation).__name__
-    said = f"say what it does to channels: channels.register({name}, rule)"
-    if keras_private.sublayers(operation):
-        return f"keep its weights in a layer that it calls, so that it is taken apart; or {said}"
-    return said
+    return own_rule(operation)
 
 
 def _can_be_tried(layer):

@@ -1,0 +1,81 @@
+"""Models of KerasHub, small and with random weights, pruned and compacted: make test-models."""
+
+import keras
+import numpy as np
+import pruned_graphs
+import pytest
+from compacted import assert_same
+
+import activation_pruning as ap
+
+hub = pytest.importorskip("keras_hub", reason="the extra `models` is not installed").models
+pytestmark = [pytest.mark.slow, pytest.mark.models]
+
+SIZES = {"vocabulary_size": 64, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
+HEADS = SIZES | {"num_heads": 4}
+LENGTH = HEADS | {"max_sequence_length": 16}
+SHARED = SIZES | {"num_query_heads": 4, "num_key_value_heads": 2}
+IMAGES = {"image_shape": (16, 16, 3), "patch_size": 4, "num_layers": 2, "num_heads": 4}
+AUDIO = {"max_encoder_sequence_length": 16, "max_decoder_sequence_length": 16}
+# {name: (its backbone, share of the parameters that half of the units take with them)}
+MODELS = {
+    "bert": (lambda: hub.BertBackbone(**LENGTH), 0.33),
+    "distilbert": (lambda: hub.DistilBertBackbone(**LENGTH), 0.35),
+    "gpt2": (lambda: hub.GPT2Backbone(**LENGTH), 0.35),
+    "llama": (lambda: hub.LlamaBackbone(**SHARED), 0.32),
+    "mistral": (lambda: hub.MistralBackbone(**SHARED, sliding_window=4), 0.32),
+    "gemma": (lambda: hub.GemmaBackbone(**SHARED, head_dim=4), 0.17),
+    "qwen": (lambda: hub.QwenBackbone(**SHARED), 0.38),
+    "phi3": (lambda: hub.Phi3Backbone(**SHARED), 0.32),
+    "opt": (lambda: hub.OPTBackbone(**LENGTH), 0.35),
+    "bart": (lambda: hub.BartBackbone(**LENGTH), 0.4),
+    "t5": (lambda: hub.T5Backbone(**HEADS), 0.1),
+    "vit": (lambda: hub.ViTBackbone(**IMAGES, hidden_dim=16, mlp_dim=32), 0.36),
+    "whisper": (lambda: hub.WhisperBackbone(**LENGTH | AUDIO), 0.42),
+}
+# A layer of theirs has no configuration, or one that its own constructor does not take.
+NOT_LOADED = ("llama", "gemma", "t5", "vit")
+
+
+def batch(model):
+    """Inputs of two samples: words, masks that hide some, pictures and sounds."""
+    generator, found = np.random.default_rng(0), {}
+    names = model.input if isinstance(model.input, dict) else {"x": model.input}
+    for name, tensor in names.items():
+        shape = (2, *(8 if size is None else size for size in tensor.shape[1:]))
+        if "int" not in tensor.dtype:
+            found[name] = generator.normal(size=shape).astype("float32")
+        elif name.endswith("mask"):
+            found[name] = np.arange(8)[None].repeat(2, 0) < [[8], [6]]
+            found[name] = found[name].astype("int32")
+        else:
+            found[name] = generator.integers(0, 2 if "segment" in name else 64, shape)
+    return found if isinstance(model.input, dict) else found["x"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_of_the_units_go_and_the_outputs_stay(name, tmp_path):
+    make, share = MODELS[name]
+    keras.utils.set_random_seed(0)
+    model = pruned_graphs.randomised(make())
+    ap.prune(model, 0.5, granularity="unit", allocation="uniform")
+    small, x = ap.compact(model), batch(model)
+    assert_same(model, small, x, 1e-4)
+    assert 1 - small.count_params() / model.count_params() >= share
+    if name in NOT_LOADED:
+        return
+    small.save(tmp_path / "m.keras")
+    assert_same(small, keras.models.load_model(tmp_path / "m.keras"), x, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen", "phi3"])
+def test_the_width_of_rms_normalised_models_shrinks_where_it_is_no_output(name):
+    keras.utils.set_random_seed(0)
+    backbone = MODELS[name][0]()
+    words = backbone.token_embedding(backbone.output, reverse=True)
+    model = pruned_graphs.randomised(keras.Model(backbone.input, words))
+    ap.prune(model, 0.5, granularity="unit", allocation="uniform", exclude=())
+    small = ap.compact(model)
+    assert_same(model, small, batch(model), 1e-4)
+    assert small.get_layer("token_embedding").output_dim == 8
+    assert 1 - small.count_params() / model.count_params() >= 0.5
