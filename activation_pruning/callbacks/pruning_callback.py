@@ -62,6 +62,8 @@ class PruningCallback(KeepPruned):
     [0.75, 0.75]
     """
 
+    spending: Any = None  # a `budgets.Spending`, after an event
+
     def __init__(
         self,
         schedule: Any,

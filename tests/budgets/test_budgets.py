@@ -267,6 +267,7 @@ def test_within_fit_a_budget_out_of_reach_is_refused_at_the_first_event():
     before = [weight.any(axis=0).sum() for weight in model.get_weights()[::2]]
     schedule = ap.schedules.Linear(ap.budgets.Parameters(5), begin=1, end=4)
     pruner = ap.PruningCallback(schedule, granularity="unit")
+    assert pruner.spending is None
     with pytest.raises(ValueError, match="at most 5 parameters were asked for"):
         model.fit(np.ones((8, 12)), np.ones((8, 3)), epochs=4, verbose=0, callbacks=[pruner])
     assert [weight.any(axis=0).sum() for weight in model.get_weights()[::2]] == before
