@@ -17,6 +17,12 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+def pytest_fixture_setup(fixturedef, request):
+    """Seed what several tests share too, set up before the fixture below; in any order of tests."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Seed Python, NumPy and the backend, and clear Keras's global state and layer names."""
