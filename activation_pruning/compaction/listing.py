@@ -16,9 +16,10 @@ from activation_pruning.sites import kernels
 from activation_pruning.sites.site import units_alive
 from activation_pruning.support.types import Array, Mask, Model, Table
 
-_KINDS = {"output_dim": "channels", "num_heads": "heads", "output_shape": "channels"}
+_KINDS = {"output_dim": "channels", "output_shape": "channels"}
+_HEADS = "num_heads", "num_query_heads"
 # From what other layers, or other rows, say.
-_FOLLOWING = "target_shape", "newshape", "groups", "epsilon"
+_FOLLOWING = "target_shape", "newshape", "shape", "groups", "epsilon", "num_key_value_heads"
 _COLUMNS = ["layer", "kind", "units", "constant", "removed", "left", "reason", "remedy"]
 _LAST = Why("the last unit of a layer stays", "take the layer itself out of the model")
 
@@ -34,7 +35,7 @@ def table(model: Model, gone: Removal, paths: Mapping[str, str]) -> Table:
     layers = named(model, paths)
     found = list(_kernels(layers))
     sizes = [size for size in gone.flow.sizes.values() if size.key not in _FOLLOWING]
-    sized = {(id(size.layer), len(size.ids)) for size in sizes if size.key != "num_heads"}
+    sized = {(id(size.layer), len(size.ids)) for size in sizes if size.key not in _HEADS}
     known = {id(one.layer): one.path for one in layers}
     rows = [_sized(size, known.get(id(size.layer), size.layer.name), gone, found) for size in sizes]
     others: dict[tuple[int, int], list[_Kernel]] = {}
@@ -73,7 +74,7 @@ def _sized(size: Size, path: str, gone: Removal, found: list[_Kernel]) -> tuple:
     """The row of a layer whose configuration counts its channels."""
     number, layer = len(size.ids), size.layer
     constant = np.zeros(number, bool)
-    if size.key != "num_heads":
+    if size.key not in _HEADS:
         value = gone.flow.units.get(id(layer), (None, None, np.full(number, np.nan)))[2]
         constant |= np.isfinite(value)
         own = [one.dead for one in found if one.layer is layer and len(one.dead) == number]
@@ -81,7 +82,8 @@ def _sized(size: Size, path: str, gone: Removal, found: list[_Kernel]) -> tuple:
     removed = gone.of(size.ids)
     left = constant & ~removed
     reasons = gone.reasons(size.ids[left]) or [_LAST] * int(left.any())
-    return _row(path, _KINDS.get(size.key, size.key), constant, removed, left, reasons)
+    kind = "heads" if size.key in _HEADS else _KINDS.get(size.key, size.key)
+    return _row(path, kind, constant, removed, left, reasons)
 
 
 def _unsized(own: list[_Kernel], gone: Removal) -> tuple | None:

@@ -55,8 +55,7 @@ def repeat_vector(call: Call) -> Channels:
 
 @rule(
     "numpy.Transpose", "numpy.Swapaxes", "numpy.Moveaxis", "numpy.ExpandDims", "numpy.Squeeze",
-    "numpy.GetItem", "numpy.Repeat", "numpy.Flip", "numpy.Roll", "numpy.Split", "core.Unstack",
-    "numpy.Copy",
+    "numpy.GetItem", "numpy.Repeat", "numpy.Flip", "numpy.Roll", "core.Unstack", "numpy.Copy",
 )  # fmt: skip
 def moved(call: Call) -> list[Channels]:
     """Numbers go to other places: to which, is seen by letting the operation move numbers.
@@ -77,6 +76,50 @@ def moved(call: Call) -> list[Channels]:
         Channels(tuple(shape), axis, x.ids[origin], x.value[origin])
         for shape, (axis, origin) in zip(call.shapes, found, strict=True)
     ]
+
+
+@rule("numpy.Split")
+def split(call: Call) -> list[Channels]:
+    """Into equal parts along the channels: those of the same place in each part go together.
+
+    So do a gate and what it opens, made by one layer. Along another axis it only moves numbers.
+    """
+    x, parts = call.x, len(call.shapes)
+    if call.layer.axis % len(x.shape) != x.axis:
+        return moved(call)
+    if not isinstance(call.layer.indices_or_sections, int):
+        raise NotFollowed("it splits channels at given places", "split them into equal parts")
+    ids, values = x.ids.reshape(parts, -1), x.value.reshape(parts, -1)
+    call.flow.tie(ids, ids[:1])
+    rows = zip(call.shapes, ids, values, strict=True)
+    return [Channels(tuple(shape), x.axis, own, value) for shape, own, value in rows]
+
+
+@rule("nn.Glu")
+def gated(call: Call) -> Channels:
+    """One half of the channels times the sigmoid of the other: they go in pairs."""
+    x = call.x
+    if call.layer.axis % len(x.shape) != x.axis:
+        raise NotFollowed("it splits another axis than that of the channels")
+    half = len(x.ids) // 2
+    call.flow.tie(x.ids[:half], x.ids[half:])
+    value = np.where(x.value[:half] == 0, 0.0, np.nan)
+    return Channels(call.shape, x.axis, x.ids[:half], value)
+
+
+@rule("numpy.BroadcastTo")
+def broadcast_to(call: Call) -> Channels:
+    """Repeated along other axes than that of the channels."""
+    x, axis = call.x, call.x.axis + len(call.shape) - len(call.x.shape)
+    if call.shape[axis] != len(x.ids) or len(x.ids) < 2:
+        raise NotFollowed("it spreads one channel over several")
+    shape = call.layer.shape
+
+    def make(count):
+        return tuple(count if a == axis else size for a, size in enumerate(shape))
+
+    call.flow.size(call.layer, "shape", x.ids, make, axis)
+    return x.to(call.shape, axis)
 
 
 def _along_one_axis(numbers):

@@ -83,7 +83,12 @@ class Call:
         args, kwargs = keras.tree.map_structure(
             lambda one: values if one is x else one, self.arguments
         )
+        kept = {id(one) for one in getattr(self.layer, "weights", ())}
+        states = [one for one in getattr(self.layer, "variables", ()) if id(one) not in kept]
+        before = [keras.ops.convert_to_numpy(one) for one in states]  # of random numbers, say
         found = keras.tree.flatten(self.layer(*args, **kwargs))
+        for one, value in zip(states, before, strict=True):
+            one.assign(value)
         return [keras.ops.convert_to_numpy(one) for one in found]
 
     def along(self, axis: int | None = None) -> Channels:

@@ -143,9 +143,12 @@ def _remedy(operation, layer):
 
 
 def _can_be_tried(layer):
-    """Whether it is of a user's own class and holds no weights; Keras's own layers have rules."""
+    """Whether it is of a user's own class and holds no weights; Keras's own layers have rules.
+
+    What draws at random in training alone, as DropPath does, can be tried as well.
+    """
     own = not type(layer).__module__.startswith("keras.") or type(layer) is keras.layers.Lambda
-    return own and not layer.variables
+    return own and not layer.weights
 
 
 def _tried(call):
