@@ -8,7 +8,7 @@ import numpy as np
 
 from activation_pruning.graph.channels.flow import Channels, spread
 from activation_pruning.graph.channels.rules import Call
-from activation_pruning.support.types import Array
+from activation_pruning.support.types import Array, Mask
 
 _OPEN = 2  # what stands for a size that is not known
 
@@ -36,26 +36,51 @@ def number_by_number(function: Callable[..., Any]) -> bool:
     return same_shape and _equal(together, np.reshape(alone, numbers.shape))
 
 
-def channel_by_channel(call: Call, x: Channels, outputs: list[tuple[int, Array]]) -> bool:
-    """Whether a call makes the same of the channels of `x` that are left when others go.
+def channel_by_channel(call: Call, outputs: list[tuple[int, Array]] | None = None) -> bool:
+    """Whether a call makes the same of the channels that are left when others go.
+
+    Of several tensors, all of one shape and with channels along one axis, channel i of each goes
+    with that of the others.
+
+    Args:
+        call: that makes tensors of these tensors alone.
+        outputs: for each output (axis, the channel that is at each of its indices); None for one
+            with the channels as they came.
+    """
+    others = range(2, 1 + len(call.xs))
+
+    def run(values: Array, kept: Mask) -> list[Array]:
+        # Other numbers for the others, but the same ones for the same channels; zeros stay zeros.
+        return call.run(values, *(np.sin(times * values) for times in others))
+
+    return parts_alike(call.xs[0], run, outputs)
+
+
+def parts_alike(
+    x: Channels,
+    run: Callable[[Array, Mask], list[Array]],
+    outputs: list[tuple[int, Array]] | None = None,
+) -> bool:
+    """Whether `run` makes the same of some channels, whichever others are there.
 
     Tried on random numbers: for any two channels, once with the one and without the other, and the
     other way round. So a call that lets one channel depend on another shows, unless it does so only
     for numbers unlike these (normally distributed, some of them zeros), and one that counts them.
 
     Args:
-        call: of one tensor, `x`.
-        x: its channels.
-        outputs: for each output (axis, the channel that is at each of its indices).
+        x: the channels.
+        run: (numbers, which channels these are of) -> what becomes of them.
+        outputs: as for `channel_by_channel`.
     """
     shape = _closed(x.shape)
+    outputs = outputs or [(x.axis, np.arange(shape[x.axis]))]
     generator = np.random.default_rng(0)
     values = generator.normal(size=shape) * (generator.random(shape) < 0.7)  # and some zeros
     values = values.astype("float32")
     try:
-        whole = call.run(x, values)
+        whole = run(values, np.ones(shape[x.axis], bool))
         for kept in _halves(shape[x.axis]):
-            found = call.run(x, np.compress(kept, values, axis=x.axis))
+            found = run(np.compress(kept, values, axis=x.axis), kept)
             for before, after, (axis, origin) in zip(whole, found, outputs, strict=True):
                 if not _equal(np.compress(kept[origin], before, axis=axis), after):
                     return False
@@ -64,24 +89,27 @@ def channel_by_channel(call: Call, x: Channels, outputs: list[tuple[int, Array]]
     return True
 
 
-def constants(call: Call, x: Channels) -> Array:
+def constants(call: Call) -> Array:
     """What a call that treats channels by themselves makes of those that are constant.
 
     NaN where that differs between positions, and where the channel varies.
     """
-    values = np.random.default_rng(0).normal(size=_closed(x.shape)).astype("float32")
-    known = np.isfinite(x.value)
-    by_channel = np.moveaxis(values, x.axis, -1)  # a view
-    by_channel[..., known] = x.value[known]
-    found = np.moveaxis(call.run(x, values)[0], x.axis, -1).reshape(-1, len(known))
+    generator, axis = np.random.default_rng(0), call.xs[0].axis
+    known = np.all([np.isfinite(x.value) for x in call.xs], axis=0)
+    given = []
+    for x in call.xs:
+        values = generator.normal(size=_closed(x.shape)).astype("float32")
+        np.moveaxis(values, axis, -1)[..., known] = x.value[known]  # a view
+        given.append(values)
+    found = np.moveaxis(call.run(*given)[0], axis, -1).reshape(-1, len(known))
     return np.where(known & (found == found[:1]).all(axis=0), found[0], np.nan)
 
 
-def origins(call: Call, x: Channels) -> list[Array]:
+def origins(call: Call) -> list[Array]:
     """For each output of a call that only moves numbers: the channel that each of them is of."""
+    x = call.x
     shape = _closed(x.shape)
-    numbers = np.array(spread(np.arange(shape[x.axis]), x.axis, shape), "int32")
-    return call.run(x, numbers)
+    return call.run(np.array(spread(np.arange(shape[x.axis]), x.axis, shape), "int32"))
 
 
 def _closed(shape):

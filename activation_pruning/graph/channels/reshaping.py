@@ -67,10 +67,10 @@ def moved(call: Call) -> list[Channels]:
     if len(x.ids) < 2:
         raise NotFollowed("it moves a single channel")
     try:
-        found = [_along_one_axis(numbers) for numbers in probing.origins(call, x)]
+        found = [_along_one_axis(numbers) for numbers in probing.origins(call)]
     except Exception as error:  # whatever a backend raises
         raise NotFollowed(f"it cannot be tried: {error}") from error
-    if None in found or not probing.channel_by_channel(call, x, found):
+    if None in found or not probing.channel_by_channel(call, found):
         raise NotFollowed("it picks channels by their places, or spreads them over several axes")
     return [
         Channels(tuple(shape), axis, x.ids[origin], x.value[origin])

@@ -77,12 +77,11 @@ class Call:
         """All that is handed over: `Channels`, and arrays and numbers that are no tensors."""
         return [one for one in keras.tree.flatten(self.arguments) if one is not None]
 
-    def run(self, x: Channels, values: Array) -> list[Array]:
-        """What really comes out with these values in the place of `x`."""
-        values = keras.ops.convert_to_tensor(values)
-        args, kwargs = keras.tree.map_structure(
-            lambda one: values if one is x else one, self.arguments
-        )
+    def run(self, *values: Array) -> list[Array]:
+        """What really comes out with these values in the place of `xs`, one for each."""
+        known = zip(self.xs, map(keras.ops.convert_to_tensor, values), strict=True)
+        by_id = {id(x): tensor for x, tensor in known}
+        args, kwargs = keras.tree.map_structure(lambda one: by_id.get(id(one), one), self.arguments)
         kept = {id(one) for one in getattr(self.layer, "weights", ())}
         states = [one for one in getattr(self.layer, "variables", ()) if id(one) not in kept]
         before = [keras.ops.convert_to_numpy(one) for one in states]  # of random numbers, say

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from activation_pruning import keras_private, sites
-from activation_pruning.graph.channels import lengths, probing
+from activation_pruning.graph.channels import lengths, probing, vectors
 from activation_pruning.graph.channels.flow import Channels, Flow
 from activation_pruning.graph.channels.rules import Call, NotFollowed, own_rule
 from activation_pruning.graph.holding import ties
@@ -126,6 +126,8 @@ def _rule_of(operation):
         return _tried, ()
     if found is None and layer and lengths.may_be_norm(operation):
         return lengths.own_norm, ()
+    if found is None and layer and _is_own(operation) and vectors.may_be_vectors(operation):
+        return vectors.by_entry, ()
     if found is None:
         raise NotFollowed("not known to compaction", _remedy(operation, layer))
     mode = getattr(operation, "quantization_mode", None)
@@ -147,18 +149,28 @@ def _can_be_tried(layer):
 
     What draws at random in training alone, as DropPath does, can be tried as well.
     """
-    own = not type(layer).__module__.startswith("keras.") or type(layer) is keras.layers.Lambda
-    return own and not layer.weights
+    return _is_own(layer) and not layer.weights
+
+
+def _is_own(layer):
+    """Whether its class is none of Keras's layers; those in keras.applications have no rules."""
+    known = type(layer).__module__.startswith("keras.src.layers.")
+    return not known or isinstance(layer, keras.layers.Lambda)
 
 
 def _tried(call):
-    """A layer without weights that no rule knows, such as a rotary embedding: see `probing`."""
-    x = call.x
-    same = np.arange(len(x.ids))
-    alike = len(call.shapes) == 1 and len(call.shape) == len(x.shape)
-    if not (alike and probing.channel_by_channel(call, x, [(x.axis, same)])):
+    """A layer without weights that no rule knows, such as a rotary embedding: see `probing`.
+
+    Of several tensors channel i of one goes with channel i of the others.
+    """
+    first, *others = call.xs
+    alike = all(one.shape == first.shape and one.axis == first.axis for one in others)
+    single = len(call.shapes) == 1 and len(call.shape) == len(first.shape)
+    if not (alike and single and probing.channel_by_channel(call)):
         raise NotFollowed("not known to compaction", _remedy(call.layer, True))
-    return x.to(call.shape, value=probing.constants(call, x))
+    for one in others:
+        call.flow.tie(first.ids, one.ids)
+    return first.to(call.shape, value=probing.constants(call))
 
 
 def _in_order(operation, args, kwargs, masks):
