@@ -78,7 +78,8 @@ class Removal:
         """Why these channels stay."""
         wanted = np.zeros(len(self._gone), bool)
         wanted[self._labels[ids]] = True
-        found = [why for pinned, why in self.flow.pins if wanted[self._labels[pinned]].any()]
+        labels, numbers = self._pinned
+        found = [self.flow.pins[number][1] for number in np.unique(numbers[wanted[labels]])]
         for use, needed in self._all_needed:
             held = needed & wanted[self._labels[use.ids]]
             if use.why:
@@ -92,6 +93,13 @@ class Removal:
                 reason = f"they meet others that vary before {use.layer.name!r}"
                 found.append(Why(reason, _TOGETHER))
         return list(dict.fromkeys(found))[:most]
+
+    @functools.cached_property
+    def _pinned(self):
+        """(class, number of the pin) of all channels that are pinned, one pin after the other."""
+        pins = [ids for ids, _ in self.flow.pins]
+        labels = self._labels[np.concatenate([np.zeros(0, int), *pins])]
+        return labels, np.repeat(np.arange(len(pins)), [len(ids) for ids in pins])
 
     @functools.cached_property
     def _all_needed(self):

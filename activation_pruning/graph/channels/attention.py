@@ -102,7 +102,7 @@ def _joined(call: Call, heads: Array, read: Array) -> Channels:
     kernel, alive = kernel_of(dense.kernel)  # heads x numbers of each x outputs
     out = flow.units_of(layer, kernel.shape[-1])
     said = Channels((), 0, heads, np.where(read, np.nan, 0.0))
-    use = flow.use(dense, said, out, alive.any(axis=1))
+    use = flow.use(dense, said, out, np.asarray(alive.any(axis=1)))
     flow.slice(dense.kernel, 0, heads)
     flow.slice(dense.kernel, 2, out)
     flow.slice(dense.bias, 0, out)

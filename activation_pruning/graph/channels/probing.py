@@ -102,7 +102,8 @@ def constants(call: Call) -> Array:
         np.moveaxis(values, axis, -1)[..., known] = x.value[known]  # a view
         given.append(values)
     found = np.moveaxis(call.run(*given)[0], axis, -1).reshape(-1, len(known))
-    return np.where(known & (found == found[:1]).all(axis=0), found[0], np.nan)
+    same = np.isclose(found, found[:1], 1e-6, 0).all(axis=0)  # vector units round differently
+    return np.where(known & same, found[0], np.nan)
 
 
 def origins(call: Call) -> list[Array]:

@@ -32,7 +32,7 @@ def by_entry(call: Call) -> Channels:
     """
     x, layer = call.x, call.layer
     number = len(x.ids)
-    axes = [max(range(len(v.shape)), key=lambda a, v=v: v.shape[a]) for v in layer.weights]
+    axes = [int(np.argmax(variable.shape)) for variable in layer.weights]
     fit = all(v.shape[axis] == number for v, axis in zip(layer.weights, axes, strict=True))
     if number < 2 or not fit or len(call.shape) != len(x.shape) or len(call.shapes) > 1:
         raise NotFollowed("not known to compaction", own_rule(layer))
