@@ -11,6 +11,7 @@ from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, inlining
 from activation_pruning.graph.known import known as has_rule
+from activation_pruning.graph.twins import NotCopied
 from activation_pruning.keras_private import instances
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
@@ -123,15 +124,26 @@ def _smaller(layer, copy, gone):
     """A new layer in the place of `layer`, with fewer units where some go."""
     inside = {id(one) for one in keras_private.with_sublayers(layer)}
     own = [size for size in gone.flow.sizes.values() if id(size.layer) in inside]
+    if id(layer) in gone.flow.exchanged:
+        _, make, _ = gone.flow.exchanged[id(layer)]
+        return make(layer, **_changes(layer, gone))
     if not (any(gone.of(size.ids).any() for size in own) or gone.touches(layer)):
         # Layers without weights may have been built for channels that go.
         passes = gone.channels.any() and not layer.weights and has_rule(layer)
-        return copies.resized_layer(layer) if passes else copy(layer)
+        return _for_any_channels(layer, copy) if passes else copy(layer)
     changes = _changes(layer, gone)
     fold = gone.fold(layer)
     if fold is not None and getattr(layer, "bias", None) is None:
         changes["use_bias"] = True
     return copies.resized_layer(layer, **changes)
+
+
+def _for_any_channels(layer, copy):
+    """A layer without weights that has not been built for certain channels, if it can be had."""
+    try:
+        return copies.resized_layer(layer)
+    except NotCopied:  # it says nothing of how it was made
+        return copy(layer)
 
 
 def _changes(layer, gone):
@@ -169,6 +181,8 @@ def _transfer(layer, new, gone):
         if id(old) in gone.flow.factors:
             ids, make, offset = gone.flow.factors[id(old)]
             values = (values + offset) * make(int((~gone.of(ids)).sum())) - offset
+        if id(layer) in gone.flow.exchanged:
+            values = values + gone.flow.exchanged[id(layer)][2]
         for axis, ids in gone.flow.slices.get(id(old), (old, {}))[1].items():
             values = np.compress(~gone.of(ids), values, axis=axis)
         variable.assign(values)

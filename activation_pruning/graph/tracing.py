@@ -54,7 +54,7 @@ class Tracing:
 
     def __init__(self, model: keras.Model, strict: bool) -> None:
         self._strict = strict
-        self.twins = Twins(graph=None)
+        self.twins = Twins(self._graph)
         for layer in keras_private.with_sublayers(model):
             for own in symbolic.own_state(layer):
                 self.twins.know(own, own)
@@ -112,6 +112,13 @@ class Tracing:
         finally:
             self._path.pop()
         return self._leaf(called, operation, args, kwargs)
+
+    def _graph(self, graph):
+        """The twin of a model within a layer that stays whole."""
+        plain = instances.clone(graph, self.twins)
+        new = self.twins.know(graph, instances.bare(graph, plain))
+        self.twins.dress(new, graph)
+        return new
 
     def _forget(self, layers):
         """Give back the names of layers whose calls came to nothing."""

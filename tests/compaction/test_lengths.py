@@ -70,10 +70,28 @@ def test_what_is_no_rms_norm_keeps_them(norm):
     assert_same(model, ap.compact(model), noise(6, 5), 1e-5)
 
 
-def test_a_norm_that_does_not_say_its_epsilon_keeps_them():
-    row = ap.removable(residual(Silent(name="norm"))).set_index("layer").loc["a"]
-    assert row["reason"].startswith("'norm' (Silent): its epsilon is not in its get_config")
-    assert "get_config" in row["remedy"]
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_a_norm_that_does_not_say_its_epsilon_becomes_one_of_keras(offset, tmp_path):
+    model = residual(Silent(offset=offset, name="norm"))
+    small = ap.compact(model)
+    assert [small.get_layer(name).units for name in ("a", "b", "wide")] == [4, 4, 3]
+    assert type(small.get_layer("norm")) is L.RMSNormalization
+    assert_same(model, small, noise(6, 5), 1e-5)
+    small.save(tmp_path / "m.keras")  # which loads without its class
+    assert_same(small, keras.models.load_model(tmp_path / "m.keras"), noise(6, 5), 1e-6)
+
+
+def test_a_norm_of_each_head_lets_heads_go():
+    """Gemma3 and Qwen3 normalise the numbers of each head of the queries and keys."""
+    x = keras.Input((5, 8))
+    made = L.EinsumDense("abc,cde->abde", (5, 4, 3), name="heads")(x)
+    y = L.EinsumDense("abcd,cde->abe", (5, 2))(Norm(offset=1.0)(made))
+    model = pruned_graphs.randomised(keras.Model(x, y))
+    layer = model.get_layer("heads")
+    layer.set_weights([layer.get_weights()[0] * np.array([1, 0, 0, 1])[:, None]])
+    small = ap.compact(model)
+    assert small.get_layer("heads").kernel.shape == (8, 2, 3)
+    assert_same(model, small, noise(4, 5, 8), 1e-6)
 
 
 @pytest.mark.skipif(not hasattr(L, "ReversibleEmbedding"), reason="Keras before 3.13")

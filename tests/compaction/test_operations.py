@@ -116,6 +116,8 @@ FOLLOWED = {
     "stacked in front": lambda x: ops.sum(ops.stack([x, x], axis=-2), axis=-2),
     "broadcast": lambda x: ops.broadcast_to(x[:, :1], (3, STEPS, 6)),
     "dropped in training": Dropping(),
+    "where or zero": lambda x: ops.where(ops.sum(x, -1, keepdims=True) > 0, x, ops.zeros_like(x)),
+    "where two agree": lambda x: ops.where(x[:, :1] > 0, x, x * ops.ones_like(x)),
     "with itself": lambda x: ops.einsum("abc,adc->abdc", x, x),
 }
 PINNED = {
@@ -134,10 +136,10 @@ PINNED = {
 
 # Where a channel without weights varies, or is no longer known to be constant, and where only zeros
 # are still known.
-UNKNOWN = ("array by position", "own layer", "where")
+UNKNOWN = ("array by position", "own layer")
 ZEROS = (
     "one for all channels", "softmax", "with itself", "over positions", "glu", "stacked",
-    "stacked in front",
+    "stacked in front", "where or zero", "where",
 )  # fmt: skip
 
 
@@ -210,6 +212,38 @@ def test_heads_of_attention_made_of_operations_go(key_heads, use_bias, tmp_path)
         small.save(tmp_path / "small.keras")
         again = keras.saving.load_model(tmp_path / "small.keras", custom_objects={"swish": swish})
         np.testing.assert_allclose(outputs(again, x), outputs(small, x), atol=1e-6)
+
+
+def open_lengths():
+    """Texts of any length; heads are split and joined by reshapes with one open size."""
+    x = keras.Input((None, WIDTH))
+    parts = [L.Dense(HEADS * SIZE, name=name)(x) for name in ("query", "key", "value")]
+    query, key, value = (L.Reshape((-1, HEADS, SIZE))(one) for one in parts)
+    scores = ops.softmax(ops.einsum("aecd,abcd->acbe", key, query))
+    y = L.Reshape((-1, HEADS * SIZE))(ops.einsum("acbe,aecd->abcd", scores, value))
+    return pruned_graphs.randomised(keras.Model(x, L.Dense(2, name="output")(y)))
+
+
+def test_heads_go_where_the_length_of_a_text_is_open(tmp_path):
+    model = open_lengths()
+    ap.prune(model, 0.5, "magnitude", granularity="unit", allocation="uniform")
+    small = compacted(model, noise(3, STEPS, WIDTH))
+    np.testing.assert_allclose(*(outputs(one, noise(2, 9, WIDTH)) for one in (model, small)), 1e-5)
+    for name in ("query", "key", "value"):
+        assert small.get_layer(name).units == HEADS * SIZE // 2
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras")
+    np.testing.assert_allclose(*(outputs(one, noise(2, 7, WIDTH)) for one in (small, again)), 1e-5)
+
+
+@pytest.mark.parametrize("target", [(-1, 4), (7, -1), (-1, 2 * WIDTH)])
+def test_a_reshape_that_joins_open_lengths_with_channels_is_refused(target):
+    x = keras.Input((None, WIDTH))
+    y = L.Reshape(target)(L.Dense(6, name="a")(x))
+    model = pruned_graphs.randomised(keras.Model(x, ops.sum(y, axis=(1, 2), keepdims=True)))
+    kill(model.get_layer("a"), 1)
+    with pytest.warns(UserWarning, match="no unit can be removed"):
+        compacted(model, noise(3, 8 if 4 in target else 28 if 7 in target else 8, WIDTH))
 
 
 def by_hand(fused):

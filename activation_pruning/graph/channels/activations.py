@@ -80,6 +80,13 @@ def by_itself(call: Call) -> Channels:
     return call.x.to(call.shape, value=constants(call.layer.call, call.x.value))
 
 
+@rule("numpy.ZerosLike", "numpy.OnesLike")
+def filled(call: Call) -> Channels:
+    """As many numbers as come in, all of them the same."""
+    number = float(type(call.layer).__name__ == "OnesLike")
+    return call.x.to(call.shape, value=np.full(len(call.x.ids), number))
+
+
 @rule(_L.Softmax, "nn.Softmax", "nn.LogSoftmax")
 def softmax(call: Call) -> Channels:
     """Looks at all channels, or, along another axis, at all positions of each.

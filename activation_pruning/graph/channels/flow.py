@@ -97,6 +97,7 @@ class Flow:
     ties: pairs of channels that can only go together. pins: (ids, `Why`) of channels that stay.
     uses: the `Use`s, in the order of the graph. slices: {id(variable): (variable, {axis: ids})}.
     factors: {id(variable): (ids, make, offset)}, see `multiply`.
+    exchanged: {id(layer): (layer, make, offset)}, see `exchange`.
     sizes: {(id(layer), key): Size}. units: {id(layer): (layer, ids, value of its units)}.
     inputs: {id(nested model): [Channels of each input]}.
     unknown: {id(operation): why no rule could follow a call of it}.
@@ -118,6 +119,7 @@ class Flow:
         self.uses: list[Use] = []
         self.slices: dict[int, tuple[Any, dict[int, Array]]] = {}
         self.factors: dict[int, tuple[Array, Callable[[int], Any], float]] = {}
+        self.exchanged: dict[int, tuple[Any, Callable[..., Any], float]] = {}
         self.sizes: dict[tuple[int, str], Size] = {}
         self.units: dict[int, tuple[Any, Array, Array]] = {}
         self.inputs: dict[int, list[Channels]] = {}
@@ -177,6 +179,13 @@ class Flow:
     ) -> None:
         """`variable` + offset becomes `make(count)` times as large when so many channels stay."""
         self.factors[id(variable)] = ids, make, offset
+
+    def exchange(self, layer: Any, make: Callable[..., Any], offset: float = 0.0) -> None:
+        """`make(layer, **changes)` takes its place in a copy, with the same weights + offset.
+
+        For a layer whose configuration does not make it again.
+        """
+        self.exchanged[id(layer)] = layer, make, offset
 
     def size(
         self, layer: Any, key: str, ids: Array, make: Callable[[int], Any] = int, axis: int = -1

@@ -8,6 +8,7 @@ from activation_pruning.graph import configurations
 from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.rules import Call, NotFollowed, own_rule, rule
 from activation_pruning.graph.reasons import Why
+from activation_pruning.graph.twins import NotCopied
 
 _L = keras.layers
 _TOGETHER = "prune all layers that add to them at once: ap.prune(..., granularity='unit') does"
@@ -48,19 +49,31 @@ def own_norm(call: Call) -> Channels:
     On normally distributed numbers, as small as the root of epsilon and as large as one.
     """
     x, layer, (scale,) = call.x, call.layer, call.layer.weights
-    if x.axis != len(x.shape) - 1 or call.shape != x.shape or len(x.ids) != scale.shape[0]:
+    if call.shape != x.shape or x.shape[-1] != scale.shape[0]:
         raise NotFollowed("not known to compaction", own_rule(layer))
     offset = next((one for one in (0.0, 1.0) if _is_norm(call, scale, one)), None)
     if offset is None:
         raise NotFollowed("not known to compaction", own_rule(layer))
-    try:
-        known = "epsilon" in configurations.config_of(layer)
-    except TypeError:
-        known = False
-    if not known:
-        raise NotFollowed("its epsilon is not in its get_config", "give its class a get_config")
+    if not _told(layer):
+        call.flow.exchange(layer, _of_keras, offset)
+    if x.axis != len(x.shape) - 1:  # heads, say, each of which has a norm of its own
+        return _by_length(call, [len(x.shape) - 1])
     _shrinks(call, scale, 0, offset)
     return _by_length(call, [x.axis])
+
+
+def _told(layer):
+    """Whether its configuration makes it again, with its epsilon."""
+    try:
+        return "epsilon" in configurations.config_of(layer)
+    except NotCopied:
+        return False
+
+
+def _of_keras(layer, **changes):
+    """Keras's own layer that does the same."""
+    settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}
+    return _L.RMSNormalization(**{**settings, **changes})
 
 
 def _is_norm(call, scale, offset):

@@ -28,12 +28,13 @@ _COMBINED = {
     "Maximum": lambda values: functools.reduce(np.maximum, values),
     "Minimum": lambda values: functools.reduce(np.minimum, values),
     "Average": lambda values: sum(values) / len(values),
+    "Where": lambda values: np.where(values[1] == values[2], values[1], np.nan),
 }
 _MERGING = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")  # layers, too
 _OPERATIONS = [f"numpy.{name}" for name in _COMBINED if name != "Average"]  # that takes weights
 _UNKNOWN = (  # values of which nothing is worked out
-    "numpy.FloorDivide", "numpy.Mod", "numpy.Where", "numpy.Equal", "numpy.NotEqual",
-    "numpy.Greater", "numpy.GreaterEqual", "numpy.Less", "numpy.LessEqual", "numpy.LogicalAnd",
+    "numpy.FloorDivide", "numpy.Mod", "numpy.Equal", "numpy.NotEqual", "numpy.Greater",
+    "numpy.GreaterEqual", "numpy.Less", "numpy.LessEqual", "numpy.LogicalAnd",
     "numpy.LogicalOr", "numpy.LogicalXor",
 )  # fmt: skip
 

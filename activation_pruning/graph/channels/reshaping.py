@@ -8,6 +8,7 @@ from activation_pruning.graph.channels.flow import Channels, spread
 from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 
 _L = keras.layers
+_OPEN = 7, 11
 
 
 @rule(_L.Flatten)
@@ -24,21 +25,26 @@ def flatten(call: Call) -> Channels:
 @rule(_L.Reshape)
 def reshape(call: Call) -> Channels:
     """Followed where channels end up along one axis."""
-    x, shape, target = call.x, call.shape, call.layer.target_shape
-    if None in shape[1:]:
-        raise NotFollowed("its shape is not known before it is called")
-    ids, value = (_spread(x, part).reshape(shape[1:]) for part in (x.ids, x.value))
+    target = call.layer.target_shape
+    ids, value = _reshaped(call.x, target)
     axis = next((a for a in range(ids.ndim)[::-1] if _only_along(ids, a)), None)
-    if axis is None or not _only_along(value, axis):
+    if axis is None:
+        return _split_channels(call, ids, value, target, "target_shape", 0)
+    if not _only_along(value, axis):
         raise NotFollowed("it spreads channels over several axes")
     own = tuple(slice(None) if a == axis else 0 for a in range(ids.ndim))
+    _counted(call, ids[own], target, "target_shape", axis)
+    return Channels(call.shape, axis + 1, ids[own], value[own])
+
+
+def _counted(call, ids, target, key, axis):
+    """The configuration counts the channels along an axis of the target, unless that is open."""
 
     def make(count):
         return tuple(count if a == axis else size for a, size in enumerate(target))
 
     if target[axis] != -1:  # that is found out anew by each call
-        call.flow.size(call.layer, "target_shape", ids[own], make, axis)
-    return Channels(shape, axis + 1, ids[own], value[own])
+        call.flow.size(call.layer, key, ids, make, axis)
 
 
 @rule(_L.Permute)
@@ -137,11 +143,17 @@ def reshaped(call: Call) -> Channels:
     Such parts, heads say, lie along the second to last of these axes.
     """
     x, shape, target = call.x, call.shape, call.layer.newshape
-    if x.axis == 0 or None in (*x.shape[1:], *shape[1:]) or not shape:
-        raise NotFollowed("the size of what it takes or makes is not known")
-    if np.prod(x.shape[1:]) != np.prod(shape[1:]):
+    if x.axis == 0 or not shape or shape[0] != x.shape[0]:
         raise NotFollowed("it joins samples")
-    ids, value = (_spread(x, part).reshape(shape[1:]) for part in (x.ids, x.value))
+    ids, value = _reshaped(x, target[1:])
+    return _split_channels(call, ids, value, target, "newshape", 1)
+
+
+def _split_channels(call, ids, value, target, key, first):
+    """Channels after a reshape, `ids` and `value` being those of one sample.
+
+    first: the axis of `target` that is the first one of a sample.
+    """
     spreading = [a for a in range(ids.ndim) if not _same_along(ids, a)]
     if not spreading:
         raise NotFollowed("it moves a single channel")
@@ -150,13 +162,31 @@ def reshaped(call: Call) -> Channels:
     values = np.moveaxis(value, axis, 0).reshape(ids.shape[axis], -1)
     call.flow.tie(rows[:, :1], rows)
     same = (values == values[:, :1]).all(axis=1)
+    _counted(call, rows[:, 0], target, key, axis + first)
+    return Channels(call.shape, axis + 1, rows[:, 0], np.where(same, values[:, 0], np.nan))
 
-    def make(count):
-        return tuple(count if a == axis + 1 else size for a, size in enumerate(target))
 
-    if target[axis + 1] != -1:
-        call.flow.size(call.layer, "newshape", rows[:, 0], make, axis + 1)
-    return Channels(shape, axis + 1, rows[:, 0], np.where(same, values[:, 0], np.nan))
+def _reshaped(x, target):
+    """The channels and their values, at all positions of one sample in its new shape.
+
+    An open size is tried as two numbers that nothing else has: the result has to look the same.
+    """
+    found = []
+    for size in _OPEN:
+        shape = tuple(size if one is None else one for one in x.shape[1:])
+        parts = (spread(part, x.axis - 1, shape) for part in (x.ids, x.value))
+        try:
+            found.append([part.reshape(target) for part in parts])
+        except (ValueError, TypeError) as error:  # it takes others, or None, for the batch
+            raise NotFollowed("it joins samples") from error
+        if None not in x.shape[1:]:
+            return found[0]
+    (one, value), (other, _) = found
+    grown = [a for a in range(one.ndim) if one.shape[a] != other.shape[a]]
+    first = tuple(slice(0, 1) if a in grown else slice(None) for a in range(one.ndim))
+    if not all(_same_along(one, a) for a in grown) or (one[first] != other[first]).any():
+        raise NotFollowed("it joins channels with an axis of an open size")
+    return one, value
 
 
 def _same_along(values, axis):
