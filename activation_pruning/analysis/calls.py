@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private, sites
+from activation_pruning.analysis import products
 from activation_pruning.support.checks import is_integer
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
@@ -24,12 +25,14 @@ class Call:
         outputs: shapes of the tensors that came out, a list.
         itemsize: bytes of one number of the first output.
         size_bytes: bytes of all outputs together.
+        products: multiply-adds of `keras.ops` that its own `call` made, beside layers in it.
     """
 
     arguments: dict[str, list[tuple]]
     outputs: list[tuple]
     itemsize: int
     size_bytes: int
+    products: int = 0
 
     @property
     def inputs(self) -> list[tuple]:
@@ -145,27 +148,47 @@ def _one_batch(spec, size):
 
 def _recording(layers, found):
     """While it lasts, calls of `layers` are appended to `found`, {id(layer): list of `Call`}."""
-    return keras_private.overridden(
-        (layer, name, _recorded(layer, getattr(layer, name), found))
+    running: list[int] = []  # multiply-adds of operations, for each call that is under way
+    watched = [
+        (layer, name, _recorded(layer, getattr(layer, name), found, running))
         for layer in layers
         for name in ("call", "quantized_call")  # of quantised layers, which takes the same
         if hasattr(layer, name)
-    )
+    ]
+    # Keras's own layers reach these functions by another way, and are counted as layers.
+    for name, count in products.FUNCTIONS.items():
+        watched.append((keras.ops, name, _watched(getattr(keras.ops, name), count, running)))
+    return keras_private.overridden(watched)
 
 
-def _recorded(layer, call, found):
+def _watched(function, count, running):
+    def called(*args, **kwargs):
+        outputs = function(*args, **kwargs)
+        if running:
+            bound = inspect.signature(function).bind(*args, **kwargs).arguments
+            running[-1] += count(bound, outputs)
+        return outputs
+
+    return called
+
+
+def _recorded(layer, call, found, running):
     signature = inspect.signature(type(layer).call)
 
     def recorded(*args, **kwargs):
         before = {id(child): len(found.get(id(child), [])) for child in _directions(layer)}
-        outputs = call(*args, **kwargs)
+        running.append(0)
+        try:
+            outputs = call(*args, **kwargs)
+        finally:
+            own = running.pop()
         arguments = signature.bind(layer, *args, **kwargs).arguments
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if hasattr(leaf, "shape")]
         itemsizes = [_itemsize(tensor.dtype) for tensor in tensors]
         shapes = [tuple(tensor.shape) for tensor in tensors]
         size = sum(math.prod(shape) * n for shape, n in zip(shapes, itemsizes, strict=True))
         given = {name: _shapes(value) for name, value in list(arguments.items())[1:]}
-        this = Call(given, shapes, next(iter(itemsizes), 0), size)
+        this = Call(given, shapes, next(iter(itemsizes), 0), size, own)
         found.setdefault(id(layer), []).append(this)
         for child in _directions(layer):
             if len(found.get(id(child), [])) == before[id(child)]:

@@ -80,7 +80,8 @@ def cost(model: Model, input_shape: Any = None) -> Cost:
 
     Shapes are those of one pass over zeros in inference mode, in which every call of every layer
     counts (shared, nested, in every step of TimeDistributed). Layers of other classes, operations
-    of `keras.ops` and layers whose own `call` uses others are listed with what is known and a note.
+    of `keras.ops` (but einsum, matmul, dot and dot_product_attention, which count) and layers whose
+    own `call` uses others are listed with what is known and a note.
 
     Args:
         model: a built `keras.Model`.
@@ -169,12 +170,12 @@ def _note(part, own, calls):
     kind = type(part.layer).__name__
     if not own:
         return "not called in inference, or called within a compiled function"
-    if operations.work(part.layer, own[0]) is not None:
-        return ""
+    found = operations.work(part.layer, own[0])
+    if found is not None:
+        told = f"the layers in it and products of keras.ops count, not what else {kind} does"
+        return told if found.partial else ""
     if not isinstance(part.layer, keras.Layer):
         return f"{kind} is an operation, not a layer: its multiply-adds are not known"
-    if any(id(child) in calls for child in part.inside):
-        return f"the layers in it are counted; what the `call` of {kind} does besides is not known"
     mode = getattr(part.layer, "quantization_mode", None)
     quantised = f", quantised to {mode}," if mode else ""
     return f"the multiply-adds of {kind}{quantised} are not known"

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from activation_pruning import keras_private
+from activation_pruning.analysis import products
 from activation_pruning.analysis.calls import Call
 
 _L = keras.layers
@@ -19,15 +21,19 @@ class Work(NamedTuple):
     kernels: pairs (kernel, how often each of its weights is multiplied).
     products: multiply-adds that no kernel takes part in.
     numbers: how many numbers it holds besides its outputs.
+    partial: of a `call` of a user's own, which may multiply in other ways as well.
     """
 
     kernels: Sequence[tuple[keras.Variable, int]] = ()
     products: int = 0
     numbers: int = 0
+    partial: bool = False
 
 
 def work(layer: Any, call: Call) -> Work | None:
     """The `Work` of one call of a built layer, batch included; None for unknown classes.
+
+    Of layers that put others together, the products of `keras.ops` besides these.
 
     Example:
         >>> from activation_pruning.analysis.calls import record
@@ -38,9 +44,14 @@ def work(layer: Any, call: Call) -> Work | None:
     """
     if getattr(layer, "quantization_mode", None) not in (None, *_WHOLE):
         return None  # several weights lie in one number
+    if not isinstance(layer, keras.Layer):
+        count = _OPERATIONS.get(keras_private.operation_name(layer) or "")
+        return None if count is None else count(layer, call)
     kind: Any = next((kind for kind in type(layer).__mro__ if kind in _WORK), None)
-    own = kind is None or type(layer).call is not kind.call
-    return None if own else _WORK[kind](layer, call)
+    if kind is not None and type(layer).call is kind.call:
+        return _WORK[kind](layer, call)
+    # Of what puts other layers together, the products of `keras.ops` that it adds to theirs.
+    return Work((), call.products, 0, True) if keras_private.sublayers(layer) else None
 
 
 def _nothing(layer, call):
@@ -129,6 +140,21 @@ def _dot(layer, call):
     return Work(products=math.prod(call.outputs[0]) * call.inputs[0][axes])
 
 
+def _product(layer, call):
+    shapes = [shape for given in call.arguments.values() for shape in given]
+    return Work(products=products.einsum(layer.subscripts, *shapes))
+
+
+def _matmul(layer, call):
+    return Work(products=products.matmul(*call.inputs, *call.outputs))
+
+
+def _dot_product_attention(layer, call):
+    query, key, value = (call.arguments[name][0] for name in ("query", "key", "value"))
+    rows = math.prod(query[:-1])
+    return Work(products=products.attention(query, key, value), numbers=rows * key[1])
+
+
 def _each_input(times):
     return lambda layer, call: Work(products=times * math.prod(call.inputs[0]))
 
@@ -172,3 +198,10 @@ def _classes(names):
 
 
 _WORK = {kind: count for count, names in _COUNTED.items() for kind in _classes(names)}
+# Of `keras.ops`; what works number by number is not counted.
+_OPERATIONS = {
+    "numpy.Einsum": _product,
+    "numpy.Matmul": _matmul,
+    "numpy.Dot": _matmul,
+    "nn.DotProductAttention": _dot_product_attention,
+}

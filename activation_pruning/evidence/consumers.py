@@ -8,7 +8,7 @@ import numpy as np
 from activation_pruning import sites
 from activation_pruning.evidence import inputs
 from activation_pruning.evidence.statistic import statistic
-from activation_pruning.graph import channels
+from activation_pruning.graph import channels, inlining
 from activation_pruning.sites import LiveSite, LiveSites
 from activation_pruning.sites.linear import Linear
 from activation_pruning.support.types import Array, Arrays, Data, Mask, Model
@@ -39,7 +39,7 @@ class Consumer:
 def consumers(model: Model, live_sites: LiveSites, data: Data) -> dict[str, list[Consumer]]:
     """The `Consumer`s of each site's units, with the second moments of their inputs.
 
-    Args: see `statistic`; the model must be a Sequential or Functional one.
+    Args: see `statistic`; the model must be one that `ap.inline` can write down as a graph.
     Raises ValueError where units do not end up as inputs of layers that are a matrix product.
 
     Example:
@@ -93,17 +93,20 @@ def _consumer(taker, units, moments):
 
 def takers(model: Model, live_sites: LiveSites) -> Takers:
     """Follow the units of sites to the layers that take them; raises as `consumers` does."""
-    if not sites.is_graph(model):
-        raise _refused(live_sites[0].name, "its layer is in no Sequential or Functional model")
-    paths = _Paths(model)
+    graph = inlining.known(model)
+    if graph is None:
+        raise _refused(
+            live_sites[0].name, "its model cannot be written down as a graph, see ap.inline"
+        )
+    paths = _Paths(model, graph)
     return {site.name: paths.takers(site) for site in live_sites}
 
 
 class _Paths:
     """The channels of a whole model, and the layers that take them."""
 
-    def __init__(self, model):
-        self.flow = channels.follow(model)
+    def __init__(self, model, graph):
+        self.flow = channels.follow(graph)  # whose layers share their variables with the model's
         self.labels = self.flow.labels()
         self.sites = sites.find(model, exclude=()).sites
 
@@ -136,7 +139,7 @@ class _Paths:
     def _taker(self, site, own, layer):
         """(taker, the unit of `site` behind each of its inputs)."""
         self._check_called_once(site.name, layer)
-        taker = next((one for one in self.sites if one.layer is layer), None)
+        taker = next((one for one in self.sites if _same(one.layer, layer)), None)
         if taker is None:
             raise _refused(site.name, f"{layer.name!r} is no single matrix product")
         linear = Linear(taker)
@@ -152,8 +155,14 @@ class _Paths:
         return taker, found
 
     def _check_called_once(self, name, layer):
-        if sum(use.layer is layer for use in self.flow.uses) > 1:
+        if sum(_same(use.layer, layer) for use in self.flow.uses) > 1:
             raise _refused(name, f"{layer.name!r} is called several times")
+
+
+def _same(layer, other):
+    """Whether both are one layer, or one is its twin in a graph."""
+    own, theirs = ([id(variable) for variable in one.weights] for one in (layer, other))
+    return layer is other or bool(own and own == theirs and type(layer) is type(other))
 
 
 def _refused(name, reason):

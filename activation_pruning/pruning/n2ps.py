@@ -8,6 +8,7 @@ import numpy as np
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import consumers, gathering, reading, significance
+from activation_pruning.graph import inlining
 from activation_pruning.pruning import report
 from activation_pruning.pruning.event import Event
 from activation_pruning.sites.linear import Linear
@@ -124,9 +125,13 @@ def _dead_inputs(
     event: Event, live_sites: sites.LiveSites, data: Data, threshold: float | None
 ) -> list[tuple[str, Mask]]:
     """[(site name, True for the weights of inputs that go)] of the sites that take them."""
-    graph, kernels = sites.operations(event.model), {s.name: s.kernel for s in event.snapshots}
-    inner = [site for site in live_sites if id(site.layer) in graph]
-    first, found = [site for site in inner if _takes_inputs(site.layer, graph)], []
+    kernels = {s.name: s.kernel for s in event.snapshots}
+    graph: Any = inlining.known(event.model)  # not None: what takes the units was found in it
+    # Its layers share their weights with those of the model, or are the same.
+    twins = {id(one.weights[0]): one for one in graph.layers if one.weights}
+    inner = [(site, twins.get(id(site.layer.weights[0]))) for site in live_sites]
+    operations, found = sites.operations(graph), []
+    first = [site for site, twin in inner if twin and _takes_inputs(twin, operations)]
     if not first:
         warnings.warn(
             "no layer among those to prune takes the model's inputs as they are (or "

@@ -302,7 +302,39 @@ def test_subclassed_models_are_run_on_the_shape_they_were_built_with():
     model = models.subclassed()
     table = ap.analysis.cost(model).table().set_index("layer")
     assert table.loc[["a", "b", "out"], "multiply_adds"].tolist() == [30, 20, 12]
-    assert "besides" in table.loc[model.name, "note"]
+    assert "not what else" in table.loc[model.name, "note"]
+
+
+class Attending(layers.Layer):
+    """Attention in the three ways that `keras.ops` has."""
+
+    def __init__(self, way, **kwargs):
+        super().__init__(**kwargs)
+        self.way = way
+        self.parts = [layers.EinsumDense("abc,cde->abde", (None, 2, 3)) for _ in range(3)]
+
+    def call(self, x):
+        query, key, value = (part(x) for part in self.parts)
+        if self.way == "attention":
+            return keras.ops.dot_product_attention(query, key, value)
+        if self.way == "einsum":
+            scores = keras.ops.softmax(keras.ops.einsum("aecd,abcd->acbe", key, query))
+            return keras.ops.einsum("acbe,aecd->abcd", scores, value)
+        query, key, value = (keras.ops.transpose(one, (0, 2, 1, 3)) for one in (query, key, value))
+        scores = keras.ops.softmax(keras.ops.matmul(query, keras.ops.swapaxes(key, 2, 3)))
+        return keras.ops.transpose(keras.ops.matmul(scores, value), (0, 2, 1, 3))
+
+
+@pytest.mark.parametrize("way", ["attention", "einsum", "matmul"])
+def test_products_of_operations_count_in_a_layer_and_in_a_graph(way):
+    x = keras.Input((5, 4))
+    model = keras.Model(x, Attending(way, name="own")(x))
+    projections, products = 3 * 5 * 4 * 2 * 3, 2 * (5 * 5 * 2 * 3)
+    cost = ap.analysis.cost(model)
+    assert cost.table().set_index("layer").loc["own", "multiply_adds"] == products
+    assert cost.total["multiply_adds"] == projections + products
+    graph = ap.analysis.cost(ap.inline(model))
+    assert graph.total["multiply_adds"] == projections + products
 
 
 class Lookup(keras.Model):

@@ -127,6 +127,31 @@ def test_bad_input():
         ap.prune(recurrent, 0.5, "n2ps", data=np.ones((4, 4, 3)))
 
 
+class Own(keras.Model):
+    """A subclassed model of these layers."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.parts = layers
+
+    def call(self, x):
+        for layer in self.parts:
+            x = layer(x)
+        return x
+
+
+def test_a_subclassed_model_loses_the_same_nodes_and_inputs():
+    model, x = network()
+    own = Own(keras.models.clone_model(model).layers)
+    own(x)
+    own.set_weights(model.get_weights())
+    for one in (model, own):
+        ap.n2ps(one, x, exclude=["out"])
+    for found, expected in zip(own.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (own.get_weights()[0] == 0).all(axis=1).any()
+
+
 def test_inputs_are_removed_behind_flatten_and_rescaling():
     model = keras.Sequential(
         [

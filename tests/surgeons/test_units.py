@@ -1,7 +1,6 @@
 """Whole units, made up for by the layers that take them."""
 
 import keras
-import models
 import numpy as np
 import pytest
 from surgery import hessian_of, small_network
@@ -124,8 +123,46 @@ def test_units_that_cannot_be_followed_are_named():
         ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, verbose=0)
     with pytest.raises(ValueError, match="outputs of the model"):
         ap.prune(model, 0.5, "unit_obs", granularity="unit", data=x, include="out", verbose=0)
-    with pytest.raises(ValueError, match="in no Sequential or Functional model"):
-        ap.prune(models.subclassed(), 0.5, "unit_obs", granularity="unit", data=np.ones((50, 6)))
+    with pytest.raises(ValueError, match=r"cannot be written down as a graph, see ap\.inline"):
+        ap.prune(Branching(), 0.5, "unit_obs", granularity="unit", data=np.ones((50, 6)))
+
+
+class Layered(keras.Model):
+    """Three layers in a `call`."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = keras.layers.Dense(5, "relu", name="a")
+        self.b = keras.layers.Dense(4, "relu", name="b")
+        self.out = keras.layers.Dense(3, name="out")
+        self(np.zeros((1, 6), "float32"))
+
+    def call(self, x):
+        return self.out(self.b(self.a(x)))
+
+
+class Branching(Layered):
+    """Does something else for some values."""
+
+    def call(self, x):
+        x = self.a(x)
+        return self.out(self.b(x if keras.ops.sum(x) >= 0 else -x))
+
+
+@pytest.mark.parametrize("criterion", ["unit_obs", "n2ps"])
+def test_subclassed_models_are_followed(criterion):
+    keras.utils.set_random_seed(3)
+    own, x = Layered(), np.random.default_rng(0).normal(size=(90, 6)).astype("float32")
+    plain = keras.Sequential(
+        [keras.Input((6,)), *(type(one).from_config(one.get_config()) for one in own.layers)]
+    )
+    plain.set_weights(own.get_weights())
+    for model in (own, plain):
+        settings = {"granularity": "unit", "allocation": "uniform", "exclude": ["out"]}
+        ap.prune(model, 0.5, criterion, data=x, verbose=0, **settings)
+    for found, expected in zip(own.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert (own.b.get_weights()[0] == 0).any()
 
 
 @pytest.mark.parametrize("criterion", ["unit_obs", "n2ps"])
