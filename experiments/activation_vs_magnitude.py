@@ -7,6 +7,7 @@ is not pruned, and "tfmot" is prune_low_magnitude with PolynomialDecay as an out
 seed, all arms share the data split and the starting weights.
 
     python activation_vs_magnitude.py --jobs 2
+    python activation_vs_magnitude.py --jobs 2 --protocol paper --dataset fashion_mnist
 
 Source: Ganguli & Chong, Activation-Based Pruning of Neural Networks, Algorithms 17(1):48, 2024.
 """
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         report.NAME,
         "Prune by activation, by magnitude and at random, and compare.",
         ARMS,
-        tuple(arms.GRADUAL),  # not by default
+        (*arms.GRADUAL, *arms.OWN),  # not by default
         sparsities=(0.80, 0.85, 0.90),
         events=(5, 10),
     )

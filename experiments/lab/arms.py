@@ -4,6 +4,7 @@ import functools
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 import activation_pruning as ap
 from lab import command_line, datasets, network, study
@@ -12,8 +13,23 @@ CRITERIA = ("activation", "activation_magnitude", "magnitude", "random", "inacti
 # tfmot's schedule and its equal sparsity per layer, pruned by this package. They tell apart what a
 # criterion does and what a schedule does.
 GRADUAL = {"magnitude_gradual": "magnitude", "activation_magnitude_gradual": "activation_magnitude"}
+
+
+@ap.criteria.criterion(needs=("frequency",))
+def inactivity_magnitude(site):
+    """Share of samples for which a unit does not fire, times |w|.
+
+    What the newest published code of the paper scores by; its text says the opposite.
+    """
+    silent = 1 - np.asarray(site.activity.frequency)
+    return np.abs(site.kernel) * silent[site.units]
+
+
+# Criteria of this comparison alone.
+OWN = {"inactivity_magnitude": inactivity_magnitude}
 # The arms that count how units fire.
 COUNTING = ("activation", "activation_magnitude", "inactivity", "activation_magnitude_gradual")
+COUNTING += tuple(OWN)
 SHARED = ("dataset", "hidden", "learning_rate", "batch_size", "epochs", "patience")
 SHARED += ("target_accuracy", "steps_per_execution")
 
@@ -28,14 +44,25 @@ class Trained(NamedTuple):
 
 def variants(arm: str, options) -> list[dict]:
     """The settings in which one arm runs: sparsity, events and what else is its own."""
-    if arm not in CRITERIA:
+    if arm not in CRITERIA and arm not in OWN:
         return [{"sparsity": 0.0, "events": 0}]
-    levels = {"start": options.start, "stop": options.stop}
     return [
-        {"sparsity": sparsity, "events": events} | levels
+        {"sparsity": sparsity, "events": events, "start": options.start}
+        | {"stop": last_level(options, events)}
         for sparsity in options.sparsities
         for events in options.events
     ]
+
+
+def last_level(options, events: int) -> float:
+    """The training accuracy that the last of some events waits for.
+
+    The paper puts event k of n at start + k / n * (stop - start), k from 0 on: the last one comes a
+    step before `stop`.
+    """
+    if options.protocol != "paper":
+        return options.stop
+    return round(options.start + (events - 1) / events * (options.stop - options.start), 6)
 
 
 def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
@@ -49,6 +76,8 @@ def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
     command_line.completed(options)
     shared = {name: getattr(options, name) for name in SHARED} | more
     shared |= {"data": data} | study.versions()
+    if options.protocol != "short":  # which was there first: its trials keep their names
+        shared["protocol"] = options.protocol
     grid = [
         {"arm": arm, "seed": seed} | variant | shared | {"pictures": seed == 0}
         for seed in range(options.seeds)
@@ -94,8 +123,12 @@ def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
 
 
 def split(settings: dict) -> datasets.Data:
-    """The data of one run: its training and validation parts depend on the seed."""
-    return datasets.split(_arrays(settings["dataset"]), settings["seed"])
+    """The data of one run: its training and validation parts depend on the seed.
+
+    In the paper's protocol they are the same for all seeds.
+    """
+    seed = None if settings.get("protocol") == "paper" else settings["seed"]
+    return datasets.split(_arrays(settings["dataset"]), seed)
 
 
 def untrained(settings: dict, data: datasets.Data, regularizer=None, seed=None) -> keras.Model:
@@ -114,7 +147,7 @@ def _pruner(settings):
     arm, sparsity = settings["arm"], settings["sparsity"]
     if not sparsity:
         return None
-    own = {"criterion": GRADUAL.get(arm, arm), "seed": settings["seed"]}
+    own = {"criterion": (GRADUAL | OWN).get(arm, arm), "seed": settings["seed"]}
     if arm in GRADUAL:  # tfmot's cubic rise over the same share of the epochs, an event per epoch
         end = max(1, round(settings["epochs"] * settings["end_share"]))
         schedule = ap.schedules.Polynomial(final_sparsity=sparsity, begin=0, end=end)

@@ -21,7 +21,18 @@ DEFAULTS = {
     "mnist": dict(zip(_NAMES, (0.1, 30, 0.90, 0.97, 0.999), strict=True)),
     "fashion_mnist": dict(zip(_NAMES, (0.03, 30, 0.80, 0.88, 0.98), strict=True)),
 }
+# The protocol of Ganguli & Chong (2024), for all data sets. The last event comes below the last
+# level, see `arms.last_level`.
+PAPER = dict(zip(_NAMES, (0.01, 500, 0.80, 0.98, 0.98), strict=True))
 CLUSTERS = ("scheduler", "local_cluster")
+
+
+_PROTOCOL = (
+    "paper: learning rate 0.01, at most 500 epochs, events from a training accuracy of 0.8 on; the "
+    "first tenth of the training data validates; training ends at an accuracy of 0.98 once pruned, "
+    "or where the validation loss is above 1.1 times its minimum after three rises; no weights are "
+    "restored"
+)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -156,6 +167,7 @@ def parser(
     by_data_set("--start", share, "training accuracy at which the first event comes")
     by_data_set("--stop", share, "training accuracy at which the last event comes")
     by_data_set("--target-accuracy", positive, "training accuracy that ends it, once pruned")
+    add("--protocol", choices=("short", "paper"), default="short", help=_PROTOCOL)
     add("--steps-per-execution", type=count, default=1, help="batches in one call; faster above 1")
     return options
 
@@ -164,7 +176,8 @@ def completed(options: argparse.Namespace) -> argparse.Namespace:
     """Fill in what was not given with what suits the data set; drop what was given twice."""
     for name in ("arms", "sparsities", "events"):
         setattr(options, name, list(dict.fromkeys(getattr(options, name))))
-    defaults = DEFAULTS.get(options.dataset, DEFAULTS["mnist"])
+    own = DEFAULTS.get(options.dataset, DEFAULTS["mnist"])
+    defaults = PAPER if options.protocol == "paper" else own
     for name, value in defaults.items():
         if not hasattr(options, name):
             setattr(options, name, value)

@@ -62,15 +62,18 @@ def load(name: str) -> dict[str, np.ndarray]:
     )
 
 
-def split(arrays: dict[str, np.ndarray], seed: int, share: float = 0.1) -> Data:
+def split(arrays: dict[str, np.ndarray], seed: int | None, share: float = 0.1) -> Data:
     """Set a share of the training data aside for validation: floor(share * n + 0.5) samples.
 
-    arrays: what load() returned. seed: the same seed gives the same split.
+    arrays: what load() returned. seed: the same seed gives the same split; None takes the first
+        samples.
     share: of the training data, in (0, 1); at least one sample stays on each side.
     """
     samples = len(arrays["x_train"])
     aside = min(max(int(share * samples + 0.5), 1), samples - 1)
-    order = np.random.default_rng(seed).permutation(samples)
+    order = np.arange(samples)
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(samples)
     chosen, kept = np.sort(order[:aside]), np.sort(order[aside:])
     return Data(
         x_train=arrays["x_train"][kept],

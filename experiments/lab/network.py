@@ -83,9 +83,10 @@ def train(keras, model, data, settings: dict, callbacks=(), finished=lambda: Tru
     """Train with SGD until a stopping rule acts; return the history and the times.
 
     settings: seed, learning_rate, batch_size, epochs (the most), patience (epochs without a lower
-        validation loss), target_accuracy (training accuracy that suffices), steps_per_execution.
+        validation loss), target_accuracy (training accuracy that suffices), steps_per_execution;
+        protocol, where it is "paper": stop as Ganguli & Chong (2024) do, see `overfits`.
     finished: tells whether all pruning is done. Neither stopping rule looks at an epoch that did
-        not begin fully pruned: the losses before belong to a denser network.
+        not begin fully pruned: the losses before belong to a denser network. (But `overfits` does.)
     """
     compile_as(keras, model, settings)
     observer = _observing(keras, finished)
@@ -142,6 +143,17 @@ def measured(model, data) -> dict[str, float]:
     return result | {"test_top_5": parts["test"]["top_5"], "sparsity": sparsity(model)}
 
 
+def overfits(losses: list[float], above: float = 1.1, rises: int = 3) -> bool:
+    """Whether the last of some validation losses is above 1.1 times the least, after three rises.
+
+    >>> overfits([1.0, 1.05, 1.1, 1.11]), overfits([1.0, 1.2, 1.1, 1.11]), overfits([1.0, 2.0])
+    (True, False, False)
+    """
+    last = losses[-rises - 1 :]
+    rose = len(last) > rises and all(a < b for a, b in itertools.pairwise(last))
+    return rose and last[-1] > above * min(losses)
+
+
 def _observing(keras, finished):
     class Observer(keras.callbacks.Callback):
         """Keep the history, and whether the present epoch began with all pruning done."""
@@ -183,6 +195,15 @@ def _stopping(keras, observer, settings):
             if observer.pruned and logs["accuracy"] >= settings["target_accuracy"]:
                 self.model.stop_training = True
 
+    class StopOverfitting(keras.callbacks.Callback):
+        """Stop as the paper does, pruned or not; the weights stay as they are."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            if overfits([row["validation_loss"] for row in observer.epochs]):
+                self.model.stop_training = True
+
+    if settings.get("protocol") == "paper":
+        return StopOverfitting(), StopWhenPruned()
     patience = settings["patience"]
     more = {"monitor": "val_loss", "restore_best_weights": True}
     return EarlyStoppingOncePruned(patience=patience, **more), StopWhenPruned()
