@@ -30,8 +30,8 @@ CLUSTERS = ("scheduler", "local_cluster")
 _PROTOCOL = (
     "paper: learning rate 0.01, at most 500 epochs, events from a training accuracy of 0.8 on; the "
     "first tenth of the training data validates; training ends at an accuracy of 0.98 once pruned, "
-    "or where the validation loss is above 1.1 times its minimum after three rises; no weights are "
-    "restored"
+    "or where the validation loss has risen three times above 1.1 times its minimum; the weights "
+    "of the last epoch count"
 )
 
 

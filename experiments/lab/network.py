@@ -143,15 +143,27 @@ def measured(model, data) -> dict[str, float]:
     return result | {"test_top_5": parts["test"]["top_5"], "sparsity": sparsity(model)}
 
 
-def overfits(losses: list[float], above: float = 1.1, rises: int = 3) -> bool:
-    """Whether the last of some validation losses is above 1.1 times the least, after three rises.
+def overfits(losses: list[float], delta: float = 0.1, rises: int = 3) -> bool:
+    """Whether the paper's early stopping would have ended a training with these validation losses.
 
-    >>> overfits([1.0, 1.05, 1.1, 1.11]), overfits([1.0, 1.2, 1.1, 1.11]), overfits([1.0, 2.0])
-    (True, False, False)
+    It counts epochs whose loss is above 1 + delta times the least so far and above that of the
+    epoch before, and forgets them where a loss comes below that bound without being the least.
+
+    >>> overfits([1.0, 1.2, 1.15, 1.3, 1.4]), overfits([1.0, 1.2, 1.05, 1.3, 1.4])
+    (True, False)
     """
-    last = losses[-rises - 1 :]
-    rose = len(last) > rises and all(a < b for a, b in itertools.pairwise(last))
-    return rose and last[-1] > above * min(losses)
+    least, before, seen = float("inf"), 0.0, 0
+    for loss in losses:
+        if loss < least:
+            least = loss
+        elif loss > (1 + delta) * least and loss > before:
+            seen += 1
+        elif loss < (1 + delta) * least:
+            seen = 0
+        if seen == rises:
+            return True
+        before = loss
+    return False
 
 
 def _observing(keras, finished):
