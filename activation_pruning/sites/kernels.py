@@ -109,7 +109,8 @@ def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[
 
 def _convolutional(kernels, layer):
     # Counted from the end, so that it also holds behind a TimeDistributed axis.
-    axis = -1 - layer.rank if layer.data_format == "channels_first" else -1
+    rank = len(kernels[0].variable(layer).shape) - 2
+    axis = -1 - rank if layer.data_format == "channels_first" else -1
     return [dataclasses.replace(kernel, output_axes=(axis,)) for kernel in kernels]
 
 
@@ -144,6 +145,10 @@ for _classes, _kernels in (
     (
         layer_classes.SEPARABLE,
         [Kernel("depthwise_kernel", (-2, -1), 0, observed=False), Kernel("pointwise_kernel")],
+    ),
+    (
+        layer_classes.CONV_RECURRENT,
+        [Kernel(f"cell.{name}", copies=4) for name in ("kernel", "recurrent_kernel")],
     ),
 ):
     for _class in _classes:

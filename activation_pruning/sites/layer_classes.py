@@ -8,6 +8,7 @@ TRANSPOSED = (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose)
 DEPTHWISE = (_L.DepthwiseConv1D, _L.DepthwiseConv2D)
 SEPARABLE = (_L.SeparableConv1D, _L.SeparableConv2D)
 RECURRENT = (_L.LSTM, _L.GRU, _L.SimpleRNN)
+CONV_RECURRENT = (_L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D)
 WRAPPERS = (_L.TimeDistributed, _L.Bidirectional)  # which stand in a graph for the layer in them
 ACTIVATIONS = (_L.ReLU, _L.LeakyReLU, _L.PReLU, _L.ELU, _L.Softmax)  # that are all of a layer
 UNCHANGED = (  # the identity in inference

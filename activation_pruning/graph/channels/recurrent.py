@@ -5,7 +5,7 @@ import numpy as np
 
 from activation_pruning.graph.channels.activations import by_number, constants
 from activation_pruning.graph.channels.flow import Channels
-from activation_pruning.graph.channels.mixing import kernel_of
+from activation_pruning.graph.channels.mixing import by_input
 from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 from activation_pruning.graph.channels.walk import step
 from activation_pruning.graph.known import RULES
@@ -14,13 +14,16 @@ from activation_pruning.sites import layer_classes
 
 _L = keras.layers
 _CANDIDATES = {_L.LSTM: 2, _L.GRU: 2, _L.SimpleRNN: 0}  # the gate that makes a new state
+_CANDIDATES |= dict.fromkeys(layer_classes.CONV_RECURRENT, 2)
 _STATES = {_L.LSTM: 2, _L.GRU: 1, _L.SimpleRNN: 1}
 
 
-@rule(*layer_classes.RECURRENT, masks=("mask",))
+@rule(*layer_classes.RECURRENT, *layer_classes.CONV_RECURRENT, masks=("mask",))
 def recurrent(call: Call) -> list[Channels]:
     """A unit goes with all of its gates and states."""
     x, *states = call.xs
+    if getattr(call.layer, "data_format", None) == "channels_first":
+        raise NotFollowed("its channels come first")
     out = _fed_back(call, call.layer, x, states)
     return [out.to(shape, len(shape) - 1) for shape in call.shapes]
 
@@ -58,11 +61,14 @@ def _merged(mode, one, other):
 
 def _fed_back(call, layer, x, states):
     """The units of a recurrent layer: those that are zero for all inputs are known as such."""
-    flow, cell, x = call.flow, layer.cell, call.flow.along(x, 2)
+    flow, cell, x = call.flow, layer.cell, call.flow.along(x, -1)
     states = [flow.along(state, -1) for state in states]
-    kernel, alive = kernel_of(cell.kernel)
-    fed = kernel_of(cell.recurrent_kernel)[1]
-    out, gates = flow.units_of(layer, cell.units), flow.units_of(cell, kernel.shape[1])
+    kernel, alive = by_input(cell.kernel, -2, -1)
+    fed = by_input(cell.recurrent_kernel, -2, -1)[1]
+    # At the borders of an image constants would not contribute the same.
+    folds = cell.bias is not None and getattr(cell, "padding", "valid") == "valid"
+    size = "filters" if hasattr(cell, "filters") else "units"
+    out, gates = flow.units_of(layer, getattr(cell, size)), flow.units_of(cell, kernel.shape[1])
     each = np.tile(out, len(gates) // len(out))
     plain = by_number(cell.activation) and by_number(getattr(cell, "recurrent_activation", None))
     silent = plain & _silent(layer, x, states, alive, fed)
@@ -75,21 +81,21 @@ def _fed_back(call, layer, x, states):
         flow.tie(state.ids, out)
     for variable in layer.states or ():
         flow.slice(variable, -1, out)
-    flow.use(cell, x, gates, alive, folds=cell.bias is not None, weights=kernel)
+    flow.use(cell, x, gates, alive, folds=folds, weights=kernel)
     reason = f"{layer.name!r} feeds them back, and they are not zero for all inputs"
     remedy = "prune all that makes a unit: ap.prune(..., granularity='unit') does"
     flow.use(cell, units, each, fed, why=Why(reason, remedy))
-    flow.slice(cell.kernel, 0, x.ids)
-    flow.slice(cell.recurrent_kernel, 0, out)
+    flow.slice(cell.kernel, -2, x.ids)
+    flow.slice(cell.recurrent_kernel, -2, out)
     for variable in (cell.kernel, cell.recurrent_kernel, cell.bias):
         flow.slice(variable, -1, gates)
-    flow.size(layer, "units", out)
+    flow.size(layer, size, out)
     return units
 
 
 def _silent(layer, x, states, alive, fed):
     """Units that start at zero and whose candidate is zero: so is what they become, for ever."""
-    cell, units = layer.cell, layer.cell.units
+    cell, units = layer.cell, fed.shape[0]
     start = _CANDIDATES[type(layer)] * units
     alive, fed = (kernel[:, start : start + units] for kernel in (alive, fed))
     found = constants(cell.activation, np.zeros(units)) == 0
@@ -100,7 +106,7 @@ def _silent(layer, x, states, alive, fed):
     for state in states:
         found &= state.value == 0
     for variable in layer.states or ():  # what a stateful layer has kept from its last batch
-        found &= ~keras.ops.convert_to_numpy(variable).any(axis=0)
+        found &= ~keras.ops.convert_to_numpy(variable).reshape(-1, units).any(axis=0)
     while (heard := found & fed[~found].any(axis=0)).any():
         found &= ~heard
     return found
