@@ -26,10 +26,13 @@ from activation_pruning.support.types import Array, Model, Table
 
 Run = Callable[[Model], Callable[[Any], Any]]  # what runs a model: a function of a batch
 _L = keras.layers
-_COUNTS = dict.fromkeys(layer_classes.RECURRENT, "units") | {_L.Dense: "units"}
-_COUNTS |= {getattr(_L, f"{kind}{n}D"): "filters" for n in (1, 2, 3) for kind in ("Conv",)}
-_COUNTS |= {_L.Conv2DTranspose: "filters", _L.SeparableConv2D: "filters"}
-_COUNTS |= {_L.DepthwiseConv2D: ""}  # as many as come in
+_FILTERS = (
+    *layer_classes.CONVOLUTIONS, *layer_classes.TRANSPOSED, *layer_classes.SEPARABLE,
+    *layer_classes.CONV_RECURRENT,
+)  # fmt: skip
+# {class: what its configuration calls the number of units}; "" for as many as come in
+_COUNTS = dict.fromkeys(_FILTERS, "filters") | dict.fromkeys(layer_classes.DEPTHWISE, "")
+_COUNTS |= dict.fromkeys((_L.Dense, *layer_classes.RECURRENT), "units")
 _COLUMNS = ["layer", "inputs", "units", "time_ms"]
 _CLOSE = 0.9  # of the time asked for: noise makes it idle to look for more
 
@@ -44,9 +47,10 @@ def latency_table(
 ) -> Table:
     """How long each layer takes by itself at several widths, measured.
 
-    Each Dense, Conv1D to Conv3D, Conv2DTranspose, SeparableConv2D, DepthwiseConv2D, LSTM, GRU and
-    SimpleRNN is built anew with fractions of its inputs and units, and timed on zeros. Layers that
-    are alike in all of it are measured once; what other layers take is not known before the end.
+    Each Dense layer, convolution (transposed, separable, depthwise and recurrent ones, too), LSTM,
+    GRU and SimpleRNN is built anew with fractions of its inputs and units, and timed on zeros.
+    Layers that are alike in all of it are measured once; what other layers take is not known before
+    the end.
 
     Args:
         model: a built `keras.Model`.
@@ -114,7 +118,8 @@ def _times(layer, shape, widths, repeats, run):
 
 
 def _channel_axis(layer, rank):
-    return 1 if getattr(layer, "data_format", "") == "channels_first" else rank - 1
+    first = getattr(layer, "data_format", "") == "channels_first"
+    return rank - 1 - (len(layer.kernel_size) if first else 0)
 
 
 def _fewer(number, widths):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras.callbacks import CallbackList
 
-from activation_pruning import sites
+from activation_pruning import allocations, criteria, sites
 from activation_pruning.hooks.attachment import attachment
 from activation_pruning.keras_private import frames
 from activation_pruning.sites.choice import as_list
@@ -207,9 +207,9 @@ def _lasting(argument, layers):
 def settings(pruner: Any) -> dict[str, Any]:
     """{name: text or number} of what a `PruningCallback` was made with."""
     shared = pruner.settings
-    chosen = {"criterion": shared.criterion, "allocation": shared.allocation}
     found: dict[str, Any] = {"schedule": repr(pruner.schedule)}
-    found |= {key: getattr(value, "__name__", repr(value)) for key, value in chosen.items()}
+    found["criterion"] = names.name_of(shared.criterion, criteria.CRITERIA)
+    found["allocation"] = names.name_of(shared.allocation, allocations.ALLOCATIONS)
     found |= {"granularity": repr(shared.granularity), "seed": shared.seed}
     for key in ("include", "exclude"):
         layers = getattr(pruner, key)

@@ -29,6 +29,17 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     raise ValueError(f"unknown {kind} {shown(name)}{hint} Valid: {', '.join(sorted(table))}.")
 
 
+def name_of(value: Any, table: Mapping[str, Any]) -> str:
+    """The name of a value in a table; of one that is not in it its own, or its representation.
+
+    Example:
+        >>> name_of(abs, {"magnitude": abs}), name_of(len, {})
+        ('magnitude', 'len')
+    """
+    found = next((name for name, one in table.items() if one is value), None)
+    return found or str(getattr(value, "__name__", repr(value)))
+
+
 def called(made: object) -> str:
     """How an object was made, in short: its class with the arguments that are not the defaults.
 

@@ -88,16 +88,21 @@ def test_another_runtime_is_what_is_measured(x):
 
 
 @pytest.mark.parametrize(
-    "layer",
+    ("shape", "layer"),
     [
-        lambda: layers.Conv2D(8, 3),
-        lambda: layers.DepthwiseConv2D(3),
-        lambda: layers.SeparableConv2D(8, 3),
-        lambda: layers.Conv2DTranspose(8, 3),
+        ((8, 8, 4), lambda: layers.Conv2D(8, 3)),
+        ((8, 8, 4), lambda: layers.DepthwiseConv2D(3)),
+        ((8, 8, 4), lambda: layers.SeparableConv2D(8, 3)),
+        ((8, 8, 4), lambda: layers.Conv2DTranspose(8, 3)),
+        ((8, 4), lambda: layers.Conv1DTranspose(8, 3)),
+        ((8, 4), lambda: layers.SeparableConv1D(8, 3)),
+        ((8, 4), lambda: layers.DepthwiseConv1D(3)),
+        ((4, 4, 4, 4), lambda: layers.Conv3DTranspose(8, 2)),
+        ((3, 6, 6, 4), lambda: layers.ConvLSTM2D(8, 3)),
     ],
 )
-def test_layers_of_pictures_have_their_rows(layer):
-    model = keras.Sequential([keras.Input((8, 8, 4)), layer()])
+def test_layers_of_pictures_have_their_rows(shape, layer):
+    model = keras.Sequential([keras.Input(shape), layer()])
     table = ap.budgets.latency_table(model, widths=[0.5], repeats=1, verbose=0)
     assert table["inputs"].max() == 4
     assert (table["time_ms"] > 0).all()

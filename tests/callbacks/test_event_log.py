@@ -86,7 +86,7 @@ def test_settings_name_layers_and_functions():
     )
     found = settings(prune)
     assert (found["exclude"], found["include"]) == (["head"], ["a*"])
-    assert (found["criterion"], found["allocation"]) == ("<lambda>", "class_blind")
+    assert (found["criterion"], found["allocation"]) == ("<lambda>", "global")
     assert json.dumps(found)
 
 
