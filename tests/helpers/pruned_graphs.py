@@ -273,7 +273,81 @@ def _pooled(x, generator):
     return layers.Flatten()(layers.Subtract()([shared(x), shared(y)]))
 
 
+def _attending_in_groups(x, generator, mask):
+    x = layers.Dense(_filters(generator))(x)
+    query_heads, heads = [(4, 2), (3, 1), (2, 2)][generator.integers(3)]
+    use_bias = bool(generator.random() < 0.7)
+    layer = layers.GroupQueryAttention(3, query_heads, heads, use_bias=use_bias)
+    given = {"attention_mask": mask} if generator.random() < 0.5 else {}
+    return layer(x, x, **given)
+
+
+def _gated(x, generator, mask):
+    """One layer makes a gate and what it opens."""
+    ops, both = keras.ops, layers.Dense(2 * _filters(generator))(x)
+    return [
+        lambda: ops.silu(ops.split(both, 2, axis=-1)[0]) * ops.split(both, 2, axis=-1)[1],
+        lambda: ops.glu(both),
+        lambda: ops.sum(ops.stack(ops.split(both, 2, axis=-1), axis=1), axis=1),
+        lambda: ops.where(ops.max(x, -1, keepdims=True) > 0, both, ops.zeros_like(both)),
+        lambda: ops.broadcast_to(both[:, :1], (4, 6, both.shape[-1])) + both,
+    ][generator.integers(5)]()
+
+
+def _by_heads(x, generator, mask):
+    """Attention from operations, over a reshape with one open size."""
+    heads, ops = int(generator.integers(2, 4)), keras.ops
+    parts = [layers.Dense(2 * heads)(x) for _ in range(3)]
+    query, key, value = (layers.Reshape((-1, heads, 2))(part) for part in parts)
+    scores = ops.softmax(ops.einsum("aecd,abcd->acbe", key, query))
+    return layers.Reshape((-1, 2 * heads))(ops.einsum("acbe,aecd->abcd", scores, value))
+
+
+class Affine(layers.Layer):
+    """A user's own, with an entry for each channel."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+        self.shift = self.add_weight(shape=(1, shape[-1]), name="shift")
+
+    def call(self, x):
+        return x * self.scale + self.shift
+
+
+class Mixed(layers.Layer):
+    """A user's own, of two tensors."""
+
+    def call(self, one, other):
+        return one * keras.ops.sigmoid(other) - 0.5 * other
+
+
+class Norm(layers.Layer):
+    """An RMS norm whose configuration says nothing."""
+
+    def __init__(self, epsilon=1e-3, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x):
+        squares = keras.ops.mean(keras.ops.square(x), axis=-1, keepdims=True)
+        return x * keras.ops.rsqrt(squares + self.epsilon) * (1 + self.scale)
+
+    def get_config(self):
+        return layers.Layer.get_config(self)
+
+
+def _owned(x, generator, mask):
+    x = _dense(x, generator, mask)
+    y = layers.Dense(x.shape[-1])(x)
+    return [
+        lambda: Affine()(x), lambda: Mixed()(x, y), lambda: Norm()(x), lambda: Mixed()(x, x),
+    ][generator.integers(4)]()  # fmt: skip
+
+
 _OVER_TIME = (
     _dense, _einsum, _distributed, _distributed_and_not, _recurrent, _attending, _over_steps,
-    _by_operations, _in_a_row, _turned,
+    _by_operations, _in_a_row, _turned, _attending_in_groups, _gated, _by_heads, _owned,
 )  # fmt: skip
