@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from activation_pruning import keras_private
+from activation_pruning.graph import configurations
 from activation_pruning.graph.known import REGISTERED
 from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.twins import Twins
@@ -105,7 +106,7 @@ class Tracing:
         try:
             return self._inside(operation, args, kwargs)
         except NotInlined as error:
-            if self._strict:
+            if self._strict and keras_private.sublayers(operation):
                 raise
             self.whole[id(operation)] = error
             self._forget(set(self._layers) - known)
@@ -245,15 +246,17 @@ def _mask_arguments(layer, args, kwargs):
 
 
 def is_composite(layer: keras.Layer) -> bool:
-    """Whether it only puts other layers together, in a `call` of its own."""
+    """Whether it only puts layers and operations together, in a `call` of its own."""
     if type(layer) in REGISTERED:
         return False
     if isinstance(layer, keras.Model):
         return not symbolic.own_state(layer)
     if _calls_as_keras(layer):
         return False  # attention, wrappers and the like are known as they are
-    inside = keras_private.sublayers(layer)
-    return bool(inside) and not symbolic.own_state(layer) and not layer.activity_regularizer
+    if symbolic.own_state(layer) or layer.activity_regularizer:
+        return False
+    # What no file brings back is better taken apart, too, if it has no weights.
+    return bool(keras_private.sublayers(layer)) or not configurations.describes(layer)
 
 
 def _calls_as_keras(layer):

@@ -17,24 +17,37 @@ LENGTH = HEADS | {"max_sequence_length": 16}
 SHARED = SIZES | {"num_query_heads": 4, "num_key_value_heads": 2}
 IMAGES = {"image_shape": (16, 16, 3), "patch_size": 4, "num_layers": 2, "num_heads": 4}
 AUDIO = {"max_encoder_sequence_length": 16, "max_decoder_sequence_length": 16}
+MIT = {"image_shape": (32, 32, 3), "hidden_dims": [16, 32]}
+SAM = {"hidden_size": 16, "num_layers": 2, "intermediate_dim": 32, "num_heads": 4}
+SAM |= {"global_attention_layer_indices": [1], "image_shape": (32, 32, 3), "patch_size": 4}
 # {name: (its backbone, share of the parameters that half of the units take with them)}
 MODELS = {
     "bert": (lambda: hub.BertBackbone(**LENGTH), 0.33),
+    "roberta": (lambda: hub.RobertaBackbone(**LENGTH), 0.35),
+    "albert": (lambda: hub.AlbertBackbone(**LENGTH, embedding_dim=8), 0.3),
     "distilbert": (lambda: hub.DistilBertBackbone(**LENGTH), 0.35),
+    "deberta": (lambda: hub.DebertaV3Backbone(**LENGTH, bucket_size=8), 0.17),
     "gpt2": (lambda: hub.GPT2Backbone(**LENGTH), 0.35),
     "llama": (lambda: hub.LlamaBackbone(**SHARED), 0.32),
+    "llama3": (lambda: hub.Llama3Backbone(**SHARED), 0.32),
     "mistral": (lambda: hub.MistralBackbone(**SHARED, sliding_window=4), 0.32),
-    "gemma": (lambda: hub.GemmaBackbone(**SHARED, head_dim=4), 0.17),
+    "mixtral": (lambda: hub.MixtralBackbone(**SHARED, num_experts=4, sliding_window=4), 0.04),
+    "gemma": (lambda: hub.GemmaBackbone(**SHARED, head_dim=4), 0.35),
+    "gemma3": (
+        lambda: hub.Gemma3Backbone(**SHARED, head_dim=4, image_size=16, vision_encoder=None), 0.38
+    ),
     "qwen": (lambda: hub.QwenBackbone(**SHARED), 0.38),
     "phi3": (lambda: hub.Phi3Backbone(**SHARED), 0.32),
     "opt": (lambda: hub.OPTBackbone(**LENGTH), 0.35),
     "bart": (lambda: hub.BartBackbone(**LENGTH), 0.4),
     "t5": (lambda: hub.T5Backbone(**HEADS), 0.1),
     "vit": (lambda: hub.ViTBackbone(**IMAGES, hidden_dim=16, mlp_dim=32), 0.36),
+    "mit": (lambda: hub.MiTBackbone([1, 1], 2, [1, 2], [2, 1], 0.1, [7, 3], [4, 2], **MIT), 0.3),
+    "sam": (lambda: hub.ViTDetBackbone(**SAM, num_output_channels=8, window_size=4), 0.07),
     "whisper": (lambda: hub.WhisperBackbone(**LENGTH | AUDIO), 0.42),
-}
-# A layer of theirs has no configuration, or one that its own constructor does not take.
-NOT_LOADED = ("llama", "gemma", "t5", "vit")
+}  # fmt: skip
+# A layer with weights has no configuration, or one that its own constructor does not take.
+NOT_LOADED = ("deberta", "mixtral", "vit")
 
 
 def batch(model):
@@ -43,7 +56,7 @@ def batch(model):
     names = model.input if isinstance(model.input, dict) else {"x": model.input}
     for name, tensor in names.items():
         shape = (2, *(8 if size is None else size for size in tensor.shape[1:]))
-        if "int" not in tensor.dtype:
+        if "int" not in tensor.dtype and "bool" not in tensor.dtype:
             found[name] = generator.normal(size=shape).astype("float32")
         elif name.endswith("mask"):
             found[name] = np.arange(8)[None].repeat(2, 0) < [[8], [6]]

@@ -204,3 +204,38 @@ def test_the_graph_can_be_pruned_by_unit_and_compacted():
     assert small.count_params() < graph.count_params()
     for own, expected in zip(values(small(x)), values(model(x)), strict=True):
         np.testing.assert_allclose(own, expected, atol=1e-5)
+
+
+class Untold(layers.Layer):
+    """No weights, and a configuration that its constructor does not take."""
+
+    def __init__(self, factor, opaque=False):
+        super().__init__()
+        self.factor, self.opaque = factor, opaque
+
+    def call(self, x):
+        return np.asarray(x) * self.factor if self.opaque else x * ops.sin(self.factor * x)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "factors": self.factor}
+
+
+def test_layers_that_no_file_brings_back_are_taken_apart(tmp_path):
+    x = keras.Input((3,))
+    model = keras.Model(x, layers.Dense(2, name="b")(Untold(2.0)(layers.Dense(4, name="a")(x))))
+    graph, data = inline(model), noise(4, 3)
+    assert not any(type(layer) is Untold for layer in graph.layers)
+    np.testing.assert_array_equal(values(graph(data))[0], values(model(data))[0])
+    small = ap.compact(model)
+    small.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(values(again(data))[0], values(model(data))[0], atol=1e-6)
+
+
+def test_what_cannot_be_taken_apart_stays_whole():
+    x = keras.Input((3,))
+    model = keras.Model(x, layers.Dense(2)(Untold(2.0, opaque=True)(x)))
+    assert any(type(layer) is Untold for layer in inline(model).layers)
