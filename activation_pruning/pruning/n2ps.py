@@ -36,7 +36,7 @@ def n2ps(
     and repeating, is up to the caller.
 
     Args:
-        model: a built Sequential or Functional model.
+        model: a built model; of any class that `ap.inline` can write down as a graph.
         data: samples of the inputs, as for `prune`.
         threshold: nodes below it go; None is the mean significance of the living nodes, for each
             layer, and for the inputs, its own.

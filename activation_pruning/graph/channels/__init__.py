@@ -4,8 +4,8 @@
 - rules.py: what the rule for a layer is, and how users register one of their own. Those of Keras's
   layers stand by kinds, much as Keras names these: activations, attention, convolutional, dense,
   lengths (RMS norms and the like), merging, normalization, pooling, products, recurrent, reshaping;
-  mixing.py is what those of layers with a kernel share, probing.py tries what nobody has written a
-  rule for.
+  mixing.py is what those of layers with a kernel share. probing.py tries what nobody has written a
+  rule for; vectors.py does so where a layer has an entry for each channel.
 - coupling.py: which units can only go together, and what must go with them.
 """
 
