@@ -18,13 +18,16 @@ from pathlib import Path
 import keras
 
 import activation_pruning as ap
-from lab import command_line, compacting, publication, sequences, study
+from lab import command_line, compacting, compacting_report, publication, sequences, study
 
 NAME = "recurrent_compaction"
 ARMS = (compacting.DENSE, "magnitude", "activation", "random")
 MORE = ("mean_activation", "taylor")
 SCORED = 1000  # training sequences that criteria look at
-QUICK = "--dataset digits --seeds 2 --units 16 --epochs 6 --fine-tune 2 --shares 0.5 --rounds 5"
+QUICK = (
+    "--dataset digits --networks lstm bidirectional --arms dense activation random --seeds 2 "
+    "--units 16 --epochs 6 --fine-tune 2 --shares 0.5 --rounds 5"
+)
 NETWORKS = {
     "lstm": lambda units: keras.layers.LSTM(units, name="units"),
     "gru": lambda units: keras.layers.GRU(units, name="units"),
@@ -110,8 +113,8 @@ def pruned(share: float, model: keras.Model, arrays: dict, settings: dict) -> tu
 @publication.publishing
 def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
     """What there is to show."""
-    return compacting.publish(
-        records, NAME, "Recurrent networks whose pruned units are gone", "pruned_units",
+    return compacting_report.publish(
+        records, NAME, "Recurrent networks whose pruned units are gone", "pruned_share",
         {"network": "network"}, lambda share, network: f"{network}, {share:.0%} of the units gone",
     )  # fmt: skip
 

@@ -18,7 +18,15 @@ from pathlib import Path
 import keras
 
 import activation_pruning as ap
-from lab import command_line, compacting, images, publication, sequences, study
+from lab import (
+    command_line,
+    compacting,
+    compacting_report,
+    images,
+    publication,
+    sequences,
+    study,
+)
 
 NAME = "transformer_compaction"
 ARMS = (compacting.DENSE, "magnitude", "activation_magnitude", "taylor", "random")
@@ -113,8 +121,8 @@ def pruned(budget: float, model: keras.Model, arrays: dict, settings: dict) -> t
 @publication.publishing
 def publish(records: list[dict], out: Path, options: dict) -> publication.Publication:
     """What there is to show."""
-    return compacting.publish(
-        records, NAME, "A transformer within budgets", "budget", {},
+    return compacting_report.publish(
+        records, NAME, "A transformer within budgets", "budget_share", {},
         lambda budget: f"{budget:.0%} of the multiply-adds",
     )  # fmt: skip
 

@@ -11,21 +11,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 
 import activation_pruning as ap
-from lab import arms_report, command_line, dense, images, publication, storage, study
+from lab import command_line, dense, images, storage, study
 
 DENSE, TIMES = "dense", "times"
 SHARED = ("dataset", "samples", "epochs", "fine_tune", "learning_rate", "batch_size")
 BATCH = 256  # samples in a call that is timed, and in those that grade
-COSTS = ("parameters", "multiply_adds", "file_bytes")
-ABOUT = (
-    "accuracy_untuned is that of the pruned network before it is trained any further, file_bytes "
-    "the size of the .keras file without an optimizer, speedup the time of the dense network / "
-    "that of this one, for a batch of 256: the median over rounds in which all networks of a seed "
-    "take turns, with no other run beside."
-)
 
 
 def add_options(parser, epochs: int, fine_tune: int, rate: float, batch_size: int) -> None:
@@ -134,7 +126,7 @@ def timings(options, records: list[dict]) -> list[dict]:
     for record in records:
         if "result" in record:
             settings = record["settings"]
-            group = settings["seed"], settings.get("network")
+            group = settings["seed"], settings.get("network", "")
             groups.setdefault(group, {})[settings["arm"]] = record["result"]["points"]
     shared = {"arm": TIMES, "sparsity": 0.0, "events": 0, "dataset": options.dataset}
     shared |= {"rounds": options.rounds} | study.versions()
@@ -143,7 +135,8 @@ def timings(options, records: list[dict]) -> list[dict]:
         if DENSE in arms and len(arms) > 1:
             points = arms[DENSE] + [p for arm, own in arms.items() if arm != DENSE for p in own]
             files = [p["file"] for p in points]
-            found.append(shared | {"seed": seed, "network": network, "files": files})
+            kind = {"network": network} if network else {}
+            found.append(shared | {"seed": seed, "files": files} | kind)
     return found
 
 
@@ -166,57 +159,3 @@ def describe(result: dict) -> str:
         for p in result["points"]
     ]
     return f"test accuracy {', '.join(told)}; {result['time_s']:.0f} s"
-
-
-def publish(
-    records: list[dict], name: str, title: str, share: str, more: dict[str, str],
-    where: Callable[..., str],
-) -> publication.Publication:  # fmt: skip
-    """What there is to show.
-
-    share: what the tables call the share that was pruned to. more: further settings of the runs,
-        and what tables call them. where: share and settings -> words.
-    """
-    runs = runs_table(records, share, more)
-    whole, pruned = runs[runs["arm"] == DENSE], runs[runs["arm"] != DENSE]
-    baseline = "random" if "random" in set(pruned["arm"]) else pruned["arm"].iloc[:1].sum()
-    metrics = ["accuracy_untuned", *COSTS, "speedup"]
-    metrics = [m for m in metrics if len(pruned) and pruned[m].notna().any()]
-    columns = [*more.values(), "test_accuracy", *COSTS]
-    return arms_report.compared(
-        pruned.reset_index(drop=True), name, title, baseline,
-        by=(share, *more.values()), metrics=metrics, about=ABOUT,
-        more={"Dense networks": whole[["seed", *columns]]} if len(whole) else {},
-        told=_told(whole, pruned, list(more.values())), where=where,
-    )  # fmt: skip
-
-
-def runs_table(records: list[dict], share: str, more: dict[str, str]) -> pd.DataFrame:
-    """One row per run and share, with the time of its network where that was measured."""
-    trials = [record for record in records if "points" in record["result"]]
-    table = publication.rows(trials, "points", more).rename(columns={"share": share})
-    times = {row["name"]: row for record in records for row in record["result"].get("times", ())}
-    none = {"median_ms": np.nan, "ratio": np.nan}
-    found = [times.get(file, none) for file in table.pop("file")]
-    table["batch_ms"] = [row["median_ms"] for row in found]
-    table["speedup"] = [1 / row["ratio"] for row in found]
-    return table.reindex(columns=list(dict.fromkeys([*table, "accuracy_untuned"])))
-
-
-def _told(whole, pruned, by):
-    """What was pruned from, what is left of it, and that outputs stay."""
-    lines = []
-    for key, rows in whole.groupby(by) if by else [((), whole)] if len(whole) else ():
-        kind = " ".join(["dense", *key])
-        size = rows[list(COSTS)].mean()
-        lines.append(
-            f"The {kind} networks: {rows['test_accuracy'].mean():.2%} test accuracy on average, "
-            f"{size['parameters']:,.0f} parameters, {size['multiply_adds']:,.0f} multiply-adds, "
-            f"{size['file_bytes']:,.0f} bytes."
-        )
-    if len(pruned):
-        lines.append(
-            "Taking the pruned units out changed no output on the test data by more than "
-            f"{pruned['largest_difference'].max():.1g}."
-        )
-    return lines
