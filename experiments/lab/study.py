@@ -36,6 +36,7 @@ def run(
     publish: Callable[[list[dict], Path, dict], None],
     describe: Callable[[dict], str] = describe,
     alone: Callable[..., list[dict]] = lambda options, records: [],
+    load: Callable[[str], dict] = datasets.load,
 ) -> int:
     """Run an experiment; return 0, 1 if a trial failed or could not be kept, 130 after Ctrl-C.
 
@@ -47,13 +48,14 @@ def run(
     publish: (records that have a result, folder, options) -> writes and prints what was found.
     alone: (options, records of the grid) -> one settings dict per trial that comes after all of
         them, one at a time, on this machine: what measures time wants the machine to itself.
+    load: name of a data set -> its arrays; where it raises, the experiment ends.
     """
     options = parser.parse_args(arguments)
     out = Path(options.out)
     try:
-        settings = _prepared(options, out, grid)
+        settings = _prepared(options, out, grid, load)
         runner.check(settings, work, out / "runs")
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         parser.error(str(error))
     # Else a terminated experiment would leave its workers behind, at work for nobody.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -91,12 +93,12 @@ def warned() -> Iterator[list[str]]:
     told += sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)})
 
 
-def _prepared(options, out, grid):
+def _prepared(options, out, grid, load):
     check_folder(out)
     if options.data_dir:
         os.environ[datasets.DATA_FOLDER] = os.path.abspath(options.data_dir)  # workers get it
     os.environ[dense.FOLDER] = os.path.abspath(out / "networks")
-    return grid(options, datasets.fingerprint(datasets.load(options.dataset)))
+    return grid(options, datasets.fingerprint(load(options.dataset)))
 
 
 def _on(options):
