@@ -1,4 +1,4 @@
-"""Models of KerasHub, small and with random weights, pruned and compacted: make test-models."""
+"""Models of KerasHub, small, and of keras.applications, with random weights: make test-models."""
 
 import keras
 import numpy as np
@@ -9,6 +9,15 @@ from compacted import assert_same
 import activation_pruning as ap
 
 hub = pytest.importorskip("keras_hub", reason="the extra `models` is not installed").models
+# {name in keras.applications: share of the parameters that half of the units take with them}
+# (of ConvNeXt's, LayerNormalization keeps the residual stream)
+APPLICATIONS = dict.fromkeys(
+    """
+    MobileNet MobileNetV2 MobileNetV3Small MobileNetV3Large EfficientNetB0 EfficientNetV2B0
+    DenseNet121 NASNetMobile InceptionV3 InceptionResNetV2 Xception ResNet50 ResNet50V2 VGG16
+    """.split(),
+    0.69,
+) | {"ConvNeXtTiny": 0.46}
 pytestmark = [pytest.mark.slow, pytest.mark.models]
 
 SIZES = {"vocabulary_size": 64, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
@@ -92,3 +101,14 @@ def test_the_width_of_rms_normalised_models_shrinks_where_it_is_no_output(name):
     assert_same(model, small, batch(model), 1e-4)
     assert small.get_layer("token_embedding").output_dim == 8
     assert 1 - small.count_params() / model.count_params() >= 0.5
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_networks_of_keras_applications(name):
+    keras.utils.set_random_seed(0)
+    make = getattr(keras.applications, name)
+    model = pruned_graphs.randomised(make(weights=None, input_shape=(96, 96, 3), classes=10))
+    ap.prune(model, 0.5, granularity="unit", allocation="uniform")
+    small = ap.compact(model)
+    assert_same(model, small, np.random.default_rng(0).normal(size=(1, 96, 96, 3)), 1e-4)
+    assert 1 - small.count_params() / model.count_params() >= APPLICATIONS[name]
