@@ -12,12 +12,13 @@ hub = pytest.importorskip("keras_hub", reason="the extra `models` is not install
 # {name in keras.applications: share of the parameters that half of the units take with them}
 # (of ConvNeXt's, LayerNormalization keeps the residual stream)
 APPLICATIONS = dict.fromkeys(
-    """
-    MobileNet MobileNetV2 MobileNetV3Small MobileNetV3Large EfficientNetB0 EfficientNetV2B0
-    DenseNet121 NASNetMobile InceptionV3 InceptionResNetV2 Xception ResNet50 ResNet50V2 VGG16
-    """.split(),
+    [
+        "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "EfficientNetB0",
+        "EfficientNetV2B0", "DenseNet121", "NASNetMobile", "InceptionV3", "InceptionResNetV2",
+        "Xception", "ResNet50", "ResNet50V2", "VGG16",
+    ],
     0.69,
-) | {"ConvNeXtTiny": 0.46}
+) | {"ConvNeXtTiny": 0.46}  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.models]
 
 SIZES = {"vocabulary_size": 64, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
