@@ -23,7 +23,8 @@ def inline(model: Model, inputs: Any = None) -> keras.Model:
 
     Models and layers that put other layers together, in a `call` made of these and of `keras.ops`,
     are taken apart, however deep: each layer inside becomes a layer of the graph, named by its
-    path, such as "encoder-attention". Layers of Keras, and those that own a weight, stay whole.
+    path, such as "encoder-attention". Layers of Keras, and those that own a weight, stay whole; so
+    do others without layers inside, if a file brings them back.
 
     The weights are shared: whoever trains one of the models trains both. Nothing else of `model`
     changes, and the graph needs no class of the user's own but those of layers that stay whole.
