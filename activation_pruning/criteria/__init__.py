@@ -7,7 +7,7 @@ what they are made with. To add one, decorate a function in one of these files a
 callable with the same signature is accepted where a name is.
 """
 
-from activation_pruning.criteria.base import CRITERIA, criterion, get, unit_sums
+from activation_pruning.criteria.base import CRITERIA, criterion, get, needed, unit_sums
 from activation_pruning.criteria.by_activity import (
     activation,
     activation_magnitude,
@@ -43,6 +43,7 @@ __all__ = [
     "mean_activation",
     "movement",
     "n2ps",
+    "needed",
     "obd",
     "obd_exact",
     "obd_hutchinson",

@@ -97,19 +97,27 @@ def _units(site: Site) -> tuple[Array, tuple[int, ...]]:
 
 
 def needed(site: Site, name: str) -> Any:
-    """One of `site.statistics`; raises ValueError, which says what to give, if not gathered.
+    """One of the statistics that a criterion declares in `needs`: of the activity or the site.
+
+    Raises ValueError, which says what to give, if it was not gathered.
 
     Example:
         >>> from types import SimpleNamespace as Site
         >>> needed(Site(name="a", statistics={"gradient": np.ones(2)}), "gradient")
         array([1., 1.])
     """
-    found = site.statistics.get(name)
+    if name in ("frequency", "mean", "rms"):
+        found = getattr(site.activity, name, None)
+        missing = f"the activity of the units ({name}), which was not counted; prune during fit "
+        missing += "with PruningCallback, or give prune(..., data=) the inputs"
+    else:
+        found = site.statistics.get(name)
+        missing = f"{name!r}, which was not gathered; give prune(..., data=) or "
+        missing += "PruningCallback(..., data=) what it takes"
     if found is None:
         raise ValueError(
-            f"{site.name}: this criterion needs {name!r}, which was not gathered; give "
-            "prune(..., data=) or PruningCallback(..., data=) what it takes. One of your own "
-            f"declares it by @criterion(needs=({name!r},))."
+            f"{site.name}: this criterion needs {missing}. One of your own declares it by "
+            f"@criterion(needs=({name!r},))."
         )
     return found
 

@@ -24,7 +24,7 @@ def activation(site: Site) -> Scores:
         ...                 activity=seen))
         array([[0.53125, 0.375  ]])
     """
-    return _ordered_by_magnitude(site, _counted(site, "frequency"))
+    return _ordered_by_magnitude(site, needed(site, "frequency"))
 
 
 @criterion(needs=("frequency",))
@@ -41,7 +41,7 @@ def activation_magnitude(site: Site) -> Scores:
         ...                           units=np.array([[0, 1]]), activity=seen))
         array([[0.5, 1. ]])
     """
-    return _times_magnitude(site, _counted(site, "frequency"))
+    return _times_magnitude(site, needed(site, "frequency"))
 
 
 @criterion(needs=("mean",))
@@ -61,7 +61,7 @@ def mean_activation(site: Site) -> Scores:
         ...                      units=np.array([[0, 1]]), activity=seen))
         array([[2., 2.]])
     """
-    return _times_magnitude(site, np.abs(_counted(site, "mean")))
+    return _times_magnitude(site, np.abs(needed(site, "mean")))
 
 
 @criterion(needs=("frequency",))
@@ -81,7 +81,7 @@ def inactivity(site: Site) -> Scores:
         ...                 activity=seen))
         array([[0.53125, 0.875  ]])
     """
-    return _ordered_by_magnitude(site, 1.0 - _counted(site, "frequency"))
+    return _ordered_by_magnitude(site, 1.0 - needed(site, "frequency"))
 
 
 @criterion(needs=("outgoing", "sigmoid"))
@@ -142,17 +142,6 @@ def wanda(site: Site) -> Scores:
     ranks[order] = (np.arange(products.size) - starts[sorted_units] + 1) / sizes[sorted_units]
     # A rank would hide what is no number from those who look for it.
     return np.where(np.isfinite(products), ranks.reshape(products.shape), np.nan)
-
-
-def _counted(site: Site, statistic: str) -> Array:
-    """Return one statistic of the site's units, which the caller must have gathered."""
-    if getattr(site.activity, statistic, None) is None:
-        raise ValueError(
-            f"{site.name}: this criterion needs the activity of the units ({statistic}), which was "
-            "not counted; prune during fit with PruningCallback, or give prune(..., data=) the "
-            f"inputs. One of your own declares it by @criterion(needs=({statistic!r},))."
-        )
-    return getattr(site.activity, statistic)
 
 
 def _times_magnitude(site: Site, per_unit: Array) -> Scores:

@@ -109,7 +109,7 @@ def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[
 
 def _convolutional(kernels, layer):
     # Counted from the end, so that it also holds behind a TimeDistributed axis.
-    rank = len(kernels[0].variable(layer).shape) - 2
+    rank = len(layer.kernel_size)
     axis = -1 - rank if layer.data_format == "channels_first" else -1
     return [dataclasses.replace(kernel, output_axes=(axis,)) for kernel in kernels]
 

@@ -21,7 +21,7 @@ def inactivity_magnitude(site):
 
     What the newest published code of the paper scores by; its text says the opposite.
     """
-    silent = 1 - np.asarray(site.activity.frequency)
+    silent = 1 - ap.criteria.needed(site, "frequency")
     return np.abs(site.kernel) * silent[site.units]
 
 

@@ -190,10 +190,10 @@ def test_buckets_hold_as_much_as_they_can(values, dead, bound, allocation):
     before = {"a": np.flatnonzero(~mask).tolist()}
     found = pruned(sites, ap.amounts.Bucket(bound), allocation=allocation)
     new = sorted(set(found["a"]) - set(before["a"]))
-    assert kernel[new].sum() <= bound
+    assert float(kernel[new].sum()) <= bound
     left = np.delete(kernel.ravel(), found["a"])
     if left.size > 1:  # the last one is protected
-        assert kernel[new].sum() + left.min() > bound
+        assert float(kernel[new].sum() + left.min()) > bound
 
 
 @given(st.floats(0.01, 0.99), st.integers(1, 500), st.integers(0, 499))

@@ -40,7 +40,7 @@ def test_a_schedule_longer_than_the_fit_is_said_once():
         (
             ap.PruningCallback(ap.schedules.OneShot(0.5, at=1), "magnitude", regrow="set"),
             "PruningCallback(OneShot(final_sparsity=0.5, at=1, by='epoch'), criterion=magnitude, "
-            "allocation=class_blind, granularity=Weight(), regrow=SET(",
+            "allocation=global, granularity=Weight(), regrow=SET(",
         ),
     ],
 )

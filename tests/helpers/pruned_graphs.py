@@ -314,6 +314,7 @@ class Affine(layers.Layer):
         return x * self.scale + self.shift
 
 
+@keras.saving.register_keras_serializable()
 class Mixed(layers.Layer):
     """A user's own, of two tensors."""
 
@@ -321,6 +322,7 @@ class Mixed(layers.Layer):
         return one * keras.ops.sigmoid(other) - 0.5 * other
 
 
+@keras.saving.register_keras_serializable()
 class Norm(layers.Layer):
     """An RMS norm whose configuration says nothing."""
 
