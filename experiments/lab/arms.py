@@ -127,8 +127,7 @@ def split(settings: dict) -> datasets.Data:
 
     In the paper's protocol they are the same for all seeds.
     """
-    seed = None if settings.get("protocol") == "paper" else settings["seed"]
-    return datasets.split(_arrays(settings["dataset"]), seed)
+    return datasets.split(_arrays(settings["dataset"]), datasets.seed_of_split(settings))
 
 
 def untrained(settings: dict, data: datasets.Data, regularizer=None, seed=None) -> keras.Model:
