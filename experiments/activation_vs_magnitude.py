@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import activation_vs_magnitude_newest as newest
 import activation_vs_magnitude_report as report
 
 from lab import arms, command_line, study
@@ -50,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         + ", ".join(f"{protocol} {own}" for protocol, own in END_SHARES.items())
         + ")",
     )
+    newest.add_options(parser)
     return study.run(parser, arguments, settings_grid, work, report.publish)
 
 
@@ -65,13 +67,15 @@ def work(settings: dict) -> tuple[dict, dict]:
     """Train, prune and measure one network; runs in a worker process."""
     if settings["arm"] in TFMOT:
         return _peer(settings), {}
-    trained = arms.train(settings)
+    more = set(newest.OPTIONS) & set(settings)
+    trained = arms.train(settings, pruning=newest.pruning if more else arms.pruning)
     return trained.result, arms.hidden_masks(trained.model) if settings["pictures"] else {}
 
 
 def _variants(arm, options):
     if arm not in TFMOT and arm not in arms.GRADUAL:
-        return arms.variants(arm, options)
+        more = newest.chosen(options) if arm != "dense" else {}
+        return [variant | more for variant in arms.variants(arm, options)]
     window = {"events": 0, "end_share": options.tfmot_end_share}
     if arm == "tfmot_trained":
         window = {"events": 0, "pruning_epochs": PRUNING_EPOCHS}
