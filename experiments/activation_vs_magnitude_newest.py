@@ -2,7 +2,9 @@
 
 Three options of the experiment, each by itself: counts of a few images (`count_images`), the
 weights out of dead units (`outgoing`), and the average of what was pruned given to what is left
-(`redistribute`; the published code has it, but no longer calls it).
+(`redistribute`; the published code has it, but none of the versions since August 2022, when the
+networks of the paper were trained, calls it). The first two came in December 2022; in August 2022
+each training image was counted.
 
 Source: github.com/tusharganguli/PrunedNetwork, prune_network.py and pruning_callback.py.
 """
@@ -131,7 +133,8 @@ class Aftermath(keras.callbacks.Callback):
                 kernel, _ = layer.get_weights()
                 layer.kernel.assign(redistributed(*self.seen[layer.name], after=kernel))
         if self.seen and self.outgoing:
-            self.beside += cut_off(self.model)
+            before = {layer: kernel for layer, (kernel, _) in self.seen.items()}
+            self.beside += cut_off(self.model, before)
         self.seen = {}
 
 
@@ -158,22 +161,21 @@ def _over(parts, whole):
     return np.divide(parts, whole, out=np.zeros(np.shape(parts)), where=whole > 0)
 
 
-def cut_off(model) -> float:
-    """Prune the weights out of units without incoming weights; return their share of all.
+def cut_off(model, before: dict[str, np.ndarray]) -> float:
+    """Prune the weights out of the units that died in an event; return their share of all.
 
-    The output layer keeps its weights. (The published code sees a unit only where all its weights
-    go in one event.)
+    before: the hidden kernels before the event. As in the published code a unit died where it had
+    all its incoming weights before and has none now: one that lost them little by little is not
+    seen. The output layer keeps its weights.
     """
-    layers = model.layers[:-1]
-    dead, leaving = np.zeros(layers[0].kernel.shape[0], bool), {}
-    for layer in layers:
-        kernel = keras.ops.convert_to_numpy(layer.kernel)
-        leaving[layer.name] = (kernel != 0) & dead[:, None]
-        dead = ((kernel == 0) | leaving[layer.name]).all(axis=0)
-    weights = sum(mask.size for mask in leaving.values())
+    kernels = network.hidden_kernels(model)
+    dead, leaving = False, {}
+    for layer, kernel in kernels.items():
+        leaving[layer] = (kernel != 0) & np.reshape(dead, (-1, 1))
+        dead = (before[layer] != 0).all(axis=0) & (kernel == 0).all(axis=0)
     count = sum(int(mask.sum()) for mask in leaving.values())
     if not count:
         return 0.0
-    target = network.sparsity(model) + count / weights
-    ap.prune(model, target, lambda site: 1.0 - leaving[site.layer])
-    return count / weights
+    share = count / sum(kernel.size for kernel in kernels.values())
+    ap.prune(model, network.sparsity(model) + share, lambda site: 1.0 - leaving[site.layer])
+    return share

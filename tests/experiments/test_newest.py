@@ -45,19 +45,22 @@ def test_the_mean_of_what_went_is_given_to_what_is_left_by_frequency():
     assert (newest.redistributed(before, np.zeros(3), after) == after).all()  # never fired
 
 
-def test_weights_out_of_dead_units_go_and_so_on_down_the_network():
+def test_weights_out_of_units_that_died_whole_go():
+    before = {"d0": np.ones((2, 4)), "d1": np.ones((4, 3)), "d2": np.ones((3, 2))}
+    before["d0"][0, 3] = 0  # unit 3 had lost a weight earlier
     model = network(
-        [[1, 0, 1, 1], [1, 0, 1, 1]],  # unit 1 has no incoming weights
-        [[1, 0, 1], [1, 2, 3], [1, 0, 1], [1, 0, 1]],  # unit 1 has none but those out of it
+        [[1, 0, 1, 0], [1, 0, 1, 0]],  # units 1 and 3 have none left
+        [[1, 0, 1], [1, 2, 3], [1, 0, 1], [1, 0, 1]],
         [[1, 1], [2, 2], [1, 1]],
         np.ones((2, 2)),  # the output layer
     )
-    assert newest.cut_off(model) == pytest.approx((3 + 2) / (8 + 12 + 6))
+    assert newest.cut_off(model, before) == pytest.approx(3 / (8 + 12 + 6))
     kernels = [layer.get_weights()[0] for layer in model.layers]
-    assert kernels[0].tolist() == [[1, 0, 1, 1], [1, 0, 1, 1]]
+    assert kernels[0].tolist() == [[1, 0, 1, 0], [1, 0, 1, 0]]
     assert kernels[1].tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1], [1, 0, 1]]
-    assert kernels[2].tolist() == [[1, 1], [0, 0], [1, 1]]
-    assert newest.cut_off(model) == 0
+    # Unit 1 of this layer has nothing left only now.
+    assert kernels[2].tolist() == [[1, 1], [2, 2], [1, 1]]
+    assert newest.cut_off(model, before) == 0
 
 
 def test_events_come_on_top_of_what_went_beside_them():
