@@ -18,6 +18,8 @@ PAIRS = (
     ("activation", "magnitude"),
     ("activation_magnitude", "tfmot"),
     ("magnitude", "tfmot"),
+    ("activation_magnitude", "tfmot_trained"),
+    ("magnitude", "tfmot_trained"),
     ("magnitude_gradual", "tfmot"),
     ("activation_magnitude_gradual", "magnitude_gradual"),
     ("activation", "random"),
@@ -57,7 +59,7 @@ def publish(records: list[dict], out: Path, options: dict) -> publication.Public
     charts = [workbook.Chart("Test accuracy", "target_sparsity", "test_accuracy", "arm")]
     for value in ("validation_accuracy", "train_accuracy", "sparsity"):
         charts.append(workbook.Chart("Curves", "epoch", value, "arm"))
-    tfmot = any(record["settings"]["arm"] == "tfmot" for record in records)
+    tfmot = any(record["settings"]["arm"].startswith("tfmot") for record in records)
     return publication.Publication(
         name=NAME,
         title="Activation-based against magnitude pruning",

@@ -88,27 +88,35 @@ def settings_grid(options, data: str, variants=variants, **more) -> list[dict]:
     return grid
 
 
-def train(settings: dict, callbacks=(), regularizer=None) -> Trained:
+def pruning(settings: dict, data: datasets.Data) -> tuple:
+    """What prunes in one run: the pruner, None for none, and the callbacks to list for it."""
+    pruner = _pruner(settings)
+    return pruner, [pruner] if pruner else []
+
+
+def train(settings: dict, callbacks=(), regularizer=None, pruning=pruning) -> Trained:
     """Train the network of one run, pruning it or not, and measure it.
 
     callbacks: more of them, listed before the pruning. regularizer: of the hidden kernels.
+    pruning: (settings, data) -> what prunes, as the function of this name.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(settings["seed"])
     data = split(settings)
     model = untrained(settings, data, regularizer)
-    pruner = _pruner(settings)
+    pruner, own = pruning(settings, data)
 
     def finished():
         return not pruner or (pruner.table()["target_sparsity"] >= target).any()
 
     target = settings["sparsity"] - 1e-9
     with study.warned() as told:
-        callbacks = [*callbacks, *([pruner] if pruner else [])]
+        callbacks = [*callbacks, *own]
         history, times = network.train(keras, model, data, settings, callbacks, finished)
     events = pruner.table().to_dict("records") if pruner else []
     activity = []
-    if settings["pictures"] and settings["arm"] in COUNTING:
+    counted = settings["arm"] in COUNTING and "count_images" not in settings
+    if settings["pictures"] and counted:
         activity = pruner.activity().to_dict("records")
     result = network.measured(model, data) | times
     result |= {
@@ -127,8 +135,7 @@ def split(settings: dict) -> datasets.Data:
 
     In the paper's protocol they are the same for all seeds.
     """
-    seed = None if settings.get("protocol") == "paper" else settings["seed"]
-    return datasets.split(_arrays(settings["dataset"]), seed)
+    return datasets.split(_arrays(settings["dataset"]), datasets.seed_of_split(settings))
 
 
 def untrained(settings: dict, data: datasets.Data, regularizer=None, seed=None) -> keras.Model:
@@ -143,18 +150,26 @@ def hidden_masks(model) -> dict:
     return {layer: kernel != 0 for layer, kernel in network.hidden_kernels(model).items()}
 
 
+def criterion(arm: str):
+    """The criterion of an arm: a name, or a function of this comparison's own."""
+    return (GRADUAL | OWN).get(arm, arm)
+
+
+def triggers(settings: dict) -> tuple:
+    """First level, last level, number of events and final sparsity, as `AccuracyTriggered` has."""
+    return settings["start"], settings["stop"], settings["events"], settings["sparsity"]
+
+
 def _pruner(settings):
     arm, sparsity = settings["arm"], settings["sparsity"]
     if not sparsity:
         return None
-    own = {"criterion": (GRADUAL | OWN).get(arm, arm), "seed": settings["seed"]}
+    own = {"criterion": criterion(arm), "seed": settings["seed"]}
     if arm in GRADUAL:  # tfmot's cubic rise over the same share of the epochs, an event per epoch
         end = max(1, round(settings["epochs"] * settings["end_share"]))
         schedule = ap.schedules.Polynomial(final_sparsity=sparsity, begin=0, end=end)
         return ap.PruningCallback(schedule, allocation="uniform", **own)
-    levels = settings["start"], settings["stop"]
-    schedule = ap.schedules.AccuracyTriggered(*levels, settings["events"], sparsity)
-    return ap.PruningCallback(schedule, **own)
+    return ap.PruningCallback(ap.schedules.AccuracyTriggered(*triggers(settings)), **own)
 
 
 @functools.lru_cache(maxsize=1)

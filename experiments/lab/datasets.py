@@ -86,6 +86,11 @@ def split(arrays: dict[str, np.ndarray], seed: int | None, share: float = 0.1) -
     )
 
 
+def seed_of_split(settings: dict) -> int | None:
+    """The seed of a run's split; None in the paper's protocol, where it is the same for all."""
+    return None if settings.get("protocol") == "paper" else settings["seed"]
+
+
 def fingerprint(arrays: dict[str, np.ndarray]) -> str:
     """Tell data sets apart by their content: 12 hexadecimal digits."""
     digest = hashlib.sha256()
