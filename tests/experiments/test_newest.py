@@ -58,9 +58,9 @@ def test_weights_out_of_units_that_died_whole_go():
     kernels = [layer.get_weights()[0] for layer in model.layers]
     assert kernels[0].tolist() == [[1, 0, 1, 0], [1, 0, 1, 0]]
     assert kernels[1].tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1], [1, 0, 1]]
-    # Unit 1 of this layer has nothing left only now.
+    # Unit 1 of d1 has nothing left only now.
     assert kernels[2].tolist() == [[1, 1], [2, 2], [1, 1]]
-    assert newest.cut_off(model, before) == 0
+    assert newest.cut_off(model, dict(zip(before, kernels, strict=False))) == 0
 
 
 def test_events_come_on_top_of_what_went_beside_them():
