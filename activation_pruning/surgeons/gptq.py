@@ -164,7 +164,7 @@ class Grid:
         self._codes[index] = np.where(kept[index], codes, zero)
         return scale * (codes - zero)
 
-    def _open(self, weights):
+    def _open(self, weights: Array) -> None:
         """Begin a group with these weights, of shape (inputs of the group, units)."""
         low, high = weights.min(axis=0, initial=0), weights.max(axis=0, initial=0)
         if self.symmetric:

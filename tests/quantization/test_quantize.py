@@ -146,7 +146,7 @@ def test_bad_calls_are_refused_and_change_nothing(arguments, told):
 def test_what_is_quantised_is_not_quantised_again():
     made = model()
     made.get_layer("last").quantize("int8")
-    with pytest.raises(ValueError, match="'last'.*quantised already"):
+    with pytest.raises(ValueError, match=r"'last'.*quantised already"):
         ap.quantize(made, "int4")
 
 

@@ -151,15 +151,15 @@ def test_pruning_and_rounding_at_once_is_no_worse_than_one_after_the_other(bits,
     errors = np.array(errors)
     # Which weights go is chosen anew in each block of inputs: now and then that is the better luck.
     assert errors[:, 0].sum() < errors[:, 1].sum()
-    assert (errors[:, 0] < 1.01 * errors[:, 1]).all()
+    assert np.count_nonzero(errors[:, 0] <= errors[:, 1]) >= 15
 
 
 @pytest.mark.parametrize("values", [np.zeros((3, 1)), np.full((3, 1), 1e-30), np.ones((3, 1))])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_grids_hold_zero_whatever_the_weights(values, symmetric):
     grid, kept = Grid((1, 3), 4, 3, symmetric), np.array([[True], [False], [True]])
-    for values in (values.astype("float32"), -values.astype("float32")):
-        found = np.array([grid(i, values, kept)[0] for i in range(3)])
+    for own in (values.astype("float32"), -values.astype("float32")):
+        found = np.array([grid(i, own, kept)[0] for i in range(3)])
         assert np.isfinite(found).all()
         assert grid.codes[0, 1] == grid.zeros[0, 0]
         grid = Grid((1, 3), 4, 3, symmetric)
