@@ -34,6 +34,7 @@ _FILTERS = (
 _COUNTS = dict.fromkeys(_FILTERS, "filters") | dict.fromkeys(layer_classes.DEPTHWISE, "")
 _COUNTS |= dict.fromkeys((_L.Dense, *layer_classes.RECURRENT), "units")
 _COLUMNS = ["layer", "inputs", "units", "time_ms"]
+_TURNS = 3  # in which a smaller model and the dense one are timed
 _CLOSE = 0.9  # of the time asked for: noise makes it idle to look for more
 
 
@@ -163,6 +164,9 @@ class Milliseconds(CostBudget):
     """
 
     unit: ClassVar[str] = "ms"
+    hint: ClassVar[str] = (
+        " A call has a price of its own, which no pruning takes away: larger batches pay it once."
+    )
     x: Any = dataclasses.field(repr=False, compare=False)
     table: Table | None = dataclasses.field(default=None, repr=False, compare=False)
     run: Run | None = None
@@ -172,6 +176,10 @@ class Milliseconds(CostBudget):
     def __post_init__(self) -> None:
         check_number("limit", self.limit, above=0, hint="milliseconds for the batch x")
         check_count("repeats", self.repeats, 1)
+        if self.run is not None and not callable(self.run):
+            raise TypeError(
+                f"run={shown(self.run)}; give a function of a model that returns what runs it"
+            )
         if not all(np.ndim(part) and len(part) for part in keras.tree.flatten(self.x)):
             raise ValueError(f"x={shown(self.x)}; give a batch: arrays of at least one sample.")
         if self.table is not None and not set(_COLUMNS) <= set(getattr(self.table, "columns", ())):
@@ -240,6 +248,15 @@ class Speedup(Milliseconds):
 
     def asked(self, dense: float) -> float:
         return dense + (dense / self.limit - dense) * self.way
+
+    def measure_beside(self, model: Model, dense: Model, cost: float) -> float:
+        # In turn: what slows the machine for a while must not look like a speed-up, or undo one.
+        repeats = max(self.repeats // _TURNS, 1)
+        pairs = [
+            [time_of(one, self.x, self.run, repeats) for one in (dense, model)]
+            for _ in range(_TURNS)
+        ]
+        return cost * float(np.median([smaller / before for before, smaller in pairs]))
 
 
 def _scaled(cost, factor):
