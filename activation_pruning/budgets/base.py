@@ -66,7 +66,7 @@ class CostBudget(Budget):
         raise NotImplementedError
 
     def measure_beside(self, model: Model, dense: Model, cost: float) -> float:
-        """Return what a model costs where `dense`, that cost so much, may cost something else now."""
+        """Return what a model costs, where `dense`, that cost so much, may not cost it now."""
         return self.measure(model)
 
     def after(self, share: float) -> CostBudget:

@@ -164,9 +164,7 @@ class Milliseconds(CostBudget):
     """
 
     unit: ClassVar[str] = "ms"
-    hint: ClassVar[str] = (
-        " A call has a price of its own, which no pruning takes away: larger batches pay it once."
-    )
+    hint: ClassVar[str] = " A call has a price of its own, which larger batches pay only once."
     x: Any = dataclasses.field(repr=False, compare=False)
     table: Table | None = dataclasses.field(default=None, repr=False, compare=False)
     run: Run | None = None
@@ -177,9 +175,7 @@ class Milliseconds(CostBudget):
         check_number("limit", self.limit, above=0, hint="milliseconds for the batch x")
         check_count("repeats", self.repeats, 1)
         if self.run is not None and not callable(self.run):
-            raise TypeError(
-                f"run={shown(self.run)}; give a function of a model that returns what runs it"
-            )
+            raise TypeError(f"run={shown(self.run)}; it must be a function of a model")
         if not all(np.ndim(part) and len(part) for part in keras.tree.flatten(self.x)):
             raise ValueError(f"x={shown(self.x)}; give a batch: arrays of at least one sample.")
         if self.table is not None and not set(_COLUMNS) <= set(getattr(self.table, "columns", ())):
@@ -252,11 +248,8 @@ class Speedup(Milliseconds):
     def measure_beside(self, model: Model, dense: Model, cost: float) -> float:
         # In turn: what slows the machine for a while must not look like a speed-up, or undo one.
         repeats = max(self.repeats // _TURNS, 1)
-        pairs = [
-            [time_of(one, self.x, self.run, repeats) for one in (dense, model)]
-            for _ in range(_TURNS)
-        ]
-        return cost * float(np.median([smaller / before for before, smaller in pairs]))
+        times = [time_of(one, self.x, self.run, repeats) for one in (model, dense) * _TURNS]
+        return cost * float(np.median(np.divide(times[::2], times[1::2])))
 
 
 def _scaled(cost, factor):

@@ -25,6 +25,7 @@ def acting_as(kind: type) -> type:
     """The class with a rule that a class is, or that it adds nothing to; else one without.
 
     Example:
+        >>> import keras
         >>> from activation_pruning.graph import channels
         >>> class Mine(keras.layers.LSTM):
         ...     pass

@@ -1,13 +1,12 @@
 """How Keras keeps quantised layers, and how its own algorithms are run on one of them."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning.keras_private import override
-from activation_pruning.support.types import Array
+Array: TypeAlias = Any
 
 _TRACED = ("train_function", "test_function", "predict_function")
 
@@ -67,7 +66,8 @@ def _save_zeros(layer):
     """
     written = layer._get_kernel_with_merged_lora()
     if len(written) == 3:
-        override(layer, "_get_kernel_with_merged_lora", lambda: (*written[:2], layer.kernel_zero))
+        # Past Keras\'s tracking of attributes.
+        vars(layer)["_get_kernel_with_merged_lora"] = lambda: (*written[:2], layer.kernel_zero)
 
 
 def codes(layer: keras.Layer) -> tuple[Array, Array]:
