@@ -34,6 +34,7 @@ _FILTERS = (
 _COUNTS = dict.fromkeys(_FILTERS, "filters") | dict.fromkeys(layer_classes.DEPTHWISE, "")
 _COUNTS |= dict.fromkeys((_L.Dense, *layer_classes.RECURRENT), "units")
 _COLUMNS = ["layer", "inputs", "units", "time_ms"]
+_SLOPE = 1e-3  # what a step in width costs at least, as a share of the time
 _TURNS = 3  # in which a smaller model and the dense one are timed
 _CLOSE = 0.9  # of the time asked for: noise makes it idle to look for more
 
@@ -50,8 +51,7 @@ def latency_table(
 
     Each Dense layer, convolution (transposed, separable, depthwise and recurrent ones, too), LSTM,
     GRU and SimpleRNN is built anew with fractions of its inputs and units, and timed on zeros.
-    Layers that are alike in all of it are measured once; what other layers take is not known before
-    the end.
+    Layers that are alike are measured once.
 
     Args:
         model: a built `keras.Model`.
@@ -91,16 +91,13 @@ def latency_table(
     for number, part in enumerate(found):
         if id(part.layer) in calls:
             shape = (batch_size, *calls[id(part.layer)][0].inputs[0][1:])
-            key = repr((type(part.layer), _settings(part.layer), shape))
+            settings = {**part.layer.get_config(), "name": ""}
+            key = repr((type(part.layer), settings, shape))
             if key not in known:
                 known[key] = list(_times(part.layer, shape, widths, repeats, run))
             rows += [(part.path, *row) for row in known[key]]
         progress(number + 1, len(found))
     return pd.DataFrame(rows, columns=_COLUMNS)
-
-
-def _settings(layer):
-    return {k: v for k, v in layer.get_config().items() if k != "name"}
 
 
 def _times(layer, shape, widths, repeats, run):
@@ -199,7 +196,10 @@ class Milliseconds(CostBudget):
         whole = self.measure(model)
         # Alone a layer pays for its own call; in a model the calls share that.
         factor = min(whole / total, 1.0) if total else 1.0
-        return [Term(term.axes, _scaled(term.cost, factor)) for term in terms]
+        return [
+            Term(term.axes, lambda *widths, cost=term.cost: factor * cost(*widths))
+            for term in terms
+        ]
 
     def measure(self, model: Model) -> float:
         return time_of(model, self.x, self.run, self.repeats)
@@ -252,10 +252,6 @@ class Speedup(Milliseconds):
         return cost * float(np.median(np.divide(times[::2], times[1::2])))
 
 
-def _scaled(cost, factor):
-    return lambda *widths: factor * cost(*widths)
-
-
 def _layer_terms(layer, path, table, slices):
     """The term of one layer, if its width can change: straight lines between measured points."""
     kernel = getattr(layer, "pointwise_kernel", None)
@@ -277,18 +273,26 @@ def _layer_terms(layer, path, table, slices):
     if inputs is None or units is None:
         own, name = (units, "units") if inputs is None else (inputs, "inputs")
         times = rows.groupby(name)["time_ms"].last()  # at the full width of the other
-        yield Term((own,), _straight(times.index.to_numpy(float), times.to_numpy(), len(own)))
+        yield Term((own,), _straight(times.index.to_numpy(float), _rising(times), len(own)))
         return
     grid = rows.pivot_table(index="inputs", columns="units", values="time_ms")
     points = grid.index.to_numpy(float), grid.columns.to_numpy(float)
     if min(map(len, points)) == 1:  # of one channel there is one width
         at = 0 if len(points[0]) > 1 else 1
         own = (inputs, units)[at]
-        yield Term((own,), _straight(points[at], grid.to_numpy().ravel(), len(own)))
+        yield Term((own,), _straight(points[at], _rising(grid).ravel(), len(own)))
         return
-    found = RegularGridInterpolator(points, grid.to_numpy(), bounds_error=False, fill_value=None)
+    found = RegularGridInterpolator(points, _rising(grid), bounds_error=False, fill_value=None)
     each = points[0][-1] / len(inputs), points[1][-1] / len(units)
     yield Term((inputs, units), lambda a, b: max(float(found((a * each[0], b * each[1]))[()]), 0.0))
+
+
+def _rising(table):
+    """Times that rise with each width: noise must not say that a narrower layer takes longer."""
+    times = table.to_numpy(float)
+    for axis in range(times.ndim):
+        times = np.maximum.accumulate(times, axis)
+    return times * (1 + _SLOPE * sum(np.indices(times.shape)))
 
 
 def _straight(points, times, length):
