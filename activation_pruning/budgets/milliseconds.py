@@ -69,7 +69,7 @@ def latency_table(
     Raises:
         TypeError, ValueError: for a model that is not built, or an argument out of range.
 
-    Source: Yang et al., "NetAdapt", ECCV 2018, section 3.3 (tables of measured layers).
+    Source: Yang et al., "NetAdapt", ECCV 2018, section 3.3.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a")])
@@ -196,10 +196,7 @@ class Milliseconds(CostBudget):
         whole = self.measure(model)
         # Alone a layer pays for its own call; in a model the calls share that.
         factor = min(whole / total, 1.0) if total else 1.0
-        return [
-            Term(term.axes, lambda *widths, cost=term.cost: factor * cost(*widths))
-            for term in terms
-        ]
+        return [Term(t.axes, lambda *widths, t=t: factor * t.cost(*widths)) for t in terms]
 
     def measure(self, model: Model) -> float:
         return time_of(model, self.x, self.run, self.repeats)
