@@ -227,6 +227,18 @@ def stateless_scope(values: Iterable[Any], **options: Any) -> keras.StatelessSco
     return scope
 
 
+def outside_scope(function: Callable[[], Any]) -> Any:
+    """Call it as if the innermost stateless scope were not there: what it assigns stays assigned."""
+    from keras.src.backend.common import global_state
+
+    scope = global_state.get_global_attribute("stateless_scope")
+    global_state.set_global_attribute("stateless_scope", scope.original_scope)
+    try:
+        return function()
+    finally:
+        global_state.set_global_attribute("stateless_scope", scope)
+
+
 def data_loss(model: keras.Model, x: Any, y: Any, y_pred: Any) -> Any:
     """What `compile(loss=...)` makes of labels and predictions, without regularizers.
 
