@@ -19,6 +19,7 @@ from activation_pruning.callbacks import (
     EventLog,
     KeepPruned,
     L0Sparsity,
+    LearnedSparsity,
     MLflowLog,
     PruningCallback,
     SharedWeights,
@@ -31,7 +32,15 @@ from activation_pruning.exchange import export, from_tfmot, load_exported
 from activation_pruning.graph import channels
 from activation_pruning.graph.inlining import inline
 from activation_pruning.hooks.attachment import detach
-from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
+from activation_pruning.layers import (
+    L0Layer,
+    PowerpropagationLayer,
+    PrunedLayer,
+    SoftThresholdLayer,
+    StraightThroughLayer,
+    strip,
+    wrap,
+)
 from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
 from activation_pruning.schedules import retraining
 from activation_pruning.strategies import Until, find_sparsity, iterative_prune
@@ -44,12 +53,16 @@ __all__ = [
     "KeepPruned",
     "L0Layer",
     "L0Sparsity",
+    "LearnedSparsity",
     "MLflowLog",
+    "PowerpropagationLayer",
     "PrunedLayer",
     "PruningCallback",
     "PruningReport",
     "SharedWeights",
+    "SoftThresholdLayer",
     "SpectrumLogger",
+    "StraightThroughLayer",
     "TensorBoardLog",
     "Until",
     "allocations",
