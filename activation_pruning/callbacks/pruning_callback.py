@@ -11,6 +11,7 @@ from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
 from activation_pruning.evidence.gathering import warn_left_out
 from activation_pruning.evidence.reading import first
+from activation_pruning.hooks.masking import clear_momenta
 from activation_pruning.hooks.remembered import pruned_last, remember
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.checks import check_flags, check_number
@@ -31,6 +32,8 @@ class PruningCallback(KeepPruned):
     The exchange waits for the next training step: epochs end with a trained network, and metrics
     are compared on. Grown weights start at zero, with zero momenta; by `sparsity` they are alive.
     Weights of another epoch that EarlyStopping restores stay as they are.
+
+    Under `schedules.Alternating` events may give pruned weights back, which start at zero.
 
     `spending` is what came of the last event, where the schedule goes to a budget; else None.
 
@@ -89,6 +92,7 @@ class PruningCallback(KeepPruned):
         self.reset_counts, self.data = reset_counts, first(data, steps)
         self._exchange = Exchange(regrow, self.settings, self.schedule)
         self.regrow = self._exchange.rule
+        self.revives = self.regrow is not None or self.schedule.releases
         self._evidence = TrainingEvidence(self.settings, criterion, self.data, self.regrow)
         self._skipped: list[tuple[str, str]] = []
         self._begin_history()
@@ -103,8 +107,8 @@ class PruningCallback(KeepPruned):
         """The events, one row per event and site.
 
         Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity (of the
-        site, measured after the event), pruned, weights. With `regrow` also grown: weights alive
-        that were not before the event, as many as were dropped.
+        site, measured after the event), pruned, weights. Where weights may come back also grown:
+        those alive that were not before the event.
         """
         return self._history.table()
 
@@ -189,7 +193,7 @@ class PruningCallback(KeepPruned):
         self._evidence.attach(self, hooks, self._sites, self.threshold)
 
     def _begin_history(self):
-        self._history = report.EventHistory(regrow=self.regrow is not None)
+        self._history = report.EventHistory(regrow=self.revives)
         self._target, self._monitors, self.spending = 0.0, None, None
 
     def _begin(self, epoch):
@@ -206,7 +210,9 @@ class PruningCallback(KeepPruned):
 
     def _resume(self, step):
         owed = self._agenda.resume(step)
-        if owed is not None and self._count.sparsity > 0:
+        if owed is not None and self._agenda.falls(owed):
+            self._prune(owed)  # what is zero is alive: a weight that has not moved yet
+        elif owed is not None and self._count.sparsity > 0:
             self._exchange.plan(owed, self._clock.time)
 
     def _wanted(self, found):
@@ -252,6 +258,8 @@ class PruningCallback(KeepPruned):
         gathered = self._evidence.gather(self._event())
         self._keep(self._event().only(gathered).sites)
         asked, before, event = target, self._count, self._event()
+        if falls := self._agenda.falls(target):
+            event = event.with_all_alive()
         chosen, kernels = event.decide(target, gathered)
         self.spending = event.spending
         if amounts.is_amount(target):  # what the scores said it comes to
@@ -263,6 +271,8 @@ class PruningCallback(KeepPruned):
             self._exchange.plan(target, self._clock.time)
         if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
+        if falls:
+            clear_momenta(self.model)
         self._agenda.note(asked, before)
         if self.reset_counts:
             self._evidence.reset()
