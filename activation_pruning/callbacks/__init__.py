@@ -12,6 +12,7 @@ from activation_pruning.callbacks.l0_sparsity import L0Sparsity
 from activation_pruning.callbacks.learned_sparsity import LearnedSparsity
 from activation_pruning.callbacks.mlflow_log import MLflowLog
 from activation_pruning.callbacks.pruning_callback import PruningCallback
+from activation_pruning.callbacks.rewind_learning_rate import RewindLearningRate
 from activation_pruning.callbacks.shared_weights import SharedWeights
 from activation_pruning.callbacks.spectrum_logger import SpectrumLogger
 from activation_pruning.callbacks.tensorboard_log import TensorBoardLog
@@ -24,6 +25,7 @@ __all__ = [
     "LearnedSparsity",
     "MLflowLog",
     "PruningCallback",
+    "RewindLearningRate",
     "SharedWeights",
     "SpectrumLogger",
     "TensorBoardLog",

@@ -4,7 +4,7 @@ from typing import Any
 
 from activation_pruning import amounts, masks, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
-from activation_pruning.callbacks.base import settings
+from activation_pruning.callbacks.base import described
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
@@ -30,11 +30,8 @@ class PruningCallback(KeepPruned):
     With `regrow` alive weights of each site change places while their number stays (sparse
     training), at every event that finds the network sparse already, after the pruning that is due.
     The exchange waits for the next training step: epochs end with a trained network, and metrics
-    are compared on. Grown weights start at zero, with zero momenta; by `sparsity` they are alive.
-    Weights of another epoch that EarlyStopping restores stay as they are.
-
-    Under `schedules.Alternating` events may give pruned weights back, which start at zero.
-
+    are compared on. What is grown, or given back by `schedules.Alternating`, starts at zero, with
+    zero momenta; by `sparsity` it is alive. What EarlyStopping restores stays as it is.
     `spending` is what came of the last event, where the schedule goes to a budget; else None.
 
     Args:
@@ -49,9 +46,8 @@ class PruningCallback(KeepPruned):
         steps: how many batches of `data` to read, see `prune`.
 
     Raises:
-        ValueError: before the first step, for unknown names, shapes that the granularity does
-            not divide, non-finite weights, frozen layers where gradients are needed, or a watched
-            metric that `fit` does not produce.
+        ValueError: before the first step, for unknown names, shapes that the granularity can't
+            divide, non-finite weights, frozen layers that need gradients, or an unknown metric.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
@@ -98,10 +94,7 @@ class PruningCallback(KeepPruned):
         self._begin_history()
 
     def __repr__(self) -> str:
-        told = settings(self)
-        named = ("criterion", "allocation", "granularity", "regrow")
-        said = [f"{name}={told[name]}" for name in named if told[name] is not None]
-        return f"PruningCallback({told['schedule']}, {', '.join(said)})"
+        return described(self)
 
     def table(self) -> Table:
         """The events, one row per event and site.

@@ -62,7 +62,7 @@ def clear_momenta(model: keras.Model) -> None:
     with keras_private.strategy_scope(model):
         for optimizer in keras_private.optimizers(model):
             for momentum in keras_private.momenta(optimizer):
-                momentum.assign(ops.zeros_like(momentum))
+                momentum.assign(ops.zeros(momentum.shape, momentum.dtype))
 
 
 def _clear(variable, kept, values=None):
