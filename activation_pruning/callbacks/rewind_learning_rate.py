@@ -78,7 +78,8 @@ class RewindLearningRate(EventListener):
                 "model with a number, and give the curve to RewindLearningRate(curve=...)"
             )
         self._clock = Clock(self.params, "step")
-        self._rewound, self._rate = 0, None
+        self._rewound = 0
+        self._rate: float | None = None  # of the last step
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         since = self._clock.step - self._rewound

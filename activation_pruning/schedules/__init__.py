@@ -35,8 +35,10 @@ __all__ = [
     "get",
 ]
 
-_KINDS = (OneShot, Constant, Linear, Polynomial, Exponential)
-_KINDS += (Alternating, AccuracyTriggered, Every, Iterative)
+_KINDS = (
+    OneShot, Constant, Linear, Polynomial, Exponential, Alternating, AccuracyTriggered, Every,
+    Iterative,
+)  # fmt: skip
 SCHEDULES = {kind.__name__: kind for kind in _KINDS}
 
 

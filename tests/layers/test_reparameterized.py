@@ -357,8 +357,3 @@ def test_no_wrapper_to_look_at():
     model = models.compiled(models.mlp())
     with pytest.raises(ValueError, match=r"LearnedSparsity\(\) finds no built wrapper.*ap\.wrap"):
         model.fit(*models.data(), verbose=0, callbacks=[ap.LearnedSparsity()])
-
-
-def test_another_class_is_no_wrapper():
-    with pytest.raises(TypeError, match=r"ap\.SoftThresholdLayer.*ap\.StraightThroughLayer"):
-        ap.wrap(mlp(), wrapper=layers.Dense)
