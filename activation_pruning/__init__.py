@@ -19,8 +19,10 @@ from activation_pruning.callbacks import (
     EventLog,
     KeepPruned,
     L0Sparsity,
+    LearnedSparsity,
     MLflowLog,
     PruningCallback,
+    RewindLearningRate,
     SharedWeights,
     SpectrumLogger,
     TensorBoardLog,
@@ -31,7 +33,15 @@ from activation_pruning.exchange import export, from_tfmot, load_exported
 from activation_pruning.graph import channels
 from activation_pruning.graph.inlining import inline
 from activation_pruning.hooks.attachment import detach
-from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
+from activation_pruning.layers import (
+    L0Layer,
+    PowerpropagationLayer,
+    PrunedLayer,
+    SoftThresholdLayer,
+    StraightThroughLayer,
+    strip,
+    wrap,
+)
 from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
 from activation_pruning.quantization import QuantizationReport, fake_quantize, quantize
 from activation_pruning.schedules import retraining
@@ -45,13 +55,18 @@ __all__ = [
     "KeepPruned",
     "L0Layer",
     "L0Sparsity",
+    "LearnedSparsity",
     "MLflowLog",
+    "PowerpropagationLayer",
     "PrunedLayer",
     "PruningCallback",
     "PruningReport",
     "QuantizationReport",
+    "RewindLearningRate",
     "SharedWeights",
+    "SoftThresholdLayer",
     "SpectrumLogger",
+    "StraightThroughLayer",
     "TensorBoardLog",
     "Until",
     "allocations",

@@ -69,8 +69,18 @@ class Bucket(ByScores):
 class Threshold(ByScores):
     """Everything that scores below `score`, in each layer; the allocation has no say.
 
+    With criterion "activation" and granularity "unit": units that fire in a smaller share of the
+    samples (of samples and positions in a convolution), as `activation_pruning` in PQuantML has
+    it (0.2 or 0.3 there). That counts pre-activations above 0, bias included: so does this after an
+    activation that keeps the sign (ReLU, tanh, GELU, SiLU, ELU, none); after a sigmoid give
+    `PruningCallback` threshold=0.5; behind a BatchNormalization the activation after it is counted.
+    PQuantML takes units exactly at the threshold as well, keeps biases, may empty a layer, and
+    decides on all units anew each time; here pruned ones stay pruned.
+
     Args:
         score: a finite number, else a ValueError, in the unit of the scores.
+
+    Source: PQuantML (pquant-ml 0.1.0), `pruning_methods/activation_pruning.py`, for the share.
 
     Example:
         >>> from types import SimpleNamespace as Site

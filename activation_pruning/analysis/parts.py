@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 
 from activation_pruning import keras_private
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
@@ -43,12 +42,9 @@ class Part:
 
     def values(self, variable: keras.Variable) -> Array:
         """The values that act now, as a NumPy array: 0 behind a closed mask or gate."""
-        values = keras.ops.convert_to_numpy(variable)
         if self.wrapper is None or not any(variable is kernel for kernel in self.kernels):
-            return values
-        factor = keras.ops.convert_to_numpy(self.wrapper.factor_of(variable))
-        factor = np.broadcast_to(factor.astype(values.dtype), values.shape)
-        return np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
+            return keras.ops.convert_to_numpy(variable)
+        return self.wrapper.acting_of(variable)
 
 
 def parts(model: keras.Layer) -> list[Part]:

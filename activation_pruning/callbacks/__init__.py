@@ -9,8 +9,10 @@ from activation_pruning.callbacks.activation_counter import ActivationCounter
 from activation_pruning.callbacks.event_log import EventLog
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.l0_sparsity import L0Sparsity
+from activation_pruning.callbacks.learned_sparsity import LearnedSparsity
 from activation_pruning.callbacks.mlflow_log import MLflowLog
 from activation_pruning.callbacks.pruning_callback import PruningCallback
+from activation_pruning.callbacks.rewind_learning_rate import RewindLearningRate
 from activation_pruning.callbacks.shared_weights import SharedWeights
 from activation_pruning.callbacks.spectrum_logger import SpectrumLogger
 from activation_pruning.callbacks.tensorboard_log import TensorBoardLog
@@ -20,8 +22,10 @@ __all__ = [
     "EventLog",
     "KeepPruned",
     "L0Sparsity",
+    "LearnedSparsity",
     "MLflowLog",
     "PruningCallback",
+    "RewindLearningRate",
     "SharedWeights",
     "SpectrumLogger",
     "TensorBoardLog",

@@ -142,7 +142,8 @@ class Agenda:
                 stacklevel=3,
             )
         elif not self.schedule.relative:
-            self._owed = self._ask({}, step)
+            asked = self.schedule.target if self.schedule.releases else self.schedule
+            self._owed = self._ask({}, step, asked)
         return self._owed
 
     def targets(self, logs: dict, steps: Sequence[int]) -> Iterator[Any]:
@@ -159,8 +160,15 @@ class Agenda:
         elif owed is not None and self.lacks(owed):
             yield owed
 
-    def _ask(self, logs: dict, step: int) -> Any:
-        return self.schedule(self.clock.progress(step, logs, self.count(), self.granule))
+    def _ask(self, logs: dict, step: int, asked: Any = None) -> Any:
+        progress = self.clock.progress(step, logs, self.count(), self.granule)
+        return (asked or self.schedule)(progress)
+
+    def falls(self, target: Any) -> bool:
+        """Whether `target` gives weights back that are pruned now."""
+        if not self.schedule.releases or amounts.is_amount(target):
+            return False
+        return rounded(target, self.count().weights) < self.count().pruned
 
     def lacks(self, target: Any) -> bool:
         """Whether `target` is further off than whole weights, units or blocks can explain."""

@@ -217,3 +217,11 @@ def settings(pruner: Any) -> dict[str, Any]:
         found[key] = None if layers is None else named
     found |= {key: getattr(pruner, key) for key in ("threshold", "respect_zeros", "reset_counts")}
     return found | {"regrow": None if pruner.regrow is None else repr(pruner.regrow)}
+
+
+def described(pruner: Any) -> str:
+    """A `PruningCallback` in a line."""
+    told = settings(pruner)
+    named = ("criterion", "allocation", "granularity", "regrow")
+    said = [f"{name}={told[name]}" for name in named if told[name] is not None]
+    return f"PruningCallback({told['schedule']}, {', '.join(said)})"

@@ -38,6 +38,8 @@ class KeepPruned(AttachedCallback):
     10
     """
 
+    revives = False  # whether weights that are pruned may come back
+
     def __init__(self, include: Layers = None, exclude: Layers = ()) -> None:
         super().__init__(include, exclude)
         self._masks: Any = None  # before the first epoch, as are the others
@@ -86,7 +88,7 @@ class KeepPruned(AttachedCallback):
         """Sparsity of the sites that callbacks of this kind prune in this fit, of those counted."""
         grown = {}
         for owner in self._hooks.owners:
-            if getattr(owner, "regrow", None) is not None:
+            if getattr(owner, "revives", False):
                 grown |= owner.masks()
         live_sites = report.those_counted(self.model, self._hooks.masked(type(self)))
         return report.total_sparsity(report.measure(live_sites, grown))
@@ -105,7 +107,7 @@ class KeepPruned(AttachedCallback):
         """Put masks in force; `values`: {site name: what its variable holds}, as far as known."""
         self._masks, self._count = masks, counted(masks.values())
         self._hooks.set_masks(self, self._sites, masks, values)
-        if getattr(self, "regrow", None) is None:  # where units may come back they stay complete
+        if not self.revives:  # where units may come back they stay complete
             self._silencer.keep(self._sites, masks, everything)
 
     def _settle(self):

@@ -4,13 +4,14 @@ from typing import Any
 
 from activation_pruning import amounts, masks, schedules
 from activation_pruning.callbacks.agenda import Agenda, Clock
-from activation_pruning.callbacks.base import settings
+from activation_pruning.callbacks.base import described
 from activation_pruning.callbacks.keep_pruned import KeepPruned
 from activation_pruning.callbacks.other_callbacks import Monitors, check_monitor
 from activation_pruning.callbacks.regrowing import Exchange
 from activation_pruning.callbacks.training_evidence import TrainingEvidence
 from activation_pruning.evidence.gathering import warn_left_out
 from activation_pruning.evidence.reading import first
+from activation_pruning.hooks.masking import clear_momenta
 from activation_pruning.hooks.remembered import pruned_last, remember
 from activation_pruning.pruning import Event, Settings, report
 from activation_pruning.support.checks import check_flags, check_number
@@ -29,9 +30,8 @@ class PruningCallback(KeepPruned):
     With `regrow` alive weights of each site change places while their number stays (sparse
     training), at every event that finds the network sparse already, after the pruning that is due.
     The exchange waits for the next training step: epochs end with a trained network, and metrics
-    are compared on. Grown weights start at zero, with zero momenta; by `sparsity` they are alive.
-    Weights of another epoch that EarlyStopping restores stay as they are.
-
+    are compared on. What is grown, or given back by `schedules.Alternating`, starts at zero, with
+    zero momenta; by `sparsity` it is alive. What EarlyStopping restores stays as it is.
     `spending` is what came of the last event, where the schedule goes to a budget; else None.
 
     Args:
@@ -46,9 +46,8 @@ class PruningCallback(KeepPruned):
         steps: how many batches of `data` to read, see `prune`.
 
     Raises:
-        ValueError: before the first step, for unknown names, shapes that the granularity does
-            not divide, non-finite weights, frozen layers where gradients are needed, or a watched
-            metric that `fit` does not produce.
+        ValueError: before the first step, for unknown names, shapes that the granularity can't
+            divide, non-finite weights, frozen layers that need gradients, or an unknown metric.
 
     Source: Ganguli & Chong, Algorithms 17(1):48, 2024.
 
@@ -89,22 +88,20 @@ class PruningCallback(KeepPruned):
         self.reset_counts, self.data = reset_counts, first(data, steps)
         self._exchange = Exchange(regrow, self.settings, self.schedule)
         self.regrow = self._exchange.rule
+        self.revives = self.regrow is not None or self.schedule.releases
         self._evidence = TrainingEvidence(self.settings, criterion, self.data, self.regrow)
         self._skipped: list[tuple[str, str]] = []
         self._begin_history()
 
     def __repr__(self) -> str:
-        told = settings(self)
-        named = ("criterion", "allocation", "granularity", "regrow")
-        said = [f"{name}={told[name]}" for name in named if told[name] is not None]
-        return f"PruningCallback({told['schedule']}, {', '.join(said)})"
+        return described(self)
 
     def table(self) -> Table:
         """The events, one row per event and site.
 
         Columns: event, epoch, step, layer, site, target_sparsity, total_sparsity, sparsity (of the
-        site, measured after the event), pruned, weights. With `regrow` also grown: weights alive
-        that were not before the event, as many as were dropped.
+        site, measured after the event), pruned, weights. Where weights may come back also grown:
+        those alive that were not before the event.
         """
         return self._history.table()
 
@@ -189,7 +186,7 @@ class PruningCallback(KeepPruned):
         self._evidence.attach(self, hooks, self._sites, self.threshold)
 
     def _begin_history(self):
-        self._history = report.EventHistory(regrow=self.regrow is not None)
+        self._history = report.EventHistory(regrow=self.revives)
         self._target, self._monitors, self.spending = 0.0, None, None
 
     def _begin(self, epoch):
@@ -206,7 +203,9 @@ class PruningCallback(KeepPruned):
 
     def _resume(self, step):
         owed = self._agenda.resume(step)
-        if owed is not None and self._count.sparsity > 0:
+        if owed is not None and self._agenda.falls(owed):
+            self._prune(owed)  # what is zero is alive: a weight that has not moved yet
+        elif owed is not None and self._count.sparsity > 0:
             self._exchange.plan(owed, self._clock.time)
 
     def _wanted(self, found):
@@ -252,6 +251,8 @@ class PruningCallback(KeepPruned):
         gathered = self._evidence.gather(self._event())
         self._keep(self._event().only(gathered).sites)
         asked, before, event = target, self._count, self._event()
+        if falls := self._agenda.falls(target):
+            event = event.with_all_alive()
         chosen, kernels = event.decide(target, gathered)
         self.spending = event.spending
         if amounts.is_amount(target):  # what the scores said it comes to
@@ -263,6 +264,8 @@ class PruningCallback(KeepPruned):
             self._exchange.plan(target, self._clock.time)
         if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
+        if falls:
+            clear_momenta(self.model)
         self._agenda.note(asked, before)
         if self.reset_counts:
             self._evidence.reset()

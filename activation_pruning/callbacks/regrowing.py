@@ -23,7 +23,7 @@ class Exchange:
         settings, schedule: of the pruning.
 
     Raises:
-        ValueError: for settings or a schedule that no weights can change places under.
+        ValueError: for settings or a schedule under which weights can't change places or come back.
     """
 
     def __init__(self, regrow: Any, settings: Settings, schedule: Any) -> None:
@@ -37,6 +37,17 @@ class Exchange:
             raise ValueError(
                 f"regrow={shown(regrow)} keeps a sparsity, but schedule={shown(schedule)} prunes "
                 "further at each event; use one with a target, such as schedules.Constant"
+            )
+        if self.rule is not None and schedule.releases:
+            raise ValueError(
+                f"regrow={shown(regrow)} keeps a sparsity, but schedule={shown(schedule)} gives "
+                "pruned weights back; leave out regrow, or use schedules.Constant"
+            )
+        if schedule.releases and isinstance(settings.granularity, masks.Unit):
+            raise ValueError(
+                f"granularity={settings.granularity} with schedule={shown(schedule)}: a unit that "
+                "comes back without weights and bias may never learn; leave granularity at "
+                "'weight', or give N:M or a block"
             )
         # loaded: the masks were read from weights just loaded. A weight that was grown and never
         # moved is a zero there and looks pruned, so it is given a place again.

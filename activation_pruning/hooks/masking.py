@@ -57,6 +57,14 @@ def clear_slots(optimizer: keras.Optimizer, variable: keras.Variable, kept: Mask
             _clear(slot, kept)
 
 
+def clear_momenta(model: keras.Model) -> None:
+    """Set the momenta of all that a model trains to zero; averages and squares stay."""
+    with keras_private.strategy_scope(model):
+        for optimizer in keras_private.optimizers(model):
+            for momentum in keras_private.momenta(optimizer):
+                momentum.assign(ops.zeros(momentum.shape, momentum.dtype))
+
+
 def _clear(variable, kept, values=None):
     values = ops.convert_to_numpy(variable) if values is None else values
     values = np.where(kept, values, np.zeros((), values.dtype))

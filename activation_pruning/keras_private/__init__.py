@@ -195,6 +195,12 @@ def slots(optimizer: keras.Optimizer, variable: keras.Variable) -> list[keras.Va
     return [slot for slot in found if tuple(slot.shape) == shape]
 
 
+def momenta(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """The optimizer's running means of gradients, one for each variable; none of its others."""
+    held = (vars(optimizer).get(name) or [] for name in ("momentums", "_momentums"))
+    return [one for several in held for one in several if isinstance(one, keras.Variable)]
+
+
 def dense(gradient: Any) -> Any:
     """The gradient as a tensor of the variable's shape (TensorFlow: Embedding lists rows only)."""
     if keras.backend.backend() == "tensorflow":

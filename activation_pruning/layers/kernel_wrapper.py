@@ -4,10 +4,13 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from activation_pruning import keras_private, sites
 from activation_pruning.hooks.masking import masked
 from activation_pruning.keras_private import wrapped
+from activation_pruning.support.types import Array
 
 
 class KernelWrapper(keras.layers.Wrapper):
@@ -15,7 +18,8 @@ class KernelWrapper(keras.layers.Wrapper):
 
     y = layer(x; w * factor), with everything else that the layer does (updates, losses, masking)
     as it would do it alone. `sites.find` sees through the wrapper and gives the weights that act.
-    Subclasses make in `build` what their factors consist of and give them in `factor`.
+    Subclasses make in `build` what their factors consist of and give them in `factor`; where the
+    weights that act are no product, they say in `acting` and `acting_of` what they are.
 
     Args:
         layer: the layer to wrap; it must hold at least one prunable kernel once built.
@@ -49,9 +53,19 @@ class KernelWrapper(keras.layers.Wrapper):
         """What the kernel `name` is multiplied by: a tensor that broadcasts to its shape."""
         raise NotImplementedError
 
-    def factor_of(self, variable: keras.Variable) -> Any:
-        """The factor that acts in inference, for one of the layer's kernels."""
-        return self.factor(self._name_of(variable))
+    def acting(self, name: str, values: Any, training: bool = False) -> Any:
+        """The weights that act for the kernel `name`, where its variable holds `values`."""
+        return masked(values, self.factor(name, training))
+
+    def acting_of(self, variable: keras.Variable) -> Array:
+        """The weights that act in inference for one of the layer's kernels, as a NumPy array.
+
+        Where the factor is 0 these are zeros, whatever momentum made of the variable.
+        """
+        values = ops.convert_to_numpy(variable)
+        factor = ops.convert_to_numpy(self.factor(self._name_of(variable)))
+        factor = np.broadcast_to(factor.astype(values.dtype), values.shape)
+        return np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
 
     def mask_of(self, variable: keras.Variable) -> keras.Variable | None:
         """The mask variable of one of the layer's kernels; None where factors are no masks."""
@@ -66,7 +80,7 @@ class KernelWrapper(keras.layers.Wrapper):
         values = {id(variable): variable.value for variable in self.layer.variables}
         for name, site in self._kernels.items():
             key = id(site.variable)
-            values[key] = masked(values[key], self.factor(name, bool(training)))
+            values[key] = self.acting(name, values[key], bool(training))
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         updatable = self.layer.non_trainable_variables
         with keras_private.stateless_scope(mapping, collect_losses=True) as scope:
@@ -82,3 +96,9 @@ class KernelWrapper(keras.layers.Wrapper):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
+
+
+def precision(variable: keras.Variable) -> str:
+    """The dtype of what is kept beside a kernel: as precise as that, and float32 at least."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float64" if dtype == "float64" else "float32"

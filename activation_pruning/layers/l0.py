@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning.layers.kernel_wrapper import KernelWrapper
+from activation_pruning.layers.kernel_wrapper import KernelWrapper, precision
 from activation_pruning.support import names
 from activation_pruning.support.checks import check_number, is_number
 from activation_pruning.support.shown import shown
@@ -165,7 +165,7 @@ class L0Layer(KernelWrapper):
             # A regularizer rather than `add_loss`: a shared layer pays once.
             price = _Price(self._opened, self.price, sizes)
             self._log_alpha[name] = self.add_weight(
-                shape, keras.initializers.Constant(start), _precision(site.variable),
+                shape, keras.initializers.Constant(start), precision(site.variable),
                 autocast=False, regularizer=price, name=f"{name}_log_alpha",
             )  # fmt: skip
 
@@ -225,9 +225,3 @@ class L0Layer(KernelWrapper):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "L0Layer":
         older = {"rate": 1.0}  # of files from before there was this argument
         return super().from_config(older | config, custom_objects)
-
-
-def _precision(variable):
-    """Gates are as precise as their kernel, and float32 at least."""
-    dtype = keras.backend.standardize_dtype(variable.dtype)
-    return "float64" if dtype == "float64" else "float32"

@@ -12,6 +12,7 @@ from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.layers.l0 import L0Layer
 from activation_pruning.layers.pruned_layer import PrunedLayer
+from activation_pruning.layers.reparameterized import SoftThresholdLayer
 from activation_pruning.pruning import report
 from activation_pruning.support.names import quoted
 from activation_pruning.support.shown import shown
@@ -34,11 +35,13 @@ def wrap(
     Args:
         model: a built Sequential or Functional model, nested ones included.
         include, exclude: layers to wrap and to leave alone, see `sites.find`.
-        wrapper: `PrunedLayer` or `L0Layer`, the class.
+        wrapper: the class: `PrunedLayer`, `L0Layer`, `SoftThresholdLayer`,
+            `PowerpropagationLayer` or `StraightThroughLayer`.
         **arguments: for each wrapper, such as `droprate=0.05`.
 
     Returns:
-        A new `keras.Model`; its outputs are equal, with `L0Layer` if all gates start fully open.
+        A new `keras.Model`; its outputs are equal, with `L0Layer` if all gates start fully open,
+        with `StraightThroughLayer` before the first training step.
 
     Raises:
         TypeError: for a subclassed model (use `PruningCallback` on it), another `wrapper`, or a
@@ -56,7 +59,10 @@ def wrap(
     """
     _check_graph(model, "wrap")
     if not (isinstance(wrapper, type) and issubclass(wrapper, KernelWrapper)):
-        raise TypeError(f"wrapper={shown(wrapper)}; give the class ap.PrunedLayer or ap.L0Layer")
+        raise TypeError(
+            f"wrapper={shown(wrapper)}; give the class ap.PrunedLayer, ap.L0Layer, "
+            "ap.SoftThresholdLayer, ap.PowerpropagationLayer or ap.StraightThroughLayer"
+        )
     wanted = sites.find(model, include, exclude).sites
     left = {id(site.variable) for site in wanted if site.wrapper is None}
     missed: dict[str, str] = {}
@@ -99,15 +105,17 @@ def _unreachable(layer, users):
 def strip(model: Model) -> Model:
     """A copy of the model without wrappers: plain layers with the weights that act in inference.
 
-    Weights under a mask or behind a closed gate of `L0Layer` are exact zeros, those behind an
-    open gate are multiplied by it. Biases stay as they are.
+    Weights under a mask, behind a closed gate of `L0Layer` or under the threshold of a
+    `SoftThresholdLayer` are exact zeros, those behind an open gate are multiplied by it. Biases
+    stay as they are.
 
     Args:
         model: a Sequential or Functional model.
 
     Returns:
         A new `keras.Model` with equal outputs, compiled alike; it loads without this package. A
-        warning says where no gate of any `L0Layer` is closed, so that nothing is pruned.
+        warning says where no gate of any `L0Layer` is closed, and no weight under the threshold of
+        any `SoftThresholdLayer`, so that nothing is pruned.
 
     Raises:
         TypeError: for a subclassed model.
@@ -158,11 +166,8 @@ def _check_ties(model):
 
 
 def _warn_open(model):
-    """Say that gates have pruned nothing, and what closes them."""
-    inner = keras_private.with_sublayers(model)
-    gated = [layer for layer in inner if isinstance(layer, L0Layer)]
-    acting = [site.kernel() for layer in gated for site in sites.find(layer, exclude=()).sites]
-    if gated and all(kernel.all() for kernel in acting):
+    """Say that gates or thresholds have pruned nothing, and what makes them."""
+    if gated := _all_alive(model, L0Layer):
         warnings.warn(
             f"no gate of {quoted(layer.name for layer in gated)} is closed: nothing is pruned. "
             f"Train longer, or wrap with a greater penalty= (now {gated[0].price:.2g} for a "
@@ -170,6 +175,20 @@ def _warn_open(model):
             "callbacks shows how many are closed",
             stacklevel=3,
         )
+    if under := _all_alive(model, SoftThresholdLayer):
+        warnings.warn(
+            f"no weight of {quoted(layer.name for layer in under)} is under its threshold: nothing "
+            f"is pruned. Train longer, or wrap with a greater decay= (now {under[0].decay:.2g}), "
+            "or a greater initial=; ap.LearnedSparsity() in callbacks shows how many are",
+            stacklevel=3,
+        )
+
+
+def _all_alive(model, kind):
+    """The wrappers of a kind in the model; empty where any of their weights is zero."""
+    found = [layer for layer in keras_private.with_sublayers(model) if isinstance(layer, kind)]
+    acting = [site.kernel() for layer in found for site in sites.find(layer, exclude=()).sites]
+    return found if all(kernel.all() for kernel in acting) else []
 
 
 def plain(model: Model) -> Model:

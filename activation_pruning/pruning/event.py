@@ -98,6 +98,11 @@ class Event:
         for name in ("snapshots", "_finite"):
             vars(self).pop(name, None)
 
+    def with_all_alive(self) -> Self:
+        """The same event where no weight is pruned before it."""
+        alive = {name: np.ones_like(mask) for name, mask in self.masks.items()}
+        return dataclasses.replace(self, alive=alive)
+
     def check(self) -> None:
         """Raise where these sites could never be pruned.
 

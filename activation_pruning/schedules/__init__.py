@@ -2,13 +2,15 @@
 
 A schedule is a frozen dataclass that derives from `when.Schedule`: `due` says when an event falls,
 `target` what it goes to. `when` also says what recurs and comes too late; `fixed` holds curves,
-`accuracy_triggered` waits for a metric, `by_amount` takes shares or numbers of what is alive,
-`foreign` asks the schedules of others. To add one, write it in one of these files and list it here.
+`alternating` falls as well, `accuracy_triggered` waits for a metric, `by_amount` takes shares or
+numbers of what is alive, `foreign` asks the schedules of others. To add one, write it in one of
+these files and list it here.
 """
 
 from typing import Any
 
 from activation_pruning.schedules.accuracy_triggered import AccuracyTriggered
+from activation_pruning.schedules.alternating import Alternating
 from activation_pruning.schedules.by_amount import Every, Iterative
 from activation_pruning.schedules.fixed import Constant, Exponential, Linear, OneShot, Polynomial
 from activation_pruning.schedules.foreign import FromFunction, FromTfmot, is_tfmot
@@ -18,6 +20,7 @@ from activation_pruning.support.shown import shown
 __all__ = [
     "SCHEDULES",
     "AccuracyTriggered",
+    "Alternating",
     "Constant",
     "Every",
     "Exponential",
@@ -32,7 +35,10 @@ __all__ = [
     "get",
 ]
 
-_KINDS = (OneShot, Constant, Linear, Polynomial, Exponential, AccuracyTriggered, Every, Iterative)
+_KINDS = (
+    OneShot, Constant, Linear, Polynomial, Exponential, Alternating, AccuracyTriggered, Every,
+    Iterative,
+)  # fmt: skip
 SCHEDULES = {kind.__name__: kind for kind in _KINDS}
 
 

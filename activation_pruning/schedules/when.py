@@ -53,8 +53,10 @@ class Schedule:
 
     by: "epoch" or "step": asked after each completed one, and once before training, at 0; the unit
     of all times. final_sparsity: where it ends, None when it doesn't say. relative: whether it
-    takes from what is there, so that asked twice it prunes twice. monitor: the metric that it
-    watches, or None. times: fields that must lie within a fit.
+    takes from what is there, so that asked twice it prunes twice. releases: whether its targets
+    may fall, and pruned weights train again then; without it a target below what is pruned changes
+    nothing, with it `target` tells at any time. monitor: the metric that it watches, or None.
+    times: fields that must lie within a fit.
 
     Example:
         >>> class Steps(Schedule):
@@ -70,6 +72,7 @@ class Schedule:
     by: str = "epoch"
     final_sparsity: Any
     relative: bool = False
+    releases: bool = False
     monitor: str | None = None
     times: tuple[str, ...] = ()
 

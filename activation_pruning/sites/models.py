@@ -85,7 +85,7 @@ def checked_batch_size(
 
 def multiplies(layer: keras.Layer) -> bool:
     """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
-    return hasattr(layer, "factor_of")
+    return hasattr(layer, "acting_of")
 
 
 def parameters(model: keras.Layer) -> int:

@@ -105,11 +105,10 @@ class LiveSite:
 
         Where a wrapper's mask or gate is 0 these are zeros, whatever momentum made of the variable.
         """
-        values = keras.ops.convert_to_numpy(self.variable)
-        if self.wrapper is not None:
-            factor = keras.ops.convert_to_numpy(self.wrapper.factor_of(self.variable))
-            factor = np.broadcast_to(factor.astype(values.dtype), values.shape)
-            values = np.multiply(values, factor, out=np.zeros_like(values), where=factor != 0)
+        if self.wrapper is None:
+            values = keras.ops.convert_to_numpy(self.variable)
+        else:
+            values = self.wrapper.acting_of(self.variable)
         return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
 
     def snapshot(

@@ -390,7 +390,9 @@ def test_wrap_leaves_gated_layers_as_they_are():
 
 @pytest.mark.parametrize("wrapper", [layers.Dense, layers.TimeDistributed, "l0", ap.wrap])
 def test_wrap_takes_wrappers_only(wrapper):
-    with pytest.raises(TypeError, match=r"wrapper=.*ap\.PrunedLayer or ap\.L0Layer"):
+    with pytest.raises(
+        TypeError, match=r"wrapper=.*ap\.PrunedLayer, ap\.L0Layer, .* or ap\.StraightThroughLayer"
+    ):
         ap.wrap(mlp(), wrapper=wrapper)
 
 
