@@ -11,19 +11,21 @@ from activation_pruning.support.types import Mask, Scores, Site
 
 @dataclass(frozen=True)
 class Multiplier(Granularity):
-    """The weights that one multiplier (DSP block) of hls4ml's Resource strategy takes in turn.
+    """The weights that one multiplier (a DSP block) of hls4ml's Resource strategies takes in turn.
 
-    hls4ml writes the weights unit by unit: w[j] of unit j // inputs, over the kernel with its last
-    axis first. In cycle r of R, the reuse factor, multiplier m takes w[m R + r]: an item is R
-    consecutive ones. Each kernel has, as in hls4ml, the closest R that divides its inputs or is a
-    multiple of them that divides its size; of two as close, the smaller. Kernels of Dense, Conv1D,
-    Conv2D, and of recurrent layers.
+    These are R consecutive ones, R the reuse factor: number m takes w[m R] to w[m R + R - 1] of the
+    weights w as hls4ml writes them, one unit after another (the kernel with its last axis first,
+    flat). For Dense, Conv1D, Conv2D, LSTM and GRU.
 
-    What is gained: with `Strategy: resource_unrolled` hls4ml leaves out multipliers of nothing but
-    zeros. Weights of fewer than 9 bits are multiplied without DSP blocks.
+    Not every R fits every kernel. As hls4ml does, each takes the closest one that divides the
+    number of its inputs, or is a multiple of it that divides its size; of two as close, the smaller
+    one; and never the whole kernel. So a `Block` says the same, for one shape of kernels.
+
+    hls4ml leaves out multipliers of nothing but zeros with the strategy "resource_unrolled", for
+    convolutions with io_stream. It multiplies weights of fewer than 9 bits without DSP blocks.
 
     Args:
-        reuse_factor: hls4ml's `ReuseFactor`, how often a multiplier is used; a positive integer.
+        reuse_factor: hls4ml's `ReuseFactor`, how often each multiplier is used; a positive integer.
 
     Raises:
         ValueError: not a positive integer.
@@ -51,7 +53,8 @@ class Multiplier(Granularity):
             Block(height=6, width=1)
         """
         inputs, units = math.prod(shape[:-1]), shape[-1]
-        possible = [*_divisors(inputs), *(inputs * several for several in _divisors(units))]
+        possible = {*_divisors(inputs), *(inputs * several for several in _divisors(units))}
+        possible = possible - {inputs * units} or {1}  # the whole kernel
         factor = min(possible, key=lambda one: (abs(one - self.reuse_factor), one))
         return Block(min(factor, inputs), max(factor // inputs, 1))
 

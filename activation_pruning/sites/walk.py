@@ -57,10 +57,11 @@ class _Walk:
             variable = kernel.variable(layer)
             if variable is None:
                 self.skipped.append((path, f"`{kernel.attribute}` is not a plain variable"))
-            elif reason := quantizers.refusal(layer, kernel):
-                self.skipped.append((path, reason))
             elif id(variable) not in self._seen:
                 self._seen.add(id(variable))
+                if reason := quantizers.refusal(layer, kernel):
+                    self.skipped.append((path, reason))
+                    continue
                 # Units that never show are seen in those that do.
                 shown = kernel if kernel.observed else described[-1]
                 self.sites.append(

@@ -14,25 +14,29 @@ import keras
 from activation_pruning.sites import kernels
 
 _L = keras.layers
+# {a class of HGQ2's: the class of Keras's that it has the kernels of}. The convolutions derive from
+# what Keras's derive from, which is not public; older versions lack some of these.
+_PLAIN = {
+    "QDense": _L.Dense,
+    "QEinsumDense": _L.EinsumDense,
+    "QConv1D": _L.Conv1D,
+    "QConv2D": _L.Conv2D,
+    "QConv3D": _L.Conv3D,
+    "QSimpleRNN": _L.SimpleRNN,
+    "QGRU": _L.GRU,
+}
 _QUANTIZERS = {"kernel": "kq", "cell.kernel": "cell.kq", "cell.recurrent_kernel": "cell.rkq"}
 
 
 def register() -> None:
-    """Register HGQ2's layers, and its quantisers as layers without kernels; it is imported."""
+    """Register HGQ2's layers, and its quantisers as layers without kernels."""
     from hgq import layers
     from hgq.quantizer.internal.base import TrainableQuantizerBase
 
-    for kind, plain in (
-        (layers.QDense, _L.Dense),
-        (layers.QEinsumDense, _L.EinsumDense),
-        (layers.QConv1D, _L.Conv1D),  # derived from what Conv1D derives from, not from Conv1D
-        (layers.QConv2D, _L.Conv2D),
-        (layers.QConv3D, _L.Conv3D),
-        (layers.QSimpleRNN, _L.SimpleRNN),
-        (layers.QGRU, _L.GRU),
-    ):
-        kernels.register(kind, _quantized(plain))
-    kernels.register(TrainableQuantizerBase, lambda layer: [])  # widths in bits
+    for name, plain in _PLAIN.items():
+        if hasattr(layers, name):
+            kernels.register(getattr(layers, name), _quantized(plain))
+    kernels.register(TrainableQuantizerBase, lambda layer: [])  # they hold widths in bits
 
 
 def _quantized(plain: type) -> Callable[[keras.Layer], list[kernels.Kernel]]:
