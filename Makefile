@@ -44,7 +44,7 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
 
 test-hgq: $(VENV)-hgq/installed  ## layers of HGQ2, and pruned models in the C++ text that hls4ml writes
-	$(VENV)-hgq/bin/python $(PYTEST) -m hgq tests
+	$(VENV)-hgq/bin/python $(PYTEST) -m hgq tests/sites/test_hgq2.py tests/exchange/test_hls4ml.py
 
 test-models: $(VENV)/installed  ## architectures of KerasHub, small, pruned and compacted
 	$(BIN)/python -m pip install --quiet -e ".[models]"

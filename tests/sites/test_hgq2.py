@@ -146,6 +146,19 @@ def test_a_layer_that_shifts_its_zeros_is_left_out():
     assert "`kq` makes 0.25 of a zero" in skipped(model)["shifted"]
 
 
+def test_each_kernel_of_a_recurrent_layer_has_its_quantiser():
+    shifted = QuantizerConfig("kbi", "weight", affine=(1.0, 0.25))
+    model = sequential(
+        q.QSimpleRNN(4, kq_conf=shifted, return_sequences=True, name="inputs"),
+        q.QSimpleRNN(4, rkq_conf=shifted, name="states"),
+        q.QDense(3, name="out"),
+        shape=SEQUENCES.shape[1:],
+    )
+    assert names(model) == ["inputs/recurrent_kernel", "states/kernel"]
+    assert "`cell.kq` makes" in skipped(model)["inputs"]
+    assert "`cell.rkq` makes" in skipped(model)["states"]
+
+
 def run(code):
     """What a fresh interpreter prints."""
     code = "import activation_pruning as ap, keras, sys\n" + textwrap.dedent(code)
