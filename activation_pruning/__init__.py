@@ -33,6 +33,7 @@ from activation_pruning.graph.inlining import inline
 from activation_pruning.hooks.attachment import detach
 from activation_pruning.layers import L0Layer, PrunedLayer, strip, wrap
 from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
+from activation_pruning.quantization import QuantizationReport, quantize
 from activation_pruning.schedules import retraining
 from activation_pruning.strategies import Until, find_sparsity, iterative_prune
 
@@ -48,6 +49,7 @@ __all__ = [
     "PrunedLayer",
     "PruningCallback",
     "PruningReport",
+    "QuantizationReport",
     "SharedWeights",
     "SpectrumLogger",
     "TensorBoardLog",
@@ -71,6 +73,7 @@ __all__ = [
     "masks",
     "n2ps",
     "prune",
+    "quantize",
     "recalibrate_batchnorm",
     "regrowth",
     "regularizers",

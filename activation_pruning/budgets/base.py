@@ -65,8 +65,14 @@ class CostBudget(Budget):
         """Return what a model costs as it is; zeros in it count as any other number."""
         raise NotImplementedError
 
+    def measure_beside(self, model: Model, dense: Model, cost: float) -> float:
+        """Return what a model costs, where `dense`, that cost so much, may not cost it now."""
+        return self.measure(model)
+
     def after(self, share: float) -> CostBudget:
         return dataclasses.replace(self, way=share * self.way) if share < 1 else self
+
+    hint: ClassVar[str] = ""  # what else there is to say where it cannot be met
 
     def asked(self, dense: float) -> float:
         """Return the cost to come to, for a model that costs so much while it is dense."""
@@ -152,7 +158,7 @@ class Spending(ByScores):
                 f"{self.budget}: at most {asked:,.6g} {self.budget.unit} were asked for, but "
                 f"{measured:,.6g} of {self.dense:,.6g} stay whatever is pruned. "
                 "ap.removable(model) says what keeps units in the model; include= prunes more "
-                "layers, a smaller round_to= more units."
+                f"layers, a smaller round_to= more units.{self.budget.hint}"
             )
 
     def _order(self, sites, items):
@@ -193,7 +199,7 @@ class Spending(ByScores):
         dead = np.concatenate(channels) if channels else np.zeros(0, int)
         units = {s.name: np.isin(self._coupling.units[s.name], dead) for s in self._sites}
         with without(self._model, self._coupling, self._sites, units) as smaller:
-            return self.budget.measure(smaller)
+            return self.budget.measure_beside(smaller, self._coupling.graph, self.dense)
 
     def __str__(self) -> str:
         return (

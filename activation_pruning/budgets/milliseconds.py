@@ -34,6 +34,8 @@ _FILTERS = (
 _COUNTS = dict.fromkeys(_FILTERS, "filters") | dict.fromkeys(layer_classes.DEPTHWISE, "")
 _COUNTS |= dict.fromkeys((_L.Dense, *layer_classes.RECURRENT), "units")
 _COLUMNS = ["layer", "inputs", "units", "time_ms"]
+_SLOPE = 1e-3  # what a step in width costs at least, as a share of the time
+_TURNS = 3  # in which a smaller model and the dense one are timed
 _CLOSE = 0.9  # of the time asked for: noise makes it idle to look for more
 
 
@@ -49,8 +51,7 @@ def latency_table(
 
     Each Dense layer, convolution (transposed, separable, depthwise and recurrent ones, too), LSTM,
     GRU and SimpleRNN is built anew with fractions of its inputs and units, and timed on zeros.
-    Layers that are alike in all of it are measured once; what other layers take is not known before
-    the end.
+    Layers that are alike are measured once.
 
     Args:
         model: a built `keras.Model`.
@@ -68,7 +69,7 @@ def latency_table(
     Raises:
         TypeError, ValueError: for a model that is not built, or an argument out of range.
 
-    Source: Yang et al., "NetAdapt", ECCV 2018, section 3.3 (tables of measured layers).
+    Source: Yang et al., "NetAdapt", ECCV 2018, section 3.3.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a")])
@@ -90,16 +91,13 @@ def latency_table(
     for number, part in enumerate(found):
         if id(part.layer) in calls:
             shape = (batch_size, *calls[id(part.layer)][0].inputs[0][1:])
-            key = repr((type(part.layer), _settings(part.layer), shape))
+            settings = {**part.layer.get_config(), "name": ""}
+            key = repr((type(part.layer), settings, shape))
             if key not in known:
                 known[key] = list(_times(part.layer, shape, widths, repeats, run))
             rows += [(part.path, *row) for row in known[key]]
         progress(number + 1, len(found))
     return pd.DataFrame(rows, columns=_COLUMNS)
-
-
-def _settings(layer):
-    return {k: v for k, v in layer.get_config().items() if k != "name"}
 
 
 def _times(layer, shape, widths, repeats, run):
@@ -163,6 +161,7 @@ class Milliseconds(CostBudget):
     """
 
     unit: ClassVar[str] = "ms"
+    hint: ClassVar[str] = " A call has a price of its own, which larger batches pay only once."
     x: Any = dataclasses.field(repr=False, compare=False)
     table: Table | None = dataclasses.field(default=None, repr=False, compare=False)
     run: Run | None = None
@@ -172,6 +171,8 @@ class Milliseconds(CostBudget):
     def __post_init__(self) -> None:
         check_number("limit", self.limit, above=0, hint="milliseconds for the batch x")
         check_count("repeats", self.repeats, 1)
+        if self.run is not None and not callable(self.run):
+            raise TypeError(f"run={shown(self.run)}; it must be a function of a model")
         if not all(np.ndim(part) and len(part) for part in keras.tree.flatten(self.x)):
             raise ValueError(f"x={shown(self.x)}; give a batch: arrays of at least one sample.")
         if self.table is not None and not set(_COLUMNS) <= set(getattr(self.table, "columns", ())):
@@ -195,7 +196,7 @@ class Milliseconds(CostBudget):
         whole = self.measure(model)
         # Alone a layer pays for its own call; in a model the calls share that.
         factor = min(whole / total, 1.0) if total else 1.0
-        return [Term(term.axes, _scaled(term.cost, factor)) for term in terms]
+        return [Term(t.axes, lambda *widths, t=t: factor * t.cost(*widths)) for t in terms]
 
     def measure(self, model: Model) -> float:
         return time_of(model, self.x, self.run, self.repeats)
@@ -241,9 +242,11 @@ class Speedup(Milliseconds):
     def asked(self, dense: float) -> float:
         return dense + (dense / self.limit - dense) * self.way
 
-
-def _scaled(cost, factor):
-    return lambda *widths: factor * cost(*widths)
+    def measure_beside(self, model: Model, dense: Model, cost: float) -> float:
+        # In turn: what slows the machine for a while must not look like a speed-up, or undo one.
+        repeats = max(self.repeats // _TURNS, 1)
+        times = [time_of(one, self.x, self.run, repeats) for one in (model, dense) * _TURNS]
+        return cost * float(np.median(np.divide(times[::2], times[1::2])))
 
 
 def _layer_terms(layer, path, table, slices):
@@ -267,18 +270,26 @@ def _layer_terms(layer, path, table, slices):
     if inputs is None or units is None:
         own, name = (units, "units") if inputs is None else (inputs, "inputs")
         times = rows.groupby(name)["time_ms"].last()  # at the full width of the other
-        yield Term((own,), _straight(times.index.to_numpy(float), times.to_numpy(), len(own)))
+        yield Term((own,), _straight(times.index.to_numpy(float), _rising(times), len(own)))
         return
     grid = rows.pivot_table(index="inputs", columns="units", values="time_ms")
     points = grid.index.to_numpy(float), grid.columns.to_numpy(float)
     if min(map(len, points)) == 1:  # of one channel there is one width
         at = 0 if len(points[0]) > 1 else 1
         own = (inputs, units)[at]
-        yield Term((own,), _straight(points[at], grid.to_numpy().ravel(), len(own)))
+        yield Term((own,), _straight(points[at], _rising(grid).ravel(), len(own)))
         return
-    found = RegularGridInterpolator(points, grid.to_numpy(), bounds_error=False, fill_value=None)
+    found = RegularGridInterpolator(points, _rising(grid), bounds_error=False, fill_value=None)
     each = points[0][-1] / len(inputs), points[1][-1] / len(units)
     yield Term((inputs, units), lambda a, b: max(float(found((a * each[0], b * each[1]))[()]), 0.0))
+
+
+def _rising(table):
+    """Times that rise with each width: noise must not say that a narrower layer takes longer."""
+    times = table.to_numpy(float)
+    for axis in range(times.ndim):
+        times = np.maximum.accumulate(times, axis)
+    return times * (1 + _SLOPE * sum(np.indices(times.shape)))
 
 
 def _straight(points, times, length):

@@ -10,6 +10,7 @@ from activation_pruning import keras_private, sites
 from activation_pruning.compaction import listing
 from activation_pruning.compaction.removal import Removal
 from activation_pruning.graph import channels, copies, inlining
+from activation_pruning.graph.known import acting_as
 from activation_pruning.graph.known import known as has_rule
 from activation_pruning.graph.twins import NotCopied
 from activation_pruning.keras_private import instances
@@ -150,7 +151,7 @@ def _changes(layer, gone):
     """What becomes of the configuration of a layer, and of those that a wrapper holds."""
     own = [size for size in gone.flow.sizes.values() if size.layer is layer]
     found = {size.key: size.make(int((~gone.of(size.ids)).sum())) for size in own}
-    for key, attribute in _INSIDE.get(type(layer), {}).items():
+    for key, attribute in _INSIDE.get(acting_as(type(layer)), {}).items():
         changes = _changes(getattr(layer, attribute), gone)
         if changes:
             config = copies.config_of(layer)[key]

@@ -18,11 +18,25 @@ def rule_of(kind: type) -> tuple[Callable[..., Any], tuple[str, ...]] | None:
         >>> rule_of(Mine) is None
         True
     """
+    return RULES.get(acting_as(kind))
+
+
+def acting_as(kind: type) -> type:
+    """The class with a rule that a class is, or that it adds nothing to; else one without.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning.graph import channels
+        >>> class Mine(keras.layers.LSTM):
+        ...     pass
+        >>> acting_as(Mine)
+        <class 'keras.src.layers.rnn.lstm.LSTM'>
+    """
     while kind not in RULES and not any(callable(one) for one in vars(kind).values()):
         if len(kind.__bases__) != 1:
-            return None
+            return kind
         (kind,) = kind.__bases__
-    return RULES.get(kind)
+    return kind
 
 
 def known(layer: Any) -> bool:

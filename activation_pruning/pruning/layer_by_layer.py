@@ -47,7 +47,10 @@ def pruned(event: Event, target: Any, data: Data) -> Event:
     event, goal = _shares(event, target, data)
     event.forget()
     settings = dataclasses.replace(event.settings, allocation="uniform")  # each has its share
-    left = [s for s in event.sites if goal[s.name] > counted([event.masks[s.name]]).sparsity]
+    every = getattr(event.settings.surgeon, "rewrites", False)
+    left = [
+        s for s in event.sites if every or goal[s.name] > counted([event.masks[s.name]]).sparsity
+    ]
     alive, done = event.masks, {}
     with contextlib.closing(_gathered(event, left, data)) as way:
         for number, (site, known) in enumerate(way, 1):

@@ -207,8 +207,16 @@ def _notes(count: Count, zeros: Mapping[str, str], last: Event, target: float | 
     own = last.settings
     notes = [getattr(part, "note", "") for part in (own.surgeon, own.granularity)]
     notes += [last.coupling.note(last.sites, last.masks)] if last.coupling else []
+    notes += [_not_followed(last.model)] if last.coupling and last.coupling.graph is None else []
     notes += [str(last.spending or ""), _already(count, last, target), _fresh(zeros, last)]
     return " ".join(filter(None, notes))
+
+
+def _not_followed(model: Model) -> str:
+    return (
+        f"How channels run through {model.name!r} is not known, so each unit was ranked alone and "
+        "ap.compact can take none out: ap.inline(model) names the line that is in the way."
+    )
 
 
 def _already(count: Count, last: Event, target: float | None) -> str:

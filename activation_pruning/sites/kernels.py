@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from activation_pruning.sites import foreign, layer_classes
+from activation_pruning.support.checks import check_count, check_flags, is_integer
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
@@ -46,6 +47,26 @@ class Kernel:
     output_axes: tuple[int, ...] = (-1,)
     observed: bool = True
     quantizer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.attribute, str) and self.attribute):
+            raise TypeError(
+                f"attribute={shown(self.attribute)}; give the name of a weight, such as 'kernel'"
+            )
+        axes = {"unit_axes": self.unit_axes, "output_axes": self.output_axes}
+        axes["input_axis"] = (self.input_axis,)
+        for name, value in axes.items():
+            if not (isinstance(value, (tuple, list)) and all(map(is_integer, value))):
+                raise TypeError(f"{name}={shown(value)}; give a tuple of integers, such as (-1,)")
+        if not self.unit_axes:
+            raise ValueError("unit_axes=(); give at least one axis, that of the units")
+        check_count("copies", self.copies, 1)
+        check_flags(observed=self.observed)
+        if not isinstance(self.quantizer, (str, type(None))):
+            raise TypeError(
+                f"quantizer={shown(self.quantizer)}; give the name of what the layer quantises the "
+                "weight with, such as 'kernel_quantizer', or None"
+            )
 
     def variable(self, layer: keras.Layer) -> Any:
         """The variable of `layer`, or None where the attribute holds anything else."""
@@ -157,7 +178,15 @@ def of(layer: keras.Layer) -> list[Kernel] | None:
     """The `Kernel`s of `layer`, or None when its class is not registered."""
     foreign.load()
     describe = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
-    return None if describe is None else describe(layer)
+    if describe is None:
+        return None
+    found = describe(layer)
+    if not all(isinstance(one, Kernel) for one in found):
+        raise TypeError(
+            f"the function registered for {type(layer).__name__} returned {shown(found)}; it must "
+            "return a list of sites.Kernel"
+        )
+    return found
 
 
 def of_class(layer_class: type, layer: keras.Layer) -> list[Kernel]:

@@ -1,6 +1,6 @@
 """Surgeons: criteria that also change the surviving weights to make up for those that go.
 
-`layerwise` (with `layerwise_economical`, its former variant), `sparsegpt`, `units` and
+`layerwise` (with `layerwise_economical`, its former variant), `sparsegpt`, `gptq`, `units` and
 `optimal_brain_surgeon` hold one surgeon each; `base` what all are, `obs` the mathematics,
 `problems` a site as least squares. To add one, derive it from `Surgeon` or `Damped` in a file of
 its own and name it in `SURGEONS`.
@@ -12,12 +12,14 @@ from activation_pruning import criteria
 from activation_pruning.support.names import lookup
 from activation_pruning.support.types import Criterion
 from activation_pruning.surgeons.base import Damped, Selection, Surgeon
+from activation_pruning.surgeons.gptq import GPTQ
 from activation_pruning.surgeons.layerwise import LayerwiseOBS
 from activation_pruning.surgeons.optimal_brain_surgeon import OptimalBrainSurgeon
 from activation_pruning.surgeons.sparsegpt import SparseGPT
 from activation_pruning.surgeons.units import UnitOBS
 
 __all__ = [
+    "GPTQ",
     "SURGEONS",
     "Damped",
     "LayerwiseOBS",

@@ -67,6 +67,8 @@ class Surgeon:
     # Whether each site has its own scores, and nothing but these and the selection says how many
     # weights it loses.
     separable: bool = False
+    # Whether it changes weights of a site that loses none.
+    rewrites: ClassVar[bool] = False
     rounds: ClassVar[int] = 1
     granularities: ClassVar[tuple[type[Granularity], ...]] = ()
 

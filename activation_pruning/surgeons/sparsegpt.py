@@ -1,6 +1,8 @@
 """SparseGPT: one pass over the inputs, for layers too large for one inverse per unit."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +15,9 @@ from activation_pruning.support.types import Array, Mask, Masks, Progress, Score
 from activation_pruning.surgeons import obs
 from activation_pruning.surgeons.base import Damped, Kernels, Selection
 from activation_pruning.surgeons.problems import Problem, join, parts, split
+
+# See `solve`.
+Rounded: TypeAlias = Callable[[int, Array, Mask], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,36 +56,89 @@ class SparseGPT(Damped):
 
     def scores(self, sites: Sites, progress: Progress = no_progress) -> dict[str, Scores]:
         """See `Surgeon.scores`: the costs w^2 / (2 [H^-1]_ii) of each weight alone."""
-        return {site.name: self._costs(site, self._factored(site)) for site in sites}
+        return {site.name: _costs(site, self._factored(site)) for site in sites}
 
     def operate(self, sites: Sites, selection: Selection) -> tuple[Masks, Kernels]:
         """See `Surgeon.operate`: the allocation decides how many weights each site loses."""
         factored = {site.name: self._factored(site) for site in sites}
-        scores = {site.name: self._costs(site, factored[site.name]) for site in sites}
+        scores = {site.name: _costs(site, factored[site.name]) for site in sites}
         masks = selection.masks(sites, scores)
         kernels, group = {}, getattr(selection.granularity, "m", None)
         for number, site in enumerate(sites):
             own = zip(factored[site.name], parts(site, masks[site.name]), strict=True)
-            found = [solve(w, alive, u, a, self.block_size, group) for (w, alive, u), a in own]
+            found = [self._solved(site, block, wanted, group) for block, wanted in own]
             kernels[site.name] = join(site, [weights for weights, _ in found])
             masks[site.name] = join(site, [alive for _, alive in found])
             selection.progress(number + 1, len(sites))
         return masks, kernels
 
-    def _factored(self, site: Site) -> list[tuple[Array, Mask, Array]]:
-        """(weights, alive, U) of each block; the Hessians are not kept beside the factors."""
+    def _factored(self, site: Site) -> list["Factored"]:
+        """Each block of a site with its factor; the Hessians are not kept beside these."""
         # The factors come from float64, where Hessians are nearly singular; the pass over the
         # weights is stable and goes in their own precision, in half of the time for float32.
         own = site.kernel.dtype.type
-        return [(p.weights, p.alive, factor(p, True).astype(own)) for p in split(site, self, own)]
+        return [self._order(p).of(p, own) for p in split(site, self, own)]
 
-    def _costs(self, site: Site, factored: list[tuple[Array, Mask, Array]]) -> Scores:
-        # In float64: the squares of tiny float32 weights would all be zero.
-        costs = [
-            np.square(w, dtype=np.float64) / (2 * np.einsum("ij,ij->j", u, u, dtype=np.float64))
-            for w, _, u in factored
-        ]
-        return join(site, costs)
+    def _order(self, problem: Problem) -> "Order":
+        """In which order the inputs are gone through."""
+        return Order()
+
+    def _solved(
+        self, site: Site, block: "Factored", wanted: Mask, group: int | None
+    ) -> tuple[Array, Mask]:
+        """(new weights, alive mask) of one block of a site."""
+        found = solve(
+            block.weights, block.alive, block.factor, block.order.there(wanted),
+            self.block_size, group,
+        )  # fmt: skip
+        return block.order.back(found[0]), block.order.back(found[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """An order of the inputs, which are the last axis of arrays; None is the order they have."""
+
+    inputs: Array | None = None
+
+    def there(self, values: Array) -> Array:
+        """Values of the inputs in this order."""
+        return values if self.inputs is None else values[..., self.inputs]
+
+    def back(self, values: Array) -> Array:
+        """The inverse of `there`."""
+        return values if self.inputs is None else values[..., np.argsort(self.inputs)]
+
+    def of(self, problem: Problem, dtype: Any) -> "Factored":
+        """A problem in this order, factored."""
+        if self.inputs is not None:
+            hessian = problem.hessian[np.ix_(self.inputs, self.inputs)]
+            weights, alive = self.there(problem.weights), self.there(problem.alive)
+            problem = Problem(problem.name, hessian, weights, alive)
+        found = factor(problem, overwrite=True).astype(dtype)
+        return Factored(problem.weights, problem.alive, found, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Factored:
+    """The units of one block with the factor U that they share; inputs in the order that is said.
+
+    weights, alive: arrays of shape (units, inputs). factor: of shape (inputs, inputs).
+    """
+
+    weights: Array
+    alive: Mask
+    factor: Array
+    order: Order
+
+
+def _costs(site: Site, factored: list[Factored]) -> Scores:
+    # In float64: the squares of tiny float32 weights would all be zero.
+    costs = [
+        np.square(one.weights, dtype=np.float64)
+        / (2 * np.einsum("ij,ij->j", one.factor, one.factor, dtype=np.float64))
+        for one in factored
+    ]
+    return join(site, [one.order.back(own) for one, own in zip(factored, costs, strict=True)])
 
 
 def factor(problem: Problem, overwrite: bool = False) -> Array:
@@ -105,6 +163,7 @@ def solve(
     wanted: Mask,
     block_size: int = 128,
     group: int | None = None,
+    rounded: Rounded | None = None,
 ) -> tuple[Array, Mask]:
     """Remove as many weights as `wanted` does, in one pass over the inputs.
 
@@ -114,6 +173,9 @@ def solve(
         wanted: a subset of `alive`: how many stay alive and, with groups, in which something goes.
         block_size: inputs chosen together; rounded up to a multiple of `group`.
         group: M of N:M, or None: each unit's groups of M inputs keep as many as in `wanted`.
+        rounded: what an input's weights that stay become: (number of the input, all weights as
+            they are now, of shape (inputs, units), alive mask of them) -> the new ones; the
+            difference is made up for as a removal is. None: they stay as they are.
 
     Returns (new weights, zeros where not alive; new alive mask).
 
@@ -124,7 +186,7 @@ def solve(
                [2., 4.]])
     """
     block_size = -(-block_size // (group or 1)) * (group or 1)
-    w = np.ascontiguousarray(weights.T)  # an input's weights lie side by side
+    w = np.array(weights.T, order="C")  # an input's weights lie side by side
     before, wanted = alive.T, wanted.T
     kept = before.copy()
     quota = _quotas(before, wanted, block_size)
@@ -133,7 +195,7 @@ def solve(
         block = slice(start, min(start + block_size, len(w)))
         if group is None:
             kept[block] = _choose(w[block], before[block], factor, start, count)
-        errors = _pass_block(w, before, wanted, kept, factor, block, group)
+        errors = _pass_block(w, before, wanted, kept, factor, block, group, rounded)
         w[block.stop :] -= factor[block, block.stop :].T @ errors
     return np.where(kept, w, 0).T, kept.T
 
@@ -156,15 +218,23 @@ def _choose(w: Array, before: Mask, factor: Array, start: int, count: int) -> Ma
 
 
 def _pass_block(
-    w: Array, before: Mask, wanted: Mask, kept: Mask, factor: Array, block: slice, group: int | None
+    w: Array,
+    before: Mask,
+    wanted: Mask,
+    kept: Mask,
+    factor: Array,
+    block: slice,
+    group: int | None,
+    rounded: Rounded | None,
 ) -> Array:
     """Remove within one block, input by input; returns what later blocks are to make up for."""
     errors = np.zeros((block.stop - block.start, w.shape[1]), w.dtype)
     for i in range(block.start, block.stop):
         if group and i % group == 0:
             kept[i : i + group] = _choose_in_groups(w, before, wanted, factor, i, group)
-        error = np.where(kept[i], 0, w[i]) / factor[i, i]
-        errors[i - block.start] = error
+        new = np.where(kept[i], rounded(i, w, kept) if rounded else w[i], 0)
+        error = (w[i] - new) / factor[i, i]
+        errors[i - block.start], w[i] = error, new
         w[i + 1 : block.stop] -= factor[i, i + 1 : block.stop, None] * error
     return errors
 

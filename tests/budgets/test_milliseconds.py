@@ -1,5 +1,7 @@
 """Targets in time, with models that take as long as their size says."""
 
+import time
+
 import keras
 import numpy as np
 import pandas as pd
@@ -154,3 +156,27 @@ def test_a_table_of_another_model_is_refused(clock, x):
     budget = ap.budgets.Milliseconds(1e-6, x, table=table)
     with pytest.raises(ValueError, match="table: it has no rows of 'a'"):
         ap.prune(model_of(), budget, granularity="unit")
+
+
+def test_a_dense_model_that_was_slow_for_a_while_is_no_speed_up():
+    """It is timed anew beside each candidate: what slowed it once must not count as pruned."""
+    model, slow = ticking_model(), [True]
+
+    def run(one):
+        seconds = 0.02 if slow.pop() else one.count_params() * 2e-6 + 0.0005
+        slow.append(False)
+        return lambda batch: time.sleep(seconds)
+
+    budget = ap.budgets.Speedup(1.5, np.zeros((1, 16)), table=table_of(model), run=run, repeats=3)
+    report = ap.prune(model, budget, granularity="unit")
+    assert report.sparsity > 0
+    assert ap.compact(model).count_params() < 0.7 * model.count_params()
+
+
+def table_of(model):
+    return ap.budgets.latency_table(model, widths=[0.5], repeats=2, verbose=0)
+
+
+def ticking_model():
+    layers = [keras.layers.Dense(40, "relu"), keras.layers.Dense(40, "relu")]
+    return keras.Sequential([keras.Input((16,)), *layers, keras.layers.Dense(2)])

@@ -128,3 +128,8 @@ def test_what_cannot_be_called_is_no_quantiser():
     layer = layers.Dense(4, name="it")
     layer.kernel_quantizer = "binary"
     assert names(sequential(layer, layers.Dense(2))) == ["it/kernel"]
+
+
+def test_a_quantiser_is_named_not_given():
+    with pytest.raises(TypeError, match="quantizer=.*give the name of what the layer"):
+        ap.sites.Kernel("kernel", quantizer=rounded)

@@ -1,12 +1,14 @@
 """Layers that divide by the length of what comes in: zeros may go from it."""
 
+import functools
+
 import keras
 import numpy as np
 
 from activation_pruning import keras_private
 from activation_pruning.graph import configurations
 from activation_pruning.graph.channels.flow import Channels
-from activation_pruning.graph.channels.rules import Call, NotFollowed, own_rule, rule
+from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 from activation_pruning.graph.reasons import Why
 from activation_pruning.graph.twins import NotCopied
 
@@ -25,70 +27,83 @@ def rms_normalization(call: Call) -> Channels:
     if axes[-1] != len(call.shape) - 1:  # Keras scales along the last axis all the same
         raise NotFollowed("it normalises over other axes than the last")
     if call.x.axis in axes:
-        _shrinks(call, layer.scale, axes.index(call.x.axis))
+        _shrinks(call, layer.scale, layer.epsilon, axes.index(call.x.axis))
     return _by_length(call, axes)
 
 
-def _shrinks(call, scale, axis, offset=0.0):
+def _shrinks(call, scale, epsilon, axis, offset=0.0):
     layer, ids, number = call.layer, call.x.ids, len(call.x.ids)
     call.flow.slice(scale, axis, ids)
-    call.flow.size(layer, "epsilon", ids, lambda left: layer.epsilon * number / left)
+    call.flow.size(layer, "epsilon", ids, lambda left: epsilon * number / left)
     call.flow.multiply(scale, ids, lambda left: np.sqrt(number / left), offset)
 
 
-def may_be_norm(layer: keras.Layer) -> bool:
-    """Whether it looks like an RMS norm of a user's own: one vector, and an `epsilon`."""
-    vectors = [one for one in layer.weights if len(one.shape) == 1]
-    counts = isinstance(getattr(layer, "epsilon", None), float)
-    return counts and len(vectors) == len(layer.weights) == 1 and not keras_private.sublayers(layer)
+def own_norm(call: Call) -> Channels | None:
+    """An RMS norm that somebody wrote, times its weights or 1 + these; None for anything else.
 
-
-def own_norm(call: Call) -> Channels:
-    """An RMS norm that somebody wrote, times its weights or 1 + these: which, is tried.
-
-    On normally distributed numbers, as small as the root of epsilon and as large as one.
+    Its epsilon and which of the two it is are found by trying: on normally distributed numbers, of
+    which next to nothing, the root of epsilon and one are the size.
     """
-    x, layer, (scale,) = call.x, call.layer, call.layer.weights
+    layer, epsilon = call.layer, None
+    if keras_private.sublayers(layer) or [len(one.shape) for one in layer.weights] != [1]:
+        return None
+    (x,), (scale,) = call.xs, layer.weights
     if call.shape != x.shape or x.shape[-1] != scale.shape[0]:
-        raise NotFollowed("not known to compaction", own_rule(layer))
-    offset = next((one for one in (0.0, 1.0) if _is_norm(call, scale, one)), None)
-    if offset is None:
-        raise NotFollowed("not known to compaction", own_rule(layer))
-    if not _told(layer):
-        call.flow.exchange(layer, _of_keras, offset)
+        return None
+    for offset in (0.0, 1.0):
+        epsilon = _epsilon(call, keras.ops.convert_to_numpy(scale).astype(float) + offset)
+        if epsilon is not None:
+            break
+    if epsilon is None:
+        return None
+    if not _told(layer, epsilon):
+        call.flow.exchange(layer, functools.partial(_of_keras, epsilon=epsilon), offset)
     if x.axis != len(x.shape) - 1:  # heads, say, each of which has a norm of its own
         return _by_length(call, [len(x.shape) - 1])
-    _shrinks(call, scale, 0, offset)
+    _shrinks(call, scale, epsilon, 0, offset)
     return _by_length(call, [x.axis])
 
 
-def _told(layer):
+def _told(layer, epsilon):
     """Whether its configuration makes it again, with its epsilon."""
     try:
-        return "epsilon" in configurations.config_of(layer)
+        own = configurations.config_of(layer).get("epsilon")
     except NotCopied:
         return False
+    return isinstance(own, float) and np.isclose(own, epsilon, rtol=1e-3, atol=0)
 
 
-def _of_keras(layer, **changes):
+def _of_keras(layer, epsilon, **changes):
     """Keras's own layer that does the same."""
-    settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}
+    settings = {"epsilon": epsilon, "name": layer.name, "dtype": layer.dtype_policy}
     return _L.RMSNormalization(**{**settings, **changes})
 
 
-def _is_norm(call, scale, offset):
+def _epsilon(call, gain):
+    """The epsilon of x / sqrt(mean of squares + epsilon) * gain, if that is what is computed."""
     shape = [2 if size is None else size for size in call.x.shape]
-    epsilon, gain = call.layer.epsilon, keras.ops.convert_to_numpy(scale) + offset
-    for size in (np.sqrt(epsilon), 1.0):
-        x = np.random.default_rng(0).normal(0, size, shape).astype("float32")
-        expected = x / np.sqrt((x.astype(float) ** 2).mean(-1, keepdims=True) + epsilon) * gain
-        try:
-            (found,) = call.run(x)
-        except Exception:  # whatever a layer of the user's own raises
-            return False
-        if not np.allclose(found, expected, 1e-3, 1e-5):
-            return False
-    return True
+    normal = np.random.default_rng(0).normal(size=shape)
+
+    def run(size):
+        x = (size * normal).astype("float32")
+        (found,) = call.run(x)
+        return x.astype(float), found
+
+    try:
+        x, found = run(1e-8)  # next to nothing: all that is divided by is the root of epsilon
+        ratio = np.abs(found).sum() / np.abs(x * gain).sum()
+        epsilon = 1 / ratio**2 - np.square(x).mean()
+        own = getattr(call.layer, "epsilon", None)  # what is measured is rounded
+        exact = isinstance(own, float) and np.isclose(own, epsilon, rtol=1e-3, atol=0)
+        epsilon = own if exact else float(f"{epsilon:.5g}")
+        for size in (np.sqrt(epsilon), 1.0):
+            x, found = run(size)
+            expected = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + epsilon) * gain
+            if not np.allclose(found, expected, 1e-3, 1e-5):
+                return None
+    except Exception:  # whatever a layer of the user's own raises, or makes of these numbers
+        return None
+    return epsilon if epsilon > 0 else None
 
 
 @rule(_L.UnitNormalization)

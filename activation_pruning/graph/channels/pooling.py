@@ -34,6 +34,7 @@ def average(call: Call) -> Channels:
 @rule(
     _L.GlobalMaxPooling1D, _L.GlobalMaxPooling2D, _L.GlobalMaxPooling3D,
     _L.GlobalAveragePooling1D, _L.GlobalAveragePooling2D, _L.GlobalAveragePooling3D,
+    masks=("mask",),
 )  # fmt: skip
 def over_all_positions(call: Call) -> Channels:
     """One number is left of each channel."""

@@ -10,6 +10,7 @@ from activation_pruning.graph.channels.flow import Channels, spread
 from activation_pruning.graph.channels.rules import Call
 from activation_pruning.support.types import Array, Mask
 
+_SIZES = (1.0, 0.01, 1000.0)  # of the numbers that are tried
 _OPEN = 2  # what stands for a size that is not known
 
 
@@ -50,8 +51,9 @@ def channel_by_channel(call: Call, outputs: list[tuple[int, Array]] | None = Non
     others = range(2, 1 + len(call.xs))
 
     def run(values: Array, kept: Mask) -> list[Array]:
-        # Other numbers for the others, but the same ones for the same channels; zeros stay zeros.
-        return call.run(values, *(np.sin(times * values) for times in others))
+        # Other numbers for the others, of the same size, but the same ones for the same channels;
+        # zeros stay zeros.
+        return call.run(values, *(values * np.sin(times + values) for times in others))
 
     return parts_alike(call.xs[0], run, outputs)
 
@@ -65,7 +67,8 @@ def parts_alike(
 
     Tried on random numbers: for any two channels, once with the one and without the other, and the
     other way round. So a call that lets one channel depend on another shows, unless it does so only
-    for numbers unlike these (normally distributed, some of them zeros), and one that counts them.
+    for numbers unlike these (normally distributed, as small as 0.01 and as large as 1000, some of
+    them zeros), and one that counts them.
 
     Args:
         x: the channels.
@@ -76,14 +79,15 @@ def parts_alike(
     outputs = outputs or [(x.axis, np.arange(shape[x.axis]))]
     generator = np.random.default_rng(0)
     values = generator.normal(size=shape) * (generator.random(shape) < 0.7)  # and some zeros
-    values = values.astype("float32")
     try:
-        whole = run(values, np.ones(shape[x.axis], bool))
-        for kept in _halves(shape[x.axis]):
-            found = run(np.compress(kept, values, axis=x.axis), kept)
-            for before, after, (axis, origin) in zip(whole, found, outputs, strict=True):
-                if not _equal(np.compress(kept[origin], before, axis=axis), after):
-                    return False
+        for size in _SIZES:
+            sized = (size * values).astype("float32")
+            whole = run(sized, np.ones(shape[x.axis], bool))
+            for kept in _halves(shape[x.axis]):
+                found = run(np.compress(kept, sized, axis=x.axis), kept)
+                for before, after, (axis, origin) in zip(whole, found, outputs, strict=True):
+                    if not _equal(np.compress(kept[origin], before, axis=axis), after):
+                        return False
     except Exception:  # whatever a layer of the user's own raises
         return False
     return True

@@ -8,7 +8,7 @@ from activation_pruning.graph.channels.flow import Channels
 from activation_pruning.graph.channels.mixing import by_input
 from activation_pruning.graph.channels.rules import Call, NotFollowed, rule
 from activation_pruning.graph.channels.walk import step
-from activation_pruning.graph.known import RULES
+from activation_pruning.graph.known import acting_as, rule_of
 from activation_pruning.graph.reasons import Why
 from activation_pruning.sites import layer_classes
 
@@ -16,6 +16,7 @@ _L = keras.layers
 _CANDIDATES = {_L.LSTM: 2, _L.GRU: 2, _L.SimpleRNN: 0}  # the gate that makes a new state
 _CANDIDATES |= dict.fromkeys(layer_classes.CONV_RECURRENT, 2)
 _STATES = {_L.LSTM: 2, _L.GRU: 1, _L.SimpleRNN: 1}
+_STATES |= dict.fromkeys(layer_classes.CONV_RECURRENT, 2)
 
 
 @rule(*layer_classes.RECURRENT, *layer_classes.CONV_RECURRENT, masks=("mask",))
@@ -33,9 +34,12 @@ def bidirectional(call: Call) -> list[Channels]:
     """Two recurrent layers over the same inputs; unit i of one goes with unit i of the other."""
     layer, (x, *states), half = call.layer, call.xs, (len(call.xs) - 1) // 2
     both = layer.forward_layer, layer.backward_layer
-    if any(type(one) not in layer_classes.RECURRENT for one in both):
+    kinds = [acting_as(type(one)) for one in both]
+    if any(kind not in _STATES for kind in kinds):
         raise NotFollowed("not known to compaction around this layer")
-    if type(both[0]) is not type(both[1]) or both[0].units != both[1].units:
+    if any(getattr(one, "data_format", None) == "channels_first" for one in both):
+        raise NotFollowed("its channels come first")
+    if kinds[0] is not kinds[1] or _width(both[0].cell) != _width(both[1].cell):
         raise NotFollowed(
             "its two layers are not of one class and size", "make both of one class and size"
         )
@@ -45,8 +49,12 @@ def bidirectional(call: Call) -> list[Channels]:
     call.flow.tie(found[0].ids, found[1].ids)
     made = found if layer.merge_mode is None else [_merged(layer.merge_mode, *found)]
     if layer.return_state:
-        made = made + [one for one in found for _ in range(_STATES[type(both[0])])]
+        made = made + [one for one in found for _ in range(_STATES[kinds[0]])]
     return [one.to(shape, len(shape) - 1) for one, shape in zip(made, call.shapes, strict=True)]
+
+
+def _width(cell):
+    return cell.filters if hasattr(cell, "filters") else cell.units
 
 
 def _merged(mode, one, other):
@@ -68,7 +76,7 @@ def _fed_back(call, layer, x, states):
     # At the borders of an image constants would not contribute the same.
     folds = cell.bias is not None and getattr(cell, "padding", "valid") == "valid"
     size = "filters" if hasattr(cell, "filters") else "units"
-    out, gates = flow.units_of(layer, getattr(cell, size)), flow.units_of(cell, kernel.shape[1])
+    out, gates = flow.units_of(layer, _width(cell)), flow.units_of(cell, kernel.shape[1])
     each = np.tile(out, len(gates) // len(out))
     plain = by_number(cell.activation) and by_number(getattr(cell, "recurrent_activation", None))
     silent = plain & _silent(layer, x, states, alive, fed)
@@ -96,7 +104,7 @@ def _fed_back(call, layer, x, states):
 def _silent(layer, x, states, alive, fed):
     """Units that start at zero and whose candidate is zero: so is what they become, for ever."""
     cell, units = layer.cell, fed.shape[0]
-    start = _CANDIDATES[type(layer)] * units
+    start = _CANDIDATES[acting_as(type(layer))] * units
     alive, fed = (kernel[:, start : start + units] for kernel in (alive, fed))
     found = constants(cell.activation, np.zeros(units)) == 0
     found &= ~alive[x.value != 0].any(axis=0)
@@ -116,7 +124,7 @@ def _silent(layer, x, states, alive, fed):
 def time_distributed(call: Call) -> Channels:
     """The layer inside does to channels what it would alone, but gets no bias that it has not."""
     x, inner, shape = call.x, call.layer.layer, call.shape
-    if type(inner) not in RULES or x.axis == 1:
+    if rule_of(type(inner)) is None or x.axis == 1:
         raise NotFollowed("not known to compaction around this layer")
     value = x.value
     if getattr(inner, "bias", None) is None:  # there is nothing to fold constants into

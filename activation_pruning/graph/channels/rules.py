@@ -9,7 +9,7 @@ import numpy as np
 
 from activation_pruning import keras_private
 from activation_pruning.graph.channels.flow import Channels, Flow
-from activation_pruning.graph.known import REGISTERED, RULES
+from activation_pruning.graph.known import REGISTERED, RULES, rule_of
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
 
@@ -64,7 +64,8 @@ class Call:
     def x(self) -> Channels:
         """The one tensor that goes in."""
         if len(self.xs) != 1:
-            raise NotFollowed("called with several tensors")
+            known = not isinstance(self.layer, keras.Layer) or rule_of(type(self.layer))
+            raise NotFollowed("called with several tensors", "" if known else own_rule(self.layer))
         return self.xs[0]
 
     @property
@@ -168,6 +169,8 @@ def register(layer_class: type, rule: Callable[[Call], Any], masks: Sequence[str
         )
     if not callable(rule):
         raise TypeError(f"rule must be a function of one Call, received {shown(rule)}")
-    names = (masks,) if isinstance(masks, str) else tuple(masks)
-    RULES[layer_class] = rule, names
+    names = (masks,) if isinstance(masks, str) else masks
+    if not (isinstance(names, (tuple, list)) and all(isinstance(one, str) for one in names)):
+        raise TypeError(f"masks={shown(masks)}; give names of arguments of call, as in ('mask',)")
+    RULES[layer_class] = rule, tuple(names)
     REGISTERED.add(layer_class)

@@ -93,9 +93,11 @@ def step(
             return _through(flow, operation, taken)
         function, masks = _rule_of(operation)
         taken, positions = _in_order(operation, args, kwargs, masks)
-        found = keras.tree.flatten(function(Call(flow, operation, taken, shapes, (args, kwargs))))
+        call = Call(flow, operation, taken, shapes, (args, kwargs))
         if type(operation) in REGISTERED:
-            _check(operation, found, shapes)
+            found = _registered(function, call)
+        else:
+            found = keras.tree.flatten(function(call))
         flow.pin(positions, f"the mask of {operation.name!r}")
         return found
     except NotFollowed as error:
@@ -105,6 +107,22 @@ def step(
     for x in xs:
         flow.pin(x.ids, why)
     return [flow.fixed(shape, why) for shape in shapes]
+
+
+def _registered(function, call):
+    """What the rule of a user's own says; errors in it name the layer."""
+    try:
+        found = keras.tree.flatten(function(call))
+    except NotFollowed:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"the rule registered for {type(call.layer).__name__} fails at {call.layer.name!r}, "
+            f"whose channels come in as {[one.shape for one in call.xs]}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    _check(call.layer, found, call.shapes)
+    return found
 
 
 def _check(operation, found, shapes):
@@ -124,10 +142,8 @@ def _rule_of(operation):
     found = rule_of(type(operation)) if layer else RULES.get(name)
     if found is None and layer and _can_be_tried(operation):
         return _tried, ()
-    if found is None and layer and lengths.may_be_norm(operation):
-        return lengths.own_norm, ()
     if found is None and layer and _is_own(operation) and vectors.may_be_vectors(operation):
-        return vectors.by_entry, ()
+        return _with_vectors, ()
     if found is None:
         raise NotFollowed("not known to compaction", _remedy(operation, layer))
     mode = getattr(operation, "quantization_mode", None)
@@ -171,6 +187,12 @@ def _tried(call):
     for one in others:
         call.flow.tie(first.ids, one.ids)
     return first.to(call.shape, value=probing.constants(call))
+
+
+def _with_vectors(call):
+    """A layer of a user's own that holds vectors alone: a norm, or scales, shifts and the like."""
+    found = lengths.own_norm(call) if len(call.xs) == 1 else None
+    return vectors.by_entry(call) if found is None else found
 
 
 def _in_order(operation, args, kwargs, masks):
