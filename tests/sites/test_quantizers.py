@@ -131,5 +131,5 @@ def test_what_cannot_be_called_is_no_quantiser():
 
 
 def test_a_quantiser_is_named_not_given():
-    with pytest.raises(TypeError, match="quantizer=.*give the name of what the layer"):
+    with pytest.raises(TypeError, match="give the name of what the layer"):
         ap.sites.Kernel("kernel", quantizer=rounded)
