@@ -15,7 +15,7 @@ BIN = $(VENV)/bin
 PYTEST = -m pytest -n auto --maxprocesses 4 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest test-models test-strangers mutate docs lint bench experiments-quick clean
+.PHONY: demo test test-slow test-backends test-jax test-torch test-lowest test-hgq test-models test-strangers mutate docs lint bench experiments-quick clean
 
 demo: $(VENV)/installed  ## prune on scikit-learn's digits: workbook, pictures, page
 	$(BIN)/python experiments/activation_vs_magnitude.py --seeds 2 --sparsities 0.8 0.9 \
@@ -42,6 +42,9 @@ test-lowest:  ## what meets other packages, on the lowest versions that setup.cf
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e ".[$(EXTRAS),test]"
 	$(VENV)-lowest/bin/python $(PYTEST) -m lowest tests
+
+test-hgq: $(VENV)-hgq/installed  ## layers of HGQ2, and pruned models in the C++ text that hls4ml writes
+	$(VENV)-hgq/bin/python $(PYTEST) -m hgq tests/sites/test_hgq2.py tests/exchange/test_hls4ml.py
 
 test-models: $(VENV)/installed  ## architectures of KerasHub, small, pruned and compacted
 	$(BIN)/python -m pip install --quiet -e ".[models]"
@@ -89,6 +92,12 @@ $(VENV)-jax/installed $(VENV)-torch/installed: $(VENV)-%/installed: setup.cfg py
 	$(PYTHON) -m venv $(VENV)-$*
 	$(VENV)-$*/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-$*/bin/python -m pip install --quiet -e ".[$*,test]" "$($*)"
+	touch $@
+
+$(VENV)-hgq/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)-hgq
+	$(VENV)-hgq/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-hgq/bin/python -m pip install --quiet -e ".[hgq,test]"
 	touch $@
 
 clean:

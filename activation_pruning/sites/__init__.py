@@ -3,6 +3,8 @@
 - choice.py: the sites of a model that are meant, by name, pattern or layer, and by default.
 - walk.py: finds all sites of a model, and says which weights are none.
 - kernels.py: which weights of a layer class are prunable, and which axes number the units.
+- foreign/: the same for layers of other packages.
+- quantizers.py: whether zeros are still zeros where a layer quantises its kernel.
 - active_outputs.py: which output says that a unit is active. padding.py: which steps of it count.
 - site.py: a site as criteria see it, and as it is in a live model.
 - unfolding.py: a kernel as a matrix. linear.py: a whole layer as a matrix product.

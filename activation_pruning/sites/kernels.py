@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from activation_pruning.sites import layer_classes
+from activation_pruning.sites import foreign, layer_classes
 from activation_pruning.support.checks import check_count, check_flags, is_integer
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array
@@ -27,6 +27,8 @@ class Kernel:
     copies: how often the units repeat along the unit axes (4 for the gates of an LSTM).
     output_axes: axes of the layer's output that index the same units.
     observed: False where the units never show in the output (the first half of SeparableConv).
+    quantizer: dotted name of what the layer quantises the weight with before it computes. None
+        stands for the name that QKeras gives it, such as "kernel_quantizer".
 
     Example:
         >>> import keras
@@ -44,6 +46,7 @@ class Kernel:
     copies: int = 1
     output_axes: tuple[int, ...] = (-1,)
     observed: bool = True
+    quantizer: str | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.attribute, str) and self.attribute):
@@ -59,13 +62,27 @@ class Kernel:
             raise ValueError("unit_axes=(); give at least one axis, that of the units")
         check_count("copies", self.copies, 1)
         check_flags(observed=self.observed)
+        if not isinstance(self.quantizer, (str, type(None))):
+            raise TypeError(
+                f"quantizer={shown(self.quantizer)}; give the name of what the layer quantises the "
+                "weight with, such as 'kernel_quantizer', or None"
+            )
 
     def variable(self, layer: keras.Layer) -> Any:
         """The variable of `layer`, or None where the attribute holds anything else."""
-        value = layer
-        for part in self.attribute.split("."):
-            value = getattr(value, part, None)
+        value = _attribute(layer, self.attribute)
         return value if isinstance(value, keras.Variable) else None
+
+    def quantizer_of(self, layer: keras.Layer) -> tuple[str, Any]:
+        """(name, value) of what `layer` quantises the weight with; None where it has no such.
+
+        Example:
+            >>> import keras
+            >>> Kernel("depthwise_kernel").quantizer_of(keras.layers.SeparableConv1D(3, 2))
+            ('depthwise_quantizer', None)
+        """
+        name = self.quantizer or f"{self.attribute.removesuffix('_kernel')}_quantizer"
+        return name, _attribute(layer, name)
 
     def unit_index(self, shape: Sequence[int]) -> Array:
         """The unit of each weight: an int array that broadcasts to `shape`.
@@ -81,6 +98,13 @@ class Kernel:
         return index.reshape([size if axis in axes else 1 for axis, size in enumerate(shape)])
 
 
+def _attribute(layer, dotted):
+    """The value of a dotted name, or None where there is none."""
+    for part in dotted.split("."):
+        layer = getattr(layer, part, None)
+    return layer
+
+
 _REGISTRY: dict[type, Callable[[keras.Layer], list[Kernel]]] = {}
 
 
@@ -90,7 +114,8 @@ def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[
     Args:
         layer_class: a subclass of `keras.Layer`; its subclasses are covered as well.
         *kernels: one `Kernel` for each prunable weight, or a single function
-            `layer -> list of Kernel` where the axes depend on the instance.
+            `layer -> list of Kernel` where the axes depend on the instance. An empty list says
+            that none of the weights is prunable; then reports don't name them either.
 
     Raises:
         TypeError: when `layer_class` is not a layer class or no kernel is given.
@@ -112,6 +137,7 @@ def register(layer_class: type, *kernels: Kernel | Callable[[keras.Layer], list[
         raise TypeError(
             f"layer_class must be a subclass of keras.Layer, received {shown(layer_class)}"
         )
+    foreign.load()  # before, so that what users say holds
     if not kernels:
         raise TypeError(f"register({layer_class.__name__}) needs at least one sites.Kernel")
     if len(kernels) == 1 and callable(kernels[0]):
@@ -150,6 +176,7 @@ def _output_axis(result, letter):
 
 def of(layer: keras.Layer) -> list[Kernel] | None:
     """The `Kernel`s of `layer`, or None when its class is not registered."""
+    foreign.load()
     describe = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
     if describe is None:
         return None
@@ -160,6 +187,11 @@ def of(layer: keras.Layer) -> list[Kernel] | None:
             "return a list of sites.Kernel"
         )
     return found
+
+
+def of_class(layer_class: type, layer: keras.Layer) -> list[Kernel]:
+    """The `Kernel`s of `layer`, as if it were of a registered class."""
+    return _REGISTRY[layer_class](layer)
 
 
 for _classes, _kernels in (

@@ -3,7 +3,7 @@
 import keras
 
 from activation_pruning import keras_private
-from activation_pruning.sites import active_outputs, kernels, layer_classes, models
+from activation_pruning.sites import active_outputs, kernels, layer_classes, models, quantizers
 from activation_pruning.sites.site import Found, LiveSite
 from activation_pruning.support.names import unused
 
@@ -36,7 +36,7 @@ class _Walk:
         if described is not None and not self._add(layer, path, described, graph, outer, wrapper):
             return
         multiplies = models.multiplies(layer)
-        if not multiplies:
+        if not multiplies and described != []:
             self._note_others(layer, path, described is not None)
         children = keras_private.sublayers(layer)
         if isinstance(layer, _L.RNN):  # a cell is never called on its own
@@ -59,6 +59,9 @@ class _Walk:
                 self.skipped.append((path, f"`{kernel.attribute}` is not a plain variable"))
             elif id(variable) not in self._seen:
                 self._seen.add(id(variable))
+                if reason := quantizers.refusal(layer, kernel):
+                    self.skipped.append((path, reason))
+                    continue
                 # Units that never show are seen in those that do.
                 shown = kernel if kernel.observed else described[-1]
                 self.sites.append(
@@ -78,7 +81,10 @@ class _Walk:
 
     def _note_others(self, layer, path, registered):
         """Note the matrices of the layer itself that are no sites."""
-        parts = () if isinstance(layer, _L.RNN) else keras_private.sublayers(layer)
+        parts = keras_private.sublayers(layer)
+        if isinstance(layer, _L.RNN):  # nobody else notes those of the cell
+            inside = keras_private.with_sublayers(layer)
+            parts = [part for part in inside if kernels.of(part) == []]
         known = self._seen | {id(variable) for child in parts for variable in child.weights}
         others = [w for w in layer.trainable_weights if len(w.shape) > 1 and id(w) not in known]
         kind = type(layer).__name__
