@@ -210,7 +210,10 @@ def litert(
     sparse: bool = False,
     found: Sequence[list[Array]] = (),
 ) -> None:
-    """Write the model as a LiteRT file, see `export`; int8 calibrates with the batches `found`."""
+    """Write the model as a LiteRT file, see `export`; int8 calibrates with the batches `found`.
+
+    "learned": int8 by the ranges that the model itself rounds activations in.
+    """
     import tensorflow as tf
 
     module = tf.Module()  # holds the variables, for the converter to read

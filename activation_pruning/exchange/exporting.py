@@ -1,5 +1,6 @@
 """Models as LiteRT and ONNX files, each run and compared with Keras before it is handed out."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -10,10 +11,12 @@ import numpy as np
 
 from activation_pruning import sites
 from activation_pruning.evidence import reading
-from activation_pruning.exchange import converters, exported
+from activation_pruning.exchange import converters, exported, qdq
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
+from activation_pruning.hooks import fake_quantization
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
+from activation_pruning.quantization.fake import check_finite
 from activation_pruning.support import files
 from activation_pruning.support.checks import check_count, check_flags, is_number
 from activation_pruning.support.shown import shown
@@ -82,7 +85,9 @@ def export(
         model: a built `keras.Model`; it is not changed. Callbacks may be attached.
         path: where to write; `.tflite` (LiteRT) or `.onnx`. Missing folders are made.
         quantize: LiteRT only. "dynamic": int8 weights in tensors of at least 1,024 elements,
-            float activations. "int8": weights and activations (inputs and outputs stay float).
+            float activations. "int8": weights and activations (inputs and outputs stay float). Of
+            a model that `fake_quantize` works on, integers by the ranges that it has learned: a
+            LiteRT file with "int8", an ONNX file (its weights and activations as QDQ) always.
         sparse: LiteRT only, not with `quantize`. Kernels with enough zeros are encoded by what
             is not zero: a smaller file.
         data: inputs to compare on and, for "int8", to calibrate the ranges of activations with:
@@ -92,7 +97,7 @@ def export(
         samples: how many samples of `data` to use, at least 1; fewer if there are not as many.
         batch_size: the only size of a batch that the file shall take, as LiteRT needs for
             recurrent layers; None for any.
-        tolerance: see above, at least 0; None for 1e-4, or for no limit with `quantize`.
+        tolerance: see above, at least 0; None for 1e-4, or for no limit where the file is quantised.
         seed: of the random samples.
         steps: how many batches of `data` to read, see `prune`.
 
@@ -119,18 +124,26 @@ def export(
     check_count("batch_size", 1 if batch_size is None else batch_size, 1)
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
     sites.check_model(model)
+    learned = fake_quantization.attached(model)
+    _check_learned(learned, suffix, quantize, data)
     batch_size = sites.checked_batch_size(model, batch_size)
     _check_place(path, suffix)
     report.warn_revived(model)
-    tolerance = (math.inf if quantize else _TOLERANCE) if tolerance is None else tolerance
-    acting = wrapping.plain(model) if sites.is_graph(model) else model
+    if tolerance is None:
+        tolerance = math.inf if quantize or learned else _TOLERANCE
+    acting = wrapping.plain(model) if sites.is_graph(model) and not learned else model
     plain = in_float32(acting)
     found = given(plain, reading.first(data, steps), samples)
     called = signature(plain, found, batch_size)
     found = called.random(samples, seed) if found is None else found
-    wanted = _wanted(called, found)
+    with learned.frozen() if learned else contextlib.nullcontext():
+        wanted = _wanted(called, found)
     with files.replacing(path) as temporary:
-        _convert(called, suffix, temporary, quantize=quantize, sparse=sparse, found=found)
+        with learned.frozen() if learned else contextlib.nullcontext():
+            _convert(
+                called, suffix, temporary, quantize=quantize, sparse=sparse, found=found,
+                learned=learned,
+            )  # fmt: skip
         runner = _runner(called, suffix, temporary)
         difference, largest = _compare(runner, found, wanted)
         _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
@@ -172,11 +185,29 @@ def _check(path, suffix, *, quantize, sparse, data, tolerance):
             f"quantize={shown(quantize)} and sparse=True do not go together: LiteRT's default "
             "kernels refuse sparse int8 weights; choose one"
         )
-    if quantize == "int8" and data is None:
+
+
+def _check_learned(learned, suffix, quantize, data):
+    """Refuse integers without ranges, and ranges without integers."""
+    if learned is None:
+        if quantize == "int8" and data is None:
+            raise ValueError(
+                "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
+                "activations are measured on them. quantize='dynamic' needs none"
+            )
+        return
+    if suffix == ".tflite" and (quantize != "int8" or learned.bits != 8):
         raise ValueError(
-            "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
-            "activations are measured on them. quantize='dynamic' needs none"
+            f"quantize={shown(quantize)}: the model is fake-quantised to {learned.bits} bits, and "
+            "a .tflite file holds 8: give quantize='int8' with bits=8; or export ap.strip(model), "
+            "with rounded weights in float; or an .onnx file"
         )
+    if not learned.ranges:
+        raise ValueError(
+            "the model is fake-quantised without ranges of activations: "
+            "fake_quantize(model, activation_bits=8) learns them; or export ap.strip(model)"
+        )
+    check_finite(learned)
 
 
 def _check_close(difference, largest, tolerance, kind):
@@ -202,10 +233,14 @@ def _check_place(path, suffix):
     exported.check_installed(suffix, *(["tf2onnx"] if onnx else []))
 
 
-def _convert(signature, suffix, path, **options):
+def _convert(signature, suffix, path, *, learned, **options):
     try:
         if suffix == ".onnx":
             converters.onnx(signature, path)
+            if learned:
+                qdq.write_integers(path, learned.bits)
+        elif learned:
+            converters.litert(signature, path, quantize="learned")
         else:
             converters.litert(signature, path, **options)
     except Exception as error:  # each converter raises classes of its own

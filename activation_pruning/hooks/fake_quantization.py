@@ -87,9 +87,11 @@ class FakeQuantization:
     def _called(self, original, _, inputs, *args, **kwargs):
         """The model itself: its inputs are rounded."""
         flat = keras.tree.flatten(inputs)
-        found = [self.ranges.get((f"input_{index}", "input")) for index in range(len(flat))]
-        rounded = [x if one is None or not _real(x) else one(x) for one, x in zip(found, flat, strict=True)]
-        return original(keras.tree.pack_sequence_as(inputs, rounded), *args, **kwargs)
+        for index, x in enumerate(flat):
+            one = self.ranges.get((f"input_{index}", "input"))
+            if one is not None and _real(x):
+                flat[index] = one(x)
+        return original(keras.tree.pack_sequence_as(inputs, flat), *args, **kwargs)
 
     def _call(self, original, layer, *args, **kwargs):
         """One layer: with rounded kernels, before its activation and behind it."""

@@ -8,6 +8,7 @@ import keras
 
 from activation_pruning import keras_private, sites
 from activation_pruning.graph import copies, holding
+from activation_pruning.hooks import fake_quantization
 from activation_pruning.hooks.masking import assign_mask
 from activation_pruning.layers.kernel_wrapper import KernelWrapper
 from activation_pruning.layers.l0 import L0Layer
@@ -105,7 +106,8 @@ def _unreachable(layer, users):
 def strip(model: Model) -> Model:
     """A copy of the model without wrappers: plain layers with the weights that act in inference.
 
-    Weights under a mask, behind a closed gate of `L0Layer` or under the threshold of a
+    Of a model that `ap.fake_quantize` works on the copy has the rounded weights, and activations in
+    float. Weights under a mask, behind a closed gate of `L0Layer` or under the threshold of a
     `SoftThresholdLayer` are exact zeros, those behind an open gate are multiplied by it. Biases
     stay as they are.
 
@@ -141,10 +143,13 @@ def strip(model: Model) -> Model:
                 )
         return copy(plain)
 
+    quantised = fake_quantization.attached(model)
+    rounded = quantised.kernels() if quantised else {}
+
     def transfer(layer, new):
         pair = [sites.find(one, exclude=()).sites for one in (layer, new)]
         for wrapped, plain in zip(*pair, strict=True):
-            plain.variable.assign(wrapped.kernel())
+            plain.variable.assign(rounded.get(id(wrapped.variable), wrapped.kernel()))
 
     _warn_open(model)
     return copies.rebuild(model, replace, transfer)
