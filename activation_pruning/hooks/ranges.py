@@ -74,33 +74,32 @@ def _rounded(x, low, high, bits):
     return keras.quantizers.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
 
 
+def _straight_through(x, rounded):
+    """The rounded values, with the gradient of x."""
+    return x + ops.stop_gradient(rounded - x)
+
+
 def weights(kernel: Any, unit_axes: tuple[int, ...], bits: int) -> Any:
     """A kernel with each unit's weights rounded to 2^bits - 1 values, as many above as below zero.
 
-    scale = max |w| / (2^(bits - 1) - 1) for each unit, and zero is a value: exact zeros stay.
+    scale = max |w| / (2^(bits - 1) - 1) for each unit, and zero is a value: exact zeros stay. No
+    weight lies outside, so the gradient is that of the rounded kernel.
     """
-    rank = len(kernel.shape)
-    axes = [axis % rank for axis in unit_axes]
-    order = [axis for axis in range(rank) if axis not in axes] + axes
-    moved = kernel if order == list(range(rank)) else ops.transpose(kernel, order)
-    flat = moved if len(axes) == 1 else ops.reshape(moved, (-1, _size(kernel, axes)))
-    values = ops.stop_gradient(ops.abs(flat))
-    most = ops.maximum(ops.max(values, axis=tuple(range(len(flat.shape) - 1))), _TINY)
-    found = keras.quantizers.fake_quant_with_min_max_vars(
-        flat, -most, most, num_bits=bits, narrow_range=True, axis=len(flat.shape) - 1
-    )
-    found = found if len(axes) == 1 else ops.reshape(found, moved.shape)
-    return found if moved is kernel else ops.transpose(found, list(np.argsort(order)))
+    rest = _others(len(kernel.shape), unit_axes)
+    wide = ops.cast(kernel, "float32")
+    most = ops.max(ops.stop_gradient(ops.abs(wide)), axis=rest, keepdims=True)
+    scale = ops.maximum(most, _TINY) / (2 ** (bits - 1) - 1)
+    return ops.cast(_straight_through(wide, ops.round(wide / scale) * scale), kernel.dtype)
 
 
-def _size(kernel, axes):
-    return int(np.prod([kernel.shape[axis] for axis in axes]))
+def _others(rank, axes):
+    own = [axis % rank for axis in axes]
+    return tuple(axis for axis in range(rank) if axis not in own)
 
 
 def grid(kernel: Array, unit_axes: tuple[int, ...], bits: int) -> Array:
     """What `weights` makes of an array: exactly the values that a file with these scales holds."""
-    axes = [axis % kernel.ndim for axis in unit_axes]
-    rest = tuple(axis for axis in range(kernel.ndim) if axis not in axes)
+    rest = _others(kernel.ndim, unit_axes)
     most = np.maximum(np.abs(kernel).max(axis=rest, keepdims=True), _TINY).astype(np.float32)
     scale = most / np.float32(2 ** (bits - 1) - 1)
     return (np.rint(kernel.astype(np.float32) / scale) * scale).astype(np.float32)

@@ -143,7 +143,7 @@ def _carriers(model):
 
 
 def _set(done, table):
-    if not _COLUMNS <= set(getattr(table, "columns", ())):
+    if not set(getattr(table, "columns", ())) >= _COLUMNS:
         raise TypeError(
             f"ranges={shown(table)}; give what .table() of a FakeQuantization returned: a "
             f"DataFrame with the columns {sorted(_COLUMNS)}"
@@ -183,8 +183,10 @@ def check_finite(done: FakeQuantization) -> None:
     odd = table[~(width < float("inf"))]
     if len(odd):
         names = quoted([f"{row.layer}/{row.tensor}" for row in odd.itertuples()])
-        raise ValueError(f"the ranges of {names} are NaN or infinite; look at the data, or lower "
-                         "the learning rate")
+        raise ValueError(
+            f"the ranges of {names} are NaN or infinite; look at the data, or lower "
+            "the learning rate"
+        )
     unseen = table[~table["seen"]]
     if len(unseen):
         names = quoted([f"{row.layer}/{row.tensor}" for row in unseen.itertuples()])
