@@ -14,6 +14,7 @@ from activation_pruning.evidence import reading
 from activation_pruning.exchange import converters, exported, qdq
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.hooks import fake_quantization
+from activation_pruning.keras_private import with_sublayers
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.quantization.fake import check_finite
@@ -125,7 +126,7 @@ def export(
     _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
     sites.check_model(model)
     learned = fake_quantization.attached(model)
-    _check_learned(learned, suffix, quantize, data)
+    _check_learned(model, learned, suffix, quantize, data)
     batch_size = sites.checked_batch_size(model, batch_size)
     _check_place(path, suffix)
     report.warn_revived(model)
@@ -136,18 +137,14 @@ def export(
     found = given(plain, reading.first(data, steps), samples)
     called = signature(plain, found, batch_size)
     found = called.random(samples, seed) if found is None else found
-    with learned.frozen() if learned else contextlib.nullcontext():
+    options = {"quantize": quantize, "sparse": sparse, "found": found, "learned": learned}
+    frozen = learned.frozen() if learned else contextlib.nullcontext()
+    with frozen, files.replacing(path) as temporary:
         wanted = _wanted(called, found)
-    with files.replacing(path) as temporary:
-        with learned.frozen() if learned else contextlib.nullcontext():
-            _convert(
-                called, suffix, temporary, quantize=quantize, sparse=sparse, found=found,
-                learned=learned,
-            )  # fmt: skip
-        runner = _runner(called, suffix, temporary)
+        _convert(called, suffix, temporary, **options)
+        runner, own = _runner(called, suffix, temporary), None
         difference, largest = _compare(runner, found, wanted)
         _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
-        own = None
         if acting is not plain:
             as_it_is = _wanted(dataclasses.replace(called, model=acting), found)
             own = _compare(runner, found, as_it_is)[0]
@@ -187,7 +184,7 @@ def _check(path, suffix, *, quantize, sparse, data, tolerance):
         )
 
 
-def _check_learned(learned, suffix, quantize, data):
+def _check_learned(model, learned, suffix, quantize, data):
     """Refuse integers without ranges, and ranges without integers."""
     if learned is None:
         if quantize == "int8" and data is None:
@@ -206,6 +203,11 @@ def _check_learned(learned, suffix, quantize, data):
         raise ValueError(
             "the model is fake-quantised without ranges of activations: "
             "fake_quantize(model, activation_bits=8) learns them; or export ap.strip(model)"
+        )
+    if any(one.compute_dtype not in (None, "float32") for one in with_sublayers(model)):
+        raise ValueError(
+            "the model is fake-quantised and computes in mixed precision; make it with "
+            "dtype='float32', copy the weights, and give fake_quantize the same ranges"
         )
     check_finite(learned)
 
