@@ -88,7 +88,9 @@ class FakeQuantization:
         """The model itself: its inputs are rounded."""
         flat = keras.tree.flatten(inputs)
         found = [self.ranges.get((f"input_{index}", "input")) for index in range(len(flat))]
-        rounded = [x if one is None or not _real(x) else one(x) for one, x in zip(found, flat, strict=True)]
+        rounded = [
+            x if one is None or not _real(x) else one(x) for one, x in zip(found, flat, strict=True)
+        ]
         return original(keras.tree.pack_sequence_as(inputs, rounded), *args, **kwargs)
 
     def _call(self, original, layer, *args, **kwargs):

@@ -183,8 +183,10 @@ def check_finite(done: FakeQuantization) -> None:
     odd = table[~(width < float("inf"))]
     if len(odd):
         names = quoted([f"{row.layer}/{row.tensor}" for row in odd.itertuples()])
-        raise ValueError(f"the ranges of {names} are NaN or infinite; look at the data, or lower "
-                         "the learning rate")
+        raise ValueError(
+            f"the ranges of {names} are NaN or infinite; look at the data, or lower "
+            "the learning rate"
+        )
     unseen = table[~table["seen"]]
     if len(unseen):
         names = quoted([f"{row.layer}/{row.tensor}" for row in unseen.itertuples()])
