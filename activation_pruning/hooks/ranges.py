@@ -1,4 +1,4 @@
-"""Fake quantisation of one tensor: what it would be in few bits, with gradients as if it were not."""
+"""Fake quantisation of one tensor: what it would be in few bits; gradients as if it were not."""
 
 from typing import Any
 

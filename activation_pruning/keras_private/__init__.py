@@ -234,7 +234,7 @@ def stateless_scope(values: Iterable[Any], **options: Any) -> keras.StatelessSco
 
 
 def outside_scope(function: Callable[[], Any]) -> Any:
-    """Call it as if the innermost stateless scope were not there: what it assigns stays assigned."""
+    """Call it as if the innermost stateless scope were not there: what it assigns stays."""
     from keras.src.backend.common import global_state
 
     scope = global_state.get_global_attribute("stateless_scope")

@@ -143,7 +143,7 @@ def _carriers(model):
 
 
 def _set(done, table):
-    if not _COLUMNS <= set(getattr(table, "columns", ())):
+    if not set(getattr(table, "columns", ())) >= _COLUMNS:
         raise TypeError(
             f"ranges={shown(table)}; give what .table() of a FakeQuantization returned: a "
             f"DataFrame with the columns {sorted(_COLUMNS)}"
