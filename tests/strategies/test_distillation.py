@@ -400,3 +400,51 @@ def test_a_distiller_is_neither_saved_nor_given_another_loss(tmp_path):
         taught.compile("sgd", "mse")
     taught.compile("adam", metrics=["accuracy"])
     assert taught.fit(*data(), verbose=0).history["accuracy"]
+
+
+# -- fits that die -----------------------------------------------------------------------------
+
+
+class Dies(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise RuntimeError("died")
+
+
+def left_over(student):
+    states = [one.name for one in student._flatten_layers() if "pruning_state" in one.name]
+    hooks = [name for name in vars(student.optimizer) if name == "apply"]
+    return states + hooks + [name for name in vars(student) if name == "_activation_pruning"]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("then", ["fit", "detach", "fit with callbacks"])
+def test_a_distiller_whose_fit_died_leaves_nothing_on_the_student(then):
+    student, teacher = student_and_teacher(OPTIMIZERS["momentum"]())
+    x, y = data()
+    ap.prune(student, 0.5, "magnitude")
+    callbacks = [ap.KeepPruned(), ap.ActivationCounter(), Dies()]
+    with pytest.raises(RuntimeError, match="died"):
+        ap.distiller(student, teacher).fit(x, y, verbose=0, callbacks=callbacks)
+    assert left_over(student)
+    if then == "detach":
+        ap.detach(student)
+    else:
+        again = [ap.KeepPruned()] if then == "fit with callbacks" else []
+        student.fit(x, y, epochs=2, verbose=0, callbacks=again)
+        kernel = np.array(student.get_layer("first").kernel)
+        assert (kernel == 0).any() == bool(again)  # a plain fit brings pruned weights back
+    assert left_over(student) == []
+
+
+def test_a_student_whose_distiller_is_being_fitted_is_not_quantised_meanwhile():
+    student, teacher = student_and_teacher()
+    x, y = data()
+
+    class Quantises(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ap.fake_quantize(self.model.student, data=x)
+
+    with pytest.raises(ValueError, match="fit"):
+        ap.distiller(student, teacher).fit(
+            x, y, verbose=0, callbacks=[ap.KeepPruned(), Quantises()]
+        )
