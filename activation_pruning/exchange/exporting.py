@@ -25,6 +25,7 @@ from activation_pruning.support.types import Data, Model, Path
 
 _QUANTIZE = (None, "dynamic", "int8")
 _TOLERANCE = 1e-4
+_NOT_SPARSE = "sparse=True: no kernel has zeros enough for it to pay; the file is a dense one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,35 +124,32 @@ def export(
     suffix = exported.check_suffix(path)
     check_count("samples", samples, 1)
     check_count("batch_size", 1 if batch_size is None else batch_size, 1)
-    _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
+    _check(path, suffix, quantize=quantize, sparse=sparse, tolerance=tolerance)
     sites.check_model(model)
     learned = fake_quantization.attached(model)
     _check_learned(model, learned, suffix, quantize, data)
     batch_size = sites.checked_batch_size(model, batch_size)
     _check_place(path, suffix)
     report.warn_revived(model)
-    if tolerance is None:
-        tolerance = math.inf if quantize or learned else _TOLERANCE
+    exact = not (quantize or learned)
+    tolerance = (_TOLERANCE if exact else math.inf) if tolerance is None else tolerance
     acting = wrapping.plain(model) if sites.is_graph(model) and not learned else model
     plain = in_float32(acting)
     found = given(plain, reading.first(data, steps), samples)
     called = signature(plain, found, batch_size)
     found = called.random(samples, seed) if found is None else found
     options = {"quantize": quantize, "sparse": sparse, "found": found, "learned": learned}
-    frozen = learned.frozen() if learned else contextlib.nullcontext()
-    with frozen, files.replacing(path) as temporary:
+    with _frozen(learned), files.replacing(path) as temporary:
         wanted = _wanted(called, found)
         _convert(called, suffix, temporary, **options)
-        runner, own = _runner(called, suffix, temporary), None
+        runner = _runner(called, suffix, temporary)
         difference, largest = _compare(runner, found, wanted)
         _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
-        if acting is not plain:
-            as_it_is = _wanted(dataclasses.replace(called, model=acting), found)
-            own = _compare(runner, found, as_it_is)[0]
+        as_it_is = dataclasses.replace(called, model=acting)
+        own = None if acting is plain else _compare(runner, found, _wanted(as_it_is, found))[0]
     encoded = runner.sparse_tensors()
     if sparse and not encoded:
-        text = "sparse=True: no kernel has zeros enough for it to pay; the file is a dense one"
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(_NOT_SPARSE, stacklevel=2)
     return Exported(
         path=pathlib.Path(path),
         format=exported.FORMATS[suffix],
@@ -166,7 +164,11 @@ def export(
     )
 
 
-def _check(path, suffix, *, quantize, sparse, data, tolerance):
+def _frozen(learned):
+    return learned.frozen() if learned else contextlib.nullcontext()
+
+
+def _check(path, suffix, *, quantize, sparse, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
     check_flags(sparse=sparse)
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
