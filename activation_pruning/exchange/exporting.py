@@ -123,8 +123,7 @@ def export(
     """
     suffix = exported.check_suffix(path)
     check_count("samples", samples, 1)
-    check_count("batch_size", 1 if batch_size is None else batch_size, 1)
-    _check(path, suffix, quantize=quantize, sparse=sparse, tolerance=tolerance)
+    _check(path, suffix, batch_size, quantize=quantize, sparse=sparse, tolerance=tolerance)
     sites.check_model(model)
     learned = fake_quantization.attached(model)
     _check_learned(model, learned, suffix, quantize, data)
@@ -168,8 +167,9 @@ def _frozen(learned):
     return learned.frozen() if learned else contextlib.nullcontext()
 
 
-def _check(path, suffix, *, quantize, sparse, tolerance):
+def _check(path, suffix, batch_size, *, quantize, sparse, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
+    check_count("batch_size", 1 if batch_size is None else batch_size, 1)
     check_flags(sparse=sparse)
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(
