@@ -70,6 +70,7 @@ bench: $(VENV)/installed  ## ratios against peers; wants a quiet machine and hal
 	$(BIN)/python benchmarks/mask_selection.py
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/surgeons.py
+	$(BIN)/python benchmarks/quantization.py
 	$(BIN)/python benchmarks/sequential.py --large
 	$(BIN)/python benchmarks/compaction.py
 	$(BIN)/python benchmarks/runner.py
