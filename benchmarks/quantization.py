@@ -6,8 +6,8 @@
 `fit`: a plain network and one that is fake-quantised train epoch by epoch in turn, in processor
 time; the ratio is taken within a turn, and the first two turns (tracing) are not counted. GPTQ: one
 matrix of random weights and a Hessian of random inputs that go together, which is not timed;
-Keras's pass as `model.quantize("gptq")` calls it, on the same matrix, both with 4 bits and groups of
-128, in turns.
+Keras's pass as `model.quantize("gptq")` calls it, on the same matrix, both with 4 bits and groups
+of 128, in turns.
 """
 
 import argparse
