@@ -90,7 +90,8 @@ class FakeQuantization:
         for index, x in enumerate(flat):
             one = self.ranges.get((f"input_{index}", "input"))
             if one is not None and _real(x):
-                flat[index] = one(x)
+                # JAX runs the call of a model as such: nobody around it says that it trains.
+                flat[index] = one(x, training=kwargs.get("training"))
         return original(keras.tree.pack_sequence_as(inputs, flat), *args, **kwargs)
 
     def _call(self, original, layer, *args, **kwargs):

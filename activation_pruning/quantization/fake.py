@@ -134,12 +134,10 @@ def _sites(model, include, exclude):
 
 
 def _carriers(model):
-    """A layer for the range of each input, in their order."""
-    layers = keras_private.with_sublayers(model)
-    if sites.is_graph(model):
-        known = {one.name: one for one in layers if isinstance(one, keras.layers.InputLayer)}
-        return [known.get(tensor.name, layers[1]) for tensor in model.inputs]
-    return [next(one for one in layers[1:] if one.weights)]
+    """A layer for the range of each input; not an InputLayer, whose state JAX does not carry."""
+    inner = keras_private.with_sublayers(model)[1:]
+    first = next(one for one in inner if not isinstance(one, keras.layers.InputLayer))
+    return [first] * (len(model.inputs) if sites.is_graph(model) else 1)
 
 
 def _set(done, table):
