@@ -432,7 +432,8 @@ def test_a_distiller_whose_fit_died_leaves_nothing_on_the_student(then):
         again = [ap.KeepPruned()] if then == "fit with callbacks" else []
         student.fit(x, y, epochs=2, verbose=0, callbacks=again)
         kernel = np.array(student.get_layer("first").kernel)
-        assert (kernel == 0).any() == bool(again)  # a plain fit brings pruned weights back
+        back = (kernel != 0).all(axis=0).mean() > 0.5  # a unit whose ReLU is dead stays as it is
+        assert back == (not again)  # a plain fit brings pruned weights back
     assert left_over(student) == []
 
 
