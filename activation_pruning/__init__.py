@@ -45,7 +45,7 @@ from activation_pruning.layers import (
 from activation_pruning.pruning import PruningReport, n2ps, prune, recalibrate_batchnorm, scores
 from activation_pruning.quantization import QuantizationReport, fake_quantize, quantize
 from activation_pruning.schedules import retraining
-from activation_pruning.strategies import Until, find_sparsity, iterative_prune
+from activation_pruning.strategies import Until, distiller, find_sparsity, iterative_prune
 
 __version__ = "0.1.0"
 
@@ -78,6 +78,7 @@ __all__ = [
     "compress",
     "criteria",
     "detach",
+    "distiller",
     "export",
     "fake_quantize",
     "find_sparsity",

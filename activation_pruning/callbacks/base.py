@@ -21,6 +21,7 @@ class AttachedCallback(keras.callbacks.Callback):
 
     `set_model` comes before Keras builds the training step of this `fit`, which is when hooks
     must be in place; `evaluate` and `predict` pass through here too and leave nothing behind.
+    In the `fit` of a `keras.distillation.Distiller` it sees the student alone: that is its `model`.
     A callback is in one `fit` at a time, once. Keras calls nobody when that raises: what is left
     is `abandoned`, and the next fit, with or without callbacks of ours, takes it away.
     """
@@ -43,6 +44,16 @@ class AttachedCallback(keras.callbacks.Callback):
         super().set_model(model)
         self._fitting = False
         self._take_up()
+
+    @property
+    def model(self) -> Any:
+        """The model that learns: where a teacher teaches it, the student."""
+        return sites.learner(self.trainer)
+
+    @property
+    def trainer(self) -> Any:
+        """The model whose `fit` it is, with the training step and the optimizer in use."""
+        return super().model
 
     @property
     def abandoned(self) -> bool:
@@ -72,7 +83,7 @@ class AttachedCallback(keras.callbacks.Callback):
 
     @property
     def _hooks(self):
-        return attachment(self.model)
+        return attachment(self.trainer)
 
     def _find(self, model):
         """The sites that the callback is about."""

@@ -68,8 +68,8 @@ class EventLog(EventListener):
         facts["date"] = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         model = {"name": self.model.name, "parameters": sites.parameters(self.model)}
         model["sites"] = {site.name: list(site.variable.shape) for site in self._sites}
-        if getattr(self.model, "optimizer", None) is not None:
-            model["optimizer"] = self.model.optimizer.get_config()
+        if getattr(self.trainer, "optimizer", None) is not None:
+            model["optimizer"] = self.trainer.optimizer.get_config()
         planned = {name: self.params.get(name) for name in ("epochs", "steps")}
         pruning = self.pruner and settings(self.pruner)
         fit = {"fit": self._fit, "first_epoch": epoch, **planned}

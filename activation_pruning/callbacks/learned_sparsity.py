@@ -38,7 +38,7 @@ class LearnedSparsity(keras.callbacks.Callback):
         return called(self)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        found = sites.find(self.model, exclude=()).sites
+        found = sites.find(sites.learner(self.model), exclude=()).sites
         self._sites = [site for site in found if isinstance(site.wrapper, self.wrapper)]
         if not self._sites:
             kind = "wrapper" if self.wrapper is KernelWrapper else self.wrapper.__name__

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras.callbacks import Callback
 
-from activation_pruning import keras_private
+from activation_pruning import keras_private, sites
 from activation_pruning.keras_private import frames
 from activation_pruning.support.shown import shown
 
@@ -69,7 +69,7 @@ def others_beside(callback: Callback) -> list[Callback]:
     lists = [owner for owner in gc.get_referrers(callback) if isinstance(owner, list)]
     found = {id(item): item for owner in lists for item in owner if item is not callback}
     others = [item for item in found.values() if isinstance(item, Callback)]
-    return [other for other in others if other.model is callback.model]
+    return [one for one in others if sites.learner(one.model) is sites.learner(callback.model)]
 
 
 def check_monitor(callback: Callback, monitor: str | None) -> None:
@@ -80,7 +80,7 @@ def check_monitor(callback: Callback, monitor: str | None) -> None:
     """
     if monitor is None:
         return
-    model, others = callback.model, others_beside(callback)
+    model, others = getattr(callback, "trainer", callback.model), others_beside(callback)
     kind, methods = type(model), ("train_step", "compute_metrics")
     own = any(getattr(kind, name) is not getattr(keras.Model, name) for name in methods)
     unknown = own or any(_may_log(other) for other in others)
@@ -121,7 +121,8 @@ def _metric_names(model: keras.Model) -> set[str | None]:
     outputs = getattr(model, "output_names", None) or []
     if len(outputs) > 1:  # the name of the output comes in front
         names = [name and f"{output}_{name}" for name in [*names, "loss"] for output in outputs]
-    return {"loss", *names}
+    trackers = [one.name for one in model.metrics if type(one) is keras.metrics.Mean]
+    return {"loss", *names, *trackers}  # such as those of a Distiller
 
 
 def _may_log(callback):

@@ -265,7 +265,7 @@ class PruningCallback(KeepPruned):
         if not self._exchange.due or self._differ(chosen):
             self._change(event, chosen, target, kernels)
         if falls:
-            clear_momenta(self.model)
+            clear_momenta(self.trainer)
         self._agenda.note(asked, before)
         if self.reset_counts:
             self._evidence.reset()

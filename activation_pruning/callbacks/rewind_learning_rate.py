@@ -70,7 +70,7 @@ class RewindLearningRate(EventListener):
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
-        (optimizer, *_) = keras_private.optimizers(self.model)
+        (optimizer, *_) = keras_private.optimizers(self.trainer)
         given = optimizer.get_config().get("learning_rate")
         if not isinstance(given, (int, float)):
             raise ValueError(
@@ -87,8 +87,8 @@ class RewindLearningRate(EventListener):
         rate = float(keras.ops.convert_to_numpy(rate))
         check_number("the learning rate of the curve", rate, 0, f"at step {since}")
         if rate != self._rate:
-            keras_private.sync(self.model)
-            self.model.optimizer.learning_rate = self._rate = rate
+            keras_private.sync(self.trainer)
+            self.trainer.optimizer.learning_rate = self._rate = rate
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._clock.end_batch(batch)

@@ -20,7 +20,7 @@ from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
 from activation_pruning.hooks.masking import Maskable
 from activation_pruning.hooks.tracking import Tracker
-from activation_pruning.sites import LiveSite, LiveSites, Source, padding
+from activation_pruning.sites import LiveSite, LiveSites, Source, learner, padding
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Arrays, Masks
 
@@ -134,7 +134,7 @@ class Attachment:
         who has been released the weights are written only.
         """
         self.sync()
-        remembered.remember(self.model, live_sites, masks)
+        remembered.remember(learner(self.model), live_sites, masks)
         asked, values = self._asked.get(owner), values or {}
         with keras_private.strategy_scope(self.model):
             if not (asked and self._masking) and all(mask.all() for mask in masks.values()):
@@ -242,7 +242,7 @@ class Attachment:
         counted = grouped((source.layer, c) for one in asked for source, c in one.counters.items())
         for layer, counters in counted.items():
             self._override(layer, "call", self._call, counters)
-        for layer in padding.attentions(self.model) if counted else ():
+        for layer in padding.attentions(learner(self.model)) if counted else ():
             self._override(layer, "call", padding.inside, layer)
         for layer, variables in (state for one in asked for state in one.states()):
             self._undo.callback(keras_private.add_state(layer, _State(**variables)))

@@ -81,13 +81,13 @@ class Silencer:
 
     def _write(self):
         masks = {name: mask for name, (_, mask) in self._held.items()}
-        attachment(self._callback.model).set_masks(self, self._masked(), masks)
+        attachment(self._callback.trainer).set_masks(self, self._masked(), masks)
 
     def _hold(self, found):
         new = found.keys() - self._held.keys()
         self._held.update(found)
         if new:
-            attachment(self._callback.model).mask(self, self._masked())
+            attachment(self._callback.trainer).mask(self, self._masked())
         if found:
             self._write()
 

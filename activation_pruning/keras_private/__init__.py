@@ -245,14 +245,14 @@ def outside_scope(function: Callable[[], Any]) -> Any:
         global_state.set_global_attribute("stateless_scope", scope)
 
 
-def data_loss(model: keras.Model, x: Any, y: Any, y_pred: Any) -> Any:
+def data_loss(model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
     """What `compile(loss=...)` makes of labels and predictions, without regularizers.
 
     A `compute_loss` of the user's own is called as it is.
     """
     if type(model).compute_loss is not keras.Model.compute_loss:
-        return model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=None)
-    return model._compile_loss(y, y_pred)
+        return model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
+    return model._compile_loss(y, y_pred, sample_weight)
 
 
 def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:

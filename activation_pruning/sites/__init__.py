@@ -19,6 +19,7 @@ from activation_pruning.sites.models import (
     check_model,
     checked_batch_size,
     is_graph,
+    learner,
     operations,
     parameters,
 )  # fmt: skip
@@ -26,6 +27,6 @@ from activation_pruning.sites.site import Activity, Found, LiveSite, LiveSites, 
 
 __all__ = [
     "Activity", "Found", "Kernel", "LiveSite", "LiveSites", "Site", "Source", "batch_size",
-    "check_model", "checked_batch_size", "find", "find_all", "is_graph", "matching", "operations",
-    "parameters", "register",
+    "check_model", "checked_batch_size", "find", "find_all", "is_graph", "learner", "matching",
+    "operations", "parameters", "register",
 ]  # fmt: skip

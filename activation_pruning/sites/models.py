@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import Any
 
 import keras
 
@@ -83,6 +84,20 @@ def checked_batch_size(
     return only if size is None else size
 
 
+def learner(model: Any) -> Any:
+    """The model that learns in a `fit` of `model`: the student of a Distiller, else itself.
+
+    Example:
+        >>> import keras
+        >>> from activation_pruning import sites
+        >>> models = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in "ab"]
+        >>> taught = keras.distillation.Distiller(*models, keras.distillation.LogitsDistillation())
+        >>> sites.learner(taught) is taught.student, sites.learner(models[0]) is models[0]
+        (True, True)
+    """
+    return model.student if isinstance(model, keras.distillation.Distiller) else model
+
+
 def multiplies(layer: keras.Layer) -> bool:
     """Whether `layer` is a `KernelWrapper`, which is made on a floor above this one."""
     return hasattr(layer, "acting_of")
@@ -123,6 +138,11 @@ def check_model(model: object, layers: bool = True) -> None:
     """
     if not isinstance(model, keras.Layer):
         raise TypeError(_no_model(model))
+    if learner(model) is not model:
+        raise TypeError(
+            f"model must be a plain keras.Model, received the Distiller {model.name!r}, whose "
+            "teacher stays as it is; give its student: distiller.student"
+        )
     if not (layers or isinstance(model, keras.Model)):
         raise TypeError(
             f"model must be a keras.Model, received the layer {model.name!r} "
