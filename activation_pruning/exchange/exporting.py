@@ -97,7 +97,7 @@ def export(
         samples: how many samples of `data` to use, at least 1; fewer if there are not as many.
         batch_size: the only size of a batch that the file shall take, as LiteRT needs for
             recurrent layers; None for any.
-        tolerance: see above, at least 0; None for 1e-4, or for no limit where the file is quantised.
+        tolerance: see above, at least 0; None for 1e-4, or no limit where the file is quantised.
         seed: of the random samples.
         steps: how many batches of `data` to read, see `prune`.
 

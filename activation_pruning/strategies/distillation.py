@@ -55,8 +55,8 @@ def distiller(
 
     Raises:
         TypeError, ValueError: a student that is not compiled or has a training step of its own, a
-            teacher that shares its weights, other shapes, several outputs, an unknown layer, outputs
-            that are no classes.
+            teacher that shares its weights, other shapes, several outputs, an unknown layer,
+            outputs that are no classes.
 
     Source: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; for
     features Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
