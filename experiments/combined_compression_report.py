@@ -23,13 +23,17 @@ WIDE = {
     "time_ratio": "time_ratio",
     "batch_ms": "batch_ms",
 }
+IN_RUNS = ["keras_agreement", "keras_time_ratio", "keras_zero_share"]  # not in the summary
+IN_RUNS += [f"{kind}_batch_ms" for kind in FORMATS]
+IN_RUNS += [f"container_{n}" for n in ("accuracy", "agreement", "gzip_bytes", "zero_share")]
 ABOUT = (
     "Means over the seeds; _ci95 is the half-width of the 95 % t-interval. keras_accuracy: of the "
     "network as it was trained, litert_ and onnx_accuracy of the files. _agreement: share of the "
     "test samples to which file and network give the same label. _bytes: of the file, .keras "
     "without an optimizer; _gzip_bytes: gzipped. _zero_share: zeros among the weights of all "
     "kernels (the output layer's too) as they stand in the file. _time_ratio: time of a batch of "
-    "256 / that of the dense float file in the same runtime. smaller: gzipped bytes of the dense "
+    "256 / that of the dense float file in the same runtime, median over rounds in which all take "
+    "turns. smaller: gzipped bytes of the dense "
     "float .tflite file / those of this one; container: the file of ap.compress."
 )
 
@@ -95,14 +99,17 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means over the seeds; of accuracies with their intervals."""
-    accuracies = [name for name in runs if name.endswith("_accuracy")]
-    # A container has no accuracy of its own to tell, where the arm writes none.
-    accuracies = [name for name in accuracies if not name.startswith("container")]
-    table = statistics.summary(runs, BY, accuracies)
-    rest = [n for n in runs if n not in (*BY, "seed", *accuracies)]
-    means = runs.groupby(BY, sort=False)[rest].mean().reset_index()
-    return table.merge(means, on=BY)
+    """Means over the seeds, of accuracies with their intervals, arms below each other."""
+    kept = [name for name in runs if name not in (*BY, "seed") and name not in IN_RUNS]
+    accuracies = [name for name in kept if name.endswith("_accuracy")]
+    means = runs.groupby(BY, sort=False)[[n for n in kept if n not in accuracies]].mean()
+    table = statistics.summary(runs, BY, accuracies).merge(means.reset_index(), on=BY)
+    places = {at: place for place, at in enumerate(dict.fromkeys(_at(table)))}
+    return table.loc[_at(table).map(places).sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def _at(table):
+    return table["network"] + ", " + table["setting"]
 
 
 def zeros_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -175,10 +182,9 @@ def _agreement(table):
 
 
 def _of_arms(summary):
-    """What the charts show: the pruned arms by network and setting, the dense ones beside."""
+    """What the charts show: a chart for each network and setting."""
     names = ["arm", "litert_accuracy", "litert_gzip_bytes"]
-    at = summary["network"] + ", " + summary["setting"]
-    return summary[names].assign(at=at)
+    return summary[names].assign(at=_at(summary))
 
 
 def pictures(runs: pd.DataFrame) -> dict:
