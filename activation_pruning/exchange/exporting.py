@@ -14,6 +14,7 @@ from activation_pruning.evidence import reading
 from activation_pruning.exchange import converters, exported, qdq
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.hooks import fake_quantization
+from activation_pruning.keras_private import with_sublayers
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
 from activation_pruning.quantization.fake import check_finite
@@ -24,6 +25,7 @@ from activation_pruning.support.types import Data, Model, Path
 
 _QUANTIZE = (None, "dynamic", "int8")
 _TOLERANCE = 1e-4
+_NOT_SPARSE = "sparse=True: no kernel has zeros enough for it to pay; the file is a dense one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ def export(
         samples: how many samples of `data` to use, at least 1; fewer if there are not as many.
         batch_size: the only size of a batch that the file shall take, as LiteRT needs for
             recurrent layers; None for any.
-        tolerance: see above, at least 0; None for 1e-4, or no limit where the file is quantised.
+        tolerance: see above, at least 0; None for 1e-4, or for no limit in quantised files.
         seed: of the random samples.
         steps: how many batches of `data` to read, see `prune`.
 
@@ -121,40 +123,32 @@ def export(
     """
     suffix = exported.check_suffix(path)
     check_count("samples", samples, 1)
-    check_count("batch_size", 1 if batch_size is None else batch_size, 1)
-    _check(path, suffix, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)
+    _check(path, suffix, batch_size, quantize=quantize, sparse=sparse, tolerance=tolerance)
     sites.check_model(model)
     learned = fake_quantization.attached(model)
-    _check_learned(learned, suffix, quantize, data)
+    _check_learned(model, learned, suffix, quantize, data)
     batch_size = sites.checked_batch_size(model, batch_size)
     _check_place(path, suffix)
     report.warn_revived(model)
-    if tolerance is None:
-        tolerance = math.inf if quantize or learned else _TOLERANCE
+    exact = not (quantize or learned)
+    tolerance = (_TOLERANCE if exact else math.inf) if tolerance is None else tolerance
     acting = wrapping.plain(model) if sites.is_graph(model) and not learned else model
     plain = in_float32(acting)
     found = given(plain, reading.first(data, steps), samples)
     called = signature(plain, found, batch_size)
     found = called.random(samples, seed) if found is None else found
-    with learned.frozen() if learned else contextlib.nullcontext():
+    options = {"quantize": quantize, "sparse": sparse, "found": found, "learned": learned}
+    with _frozen(learned), files.replacing(path) as temporary:
         wanted = _wanted(called, found)
-    with files.replacing(path) as temporary:
-        with learned.frozen() if learned else contextlib.nullcontext():
-            _convert(
-                called, suffix, temporary, quantize=quantize, sparse=sparse, found=found,
-                learned=learned,
-            )  # fmt: skip
+        _convert(called, suffix, temporary, **options)
         runner = _runner(called, suffix, temporary)
         difference, largest = _compare(runner, found, wanted)
         _check_close(difference, largest, tolerance, exported.FORMATS[suffix])
-        own = None
-        if acting is not plain:
-            as_it_is = _wanted(dataclasses.replace(called, model=acting), found)
-            own = _compare(runner, found, as_it_is)[0]
+        as_it_is = dataclasses.replace(called, model=acting)
+        own = None if acting is plain else _compare(runner, found, _wanted(as_it_is, found))[0]
     encoded = runner.sparse_tensors()
     if sparse and not encoded:
-        text = "sparse=True: no kernel has zeros enough for it to pay; the file is a dense one"
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(_NOT_SPARSE, stacklevel=2)
     return Exported(
         path=pathlib.Path(path),
         format=exported.FORMATS[suffix],
@@ -169,8 +163,13 @@ def export(
     )
 
 
-def _check(path, suffix, *, quantize, sparse, data, tolerance):
+def _frozen(learned):
+    return learned.frozen() if learned else contextlib.nullcontext()
+
+
+def _check(path, suffix, batch_size, *, quantize, sparse, tolerance):
     """Refuse options that are wrong, or do not go together, before any work."""
+    check_count("batch_size", 1 if batch_size is None else batch_size, 1)
     check_flags(sparse=sparse)
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(
@@ -187,7 +186,7 @@ def _check(path, suffix, *, quantize, sparse, data, tolerance):
         )
 
 
-def _check_learned(learned, suffix, quantize, data):
+def _check_learned(model, learned, suffix, quantize, data):
     """Refuse integers without ranges, and ranges without integers."""
     if learned is None:
         if quantize == "int8" and data is None:
@@ -206,6 +205,11 @@ def _check_learned(learned, suffix, quantize, data):
         raise ValueError(
             "the model is fake-quantised without ranges of activations: "
             "fake_quantize(model, activation_bits=8) learns them; or export ap.strip(model)"
+        )
+    if any(one.compute_dtype not in (None, "float32") for one in with_sublayers(model)):
+        raise ValueError(
+            "the model is fake-quantised and computes in mixed precision; make it with "
+            "dtype='float32', copy the weights, and give fake_quantize the same ranges"
         )
     check_finite(learned)
 

@@ -19,6 +19,7 @@ from activation_pruning.hooks import masking, remembered
 from activation_pruning.hooks.counting import STATISTICS, Counter
 from activation_pruning.hooks.gradients import Gradients, grouped
 from activation_pruning.hooks.masking import Maskable
+from activation_pruning.hooks.state import State
 from activation_pruning.hooks.tracking import Tracker
 from activation_pruning.sites import LiveSite, LiveSites, Source, learner, padding
 from activation_pruning.support.shown import shown
@@ -26,22 +27,6 @@ from activation_pruning.support.types import Arrays, Masks
 
 Transform: TypeAlias = Callable[[Any], Any]  # gradient -> what the optimizer is given
 _PLACE = "_activation_pruning"  # where a model keeps its Attachment while it has one
-
-
-class _State(keras.Layer):
-    """Holds variables for a training step, but shows none to `get_weights` or a saved file."""
-
-    def __init__(self, **variables: keras.Variable):
-        super().__init__(name="activation_pruning_state", trainable=False)
-        for name, variable in variables.items():
-            setattr(self, name, variable)
-        self.built = True
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        # Seen by Keras as `variables` (so that JAX carries them) but not as `weights`: callbacks
-        # that keep and restore weights must neither store nor roll back masks and counts.
-        return []
 
 
 @dataclasses.dataclass
@@ -67,10 +52,14 @@ class _Asked:
 
 
 class Attachment:
-    """Everything of ours on one model. Callbacks add and release what they need by `owner`."""
+    """Everything of ours on one model. Callbacks add and release what they need by `owner`.
+
+    On a Distiller it is that of its student, too: there the hooks on layers are.
+    """
 
     def __init__(self, model: keras.Model):
         self._model = weakref.ref(model)
+        self._places = list({weakref.ref(model), weakref.ref(learner(model))})
         self._asked: dict[Any, _Asked] = {}  # by owner
         self._undo = contextlib.ExitStack()  # of all hooks in place
         self._training = self._masking = False
@@ -232,11 +221,16 @@ class Attachment:
         self._place()
         keras_private.retrace(self.model)
 
+    def _fitted(self):
+        """The models whose fits begin here, those that still live."""
+        return [one for place in self._places if (one := place()) is not None]
+
     def _place(self):
-        if self._asked:
-            vars(self.model)[_PLACE] = self
-        else:
-            vars(self.model).pop(_PLACE, None)
+        for model in self._fitted():
+            if self._asked:
+                vars(model)[_PLACE] = self
+            else:
+                vars(model).pop(_PLACE, None)
 
     def _hook(self, asked):
         counted = grouped((source.layer, c) for one in asked for source, c in one.counters.items())
@@ -245,7 +239,7 @@ class Attachment:
         for layer in padding.attentions(learner(self.model)) if counted else ():
             self._override(layer, "call", padding.inside, layer)
         for layer, variables in (state for one in asked for state in one.states()):
-            self._undo.callback(keras_private.add_state(layer, _State(**variables)))
+            self._undo.callback(keras_private.add_state(layer, State(**variables)))
         masks = ((s.variable, mask) for one in asked for s, mask in one.masks.values())
         gradients = Gradients(
             tracked=(pair for one in asked for pair in one.trackers.values()),
@@ -254,7 +248,8 @@ class Attachment:
             own_step=getattr(self.model.train_step, "__func__", None) is not keras.Model.train_step,
         )
         self._override(self.model, "train_step", self._step, gradients)
-        self._override(self.model, "make_train_function", self._begin)
+        for model in self._fitted():
+            self._override(model, "make_train_function", self._begin)
         for optimizer, name, hook in gradients.hooks(self.model):
             self._override(optimizer, name, hook, optimizer)
 

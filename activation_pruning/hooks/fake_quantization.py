@@ -23,9 +23,9 @@ class FakeQuantization:
     Example:
         >>> import numpy as np, activation_pruning as ap
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
-        >>> done = ap.fake_quantize(model, data=np.array([[0.0, 1.0, 2.0, 5.1]]))
+        >>> done = ap.fake_quantize(model, data=np.array([[0.0, 1.0, 2.0, 5.5]]))
         >>> done.table()[["layer", "tensor", "maximum"]].values.tolist()[0]
-        ['input_0', 'input', 5.1]
+        ['input_0', 'input', 5.5]
     """
 
     def __init__(self, model: Model, bits: int) -> None:

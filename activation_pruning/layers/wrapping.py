@@ -143,16 +143,20 @@ def strip(model: Model) -> Model:
                 )
         return copy(plain)
 
-    quantised = fake_quantization.attached(model)
-    rounded = quantised.kernels() if quantised else {}
-
     def transfer(layer, new):
         pair = [sites.find(one, exclude=()).sites for one in (layer, new)]
         for wrapped, plain in zip(*pair, strict=True):
-            plain.variable.assign(rounded.get(id(wrapped.variable), wrapped.kernel()))
+            plain.variable.assign(wrapped.kernel())
 
     _warn_open(model)
-    return copies.rebuild(model, replace, transfer)
+    new = copies.rebuild(model, replace, transfer)
+    quantised = fake_quantization.attached(model)
+    rounded = quantised.kernels() if quantised else {}
+    pair = [sites.find_all(one).sites for one in (model, new)]
+    for before, after in zip(*pair, strict=True):
+        if id(before.variable) in rounded:
+            after.variable.assign(rounded[id(before.variable)])
+    return new
 
 
 def _check_ties(model):

@@ -10,7 +10,7 @@ from activation_pruning.graph.copies import copy_model
 from activation_pruning.strategies.lesson import Lesson
 from activation_pruning.strategies.soft_targets import SoftTargets, check_shapes, output_kinds
 from activation_pruning.support.checks import check_number
-from activation_pruning.support.names import did_you_mean, quoted, shortened
+from activation_pruning.support.names import did_you_mean, shortened
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Model
 
@@ -55,7 +55,7 @@ def distiller(
 
     Raises:
         TypeError, ValueError: a student that is not compiled or has a training step of its own, a
-            teacher that shares its weights, other shapes, several outputs, an unknown layer,
+            teacher that shares its weights, other shapes, several outputs, an unknown layer, or
             outputs that are no classes.
 
     Source: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; for
@@ -90,9 +90,8 @@ def distiller(
         soft = SoftTargets(temperature, *output_kinds(teacher, student, from_logits))
     made = Lesson(teacher, student, soft, pairs, student_loss_weight, feature_weight)
     given = keras_private.compile_arguments(student)
-    options: dict[str, Any] = {
-        name: given[name] for name in ("run_eagerly", "jit_compile") if name in given
-    }
+    handed_on = given.keys() & {"run_eagerly", "jit_compile"}
+    options: dict[str, Any] = {name: given[name] for name in handed_on}
     options["steps_per_execution"] = given.get("steps_per_execution") or 1
     for name in ("metrics", "weighted_metrics"):  # in lists or dicts
         options[name] = [m for m in keras.tree.flatten(given.get(name)) if m is not None] or None
@@ -176,7 +175,7 @@ def _check_compiled(student: Any) -> None:
     own = [m for m in methods if getattr(type(student), m) is not getattr(keras.Model, m)]
     if own:
         raise ValueError(
-            f"student: {type(student).__name__} has {quoted(own)} of its own, which a Distiller "
+            f"student: {type(student).__name__} has {', '.join(own)} of its own, which a Distiller "
             "does not call; write a Distiller of your own, whose train_step does both"
         )
 

@@ -12,6 +12,7 @@ from activation_pruning.allocations import rounded
 from activation_pruning.pruning import Settings, report
 from activation_pruning.pruning.one_shot import prune
 from activation_pruning.schedules import retraining
+from activation_pruning.strategies.distillation import taught
 from activation_pruning.strategies.record import IterativePruning
 from activation_pruning.strategies.trial import (
     check_functions,
@@ -85,6 +86,7 @@ def iterative_prune(
     retrain: retraining.Policy | int = 2,
     max_loss: float = 0.01,
     min_sparsity: float = 0.5,
+    teacher: Any = None,
     on_step: Callable[[Model, dict[str, Any]], Mapping[str, Any] | None] | None = None,
     verbose: int = 1,
     **pruning: Any,
@@ -96,8 +98,10 @@ def iterative_prune(
     Args:
         model: a compiled, trained Keras 3 model.
         fit: function that trains it: called as `fit(model, epochs=..., callbacks=[...])`, it hands
-            both on to `model.fit`.
-        evaluate: function of the model that measures it; higher is better, such as accuracy.
+            both on to `model.fit`. Its model is `model` itself, or a Distiller around it where
+            there is a teacher.
+        evaluate: function of the model that measures it, always `model` itself; higher is better,
+            such as accuracy.
         amount: per step: a share of the weights alive in (0, 1), a number of weights, or an object
             of `amounts` (`Bucket`, `Threshold`, `InTurn`, ...). A number inside of `OneLayer` or
             `InTurn` is a sparsity of that layer.
@@ -105,6 +109,9 @@ def iterative_prune(
         retrain: epochs after each step, or an object of `retraining`, such as `UntilFlat`.
         max_loss: how far below the dense metric the smallest network of interest may be.
         min_sparsity: from where on the most accurate network is looked for.
+        teacher: what teaches the model in every retraining: "dense" for a frozen copy of it as it
+            is now, another model, or for settings of your own a function of the model that returns
+            `ap.distiller(model, ...)`; None for nobody.
         on_step: function called as `on_step(model, row)` when a step is over, and before the first
             one with the dense network as step 0. `row` is its row of `.table()`; a dict that it
             returns becomes further columns, such as the accuracy on test data.
@@ -136,6 +143,7 @@ def iterative_prune(
     taken, policy, end = amounts.get(amount), retraining.get(retrain), _limits(until)
     tell = on_step or (lambda model, row: None)
     check_functions(fit=fit, evaluate=evaluate, on_step=tell)
+    fit = taught(fit, teacher, model)
     check_number("max_loss", max_loss, 0, "0.01 is one point of accuracy")
     check_sparsity("min_sparsity", min_sparsity)
     options = prune_options(pruning) | {"verbose": verbose}
@@ -170,8 +178,7 @@ def iterative_prune(
         row["time_s"] = time.perf_counter() - begun + spent
         row["metric"] = measured(evaluate, model)
         done.add(model, row | _more(tell, model, row))
-        if verbose:
-            _tell(row)
+        _tell(row) if verbose else None
     return done
 
 

@@ -19,7 +19,8 @@ class SoftTargets(keras.distillation.DistillationLoss):
     z are the logits of teacher and student. The outputs of a softmax are probabilities p, whose
     logits are log(p) but for a constant, which the next softmax takes away; those of a sigmoid are
     taken for two classes each, with logits log(1 - p) and log(p). `LogitsDistillation` of Keras
-    takes any outputs for logits, so that it flattens probabilities to almost equal ones.
+    takes any outputs for logits, which flattens probabilities to almost equal ones; and by default
+    (Keras 3.12 to 3.15) it forgets the softmax, so that negative logits teach nothing.
 
     Args:
         temperature: T, above 0.

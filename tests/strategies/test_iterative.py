@@ -328,3 +328,56 @@ def test_numbers_that_are_neither_shares_nor_counts_are_named_as_they_were_given
     for argument in ("amount", "until"):
         with pytest.raises(ValueError, match=rf"{argument}=1\.5.* number of weights is an integer"):
             ap.iterative_prune(network(), training(data), lambda m: 1.0, **{argument: 1.5})
+
+
+# -- with a teacher ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["dense", "function"])
+def test_the_dense_network_teaches_in_every_retraining(data, own):
+    model, given = network(), []
+    train, before = training(data), model.get_weights()
+
+    def fit(model, **more):
+        given.append(model)
+        return train(model, **more)
+
+    def evaluate(found):
+        assert found is model  # the plain network, as ever
+        return float(found.evaluate(*data, verbose=0, return_dict=True)["accuracy"])
+
+    teacher = "dense"
+    if own:
+        dense = keras.models.clone_model(model)
+        dense.set_weights(before)
+        teacher = lambda student: ap.distiller(student, dense, features={"second": "second"})  # noqa: E731
+    done = ap.iterative_prune(
+        model, fit, evaluate, 0.5, until=72, retrain=2, teacher=teacher, verbose=0
+    )
+    assert done.table()["weights_alive"].tolist() == [288, 144, 72]
+    assert done.table()["epochs"].tolist() == [0, 2, 2]
+    assert sum(alive(model)) == 72  # zeros stay zeros while it is taught
+    assert all(isinstance(one, keras.distillation.Distiller) for one in given)
+    assert [one.student for one in given] == [model] * 2
+    assert all((a == b).all() for a, b in zip(before, given[0].teacher.get_weights(), strict=True))
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+    assert not any(one.trainable for one in given[0].teacher.layers)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("teach", "teacher='teach'; give a model, 'dense' for a copy"),
+        (lambda student: student, "it must return a Distiller around the model"),
+    ],
+    ids=["name", "function"],
+)
+def test_a_teacher_is_a_model_a_copy_or_a_function(data, teacher, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        ap.iterative_prune(network(), training(data), lambda m: 1.0, teacher=teacher, verbose=0)
+
+
+def test_the_model_is_not_its_own_teacher(data):
+    model = network()
+    with pytest.raises(ValueError, match="teacher is the student itself"):
+        ap.iterative_prune(model, training(data), lambda m: 1.0, teacher=model, verbose=0)
