@@ -141,13 +141,20 @@ def timings(options, records: list[dict]) -> list[dict]:
 
 
 def timed(settings: dict, x: np.ndarray) -> dict:
-    """The result of a trial that measures time: networks from their files take turns."""
+    """The result of a trial that measures time: networks from their files take turns.
+
+    Files are those of Keras, LiteRT or ONNX.
+    """
     folder = Path(os.environ[dense.FOLDER])
-    models = {
-        name: keras.saving.load_model(folder / name, compile=False) for name in settings["files"]
-    }
+    models = {name: _loaded(folder / name) for name in settings["files"]}
     compared = ap.analysis.latency_compare(models, x, BATCH, rounds=settings["rounds"])
     return {"times": compared.summary[["name", "median_ms", "ratio"]].to_dict("records")}
+
+
+def _loaded(path):
+    if path.suffix == ".keras":
+        return keras.saving.load_model(path, compile=False)
+    return ap.load_exported(path)
 
 
 def describe(result: dict) -> str:
