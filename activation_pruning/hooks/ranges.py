@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from activation_pruning import keras_private
+from activation_pruning.hooks.state import State
 from activation_pruning.support.types import Array
 
 _TINY = 1e-12  # the least half-width of a range: an empty one has no scale
 
 
-class Range(keras.Layer):
+class Range(State):
     """Learns between which values a tensor lies, and rounds it to 2^bits values between them.
 
     In training a batch moves the ends, low <= 0 <= high, by
@@ -28,19 +28,15 @@ class Range(keras.Layer):
     def __init__(
         self, bits: int, momentum: float, fixed: tuple[float, float] | None = None
     ) -> None:
-        super().__init__(name="activation_pruning_range", trainable=False)
+        # Low, high, and whether any batch was seen.
+        super().__init__(
+            ends=keras.Variable(
+                np.zeros(3, "float32"), trainable=False, dtype="float32", autocast=False
+            )
+        )
         self.bits, self.momentum, self.fixed = bits, momentum, fixed
-        self.ends = keras.Variable(
-            np.zeros(3, "float32"), trainable=False, dtype="float32", autocast=False
-        )  # low, high, and whether any batch was seen
         self.frozen: tuple[float, float] | None = None
         self.observing = False  # in inference, too, as long as data is shown to begin with
-        self.built = True
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        # As the state of other hooks: carried along by training, seen by nobody else.
-        return []
 
     def read(self) -> tuple[float, float, bool]:
         """(low, high, whether any batch was seen) by now."""
@@ -103,8 +99,3 @@ def grid(kernel: Array, unit_axes: tuple[int, ...], bits: int) -> Array:
     most = np.maximum(np.abs(kernel).max(axis=rest, keepdims=True), _TINY).astype(np.float32)
     scale = most / np.float32(2 ** (bits - 1) - 1)
     return (np.rint(kernel.astype(np.float32) / scale) * scale).astype(np.float32)
-
-
-def add(layer: keras.Layer, one: Range) -> Any:
-    """Have a layer carry a range along; returns what takes it away."""
-    return keras_private.add_state(layer, one)

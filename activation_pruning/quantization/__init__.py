@@ -2,6 +2,7 @@
 
 quantizing: `quantize`, by Keras's modes and by GPTQ that keeps zeros. report: what it did.
 fake: `fake_quantize`, training as if quantised. places: where in a model activations are rounded.
+float_models: what either takes.
 """
 
 from activation_pruning.quantization.fake import fake_quantize

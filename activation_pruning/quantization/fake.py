@@ -10,11 +10,10 @@ import pandas as pd
 
 from activation_pruning import keras_private, sites
 from activation_pruning.evidence import batches, reading
-from activation_pruning.hooks import fake_quantization
-from activation_pruning.hooks.attachment import attachment
 from activation_pruning.hooks.fake_quantization import FakeQuantization
 from activation_pruning.hooks.ranges import Range
 from activation_pruning.layers.wrapping import check_plain
+from activation_pruning.quantization.float_models import check_float
 from activation_pruning.quantization.places import places
 from activation_pruning.support.checks import check_count, check_number, is_integer
 from activation_pruning.support.names import quoted
@@ -78,7 +77,7 @@ def fake_quantize(
         >>> done.table()["seen"].all()
         np.True_
     """
-    sites.check_model(model)
+    check_float(model)
     for name, value in (("bits", bits), ("activation_bits", activation_bits)):
         if not (is_integer(value) and 2 <= value <= 8) and not (value is None and name != "bits"):
             raise ValueError(f"{name}={shown(value)}; it must be an integer from 2 to 8")
@@ -111,23 +110,6 @@ def _range(bits, momentum, fixed):
 
 
 def _sites(model, include, exclude):
-    if fake_quantization.attached(model) is not None:
-        raise ValueError(
-            "the model is fake-quantised already; take that off first: .remove() of what "
-            "fake_quantize returned, or model = ap.strip(model)"
-        )
-    done = [
-        layer.name
-        for layer in keras_private.with_sublayers(model)
-        if getattr(layer, "quantization_mode", None)
-    ]
-    if done:
-        raise ValueError(f"{quoted(done)}: quantised already; start from the float model")
-    if attachment(model).owners:
-        raise ValueError(
-            "callbacks of this package are attached to the model: wait until its fit is over, or "
-            "take them off with ap.detach(model)"
-        )
     found = sites.find(model, include, exclude).sites
     check_plain(found, ", which multiplies weights before they would be rounded")
     return [one for one in found if not isinstance(one.layer, keras.layers.Embedding)]

@@ -10,11 +10,11 @@ import numpy as np
 from activation_pruning import keras_private, sites
 from activation_pruning.allocations import uniform
 from activation_pruning.evidence import batches, reading
-from activation_pruning.hooks.attachment import attachment
 from activation_pruning.keras_private import quantized
 from activation_pruning.pruning import Settings, layer_by_layer
 from activation_pruning.pruning.event import Event
 from activation_pruning.quantization import report
+from activation_pruning.quantization.float_models import check_float
 from activation_pruning.support.checks import check_count
 from activation_pruning.support.names import quoted
 from activation_pruning.support.progress import ProgressBar
@@ -80,10 +80,10 @@ def quantize(
         >>> report.sparsity >= 0.75, report.refilled
         (True, 0)
     """
-    sites.check_model(model)
+    check_float(model)
     check_count("samples", samples, 1)
     name, config = _mode(mode)
-    _check(model, name, data, pruning)
+    _check(name, data, pruning)
     data = reading.first(data, steps)
     layers = _with_kernels(model)
     chosen, left = _chosen(model, layers, name, include, exclude)
@@ -123,22 +123,7 @@ def _mode(mode):
     )
 
 
-def _check(model, name, data, pruning):
-    done = [
-        layer.name
-        for layer in keras_private.with_sublayers(model)
-        if getattr(layer, "quantization_mode", None)
-    ]
-    if done:
-        raise ValueError(
-            f"{quoted(done)}: quantised already; start from the float model, as it was before "
-            "model.quantize or ap.quantize"
-        )
-    if attachment(model).owners:
-        raise ValueError(
-            "callbacks of this package are attached to the model: wait until its fit is over, or "
-            "take them off with ap.detach(model)"
-        )
+def _check(name, data, pruning):
     known = {"sparsity", "granularity", "allocation"}
     if pruning and (name != "gptq" or not pruning.keys() <= known):
         raise ValueError(
