@@ -164,9 +164,9 @@ def _zeros(zeros):
         kept = "every zero of the networks is" if most <= 0 else f"all but {most:,.0f} zeros are"
         told = f"In the files of {name} {kept} a zero"
         if len(integers):
-            shares = integers["int8_share"]
-            told += f"; of the quantised ones {shares.min():.1%} to {shares.max():.1%} of the "
-            told += "weights are int8"
+            low, high = integers["int8_share"].min(), integers["int8_share"].max()
+            shares = "all" if low == 1 else f"{low:.1%} to {high:.1%} of the"
+            told += f"; in the quantised ones {shares} weights are int8"
         lines.append(f"{told}.")
     return lines
 
