@@ -11,13 +11,11 @@ import numpy as np
 
 from activation_pruning import sites
 from activation_pruning.evidence import reading
-from activation_pruning.exchange import converters, exported, qdq
+from activation_pruning.exchange import converters, exported, learned_ranges, qdq
 from activation_pruning.exchange.converters import gap, given, in_float32, signature
 from activation_pruning.hooks import fake_quantization
-from activation_pruning.keras_private import with_sublayers
 from activation_pruning.layers import wrapping
 from activation_pruning.pruning import report
-from activation_pruning.quantization.fake import check_finite
 from activation_pruning.support import files
 from activation_pruning.support.checks import check_count, check_flags, is_number
 from activation_pruning.support.shown import shown
@@ -126,7 +124,7 @@ def export(
     _check(path, suffix, batch_size, quantize=quantize, sparse=sparse, tolerance=tolerance)
     sites.check_model(model)
     learned = fake_quantization.attached(model)
-    _check_learned(model, learned, suffix, quantize, data)
+    learned_ranges.check(model, learned, suffix, quantize, data)
     batch_size = sites.checked_batch_size(model, batch_size)
     _check_place(path, suffix)
     report.warn_revived(model)
@@ -184,34 +182,6 @@ def _check(path, suffix, batch_size, *, quantize, sparse, tolerance):
             f"quantize={shown(quantize)} and sparse=True do not go together: LiteRT's default "
             "kernels refuse sparse int8 weights; choose one"
         )
-
-
-def _check_learned(model, learned, suffix, quantize, data):
-    """Refuse integers without ranges, and ranges without integers."""
-    if learned is None:
-        if quantize == "int8" and data is None:
-            raise ValueError(
-                "quantize='int8' needs data=, some hundred typical inputs: the ranges of the "
-                "activations are measured on them. quantize='dynamic' needs none"
-            )
-        return
-    if suffix == ".tflite" and (quantize != "int8" or learned.bits != 8):
-        raise ValueError(
-            f"quantize={shown(quantize)}: the model is fake-quantised to {learned.bits} bits, and "
-            "a .tflite file holds 8: give quantize='int8' with bits=8; or export ap.strip(model), "
-            "with rounded weights in float; or an .onnx file"
-        )
-    if not learned.ranges:
-        raise ValueError(
-            "the model is fake-quantised without ranges of activations: "
-            "fake_quantize(model, activation_bits=8) learns them; or export ap.strip(model)"
-        )
-    if any(one.compute_dtype not in (None, "float32") for one in with_sublayers(model)):
-        raise ValueError(
-            "the model is fake-quantised and computes in mixed precision; make it with "
-            "dtype='float32', copy the weights, and give fake_quantize the same ranges"
-        )
-    check_finite(learned)
 
 
 def _check_close(difference, largest, tolerance, kind):

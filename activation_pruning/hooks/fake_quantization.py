@@ -68,9 +68,11 @@ class FakeQuantization:
             if wanted:
                 kept[id(place.layer)] = self._new(place.path, tensor, carrier, make(fixed))
 
-    def inputs(self, carriers: Iterable[keras.Layer], make: Callable[..., Range]) -> None:
-        """Add the ranges of the model's inputs of real numbers, one for each carrier."""
-        for index, carrier in enumerate(carriers):
+    def inputs(
+        self, which: Iterable[int], carrier: keras.Layer, make: Callable[..., Range]
+    ) -> None:
+        """Add the ranges of these inputs of the model."""
+        for index in which:
             self._new(f"input_{index}", "input", carrier, make(None))
 
     def _new(self, path, tensor, carrier, one):
@@ -102,8 +104,8 @@ class FakeQuantization:
                 inside.enter_context(keras_private.stateless_scope(mapping))
             before = self._before.get(id(layer))
             if before is not None:
-                activation = layer.activation
-                shadow = [(layer, "activation", lambda x: activation(self._outside(before, x)))]
+                activation = _behind(before, layer.activation, scoped=bool(mapping))
+                shadow = [(layer, "activation", activation)]
                 inside.enter_context(keras_private.overridden(shadow))
             outputs = original(*args, **kwargs)
         after = self._after.get(id(layer))
@@ -111,11 +113,6 @@ class FakeQuantization:
 
     def _of(self, layer):
         return self._weights.get(id(layer), ())
-
-    @staticmethod
-    def _outside(one, x):
-        """A range moves outside of the scope that holds the kernels."""
-        return keras_private.outside_scope(lambda: one(x))
 
     def _rounded(self, site, axes):
         if self._constants is not None:
@@ -153,6 +150,9 @@ class FakeQuantization:
             for one in self.ranges.values():
                 one.frozen = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(bits={self.bits}) of {self.model.name!r}\n{self.table()}"
+
     def remove(self) -> None:
         """Take it off: the model computes with its weights in float again."""
         self._undo.close()
@@ -160,7 +160,12 @@ class FakeQuantization:
         _retrace(self.model)
 
     def finish(self) -> None:
-        """Write the rounded weights into the model, and take it off; zeros stay zeros."""
+        """Write the rounded weights into the model, and take it off; zeros stay zeros.
+
+        Raises ValueError where it has been taken off already.
+        """
+        if attached(self.model) is not self:
+            raise ValueError("it was taken off this model already: there is nothing to write")
         found = self.kernels()
         for own in self._weights.values():
             for site, _ in own:
@@ -171,6 +176,13 @@ class FakeQuantization:
 def attached(model: Model) -> FakeQuantization | None:
     """The `FakeQuantization` on a model, or None."""
     return vars(model).get(_PLACE)
+
+
+def _behind(one, activation, scoped):
+    """The activation of what has been rounded; a range moves outside of the scope of kernels."""
+    if scoped:
+        return lambda x: activation(keras_private.outside_scope(lambda: one(x)))
+    return lambda x: activation(one(x))
 
 
 def _real(x):

@@ -54,6 +54,11 @@ def calls_in_graph(layer: keras.Layer, operations: Collection[int]) -> int:
     return max(1, sum(any(parent in operations for parent in parents) for parents in calls))
 
 
+def operation_of(tensor: Any) -> Any:
+    """The layer or operation that makes a symbolic tensor, an InputLayer for an input."""
+    return tensor._keras_history.operation
+
+
 def output_operations(model: keras.Model) -> list[Any]:
     """The operations that produce the outputs of a Functional or built Sequential model."""
     return [tensor._keras_history.operation for tensor in keras.tree.flatten(model.outputs)]

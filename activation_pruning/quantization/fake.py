@@ -45,7 +45,9 @@ def fake_quantize(
 
     `ap.export(model, "model.tflite", quantize="int8")` then writes integers by the ranges learned,
     `ap.export(model, "model.onnx")` the same as QDQ nodes. `ap.strip(model)` gives a plain copy
-    with rounded weights, `.finish()` writes them in place, `.remove()` goes back to float.
+    with rounded weights, `.finish()` writes them in place, `.remove()` goes back to float. Copies
+    (`compact`, `clone_model`, a saved file) are plain: give them the ranges that were learned,
+    `ranges=`. Take it off before `ap.quantize` or `model.quantize`.
 
     Args:
         model: a built Keras 3 model of plain layers.
@@ -80,7 +82,8 @@ def fake_quantize(
     check_float(model)
     for name, value in (("bits", bits), ("activation_bits", activation_bits)):
         if not (is_integer(value) and 2 <= value <= 8) and not (value is None and name != "bits"):
-            raise ValueError(f"{name}={shown(value)}; it must be an integer from 2 to 8")
+            more = "" if name == "bits" else ", or None"
+            raise ValueError(f"{name}={shown(value)}; it must be an integer from 2 to 8{more}")
     check_number("momentum", momentum, 0, below=1)
     if steps is not None:
         check_count("steps", steps, 1)
@@ -88,10 +91,10 @@ def fake_quantize(
     done = FakeQuantization(model, bits)
     if activation_bits is not None:
         make = functools.partial(_range, activation_bits, momentum)
-        carriers, found_places = _carriers(model), list(places(model))
-        done.inputs(carriers, make)
+        found_places, carrier = list(places(model)), _carrier(model)
+        done.inputs(_inputs(model), carrier, make)
         for place in found_places:
-            layer = place.layer if isinstance(place.layer, keras.Layer) else carriers[0]
+            layer = place.layer if isinstance(place.layer, keras.Layer) else carrier
             done.place(place, layer, make)
     done.attach(found)
     try:
@@ -115,11 +118,28 @@ def _sites(model, include, exclude):
     return [one for one in found if not isinstance(one.layer, keras.layers.Embedding)]
 
 
-def _carriers(model):
-    """A layer for the range of each input; not an InputLayer, whose state JAX does not carry."""
+def _carrier(model):
+    """A layer for the ranges of inputs; not an InputLayer, whose state JAX does not carry."""
     inner = keras_private.with_sublayers(model)[1:]
-    first = next(one for one in inner if not isinstance(one, keras.layers.InputLayer))
-    return [first] * (len(model.inputs) if sites.is_graph(model) else 1)
+    return next(one for one in inner if not isinstance(one, keras.layers.InputLayer))
+
+
+def _inputs(model):
+    """Which inputs are real numbers that count; the one of a model that does not say."""
+    if not sites.is_graph(model):
+        return [0]
+    known = sites.operations(model)
+    uses = [
+        keras_private.consumers(keras_private.operation_of(tensor), known)
+        for tensor in model.inputs
+    ]
+    return [
+        index
+        for index, (tensor, users) in enumerate(zip(model.inputs, uses, strict=True))
+        if "float" in tensor.dtype
+        # Tokens, whatever their dtype: a table is looked up by them.
+        and not any(isinstance(one, keras.layers.Embedding) for one in users)
+    ]
 
 
 def _set(done, table):
@@ -128,18 +148,21 @@ def _set(done, table):
             f"ranges={shown(table)}; give what .table() of a FakeQuantization returned: a "
             f"DataFrame with the columns {sorted(_COLUMNS)}"
         )
-    known = {(row.layer, row.tensor): row for row in table.itertuples()}
-    if known.keys() != done.ranges.keys():
-        other = sorted(map("/".join, known.keys() ^ done.ranges.keys()))
-        raise ValueError(f"ranges are of another model: {quoted(other)} are in one of the two only")
-    for key, one in done.ranges.items():
-        low, high = float(known[key].minimum), float(known[key].maximum)
-        if not (low <= 0 <= high and pd.notna(low) and high - low < float("inf")):
+    # In their order: layers that Keras has named have other names in the next model.
+    if list(table["tensor"]) != [tensor for _, tensor in done.ranges]:
+        rows = [f"{row.layer}/{row.tensor}" for row in table.itertuples()]
+        own = ["/".join(key) for key in done.ranges]
+        raise ValueError(f"ranges are of another model: they are of {rows}, it has {own}")
+    for (path, tensor), one, row in zip(
+        done.ranges, done.ranges.values(), table.itertuples(), strict=True
+    ):
+        low, high = pd.to_numeric([row.minimum, row.maximum], errors="coerce")
+        if not (low <= 0 <= high and high - low < float("inf")):
             raise ValueError(
-                f"ranges: {'/'.join(key)} goes from {low:g} to {high:g}; it must be finite and "
-                "hold 0"
+                f"ranges: {path}/{tensor} goes from {row.minimum} to {row.maximum}; these must be "
+                "finite numbers with 0 between them"
             )
-        if bool(getattr(known[key], "seen", True)):
+        if bool(getattr(row, "seen", True)):
             one.set(low, high)
 
 
@@ -167,7 +190,8 @@ def check_finite(done: FakeQuantization) -> None:
             f"the ranges of {names} are NaN or infinite; look at the data, or lower "
             "the learning rate"
         )
-    unseen = table[~table["seen"]]
+    whole = table["tensor"] == "input"  # tokens, in a model that does not say so
+    unseen = table[~table["seen"] & ~(whole & table["seen"].any())]
     if len(unseen):
         names = quoted([f"{row.layer}/{row.tensor}" for row in unseen.itertuples()])
         raise ValueError(

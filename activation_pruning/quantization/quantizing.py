@@ -82,9 +82,11 @@ def quantize(
     """
     check_float(model)
     check_count("samples", samples, 1)
+    data = reading.first(data, steps)
+    if reading.once(data):
+        data = list(reading.batches_in(data))  # it is gone through several times
     name, config = _mode(mode)
     _check(name, data, pruning)
-    data = reading.first(data, steps)
     layers = _with_kernels(model)
     chosen, left = _chosen(model, layers, name, include, exclude)
     before = {path: _alive(layer) for path, layer in chosen.items()}
@@ -125,10 +127,15 @@ def _mode(mode):
 
 def _check(name, data, pruning):
     known = {"sparsity", "granularity", "allocation"}
-    if pruning and (name != "gptq" or not pruning.keys() <= known):
+    if pruning.keys() - known:
+        raise TypeError(
+            f"quantize() got an unexpected argument {shown(sorted(pruning.keys() - known)[0])}; of "
+            f"what prune takes it hands on {sorted(known)}"
+        )
+    if pruning and name != "gptq":
         raise ValueError(
-            f"{sorted(pruning)}: quantize takes {sorted(known)} with mode='gptq', nothing else; "
-            f"mode={name!r} prunes nothing, so call ap.prune before it"
+            f"{sorted(pruning)}: mode={name!r} prunes nothing; call ap.prune before it, or take "
+            "mode='gptq', which prunes in the same pass"
         )
     if name in ("gptq", "awq") and data is None:
         raise ValueError(f"mode={name!r} needs data=, some hundred typical inputs of the model")

@@ -64,7 +64,7 @@ class QuantizationReport:
         ]
         if self.change:
             told = [f"outputs differ by up to {self.change['largest']:.2g}"]
-            told += [f"{self.change['relative']:.2%} of their size in the mean square"]
+            told += [f"{self.change['relative']:.2%} of their size (root mean square)"]
             same = self.change.get("same_label")
             told += [] if same is None else [f"{same:.2%} of samples keep their label"]
             lines.append(", ".join(told))

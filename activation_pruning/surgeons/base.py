@@ -139,7 +139,6 @@ class Damped(Surgeon):
             raise ValueError(
                 f"{name}: {rows} rows ({what}) are too few for a Hessian of {inputs} x {inputs}; "
                 f"give data with at least {inputs} rows, or choose the damping yourself, which "
-                "stands in for the missing ones: criterion=ap.surgeons.LayerwiseOBS(damping=0.1), "
-                "and likewise for the other surgeons"
+                f"stands in for the missing ones: ap.surgeons.{type(self).__name__}(damping=0.1)"
             )
         return obs.damped(found, self.share, name)

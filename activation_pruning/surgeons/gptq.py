@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from activation_pruning.support.checks import check_count, check_flags
+from activation_pruning.support.checks import check_count, check_flags, is_integer
 from activation_pruning.support.shown import shown
 from activation_pruning.support.types import Array, Mask, Masks, Site, Sites
 from activation_pruning.surgeons.base import Kernels, Selection
@@ -66,7 +66,7 @@ class GPTQ(SparseGPT):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bits not in BITS:
+        if not (is_integer(self.bits) and self.bits in BITS):
             raise ValueError(f"bits={shown(self.bits)}; it must be one of {BITS}")
         if self.group_size != -1:
             check_count("group_size", self.group_size, 1)

@@ -105,7 +105,7 @@ def test_files_hold_the_integers_and_the_zeros(trained, suffix, tmp_path):
 
 def test_what_a_file_cannot_hold_is_refused(trained, tmp_path):
     model, _ = trained
-    with pytest.raises(ValueError, match="give quantize='int8' with bits=8"):
+    with pytest.raises(ValueError, match="holds integers; give quantize='int8'"):
         ap.export(model, tmp_path / "model.tflite")
     fresh = plain()
     ap.fake_quantize(fresh)
@@ -113,7 +113,7 @@ def test_what_a_file_cannot_hold_is_refused(trained, tmp_path):
         ap.export(fresh, tmp_path / "model.tflite", quantize="int8")
     other = plain()
     ap.fake_quantize(other, activation_bits=None)
-    with pytest.raises(ValueError, match="without ranges of activations"):
+    with pytest.raises(ValueError, match="this model has none such"):
         ap.export(other, tmp_path / "model.onnx")
     coarse = plain()
     ap.fake_quantize(coarse, bits=4, data=images(8)[0])
@@ -122,4 +122,16 @@ def test_what_a_file_cannot_hold_is_refused(trained, tmp_path):
     ap.export(coarse, tmp_path / "model.onnx")
     (small, *_) = integers_of_onnx(tmp_path / "model.onnx")
     assert np.abs(small).max() == 7
+    four = plain()
+    ap.fake_quantize(four, activation_bits=4, data=images(8)[0])
+    with pytest.raises(ValueError, match="hold activations in 8 bits"):
+        ap.export(four, tmp_path / "model.tflite", quantize="int8")
+    half = keras.Sequential([keras.Input((4,)), L.Dense(2, dtype="float16")])
+    ap.fake_quantize(half, data=np.ones((4, 4)))
+    with pytest.raises(ValueError, match=r"computes in .*float16"):
+        ap.export(half, tmp_path / "model.onnx")
+    loop = keras.Sequential([keras.Input((6, 8)), L.GRU(5, name="loop"), L.Dense(1)])
+    ap.fake_quantize(loop, data=np.ones((4, 6, 8)))
+    with pytest.raises(ValueError, match=r"cannot run \['loop'\]"):
+        ap.export(loop, tmp_path / "model.onnx")
     assert not list(tmp_path.glob("*.tflite"))

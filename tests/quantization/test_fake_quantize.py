@@ -242,7 +242,7 @@ def test_before_any_data_nothing_is_rounded_but_weights():
     [
         ({"bits": 9}, "bits=9; it must be an integer from 2 to 8"),
         ({"bits": None}, "bits=None"),
-        ({"activation_bits": 1}, "activation_bits=1"),
+        ({"activation_bits": 1}, "activation_bits=1; .* or None"),
         ({"momentum": 1.0}, "momentum"),
         ({"data": np.zeros((0, 12), "float32")}, "no samples|empty|at least"),
         ({"data": np.full((4, 12), np.nan, "float32")}, "NaN"),
@@ -273,3 +273,46 @@ def test_what_is_quantised_or_wrapped_is_refused():
     other.quantize("int8")
     with pytest.raises(ValueError, match="quantised already"):
         ap.fake_quantize(other)
+
+
+@pytest.mark.parametrize("left", ["b", "c"])
+def test_layers_that_stay_float_may_have_activations_of_their_own(left):
+    model = compiled(dense)
+    x, y = data(model)
+    kernel = model.get_layer(left).kernel
+    done = ap.fake_quantize(model, bits=2, exclude=left)
+    model.fit(x, y, verbose=0)
+    assert done.table()["seen"].all()
+    done.finish()
+    assert len(np.unique(numpy(kernel))) > 3 * kernel.shape[1]
+    with pytest.raises(ValueError, match="was taken off"):
+        done.finish()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_tokens_have_no_range(dtype):
+    keras.utils.set_random_seed(0)
+    tokens, more = keras.Input((6,), dtype=dtype), keras.Input((3,))
+    x = L.Flatten()(L.Embedding(20, 4)(tokens))
+    model = keras.Model([tokens, more], L.Dense(2)(L.Concatenate()([x, more])))
+    model.compile("sgd", "mse")
+    generator = np.random.default_rng(0)
+    x = [generator.integers(0, 20, (32, 6)).astype(dtype), generator.normal(size=(32, 3))]
+    done = ap.fake_quantize(model, data=x)
+    assert done.table().query("tensor == 'input'")["layer"].tolist() == ["input_1"]
+    assert done.table()["seen"].all()
+    model.fit(x, np.zeros((32, 2)), verbose=0)
+
+
+def test_ranges_go_by_their_order_where_keras_has_named_the_layers():
+    one, other = compiled(own), compiled(own)
+    x, _ = data(one)
+    done = ap.fake_quantize(one, data=x)
+    again = ap.fake_quantize(other, ranges=done.table())
+    np.testing.assert_array_equal(done.table()["maximum"], again.table()["maximum"])
+    assert "FakeQuantization(bits=8)" in repr(again)
+    odd = done.table().astype({"minimum": object})
+    odd.loc[0, "minimum"] = "low"
+    again.remove()
+    with pytest.raises(ValueError, match="goes from low to"):
+        ap.fake_quantize(other, ranges=odd)

@@ -129,7 +129,7 @@ def test_what_the_outputs_do():
     [
         ({"mode": "int9"}, r"mode='int9'; it must be one of \('int8', 'int4', 'gptq', 'awq'\)"),
         ({"mode": "gptq"}, "mode='gptq' needs data="),
-        ({"mode": "int8", "sparsity": 0.5}, "prunes nothing, so call ap.prune before it"),
+        ({"mode": "int8", "sparsity": 0.5}, "prunes nothing; call ap.prune before it"),
         ({"mode": "int8", "include": ["convolution"]}, "has no layer for it"),
         ({"mode": "gptq", "data": X[:3]}, "rows"),
     ],
@@ -161,3 +161,30 @@ def test_a_model_in_training_is_left_alone():
 
     pruner = ap.PruningCallback(ap.schedules.OneShot(0.5, at=1))
     made.fit(X, np.zeros((200, 3)), verbose=0, callbacks=[pruner, Quantise()])
+
+
+@pytest.mark.parametrize("mode", ["int8", "gptq"])
+def test_generators_are_read_once_and_used_several_times(mode):
+    def batches():
+        for start in range(0, 200, 50):
+            yield X[start : start + 50]
+
+    found = [ap.quantize(pruned(), mode, data=data, verbose=0) for data in (X, batches())]
+    first, second = (one.table().drop(columns="layer") for one in found)  # as Keras named them
+    assert first.equals(second)
+    assert found[0].change == pytest.approx(found[1].change, rel=1e-3)
+    few = ap.quantize(pruned(), mode, data=batches(), steps=2, verbose=0)
+    assert few.refilled == 0
+
+
+def test_a_model_that_trains_as_if_quantised_is_refused():
+    made = model()
+    done = ap.fake_quantize(made)
+    with pytest.raises(ValueError, match=r"fake-quantised already.*ap\.strip\(model\)"):
+        ap.quantize(made, "int8")
+    done.remove()
+    assert ap.quantize(made, "int8").refilled == 0
+    with pytest.raises(TypeError, match="unexpected argument 'foo'"):
+        ap.quantize(model(), "gptq", data=X, foo=2)
+    with pytest.raises(ValueError, match=r"bits=4\.0"):
+        GPTQ(bits=4.0)
