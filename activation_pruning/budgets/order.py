@@ -60,9 +60,12 @@ def removal_order(
     heap: list[tuple] = []
     found, ticket = [], itertools.count()
 
+    def price(chunk):
+        saving = left.saving(chunk.channels)
+        return chunk.share / saving if saving > 0 else np.inf  # no cheaper any more: last
+
     def push(name, chunk):
-        ratio = chunk.share / left.saving(chunk.channels)
-        heapq.heappush(heap, (ratio, next(ticket), name, chunk))
+        heapq.heappush(heap, (price(chunk), next(ticket), name, chunk))
 
     def advance(name):
         chunk = next(queues[name], None)
@@ -77,7 +80,7 @@ def removal_order(
             advance(name)
             continue
         # It may save less by now: its neighbours have become narrower.
-        if heap and chunk.share / left.saving(chunk.channels) > max(ratio, heap[0][0]):
+        if heap and price(chunk) > max(ratio, heap[0][0]):
             push(name, chunk)
             continue
         spare.take(chunk.channels)

@@ -366,3 +366,24 @@ def test_models_without_a_graph_are_refused_with_the_reason():
     model.built = True
     with pytest.raises(ValueError, match=r"ap\.inline"):
         ap.prune(model, ap.budgets.Parameters(0.5), granularity="unit", exclude=())
+
+
+def test_units_that_save_nothing_any_more_go_last():
+    """A cost that stops to fall below some width, as times measured down to that width do."""
+
+    class Flat(ap.budgets.CostBudget):
+        unit = "steps"
+
+        def terms(self, model, coupling):
+            slices = coupling.slices
+            for variable, axes in slices:
+                if variable.path.endswith("kernel") and 1 in axes:
+                    yield ap.budgets.Term((axes[1],), lambda width: float(max(width, 4)))
+
+        def measure(self, model):
+            return float(sum(max(layer.units, 4) for layer in model.layers))
+
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Dense(8, "relu"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    ap.prune(model, Flat(13), granularity="unit")
+    assert sum(max(layer.units, 4) for layer in ap.compact(model).layers) <= 13

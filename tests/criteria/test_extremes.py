@@ -6,7 +6,7 @@ import pytest
 
 from activation_pruning import criteria, masks
 from activation_pruning.sites import Activity, Site
-from activation_pruning.surgeons import SparseGPT, obs
+from activation_pruning.surgeons import obs, sparsegpt
 
 KERNEL = np.array([[1.0, -2.0, 4.0], [-3.0, 0.5, 2.0], [0.25, 1.0, -8.0]])
 
@@ -87,8 +87,8 @@ def test_costs_of_a_surgeon_for_tiny_weights():
         weights = np.array([[1e-30, 2e-30]], np.float32)
 
     site = type("Any", (), {"statistics": {"input_hessian": type("H", (), {"unfolding": Flat})}})
-    parts = [(Problem.weights, None, np.eye(2, dtype=np.float32))]
-    costs = SparseGPT()._costs(site, parts)
+    factor, order = np.eye(2, dtype=np.float32), sparsegpt.Order()
+    costs = sparsegpt._costs(site, [sparsegpt.Factored(Problem.weights, None, factor, order)])
     np.testing.assert_allclose(costs, [[[0.5e-60, 2e-60]]], rtol=1e-6)
 
 
