@@ -9,7 +9,7 @@ import activation_pruning as ap
 from activation_pruning.hooks import ranges
 from activation_pruning.quantization.places import places
 
-pytestmark = [pytest.mark.backend, pytest.mark.lowest]
+pytestmark = pytest.mark.backend
 numpy = keras.ops.convert_to_numpy
 
 
