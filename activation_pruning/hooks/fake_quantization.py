@@ -35,14 +35,13 @@ class FakeQuantization:
         self._before: dict[int, Range] = {}
         self._after: dict[int, Range] = {}
         self._constants: dict[int, Array] | None = None
-        self._places: dict[int, Any] = {}
+        self._hooked: dict[int, Any] = {}  # layers and operations, by id
         self._undo = contextlib.ExitStack()
 
     # -- putting it on ---------------------------------------------------------------------
 
     def attach(self, live_sites: Iterable[LiveSite]) -> None:
         """Round the kernels of these sites, and what has a range in `ranges` by then."""
-        hooked: dict[int, Any] = {}
         for site in live_sites:
             axes = next(
                 one.unit_axes
@@ -50,9 +49,8 @@ class FakeQuantization:
                 if one.variable(site.layer) is site.variable
             )
             self._weights.setdefault(id(site.layer), []).append((site, axes))
-            hooked[id(site.layer)] = site.layer
-        hooked |= {key: one.layer for key, one in self._places.items()}
-        for layer in hooked.values():
+            self._hooked[id(site.layer)] = site.layer
+        for layer in self._hooked.values():
             self._override(layer, "call", self._call, layer)
         self._override(self.model, "call", self._called, None)
         vars(self.model)[_PLACE] = self
@@ -60,7 +58,7 @@ class FakeQuantization:
 
     def place(self, place: Any, carrier: keras.Layer, make: Callable[..., Range]) -> None:
         """Add the ranges of one place; `carrier` is the layer whose state they are."""
-        self._places[id(place.layer)] = place
+        self._hooked[id(place.layer)] = place.layer
         for kept, wanted, tensor, fixed in (
             (self._before, place.before, "before activation", None),
             (self._after, place.after, "output", place.fixed),
@@ -99,7 +97,8 @@ class FakeQuantization:
     def _call(self, original, layer, *args, **kwargs):
         """One layer: with rounded kernels, before its activation and behind it."""
         with contextlib.ExitStack() as inside:
-            mapping = [(site.variable, self._rounded(site, axes)) for site, axes in self._of(layer)]
+            own = self._weights.get(id(layer), ())
+            mapping = [(site.variable, self._rounded(site, axes)) for site, axes in own]
             if mapping:
                 inside.enter_context(keras_private.stateless_scope(mapping))
             before = self._before.get(id(layer))
@@ -110,9 +109,6 @@ class FakeQuantization:
             outputs = original(*args, **kwargs)
         after = self._after.get(id(layer))
         return outputs if after is None else keras.tree.map_structure(after, outputs)
-
-    def _of(self, layer):
-        return self._weights.get(id(layer), ())
 
     def _rounded(self, site, axes):
         if self._constants is not None:

@@ -81,21 +81,19 @@ def weights(kernel: Any, unit_axes: tuple[int, ...], bits: int) -> Any:
     scale = max |w| / (2^(bits - 1) - 1) for each unit, and zero is a value: exact zeros stay. No
     weight lies outside, so the gradient is that of the rounded kernel.
     """
-    rest = _others(len(kernel.shape), unit_axes)
     wide = ops.cast(kernel, "float32")
-    most = ops.max(ops.stop_gradient(ops.abs(wide)), axis=rest, keepdims=True)
-    scale = ops.maximum(most, _TINY) / (2 ** (bits - 1) - 1)
-    return ops.cast(_straight_through(wide, ops.round(wide / scale) * scale), kernel.dtype)
-
-
-def _others(rank, axes):
-    own = [axis % rank for axis in axes]
-    return tuple(axis for axis in range(rank) if axis not in own)
+    return ops.cast(_straight_through(wide, _by_unit(wide, unit_axes, bits)), kernel.dtype)
 
 
 def grid(kernel: Array, unit_axes: tuple[int, ...], bits: int) -> Array:
     """What `weights` makes of an array: exactly the values that a file with these scales holds."""
-    rest = _others(kernel.ndim, unit_axes)
-    most = np.maximum(np.abs(kernel).max(axis=rest, keepdims=True), _TINY).astype(np.float32)
-    scale = most / np.float32(2 ** (bits - 1) - 1)
-    return (np.rint(kernel.astype(np.float32) / scale) * scale).astype(np.float32)
+    wide = ops.convert_to_tensor(kernel, dtype="float32")
+    return ops.convert_to_numpy(_by_unit(wide, unit_axes, bits))
+
+
+def _by_unit(kernel, unit_axes, bits):
+    own = [axis % len(kernel.shape) for axis in unit_axes]
+    rest = tuple(axis for axis in range(len(kernel.shape)) if axis not in own)
+    most = ops.max(ops.stop_gradient(ops.abs(kernel)), axis=rest, keepdims=True)
+    scale = ops.maximum(most, _TINY) / (2 ** (bits - 1) - 1)
+    return ops.round(kernel / scale) * scale

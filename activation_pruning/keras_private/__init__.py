@@ -61,7 +61,7 @@ def operation_of(tensor: Any) -> Any:
 
 def output_operations(model: keras.Model) -> list[Any]:
     """The operations that produce the outputs of a Functional or built Sequential model."""
-    return [tensor._keras_history.operation for tensor in keras.tree.flatten(model.outputs)]
+    return [operation_of(tensor) for tensor in keras.tree.flatten(model.outputs)]
 
 
 def output_calls(model: keras.Model) -> list[Any]:

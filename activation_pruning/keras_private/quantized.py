@@ -60,13 +60,13 @@ def quantize_awq(layer: keras.Layer, config: Any, largest: Array) -> None:
 
 
 def _save_zeros(layer):
-    """Have files hold the zero points, which Keras 3.13 to 3.15 expects there but does not write.
+    """Have files hold the zero points, which Keras 3.14 and 3.15 expect there but do not write.
 
-    (It writes those only that come from merging LoRA into the kernel.)
+    (They write those only that come from merging LoRA into the kernel.)
     """
     written = layer._get_kernel_with_merged_lora()
     if len(written) == 3:
-        # Past Keras\'s tracking of attributes.
+        # Past Keras's tracking of attributes.
         vars(layer)["_get_kernel_with_merged_lora"] = lambda: (*written[:2], layer.kernel_zero)
 
 

@@ -44,16 +44,15 @@ def own_norm(call: Call) -> Channels | None:
     Its epsilon and which of the two it is are found by trying: on normally distributed numbers, of
     which next to nothing, the root of epsilon and one are the size.
     """
-    layer, epsilon = call.layer, None
+    layer = call.layer
     if keras_private.sublayers(layer) or [len(one.shape) for one in layer.weights] != [1]:
         return None
     (x,), (scale,) = call.xs, layer.weights
     if call.shape != x.shape or x.shape[-1] != scale.shape[0]:
         return None
-    for offset in (0.0, 1.0):
-        epsilon = _epsilon(call, keras.ops.convert_to_numpy(scale).astype(float) + offset)
-        if epsilon is not None:
-            break
+    gain = keras.ops.convert_to_numpy(scale).astype(float)
+    tried = ((offset, _epsilon(call, gain + offset)) for offset in (0.0, 1.0))
+    offset, epsilon = next((one for one in tried if one[1] is not None), (0.0, None))
     if epsilon is None:
         return None
     if not _told(layer, epsilon):

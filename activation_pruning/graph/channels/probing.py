@@ -80,16 +80,21 @@ def parts_alike(
     generator = np.random.default_rng(0)
     values = generator.normal(size=shape) * (generator.random(shape) < 0.7)  # and some zeros
     try:
-        for size in _SIZES:
-            sized = (size * values).astype("float32")
-            whole = run(sized, np.ones(shape[x.axis], bool))
-            for kept in _halves(shape[x.axis]):
-                found = run(np.compress(kept, sized, axis=x.axis), kept)
-                for before, after, (axis, origin) in zip(whole, found, outputs, strict=True):
-                    if not _equal(np.compress(kept[origin], before, axis=axis), after):
-                        return False
+        return all(
+            _alike((size * values).astype("float32"), x.axis, run, outputs) for size in _SIZES
+        )
     except Exception:  # whatever a layer of the user's own raises
         return False
+
+
+def _alike(values, axis, run, outputs):
+    """Whether it is so for these numbers, with their channels along `axis`."""
+    whole = run(values, np.ones(values.shape[axis], bool))
+    for kept in _halves(values.shape[axis]):
+        found = run(np.compress(kept, values, axis=axis), kept)
+        for before, after, (along, origin) in zip(whole, found, outputs, strict=True):
+            if not _equal(np.compress(kept[origin], before, axis=along), after):
+                return False
     return True
 
 
