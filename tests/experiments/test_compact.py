@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -18,7 +17,6 @@ compact_report = importlib.import_module("compact_cnn_report")
 compact_cnn = importlib.import_module("compact_cnn")
 compression_report = importlib.import_module("compression_report")
 compression_tables = importlib.import_module("compression_report_tables")
-dense = importlib.import_module("lab.dense")
 images = importlib.import_module("lab.images")
 network = importlib.import_module("lab.network")
 
@@ -99,25 +97,6 @@ def test_size_is_compared_with_the_dense_weights():
     sizes = [dict(zip(("network", "encoding", "size_bytes"), row, strict=True)) for row in rows]
     table = compression_tables.size({"sizes": sizes})
     assert table["compression"].tolist() == [1.0, 0.8, 4.0]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs an experiment; returns the paths that it printed."""
-    monkeypatch.setenv(dense.FOLDER, "")  # what the experiment sets itself, taken back afterwards
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def main(experiment, *arguments):
-        code = experiment.main(["--out", str(tmp_path), *arguments])
-        printed = capsys.readouterr()
-        assert code == 0, printed.out + printed.err
-        lines = printed.out.splitlines()
-        paths = [Path(line) for line in lines if line.startswith(str(tmp_path))]
-        assert {path.suffix for path in paths} == {".xlsx", ".png", ".html"}
-        return paths
-
-    yield main
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,6 @@ sys.path.insert(0, str(FOLDER))  # as when a script of that folder runs
 
 compacting = importlib.import_module("lab.compacting")
 report = importlib.import_module("lab.compacting_report")
-dense = importlib.import_module("lab.dense")
 sequences = importlib.import_module("lab.sequences")
 recurrent = importlib.import_module("recurrent_compaction")
 transformer = importlib.import_module("transformer_compaction")
@@ -165,22 +163,9 @@ def test_the_places_of_a_transformer_are_learned_and_padding_is_left_out():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(run):
     """Runs an experiment; returns the sheets of its workbook."""
-    monkeypatch.setenv(dense.FOLDER, "")  # what the experiment sets itself, taken back afterwards
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def main(experiment, *arguments):
-        code = experiment.main(["--out", str(tmp_path), *arguments])
-        printed = capsys.readouterr()
-        assert code == 0, printed.out + printed.err
-        lines = printed.out.splitlines()
-        paths = [Path(line) for line in lines if line.startswith(str(tmp_path))]
-        assert {path.suffix for path in paths} == {".xlsx", ".png", ".html"}
-        return pd.read_excel(paths[0], sheet_name=None)
-
-    yield main
-    signal.signal(signal.SIGTERM, handler)
+    return lambda *given: pd.read_excel(run(*given)[0], sheet_name=None)
 
 
 TINY = ["--dataset", "digits", "--samples", "200", "--seeds", "1", "--epochs", "1"]

@@ -45,3 +45,15 @@ def mlp():
 def fit(model, x, y, epochs=1, optimizer=None):
     model.compile(optimizer or keras.optimizers.Adam(0.02), "mse")
     return model.fit(x, y, batch_size=32, epochs=epochs, verbose=0, shuffle=False).history["loss"]
+
+
+def recurrent():
+    """A Bidirectional LSTM and a GRU."""
+    return keras.Sequential(
+        [
+            keras.Input((5, 6)),
+            layers.Bidirectional(layers.LSTM(4, return_sequences=True), name="both"),
+            layers.GRU(4, name="gru"),
+            layers.Dense(3, name="out"),
+        ]
+    )

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from gates import RATE, array, fit, mlp, noise, outputs, set_gates, sigmoid
+from gates import RATE, array, fit, mlp, noise, outputs, recurrent, set_gates, sigmoid
 from keras import layers, ops
 
 import activation_pruning as ap
@@ -47,17 +47,6 @@ def convolutional():
             layers.Conv2D(4, 3, activation="relu", name="conv"),
             layers.SeparableConv2D(4, 3, name="separable"),
             layers.Flatten(),
-            layers.Dense(3, name="out"),
-        ]
-    )
-
-
-def recurrent():
-    return keras.Sequential(
-        [
-            keras.Input((5, 6)),
-            layers.Bidirectional(layers.LSTM(4, return_sequences=True), name="both"),
-            layers.GRU(4, name="gru"),
             layers.Dense(3, name="out"),
         ]
     )

@@ -7,7 +7,7 @@ import keras
 import models
 import numpy as np
 import pytest
-from gates import array, fit, mlp, noise, outputs, sigmoid
+from gates import array, fit, mlp, noise, outputs, recurrent, sigmoid
 from keras import layers, ops
 
 import activation_pruning as ap
@@ -163,17 +163,6 @@ def convolutional():
             layers.BatchNormalization(),
             layers.SeparableConv2D(4, 3, name="separable"),
             layers.Flatten(),
-            layers.Dense(3, name="out"),
-        ]
-    )
-
-
-def recurrent():
-    return keras.Sequential(
-        [
-            keras.Input((5, 6)),
-            layers.Bidirectional(layers.LSTM(4, return_sequences=True), name="both"),
-            layers.GRU(4, name="gru"),
             layers.Dense(3, name="out"),
         ]
     )
